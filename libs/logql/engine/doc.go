@@ -1,0 +1,12 @@
+// Package engine runs LogQL queries. It plans a query, opens the sources that may
+// hold rows, unites them, and merges what they answer.
+//
+// A Store holds raw rows. Local makes a Source of it, which runs pipelines and
+// partial aggregates where the rows are; package remote carries the same Source
+// over gRPC. The engine works on sources only, so an ingester's head, a block and
+// a replica are all one thing to it.
+//
+// Sources may hold copies of each other's rows. Per stream, runs that are equal
+// count once, runs whose times do not touch are used as they are, and only what
+// overlaps and differs is united row by row, by time, hash and bytes.
+package engine

@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Run is the rows of one stream within one interval of time inside one source.
+// Two sources whose runs of a stream have equal interval, count and digest hold
+// the same rows there, so one of them need not be read. Digests only save work:
+// without them every answer is the same.
+type Run struct {
+	MinTime, MaxTime int64 // of the first and the last row, both inclusive
+	Rows             uint64
+	Bytes            uint64 // of lines
+	Digest           uint64 // sum of the rows' hashes modulo 2^64
+}
+
+// Stream is a stream that a snapshot holds rows of. Its runs ascend and do not
+// touch.
+type Stream struct {
+	Labels model.Labels
+	Runs   []Run
+}
+
+// Store holds raw rows: an ingester's head, a block. It is what Local runs
+// queries on.
+type Store interface {
+	// Open takes a snapshot of the streams that all matchers match, of their
+	// rows with start <= time < end. Within one store an entry occurs once.
+	Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (Snapshot, error)
+}
+
+// Snapshot is a fixed state of a store. Its runs and rows agree with each other.
+// It may be used by several goroutines; Close must come last.
+type Snapshot interface {
+	// Streams are the streams that have rows, ascending by labels.
+	Streams() []Stream
+	// Rows reads rows of the stream with that index with start <= time < end.
+	Rows(stream int, start, end int64, backward bool) RowReader
+	Close()
+}
+
+// RowReader reads the rows of a stream in batches. Rows within a batch ascend by
+// order key; batches ascend too, or, read backward, descend. It is used by one
+// goroutine.
+type RowReader interface {
+	// Next returns rows [from, to) of a batch, or io.EOF. The batch is valid,
+	// and not to be changed, until the snapshot is closed.
+	Next() (rows *model.Rows, from, to int, err error)
+}
+
+// Source is one place that answers the lower part of queries: pipelines and
+// partial aggregates, where the rows are.
+type Source interface {
+	// Name identifies the source in messages to people.
+	Name() string
+	// Open takes a snapshot.
+	Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (Session, error)
+}
+
+// Session is a snapshot of a source, held for one query. It is used by one
+// goroutine at a time.
+type Session interface {
+	// Streams are the streams that have rows, ascending by labels.
+	Streams() []Stream
+	// Gaps names ranges that the source is known to miss, for people.
+	Gaps() []string
+	// Scan calls yield with rows in the asked order. The rows are valid during
+	// the call only.
+	Scan(ctx context.Context, req ScanRequest, yield func(*ScanRows) error) (ScanStats, error)
+	// Aggregate returns partial aggregates.
+	Aggregate(ctx context.Context, req AggregateRequest) ([]PartialSeries, ScanStats, error)
+	Close() error
+}
+
+// ScanRequest asks for rows of a session in order of time over all its streams.
+type ScanRequest struct {
+	// Query is a *syntax.LogSelector, whose rows are lines, or a
+	// *syntax.RangeAggregation, whose rows are the samples that it would
+	// aggregate. Its matchers play no part: the session has selected.
+	Query syntax.Expr
+	// Streams are indices into Session.Streams; nil: all.
+	Streams []int
+	// Start (inclusive) and End (exclusive) lie within the session's.
+	Start, End int64
+	// Limit is the most rows; 0: all.
+	Limit    int
+	Backward bool
+	// Identity asks for hashes, so that rows can be united with another source's.
+	Identity bool
+	// After, if set, is the row to go on behind, in the asked direction.
+	After *model.OrderKey
+}
+
+// ScanRows is rows of a scan. Row i has label set Labels[Sets[i]].
+type ScanRows struct {
+	// Labels holds the label sets of the whole scan so far; it only grows.
+	Labels []RowLabels
+	Sets   []uint32
+	Times  []int64
+	Lines  model.Strings // of a log query
+	Values []float64     // of a range aggregation
+	// Hashes is there where asked for; keys always are.
+	Hashes     []uint64
+	BatchTimes []int64
+	Positions  []uint32
+}
+
+// RowLabels is the labels of rows after the pipeline.
+type RowLabels struct {
+	Stream   int          // index into Session.Streams
+	Labels   model.Labels // the stream's; for samples: the series'
+	Metadata model.Labels
+	Parsed   model.Labels
+}
+
+// AggregateRequest asks for partial aggregates of windows (t-interval, t] at each
+// t = Start, Start+Step, … <= End; the offset is taken into account by whoever
+// asks.
+type AggregateRequest struct {
+	// Query is a *syntax.RangeAggregation, or a sum over one.
+	Query            syntax.Expr
+	Streams          []int // as in ScanRequest
+	Start, End, Step int64
+	MaxSeries        int
+}
+
+// PartialSeries is the partial aggregates of one series, one per step that has
+// rows. Counts, Values and Extras of sources whose rows are disjoint merge as the
+// operator demands.
+type PartialSeries struct {
+	Labels model.Labels
+	Steps  []uint32
+	Counts []uint64
+	Values []float64
+	Extras []float64 // nil where the operator needs none
+}
+
+// ScanStats is what a scan or aggregate read.
+type ScanStats struct {
+	RowsRead, BytesRead, MetadataBytesRead, RowsFiltered uint64
+}
+
+// Add adds o to s.
+func (s *ScanStats) Add(o ScanStats) {
+	s.RowsRead += o.RowsRead
+	s.BytesRead += o.BytesRead
+	s.MetadataBytesRead += o.MetadataBytesRead
+	s.RowsFiltered += o.RowsFiltered
+}

@@ -1,0 +1,129 @@
+// Package model is the data model: label sets, rows in columns, and the identity
+// of entries. It is pure.
+//
+// Storage is a growing set of entries. An entry is (tenant, stream, timestamp,
+// line, structured metadata as sent, copy number); storing it again changes
+// nothing, so merging two sources is set union. What the server derives, such as
+// detected_level, takes no part in an entry's identity.
+package model
+
+import (
+	"math/bits"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Label is a name and its value.
+type Label struct {
+	Name, Value string
+}
+
+// Labels is a set of labels: ascending by name, each name once. The zero value
+// is the empty set. Label sets are shared; nobody changes one in place.
+type Labels []Label
+
+// NewLabels sorts pairs in place and returns them as a set. Pairs without a
+// value are left out. Of pairs of one name the last in the slice counts.
+func NewLabels(pairs []Label) Labels {
+	sort.SliceStable(pairs, func(i, j int) bool { return pairs[i].Name < pairs[j].Name })
+	out := pairs[:0]
+	for i, p := range pairs {
+		if i+1 < len(pairs) && pairs[i+1].Name == p.Name {
+			continue
+		}
+		if p.Value != "" {
+			out = append(out, p)
+		}
+	}
+	return Labels(out)
+}
+
+// LabelsFromMap returns the set that m holds.
+func LabelsFromMap(m map[string]string) Labels {
+	pairs := make([]Label, 0, len(m))
+	for k, v := range m {
+		pairs = append(pairs, Label{k, v})
+	}
+	return NewLabels(pairs)
+}
+
+// Get returns the value of name, or "".
+func (ls Labels) Get(name string) string {
+	v, _ := ls.Lookup(name)
+	return v
+}
+
+// Lookup returns the value of name and whether it is there.
+func (ls Labels) Lookup(name string) (string, bool) {
+	// Label sets are small; a scan beats a binary search.
+	for i := range ls {
+		if ls[i].Name == name {
+			return ls[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// Map returns the set as a map that the caller owns.
+func (ls Labels) Map() map[string]string {
+	m := make(map[string]string, len(ls))
+	for _, l := range ls {
+		m[l.Name] = l.Value
+	}
+	return m
+}
+
+// Equal reports whether both sets hold the same labels.
+func (ls Labels) Equal(o Labels) bool { return slices.Equal(ls, o) }
+
+// Compare orders label sets by their names and values, pair by pair, a prefix
+// first.
+func (ls Labels) Compare(o Labels) int {
+	for i := 0; i < len(ls) && i < len(o); i++ {
+		if c := strings.Compare(ls[i].Name, o[i].Name); c != 0 {
+			return c
+		}
+		if c := strings.Compare(ls[i].Value, o[i].Value); c != 0 {
+			return c
+		}
+	}
+	return len(ls) - len(o)
+}
+
+// String returns the canonical text, `{a="b", c="d"}`, values quoted as by
+// strconv.Quote. It is LogQL, and equal sets have equal text.
+func (ls Labels) String() string { return string(ls.AppendText(nil)) }
+
+// AppendText appends the canonical text to b.
+func (ls Labels) AppendText(b []byte) []byte {
+	b = append(b, '{')
+	for i, l := range ls {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = append(b, l.Name...)
+		b = append(b, '=')
+		b = strconv.AppendQuote(b, l.Value)
+	}
+	return append(b, '}')
+}
+
+// Fingerprint hashes the set. It is a hint: streams are equal by labels only.
+func (ls Labels) Fingerprint() uint64 {
+	h := uint64(len(ls))
+	for _, l := range ls {
+		h = mix(h^xxhash.Sum64String(l.Name), xxhash.Sum64String(l.Value)+uint64(len(l.Value)))
+	}
+	return h
+}
+
+// mix folds the 128-bit product of its two arguments, each made odd-looking by a
+// constant so that small and zero inputs spread too.
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a^0x9e3779b97f4a7c15, b^0xd1b54a32d192ed03)
+	return hi ^ lo
+}
