@@ -1,0 +1,118 @@
+// Package limits holds what each tenant may do: sizes, counts, ranges and rates.
+//
+// [Limits] are values. A [Provider] knows the defaults and the overrides per tenant and reloads
+// the latter while the process runs. A [RateLimiter] counts what tenants do against a rate.
+package limits
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weir-logs/weir/libs/conf"
+)
+
+// Limits are the limits of one tenant. A Limits is a plain value: copies are independent.
+type Limits struct {
+	MaxRequestSize    conf.ByteSize `help:"Largest push request as sent, compressed."`
+	MaxRequestRawSize conf.ByteSize `help:"Largest push request once decompressed."`
+
+	MaxLineSize         conf.ByteSize `help:"Largest log line."`
+	MaxLabelNames       int           `help:"Most labels of a stream."`
+	MaxLabelNameLength  int           `help:"Longest label name in bytes."`
+	MaxLabelValueLength int           `help:"Longest label value in bytes."`
+	MaxMetadataSize     conf.ByteSize `help:"Largest structured metadata of an entry, names and values together."`
+	MaxMetadataPairs    int           `help:"Most pairs of structured metadata of an entry."`
+
+	MaxFuture time.Duration `help:"Entries further in the future than this are refused."`
+	MaxAge    time.Duration `help:"Entries older than this are refused."`
+
+	MaxStreams int `help:"Most active streams; entries of new streams beyond it are refused, existing streams never."`
+
+	IngestionRate  conf.ByteSize `help:"Bytes per second that may be pushed, over the whole cluster."`
+	IngestionBurst conf.ByteSize `help:"Bytes that may be pushed at once."`
+
+	MaxQueryText    conf.ByteSize `help:"Longest query text."`
+	MaxQuerySeries  int           `help:"Most series in the result of a metric query."`
+	MaxQueryEntries int           `help:"Most entries in the result of a log query."`
+	MaxQueryPoints  int           `help:"Most points of a series in the result of a metric query."`
+	MaxQueryRange   time.Duration `help:"Longest time range of a query."`
+	QueryTimeout    time.Duration `help:"Longest time that a query may run."`
+
+	MaxTails        int           `help:"Most live tails at once."`
+	MaxTailDuration time.Duration `help:"Longest time that a tail may last."`
+}
+
+// Default returns the limits of a tenant for which nothing is configured.
+func Default() Limits {
+	return Limits{
+		MaxRequestSize:    16 * conf.MiB,
+		MaxRequestRawSize: 64 * conf.MiB,
+
+		MaxLineSize:         256 * conf.KiB,
+		MaxLabelNames:       15,
+		MaxLabelNameLength:  1024,
+		MaxLabelValueLength: 2048,
+		MaxMetadataSize:     64 * conf.KiB,
+		MaxMetadataPairs:    128,
+
+		MaxFuture: 10 * time.Minute,
+		MaxAge:    87600 * time.Hour,
+
+		MaxStreams: 100_000,
+
+		IngestionRate:  64 * conf.MB,
+		IngestionBurst: 128 * conf.MB,
+
+		MaxQueryText:    128 * conf.KiB,
+		MaxQuerySeries:  500,
+		MaxQueryEntries: 5000,
+		MaxQueryPoints:  11000,
+		MaxQueryRange:   721 * time.Hour,
+		QueryTimeout:    time.Minute,
+
+		MaxTails:        10,
+		MaxTailDuration: time.Hour,
+	}
+}
+
+// Validate returns all problems. Every limit is at least 1: there is no value that means
+// "unlimited", a large one does.
+func (l Limits) Validate() error {
+	var problems []error
+	atLeastOne := func(key string, v int64) {
+		if v < 1 {
+			problems = append(problems, fmt.Errorf("%s must be at least 1", key))
+		}
+	}
+	positive := func(key string, d time.Duration) {
+		if d <= 0 {
+			problems = append(problems, fmt.Errorf("%s must be more than 0", key))
+		}
+	}
+	atLeastOne("max_request_size", int64(l.MaxRequestSize))
+	atLeastOne("max_request_raw_size", int64(l.MaxRequestRawSize))
+	atLeastOne("max_line_size", int64(l.MaxLineSize))
+	atLeastOne("max_label_names", int64(l.MaxLabelNames))
+	atLeastOne("max_label_name_length", int64(l.MaxLabelNameLength))
+	atLeastOne("max_label_value_length", int64(l.MaxLabelValueLength))
+	atLeastOne("max_metadata_size", int64(l.MaxMetadataSize))
+	atLeastOne("max_metadata_pairs", int64(l.MaxMetadataPairs))
+	positive("max_future", l.MaxFuture)
+	positive("max_age", l.MaxAge)
+	atLeastOne("max_streams", int64(l.MaxStreams))
+	atLeastOne("ingestion_rate", int64(l.IngestionRate))
+	atLeastOne("ingestion_burst", int64(l.IngestionBurst))
+	atLeastOne("max_query_text", int64(l.MaxQueryText))
+	atLeastOne("max_query_series", int64(l.MaxQuerySeries))
+	atLeastOne("max_query_entries", int64(l.MaxQueryEntries))
+	atLeastOne("max_query_points", int64(l.MaxQueryPoints))
+	positive("max_query_range", l.MaxQueryRange)
+	positive("query_timeout", l.QueryTimeout)
+	atLeastOne("max_tails", int64(l.MaxTails))
+	positive("max_tail_duration", l.MaxTailDuration)
+	if l.MaxRequestRawSize < l.MaxLineSize {
+		problems = append(problems, errors.New("max_request_raw_size must be at least max_line_size: such a line could never be sent"))
+	}
+	return errors.Join(problems...)
+}
