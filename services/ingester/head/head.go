@@ -1,0 +1,203 @@
+// Package head is the memory of an ingester: the rows that are not in blocks, by
+// tenant and stream. It is a store for the query engine and the origin of live
+// tails.
+//
+// Within the head an entry occurs once: a row that is newer than its stream's
+// newest is appended, any other is looked up first and dropped if it is there.
+// Appends carry a sequence number, that of their write-ahead log record, by which
+// tails go on.
+package head
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Block is rows of one stream to append. Rows must have positions and hashes.
+type Block struct {
+	Labels model.Labels
+	Text   string // canonical text of Labels
+	Rows   model.Rows
+}
+
+// Head holds rows in memory. It may be used by several goroutines, but appends
+// come one after the other, their sequence numbers ascending.
+type Head struct {
+	mu      sync.RWMutex // guards tenants
+	tenants map[string]*tenant
+
+	size    atomic.Int64
+	streams atomic.Int64
+	rows    atomic.Int64
+	dups    atomic.Int64
+
+	tails tails
+}
+
+// tenant is the streams of one tenant.
+type tenant struct {
+	mu      sync.RWMutex // guards the maps; streams guard themselves
+	streams map[string]*stream
+	// values has the streams by label name and value, in order of creation.
+	values map[string]map[string][]*stream
+}
+
+// New returns an empty head.
+func New() *Head {
+	h := &Head{tenants: map[string]*tenant{}}
+	h.tails.init()
+	return h
+}
+
+// Stats is how full a head is.
+type Stats struct {
+	Bytes, Streams, Rows int64
+	Duplicates           int64 // rows that were there already, since the start
+}
+
+// Stats returns how full the head is.
+func (h *Head) Stats() Stats {
+	return Stats{h.size.Load(), h.streams.Load(), h.rows.Load(), h.dups.Load()}
+}
+
+// Size returns the bytes that the head takes.
+func (h *Head) Size() int64 { return h.size.Load() }
+
+// Append adds blocks of one request, and returns how many rows were not there
+// before.
+func (h *Head) Append(tenantID string, blocks []Block, batchTime int64, seq uint64) int {
+	t := h.tenant(tenantID, true)
+	total := 0
+	for i := range blocks {
+		b := &blocks[i]
+		s, created := t.stream(b)
+		if created {
+			h.streams.Add(1)
+			h.size.Add(int64(4*len(b.Text) + 1024))
+		}
+		added, size := s.add(&b.Rows, batchTime, seq)
+		h.size.Add(int64(size))
+		h.dups.Add(int64(b.Rows.Len() - added))
+		if added > 0 {
+			h.tails.dirty(tenantID, s, seq)
+		}
+		total += added
+	}
+	h.rows.Add(int64(total))
+	h.tails.advance(seq)
+	return total
+}
+
+// Advance says that append seq is done although it brought nothing.
+func (h *Head) Advance(seq uint64) { h.tails.advance(seq) }
+
+func (h *Head) tenant(id string, create bool) *tenant {
+	h.mu.RLock()
+	t := h.tenants[id]
+	h.mu.RUnlock()
+	if t != nil || !create {
+		return t
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t = h.tenants[id]; t == nil {
+		t = &tenant{streams: map[string]*stream{}, values: map[string]map[string][]*stream{}}
+		h.tenants[id] = t
+	}
+	return t
+}
+
+// StreamCount returns how many streams a tenant has.
+func (h *Head) StreamCount(tenantID string) int {
+	t := h.tenant(tenantID, false)
+	if t == nil {
+		return 0
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.streams)
+}
+
+func (t *tenant) stream(b *Block) (s *stream, created bool) {
+	t.mu.RLock()
+	s = t.streams[b.Text]
+	t.mu.RUnlock()
+	if s != nil {
+		return s, false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s = t.streams[b.Text]; s != nil {
+		return s, false
+	}
+	s = &stream{labels: b.Labels, text: b.Text}
+	t.streams[b.Text] = s
+	for _, l := range b.Labels {
+		byValue := t.values[l.Name]
+		if byValue == nil {
+			byValue = map[string][]*stream{}
+			t.values[l.Name] = byValue
+		}
+		byValue[l.Value] = append(byValue[l.Value], s)
+	}
+	return s, true
+}
+
+// match returns the streams that all matchers match, ascending by labels.
+func (t *tenant) match(matchers []*syntax.Matcher) []*stream {
+	t.mu.RLock()
+	var out []*stream
+	if best, ok := t.smallest(matchers); ok {
+		out = slices.Clone(best)
+	} else {
+		out = make([]*stream, 0, len(t.streams))
+		for _, s := range t.streams {
+			out = append(out, s)
+		}
+	}
+	t.mu.RUnlock()
+	out = slices.DeleteFunc(out, func(s *stream) bool { return !Matches(matchers, s.labels) })
+	slices.SortFunc(out, func(a, b *stream) int { return a.labels.Compare(b.labels) })
+	return out
+}
+
+// smallest returns the smallest list of streams that an equality matcher allows.
+func (t *tenant) smallest(matchers []*syntax.Matcher) (best []*stream, ok bool) {
+	for _, m := range matchers {
+		if m.Type != syntax.Eq || m.Value == "" {
+			continue
+		}
+		list := t.values[m.Name][m.Value]
+		if !ok || len(list) < len(best) {
+			best, ok = list, true
+		}
+	}
+	return best, ok
+}
+
+// Matches reports whether all matchers match the labels.
+func Matches(matchers []*syntax.Matcher, ls model.Labels) bool {
+	for _, m := range matchers {
+		if !m.Matches(ls.Get(m.Name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// Tenants returns the tenants that have streams, ascending.
+func (h *Head) Tenants() []string {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	out := make([]string, 0, len(h.tenants))
+	for id := range h.tenants {
+		out = append(out, id)
+	}
+	slices.SortFunc(out, cmp.Compare[string])
+	return out
+}

@@ -1,0 +1,227 @@
+package head
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// entry is the naive twin's row.
+type entry struct {
+	key  model.OrderKey
+	line string
+	meta string
+}
+
+func block(labels model.Labels, rows []entry, position uint32) Block {
+	b := Block{Labels: labels, Text: labels.String()}
+	for i, e := range rows {
+		b.Rows.Times = append(b.Rows.Times, e.key.Time)
+		b.Rows.Lines.AppendString(e.line)
+		b.Rows.Positions = append(b.Rows.Positions, position+uint32(i))
+		if e.meta != "" {
+			if len(b.Rows.Metadata) == 0 {
+				b.Rows.Metadata = []model.Column{{Name: "m"}}
+			}
+			b.Rows.Metadata[0].Append(i, []byte(e.meta))
+		}
+	}
+	if len(b.Rows.Metadata) > 0 {
+		b.Rows.Metadata[0].Finish(len(rows))
+	}
+	for i := range rows {
+		b.Rows.Hashes = append(b.Rows.Hashes, b.Rows.Hash(i))
+	}
+	return b
+}
+
+func read(t interface{ Fatal(...any) }, h *Head, matchers []*syntax.Matcher, start, end int64, backward bool) (map[string][]entry, map[string]uint64) {
+	sn, err := h.Store("t").Open(context.Background(), matchers, start, end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sn.Close()
+	out, digests := map[string][]entry{}, map[string]uint64{}
+	for i, s := range sn.Streams() {
+		name := s.Labels.String()
+		digests[name] = s.Runs[0].Digest
+		r := sn.Rows(i, start, end, backward)
+		var got []entry
+		for {
+			rows, from, to, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var batch []entry
+			for k := from; k < to; k++ {
+				e := entry{rows.Key(k), string(rows.Lines.At(k)), ""}
+				for _, l := range rows.AppendMetadata(nil, k) {
+					e.meta = l.Value
+				}
+				batch = append(batch, e)
+			}
+			if backward {
+				slices.Reverse(batch)
+			}
+			got = append(got, batch...)
+		}
+		if backward {
+			slices.Reverse(got)
+		}
+		if uint64(len(got)) != s.Runs[0].Rows {
+			t.Fatal("run says ", s.Runs[0].Rows, " rows, read ", len(got))
+		}
+		out[name] = got
+	}
+	return out, digests
+}
+
+// TestRule4OnceInASource: whatever arrives, in whatever order and how often, a
+// head holds each entry once, in the order of keys, and its digest says so.
+func TestRule4OnceInASource(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := New()
+		type id struct {
+			stream string
+			time   int64
+			line   string
+			meta   string
+		}
+		twin := map[id]bool{}
+		spread := rapid.SampledFrom([]int64{1, 3, 50, 100000}).Draw(t, "spread")
+		for seq := uint64(1); seq <= uint64(rapid.IntRange(1, 12).Draw(t, "appends")); seq++ {
+			stream := fmt.Sprint(rapid.IntRange(0, 1).Draw(t, "stream"))
+			n := rapid.IntRange(1, 60).Draw(t, "n")
+			var rows []entry
+			fresh := map[id]bool{}
+			for range n {
+				e := entry{line: fmt.Sprint("line ", rapid.IntRange(0, 40).Draw(t, "line"))}
+				e.key.Time = rapid.Int64Range(0, spread).Draw(t, "time")
+				if rapid.IntRange(0, 3).Draw(t, "withMeta") == 0 {
+					e.meta = "x"
+				}
+				rows = append(rows, e)
+				k := id{stream, e.key.Time, e.line, e.meta}
+				if !twin[k] {
+					fresh[k] = true
+				}
+				twin[k] = true
+			}
+			b := block(model.Labels{{Name: "s", Value: stream}}, rows, 0)
+			if added := h.Append("t", []Block{b}, int64(seq), seq); added != len(fresh) {
+				t.Fatalf("append says %d rows were new, want %d", added, len(fresh))
+			}
+		}
+		start, end := int64(0), spread+1
+		if rapid.Bool().Draw(t, "part") {
+			start = rapid.Int64Range(0, spread).Draw(t, "start")
+			end = rapid.Int64Range(start, spread+1).Draw(t, "end")
+		}
+		got, digests := read(t, h, nil, start, end, false)
+		back, _ := read(t, h, nil, start, end, true)
+		want := map[string]map[id]bool{}
+		for k := range twin {
+			if k.time >= start && k.time < end {
+				name := model.Labels{{Name: "s", Value: k.stream}}.String()
+				if want[name] == nil {
+					want[name] = map[id]bool{}
+				}
+				want[name][k] = true
+			}
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%d streams, want %d", len(got), len(want))
+		}
+		for name, rows := range got {
+			if len(rows) != len(want[name]) {
+				t.Fatalf("%s: %d rows, want %d", name, len(rows), len(want[name]))
+			}
+			var digest uint64
+			for i, e := range rows {
+				if i > 0 && rows[i-1].key.Compare(e.key) >= 0 {
+					t.Fatalf("%s: row %d is not behind the one before", name, i)
+				}
+				digest += e.key.Hash
+			}
+			if digest != digests[name] {
+				t.Fatalf("%s: digest does not fit the rows", name)
+			}
+			if !slices.Equal(rows, back[name]) {
+				t.Fatalf("%s: backward is not the reverse of forward", name)
+			}
+		}
+		// Tails see each row once, in order of their appends.
+		total := 0
+		for _, a := range h.Since("t", 0, h.Seq(), func(model.Labels) bool { return true }) {
+			total += a.To - a.From
+		}
+		if total != len(twin) {
+			t.Fatalf("tails see %d rows, want %d", total, len(twin))
+		}
+	})
+}
+
+// TestManyRowsOfOneTime: the lookup of rows that share a timestamp must not be a
+// scan over all of them.
+func TestManyRowsOfOneTime(t *testing.T) {
+	h := New()
+	labels := model.Labels{{Name: "a", Value: "b"}}
+	var rows []entry
+	for i := range 50_000 {
+		rows = append(rows, entry{key: model.OrderKey{Time: 7}, line: fmt.Sprint(i)})
+	}
+	for seq := uint64(1); seq <= 3; seq++ {
+		added := h.Append("t", []Block{block(labels, rows, 0)}, int64(seq), seq)
+		if want := map[bool]int{true: 50_000, false: 0}[seq == 1]; added != want {
+			t.Fatalf("append %d: %d rows added, want %d", seq, added, want)
+		}
+	}
+}
+
+// TestCopyTakesTheSmallerPlace: of copies with different batch times the smallest
+// counts, so that replicas agree on the order.
+func TestCopyTakesTheSmallerPlace(t *testing.T) {
+	h := New()
+	labels := model.Labels{{Name: "a", Value: "b"}}
+	row := []entry{{key: model.OrderKey{Time: 5}, line: "x"}}
+	other := []entry{{key: model.OrderKey{Time: 4}, line: "w"}}
+	h.Append("t", []Block{block(labels, other, 0)}, 1, 1)
+	h.Append("t", []Block{block(labels, row, 3)}, 9, 2)
+	h.Append("t", []Block{block(labels, row, 2)}, 4, 3)
+	got, _ := read(t, h, nil, 0, 10, false)
+	if k := got[labels.String()][1].key; k.BatchTime != 4 || k.Position != 2 {
+		t.Fatalf("place is (%d, %d), want (4, 2)", k.BatchTime, k.Position)
+	}
+}
+
+func TestMatchUsesAllMatchers(t *testing.T) {
+	h := New()
+	for i, app := range []string{"a", "a", "b"} {
+		ls := model.Labels{{Name: "app", Value: app}, {Name: "pod", Value: fmt.Sprint(i)}}
+		h.Append("t", []Block{block(ls, []entry{{key: model.OrderKey{Time: 1}, line: "x"}}, 0)}, 1, uint64(i+1))
+	}
+	for _, c := range []struct {
+		selector string
+		want     int
+	}{{`{app="a"}`, 2}, {`{app="a", pod="1"}`, 1}, {`{app=~"a|b", pod!="0"}`, 2}, {`{pod=~".+"}`, 3}, {`{app="c"}`, 0}} {
+		sel, err := syntax.ParseSelector(c.selector)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := read(t, h, sel, 0, 10, false)
+		if len(got) != c.want {
+			t.Errorf("%s: %d streams, want %d", c.selector, len(got), c.want)
+		}
+	}
+}

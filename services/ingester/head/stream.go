@@ -1,0 +1,166 @@
+package head
+
+import (
+	"sort"
+	"sync"
+
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// groupScan is how many rows of one timestamp are searched one by one; larger
+// groups get an index.
+const groupScan = 16
+
+// stream is the rows of one stream. Rows that come in order go to sorted, whose
+// chunks ascend by order key; all others go to late, and are put in order by
+// whoever reads.
+type stream struct {
+	labels model.Labels
+	text   string
+
+	mu     sync.RWMutex // guards everything below
+	sorted []*chunk
+	late   []*chunk
+	last   model.OrderKey // of the last row of sorted
+	lateAt index          // all late rows
+	group  index          // rows of sorted whose timestamp has many
+	groups map[int64]bool // those timestamps
+	seq    uint64         // of the newest append that added a row
+}
+
+// ref is a row of a chunk.
+type ref struct {
+	c   *chunk
+	row uint32
+}
+
+// index finds rows by hash. The rare rows with equal hashes are in more.
+type index struct {
+	first map[uint64]ref
+	more  map[uint64][]ref
+}
+
+func (x *index) add(hash uint64, at ref) {
+	if x.first == nil {
+		x.first = map[uint64]ref{}
+	}
+	if _, ok := x.first[hash]; !ok {
+		x.first[hash] = at
+		return
+	}
+	if x.more == nil {
+		x.more = map[uint64][]ref{}
+	}
+	x.more[hash] = append(x.more[hash], at)
+}
+
+func (x *index) find(hash uint64, src *model.Rows, i int) (ref, bool) {
+	at, ok := x.first[hash]
+	if !ok {
+		return ref{}, false
+	}
+	if at.c.rows.SameEntry(int(at.row), src, i) {
+		return at, true
+	}
+	for _, at := range x.more[hash] {
+		if at.c.rows.SameEntry(int(at.row), src, i) {
+			return at, true
+		}
+	}
+	return ref{}, false
+}
+
+// add appends the rows of src that the stream does not hold yet and returns how
+// many, and the bytes they take. src has hashes.
+func (s *stream) add(src *model.Rows, batchTime int64, seq uint64) (added, size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range src.Times {
+		key := model.OrderKey{Time: src.Times[i], BatchTime: batchTime, Position: src.Positions[i], Hash: src.Hashes[i]}
+		fresh := len(s.sorted) == 0 || key.Time > s.last.Time
+		if !fresh {
+			if at, sorted, ok := s.find(key, src, i); ok {
+				at.c.lower(int(at.row), key, sorted)
+				continue
+			}
+		}
+		added++
+		s.seq = seq
+		if fresh || key.Compare(s.last) > 0 {
+			c := tip(&s.sorted)
+			size += c.append(src, i, key, seq)
+			s.last = key
+			if s.groups[key.Time] {
+				s.group.add(key.Hash, ref{c, uint32(c.rows.Len() - 1)})
+			}
+			continue
+		}
+		c := tip(&s.late)
+		size += c.append(src, i, key, seq) + 32
+		s.lateAt.add(key.Hash, ref{c, uint32(c.rows.Len() - 1)})
+	}
+	return added, size
+}
+
+// tip returns the chunk to append to.
+func tip(chunks *[]*chunk) *chunk {
+	n := len(*chunks)
+	if n > 0 && !(*chunks)[n-1].full() {
+		return (*chunks)[n-1]
+	}
+	if n > 0 {
+		(*chunks)[n-1].seal()
+	}
+	*chunks = append(*chunks, &chunk{})
+	return (*chunks)[n]
+}
+
+// find looks for row i of src among the rows that are there, and tells whether
+// it is in sorted.
+func (s *stream) find(key model.OrderKey, src *model.Rows, i int) (at ref, sorted, ok bool) {
+	if s.groups[key.Time] {
+		if at, ok := s.group.find(key.Hash, src, i); ok {
+			return at, true, true
+		}
+	} else if at, ok := s.scan(key, src, i); ok {
+		return at, true, true
+	}
+	at, ok = s.lateAt.find(key.Hash, src, i)
+	return at, false, ok
+}
+
+// scan looks for row i of src in sorted, and indexes its timestamp if that has
+// many rows.
+func (s *stream) scan(key model.OrderKey, src *model.Rows, i int) (ref, bool) {
+	k := sort.Search(len(s.sorted), func(k int) bool { return s.sorted[k].maxTime >= key.Time })
+	seen := 0
+	for ; k < len(s.sorted) && s.sorted[k].minTime <= key.Time; k++ {
+		c := s.sorted[k]
+		from, to := between(&c.rows, key.Time, key.Time+1)
+		for row := from; row < to; row++ {
+			if c.rows.Hashes[row] == key.Hash && c.rows.SameEntry(row, src, i) {
+				return ref{c, uint32(row)}, true
+			}
+		}
+		seen += to - from
+	}
+	if seen > groupScan {
+		s.indexGroup(key.Time)
+	}
+	return ref{}, false
+}
+
+func (s *stream) indexGroup(t int64) {
+	if s.groups == nil {
+		s.groups = map[int64]bool{}
+	}
+	s.groups[t] = true
+	k := sort.Search(len(s.sorted), func(k int) bool { return s.sorted[k].maxTime >= t })
+	for ; k < len(s.sorted) && s.sorted[k].minTime <= t; k++ {
+		c := s.sorted[k]
+		from, to := between(&c.rows, t, t+1)
+		for row := from; row < to; row++ {
+			s.group.add(c.rows.Hashes[row], ref{c, uint32(row)})
+		}
+	}
+}
