@@ -547,7 +547,3 @@ func Selectors(e Expr) []*LogSelector {
 	})
 	return out
 }
-
-func (o VectorOp) hasParam() bool {
-	return o == OpTopk || o == OpBottomk || o == OpApproxTopk
-}

@@ -4,7 +4,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // printer writes a node on one line. Two modes: canonical text (String), which
@@ -128,6 +127,8 @@ func (p *printer) add(parts ...string) {
 
 func (p *printer) quote(s string) { p.WriteString(strconv.Quote(s)) }
 
+func (p *printer) int(n int) { p.WriteString(strconv.Itoa(n)) }
+
 func (p *printer) expr(e Expr) {
 	switch e := e.(type) {
 	case *LogSelector:
@@ -155,7 +156,8 @@ func (p *printer) expr(e Expr) {
 		}
 		p.WriteByte('(')
 		if e.Op.hasParam() {
-			p.add(strconv.Itoa(e.Param), ",")
+			p.int(e.Param)
+			p.WriteByte(',')
 		}
 		p.expr(e.Inner)
 		p.WriteByte(')')
@@ -423,41 +425,8 @@ func (p *printer) condition(c Condition) {
 
 func (p *printer) bytes(v uint64) string {
 	text, rounded := roundBytes(v)
-	if p.format || rounded == v {
+	if p.format || rounded == v && v < 1e18 { // EB is no unit of the language
 		return text
 	}
 	return strconv.FormatUint(v, 10) + "B"
-}
-
-// formatPromDuration writes d in units from weeks to milliseconds, as Prometheus does.
-func formatPromDuration(d time.Duration) string {
-	ms := d.Milliseconds()
-	if ms == 0 {
-		return "0s"
-	}
-	var b strings.Builder
-	if ms < 0 {
-		b.WriteByte('-')
-		ms = -ms
-	}
-	unit := func(name string, size int64, exact bool) {
-		if exact && ms%size != 0 {
-			return
-		}
-		if n := ms / size; n > 0 {
-			b.WriteString(strconv.FormatInt(n, 10))
-			b.WriteString(name)
-			ms %= size
-		}
-	}
-	const second, minute, hour, day = 1000, 60_000, 3600_000, 24 * 3600_000
-	// Years and weeks only where nothing is left: they would be unreadable in a mix.
-	unit("y", 365*day, true)
-	unit("w", 7*day, true)
-	unit("d", day, false)
-	unit("h", hour, false)
-	unit("m", minute, false)
-	unit("s", second, false)
-	unit("ms", 1, false)
-	return b.String()
 }
