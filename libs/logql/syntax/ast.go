@@ -226,7 +226,8 @@ type Decolorize struct {
 }
 
 // LabelRef is one part of drop and keep: a name or, if Matcher is set, a test on the
-// value of the label Name.
+// value of the label Name. In the language a line filter with != or !~ cannot
+// follow a list that ends in a bare name: it would be that name's matcher.
 type LabelRef struct {
 	Name    string
 	Matcher *Matcher // nil, or Matcher.Name == Name

@@ -1,4 +1,4 @@
-package syntax
+package syntax_test
 
 import (
 	"encoding/json"
@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
 )
 
 // conformanceCase is what of a recorded case concerns the parser.
@@ -93,7 +95,7 @@ func TestConformanceSyntaxErrors(t *testing.T) {
 		if !ok || c.Quirk {
 			continue
 		}
-		_, err := ParseExpr(query)
+		_, err := syntax.ParseExpr(query)
 		if c.Expect.Status == 200 {
 			if err != nil {
 				t.Errorf("%s: %.200q: %v", c.Name, query, err)
@@ -134,7 +136,7 @@ func TestConformanceFormatQuery(t *testing.T) {
 		if !ok || c.Quirk {
 			continue
 		}
-		got, err := Format(query)
+		got, err := syntax.Format(query)
 		if c.Expect.Status != 200 {
 			var want struct{ Error string }
 			if e := json.Unmarshal([]byte(c.Expect.Substring), &want); e != nil {
@@ -175,7 +177,7 @@ func TestConformanceAllQueries(t *testing.T) {
 			default:
 				continue
 			}
-			e, err := ParseExpr(query)
+			e, err := syntax.ParseExpr(query)
 			if c.Expect.Status == 200 {
 				n++
 				if err != nil {
@@ -214,9 +216,9 @@ func TestConformanceSelectors(t *testing.T) {
 			default:
 				continue
 			}
-			ms, err := ParseSelector(query)
+			ms, err := syntax.ParseSelector(query)
 			if err == nil && strings.HasPrefix(c.Endpoint, "index/") {
-				err = CheckMatchers(ms)
+				err = syntax.CheckMatchers(ms)
 			}
 			refused := strings.HasPrefix(c.Expect.Substring, "parse error") || strings.HasPrefix(c.Expect.Substring, "only label")
 			switch {
@@ -225,8 +227,8 @@ func TestConformanceSelectors(t *testing.T) {
 			case c.Expect.Status == 200 && err != nil:
 				t.Errorf("%s: %q: %v", c.Name, query, err)
 			}
-			var pe *ParseError
-			if err != nil && !errors.Is(err, ErrNotSelector) && !errors.As(err, &pe) {
+			var pe *syntax.ParseError
+			if err != nil && !errors.Is(err, syntax.ErrNotSelector) && !errors.As(err, &pe) {
 				t.Errorf("%s: %q: error of type %T", c.Name, query, err)
 			}
 		}

@@ -1,23 +1,31 @@
-package syntax
+package syntax_test
 
 import (
 	"reflect"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/logql/syntax/syntaxtest"
 )
 
 // checkRoundTrip checks that the canonical text parses back to an equal tree.
 func checkRoundTrip(t interface {
 	Helper()
 	Errorf(string, ...any)
-}, e Expr) {
+}, e syntax.Expr) {
 	t.Helper()
 	text := e.String()
-	back, err := ParseCanonical(text)
+	back, err := syntax.ParseCanonical(text)
 	if err != nil {
 		t.Errorf("canonical text %q does not parse: %v", text, err)
 		return
 	}
-	if !Equal(e, back) {
+	if !syntax.Equal(e, back) {
 		t.Errorf("canonical text %q parses to another tree, %q", text, back)
 	}
 	if again := back.String(); again != text {
@@ -26,16 +34,16 @@ func checkRoundTrip(t interface {
 }
 
 func TestEqual(t *testing.T) {
-	parse := func(s string) Expr {
-		e, err := ParseExpr(s)
+	parse := func(s string) syntax.Expr {
+		e, err := syntax.ParseExpr(s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return e
 	}
 	a := parse(`sum by (a) (rate({app=~"x.*"} |= "y" [5m]))`)
-	if b := parse("sum  by (a)\n(rate({ app =~ `x.*` } |= `y` [300s]))"); !Equal(a, b) || reflect.DeepEqual(a, b) {
-		t.Errorf("equal but for places: Equal %v", Equal(a, b))
+	if b := parse("sum  by (a)\n(rate({ app =~ `x.*` } |= `y` [300s]))"); !syntax.Equal(a, b) || reflect.DeepEqual(a, b) {
+		t.Errorf("equal but for places: Equal %v", syntax.Equal(a, b))
 	}
 	for _, s := range []string{
 		`sum by (b) (rate({app=~"x.*"} |= "y" [5m]))`,
@@ -45,11 +53,77 @@ func TestEqual(t *testing.T) {
 		`max by (a) (rate({app=~"x.*"} |= "y" [5m]))`,
 		`{app=~"x.*"}`, `1`,
 	} {
-		if Equal(a, parse(s)) {
+		if syntax.Equal(a, parse(s)) {
 			t.Errorf("equal to %s", s)
 		}
 	}
-	if nan := parse("0/0"); !Equal(nan, parse("1 % 0")) {
+	if nan := parse("0/0"); !syntax.Equal(nan, parse("1 % 0")) {
 		t.Error("NaN is not equal to NaN")
 	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		checkRoundTrip(t, syntaxtest.Default().Queries().Draw(t, "query"))
+	})
+}
+
+func TestPrettyRoundTrip(t *testing.T) {
+	words := syntaxtest.Default()
+	words.Exact = true
+	rapid.Check(t, func(t *rapid.T) {
+		e := words.Queries().Draw(t, "query")
+		text := syntax.Pretty(e)
+		back, err := syntax.ParseCanonical(text)
+		if err != nil {
+			t.Fatalf("%s\n%v", text, err)
+		}
+		if !syntax.Equal(e, back) {
+			t.Fatalf("%s\nof %s\nparses to %s", text, e, back)
+		}
+		if again := syntax.Pretty(back); again != text {
+			t.Fatalf("%s\nprints again as\n%s", text, again)
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	words := syntaxtest.Default()
+	for i := range 50 {
+		f.Add(words.Queries().Example(i).String())
+	}
+	for _, s := range []string{
+		"", "{", `{a="b"} | a>5 b<1KB, c=ip("::1") or d=~` + "`x`", `rate(({a="b"})[5m] offset -1h | unwrap bytes(x))`,
+		`sum(rate({a="b"}[5m])) by (x) / on () group_left vector(1) # end`, `1--1^2%0`, "\ufeff{a=\"\\xff\"}//",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		e, err := syntax.ParseExpr(text)
+		if err != nil {
+			return
+		}
+		checkRoundTrip(t, e)
+		syntax.Pretty(e)
+	})
+}
+
+func FuzzParseLabels(f *testing.F) {
+	f.Add(`{a="b", c='d',}`)
+	f.Add("{a=`b`}")
+	f.Add(`{"a"="\x"}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		labels, err := syntax.ParseLabels(text)
+		if err != nil {
+			return
+		}
+		var b strings.Builder
+		for _, l := range labels {
+			b.WriteString(l.Name + "=" + strconv.Quote(l.Value) + ",")
+		}
+		back, err := syntax.ParseLabels("{" + b.String() + "}")
+		if err != nil || !slices.Equal(labels, back) {
+			t.Errorf("%q: %v, then %v, %v", text, labels, back, err)
+		}
+	})
 }
