@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -103,8 +104,7 @@ func (e *Error) code() codes.Code {
 // GRPCStatus makes an Error a status also where no interceptor runs.
 func (e *Error) GRPCStatus() *status.Status {
 	st := status.New(e.code(), e.Error())
-	details := []*errdetails.ErrorInfo{{Reason: string(e.reason()), Domain: Domain, Metadata: e.Metadata}}
-	with, err := st.WithDetails(details[0])
+	with, err := st.WithDetails(&errdetails.ErrorInfo{Reason: string(e.reason()), Domain: Domain, Metadata: e.Metadata})
 	if err == nil && e.RetryAfter > 0 {
 		with, err = with.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
 	}
@@ -141,6 +141,9 @@ func find(err error) *Error {
 	}
 	if st, ok := statusOf(err); ok {
 		return fromStatus(st)
+	}
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return Wrap(err, TooLarge, "request body too large: at most %d bytes are allowed", tooLarge.Limit)
 	}
 	if errors.Is(err, context.Canceled) {
 		return Wrap(err, Canceled, "the request was cancelled by the client")

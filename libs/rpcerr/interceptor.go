@@ -17,8 +17,8 @@ func ServerInterceptors(t Table, log *slog.Logger) (grpc.UnaryServerInterceptor,
 			return nil
 		}
 		e := t.ToError(err)
-		if e.reason() == Internal && log != nil {
-			log.ErrorContext(ctx, "request failed for an internal reason", "method", method, "err", err)
+		if e.reason() == Internal && e.cause != nil && log != nil {
+			log.ErrorContext(ctx, "request failed for an internal reason", "method", method, "err", err, "cause", e.cause)
 		}
 		return e.GRPCStatus().Err()
 	}
