@@ -4,6 +4,7 @@ package discover
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -345,4 +346,9 @@ func closing(line []byte, i int) int {
 		// The quote is escaped, so a scan that starts behind it sees whole escapes.
 		i = e + 1
 	}
+}
+
+// TellsLevel reports whether metadata of that name plays a part in Level.
+func TellsLevel(name string) bool {
+	return name == LevelName || name == "severity_number" || slices.Contains(levelFields[:], name)
 }

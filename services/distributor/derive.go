@@ -1,0 +1,147 @@
+package distributor
+
+import (
+	"slices"
+
+	"github.com/weir-logs/weir/libs/discover"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// levelVersion is the version of the rule that derives detected_level.
+const levelVersion = 1
+
+// normalise brings metadata columns into the form that identity is made of: names
+// that queries can use, ascending, each once. Values of the first column of a
+// name win.
+func normalise(r *model.Rows) {
+	clean := true
+	for i := range r.Metadata {
+		if !validName(r.Metadata[i].Name) || i > 0 && r.Metadata[i-1].Name >= r.Metadata[i].Name {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return
+	}
+	cols := slices.Clone(r.Metadata)
+	for i := range cols {
+		cols[i].Name = cleanName(cols[i].Name)
+	}
+	slices.SortStableFunc(cols, func(a, b model.Column) int {
+		if a.Name < b.Name {
+			return -1
+		} else if a.Name > b.Name {
+			return 1
+		}
+		return 0
+	})
+	out := cols[:0:0]
+	for i := 0; i < len(cols); {
+		j := i + 1
+		for j < len(cols) && cols[j].Name == cols[i].Name {
+			j++
+		}
+		if j == i+1 {
+			out = append(out, cols[i])
+		} else {
+			out = append(out, unite(cols[i:j], r.Len()))
+		}
+		i = j
+	}
+	r.Metadata = out
+}
+
+// unite makes one column of several of one name.
+func unite(cols []model.Column, n int) model.Column {
+	out := model.Column{Name: cols[0].Name}
+	for row := range n {
+		for k := range cols {
+			if v := cols[k].At(row); len(v) > 0 {
+				out.Append(row, v)
+				break
+			}
+		}
+	}
+	out.Finish(n)
+	return out
+}
+
+func validName(s string) bool {
+	for i := range len(s) {
+		if !nameByte(s[i], i) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func nameByte(c byte, at int) bool {
+	return c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || at > 0 && '0' <= c && c <= '9'
+}
+
+// cleanName replaces what a label name may not hold by `_`.
+func cleanName(s string) string {
+	b := make([]byte, 0, len(s)+1)
+	for i, c := range s {
+		switch {
+		case c < 0x80 && nameByte(byte(c), max(i, len(b))):
+			b = append(b, byte(c))
+		case c < 0x80 && '0' <= c && c <= '9':
+			b = append(b, '_', byte(c))
+		default:
+			b = append(b, '_')
+		}
+	}
+	if len(b) == 0 {
+		return "_"
+	}
+	return string(b)
+}
+
+// deriveLevel adds the column detected_level to the rows of a stream. A level that
+// the producer sent under that name stays its own, in normal form.
+func deriveLevel(ls model.Labels, r *model.Rows) {
+	sent := -1
+	var fields []model.Column // metadata that may tell a level
+	for i := range r.Metadata {
+		if r.Metadata[i].Name == discover.LevelName {
+			sent = i
+		}
+		if discover.TellsLevel(r.Metadata[i].Name) {
+			fields = append(fields, r.Metadata[i])
+		}
+	}
+	n := r.Len()
+	derived := model.Column{Name: discover.LevelName, Version: levelVersion}
+	derived.Values.Ends = make([]uint32, 0, n)
+	derived.Values.Slab = make([]byte, 0, 7*n)
+	var meta []model.Label
+	var own *model.Column
+	if sent >= 0 {
+		own = &model.Column{Name: discover.LevelName}
+	}
+	for i := range n {
+		meta = meta[:0]
+		for k := range fields {
+			if v := fields[k].At(i); len(v) > 0 {
+				meta = append(meta, model.Label{Name: fields[k].Name, Value: string(v)})
+			}
+		}
+		level := []byte(discover.Level(ls, meta, r.Lines.At(i)))
+		if own != nil && len(r.Metadata[sent].At(i)) > 0 {
+			own.Append(i, level)
+			continue
+		}
+		derived.Append(i, level)
+	}
+	if own != nil {
+		own.Finish(n)
+		r.Metadata = slices.Clone(r.Metadata)
+		r.Metadata[sent] = *own
+	}
+	derived.Finish(n)
+	if derived.Values.Len() > 0 {
+		r.Derived = []model.Column{derived}
+	}
+}

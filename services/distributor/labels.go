@@ -1,0 +1,92 @@
+package distributor
+
+import (
+	"fmt"
+	"sync"
+	"unicode/utf8"
+
+	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
+	"github.com/weir-logs/weir/libs/discover"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// canonical is a label set as a client wrote it, brought into canonical form.
+type canonical struct {
+	labels      model.Labels
+	text        string
+	fingerprint uint64
+	found       bool // service_name was derived
+	refusal     *refusal
+}
+
+// labelCache remembers the canonical form of label texts. Two generations of a
+// bounded size: what is not asked for while one fills is forgotten.
+type labelCache struct {
+	mu       sync.Mutex // guards both maps
+	new, old map[string]*canonical
+	limit    int
+}
+
+func newLabelCache(limit int) *labelCache {
+	return &labelCache{new: map[string]*canonical{}, limit: limit}
+}
+
+func (c *labelCache) get(text string) *canonical {
+	c.mu.Lock()
+	v := c.new[text]
+	if v == nil {
+		if v = c.old[text]; v != nil {
+			c.put(text, v)
+		}
+	}
+	c.mu.Unlock()
+	if v != nil {
+		return v
+	}
+	v = canonicalise(text)
+	if len(text) > 4096 {
+		return v // not worth its memory
+	}
+	c.mu.Lock()
+	c.put(text, v)
+	c.mu.Unlock()
+	return v
+}
+
+func (c *labelCache) put(text string, v *canonical) {
+	if len(c.new) >= c.limit {
+		c.old, c.new = c.new, map[string]*canonical{}
+	}
+	c.new[text] = v
+}
+
+func canonicalise(text string) *canonical {
+	pairs, err := syntax.ParseLabels(text)
+	if err != nil {
+		return &canonical{refusal: &refusal{pushv1.RejectReason_REJECT_REASON_INVALID_LABELS, fmt.Sprintf("couldn't parse labels: %v", err)}}
+	}
+	seen := make(map[string]bool, len(pairs))
+	set := make([]model.Label, 0, len(pairs)+1)
+	for _, p := range pairs {
+		if seen[p.Name] {
+			return &canonical{refusal: &refusal{pushv1.RejectReason_REJECT_REASON_DUPLICATE_LABEL_NAME, fmt.Sprintf("stream '%s' has duplicate label name: '%s'", text, p.Name)}}
+		}
+		seen[p.Name] = true
+		if !utf8.ValidString(p.Value) {
+			return &canonical{refusal: &refusal{pushv1.RejectReason_REJECT_REASON_INVALID_LABELS, fmt.Sprintf("couldn't parse labels: the value of label '%s' is not valid UTF-8", p.Name)}}
+		}
+		set = append(set, model.Label{Name: p.Name, Value: p.Value})
+	}
+	ls := model.NewLabels(set)
+	if len(ls) == 0 {
+		return &canonical{refusal: &refusal{pushv1.RejectReason_REJECT_REASON_MISSING_LABELS, "error at least one label pair is required per stream"}}
+	}
+	c := &canonical{}
+	if ls.Get(discover.ServiceNameName) == "" {
+		c.found = true
+		ls = model.NewLabels(append(ls[:len(ls):len(ls)], model.Label{Name: discover.ServiceNameName, Value: discover.ServiceName(ls)}))
+	}
+	c.labels, c.text, c.fingerprint = ls, ls.String(), ls.Fingerprint()
+	return c
+}

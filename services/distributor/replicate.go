@@ -1,0 +1,205 @@
+package distributor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/ring"
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+// maxIngestBytes is the largest request to an ingester.
+const maxIngestBytes = 8 << 20
+
+// replicate sends blocks to their ingesters and returns nil as soon as each block
+// is on disk at a quorum of its replicas. The other replicas' requests go on until
+// their own deadline.
+func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int64, blocks []*ingestv1.StreamBlock) error {
+	if len(blocks) == 0 {
+		return nil
+	}
+	view := s.ring.View()
+	quorum := view.Quorum()
+	tokens := make([]uint64, len(blocks))
+	for i, b := range blocks {
+		tokens[i] = b.GetToken()
+	}
+	var split ring.Split
+	view.Split(tokens, &split)
+	for _, n := range split.Copies {
+		if int(n) < quorum {
+			s.metrics.noQuorum.Inc()
+			return rpcerr.New(rpcerr.NoQuorum, "%d ingesters are needed to store a stream, %d are healthy", quorum, n).WithRetry(time.Second)
+		}
+	}
+	w := newWait(quorum, split.Copies)
+	deadline := s.now().Add(s.cfg.ReplicaTimeout)
+	version := view.Table().Digest()
+	for _, t := range split.Targets {
+		for _, part := range parts(blocks, t.Index) {
+			req := &ingestv1.IngestRequest{Tenant: tenantID, BatchTimeUnixNano: batchTime, DeadlineUnixNano: deadline.UnixNano(), TableVersion: version}
+			for _, i := range part {
+				req.Streams = append(req.Streams, blocks[i])
+			}
+			if !s.take(t.Member.Name) {
+				w.done(part, rpcerr.New(rpcerr.Overloaded, "too many requests in flight to ingester %s", t.Member.Name).WithRetry(time.Second))
+				continue
+			}
+			s.writes.Add(1)
+			go func() {
+				defer s.writes.Done()
+				defer s.give(t.Member.Name)
+				w.done(part, s.send(ctx, t.Member, req, deadline))
+			}()
+		}
+	}
+	select {
+	case <-w.decided:
+		return w.result()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// send makes one ingest call. It outlives the caller's context, up to the deadline.
+func (s *Service) send(ctx context.Context, m *ring.Member, req *ingestv1.IngestRequest, deadline time.Time) error {
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	began := time.Now()
+	c, err := s.ingesters.Ingester(m)
+	if err == nil {
+		_, err = c.Ingest(ctx, req)
+	}
+	s.metrics.replica(err, time.Since(began))
+	if err != nil {
+		return fmt.Errorf("ingester %s: %w", m.Name, err)
+	}
+	return nil
+}
+
+// parts cuts the indexes of blocks into groups that fit one request each.
+func parts(blocks []*ingestv1.StreamBlock, index []uint32) [][]uint32 {
+	var out [][]uint32
+	size, from := 0, 0
+	for k, i := range index {
+		n := proto.Size(blocks[i])
+		if size > 0 && size+n > maxIngestBytes {
+			out = append(out, append([]uint32(nil), index[from:k]...))
+			size, from = 0, k
+		}
+		size += n
+	}
+	// A copy: index belongs to the caller's Split, the parts to goroutines.
+	return append(out, append([]uint32(nil), index[from:]...))
+}
+
+// take reserves one of an ingester's places for requests in flight.
+func (s *Service) take(member string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inFlight[member] >= s.cfg.MaxInFlight {
+		return false
+	}
+	s.inFlight[member]++
+	return true
+}
+
+func (s *Service) give(member string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inFlight[member]--; s.inFlight[member] == 0 {
+		delete(s.inFlight, member)
+	}
+}
+
+// wait counts acknowledgements per block until all have a quorum or one cannot
+// get it any more.
+type wait struct {
+	decided chan struct{}
+
+	mu      sync.Mutex // guards everything below
+	need    []int      // acknowledgements missing, per block
+	spare   []int      // failures that a block can still take
+	open    int        // blocks without a quorum
+	ended   bool
+	err     error
+	lasting error // an error that says that a retry will not help
+}
+
+func newWait(quorum int, copies []uint8) *wait {
+	w := &wait{decided: make(chan struct{}), open: len(copies)}
+	for _, n := range copies {
+		w.need = append(w.need, quorum)
+		w.spare = append(w.spare, int(n)-quorum)
+	}
+	return w
+}
+
+func (w *wait) done(part []uint32, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil && rpcerr.Is(err, rpcerr.InvalidArgument) {
+		w.lasting = err
+	}
+	failed := false
+	for _, i := range part {
+		if err != nil {
+			w.spare[i]--
+			failed = failed || w.spare[i] < 0
+		} else if w.need[i]--; w.need[i] == 0 {
+			w.open--
+		}
+	}
+	if err != nil {
+		w.err = errors.Join(w.err, err)
+	}
+	if !w.ended && (failed || w.open == 0) {
+		w.ended = true
+		close(w.decided)
+	}
+}
+
+// result is to be asked after decided is closed.
+func (w *wait) result() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.open == 0 {
+		return nil
+	}
+	if w.lasting != nil {
+		return w.lasting
+	}
+	return quorumError(w.err)
+}
+
+// quorumError keeps the reason of the ingesters' answers where there is a telling
+// one, so that a client learns why, and when to come back.
+func quorumError(err error) error {
+	for _, reason := range []rpcerr.Reason{rpcerr.DiskFull, rpcerr.Overloaded, rpcerr.ReadOnly} {
+		if e := withReason(err, reason); e != nil {
+			return e
+		}
+	}
+	return rpcerr.Wrap(err, rpcerr.NoQuorum, "too few ingesters have stored the entries: %v", err).WithRetry(time.Second)
+}
+
+func withReason(err error, reason rpcerr.Reason) error {
+	if multi, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range multi.Unwrap() {
+			if found := withReason(e, reason); found != nil {
+				return found
+			}
+		}
+		return nil
+	}
+	if rpcerr.Is(err, reason) {
+		return rpcerr.Wrap(err, reason, "%v", err).WithRetry(rpcerr.RetryAfter(err))
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+// Package distributor is the service that takes writes: it validates them entry by
+// entry, finds the ingesters of each stream on the ring, and acknowledges what a
+// quorum of them has on disk.
+package distributor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
+	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/model/rowspb"
+	"github.com/weir-logs/weir/libs/ring"
+	"github.com/weir-logs/weir/libs/rpcerr"
+	"github.com/weir-logs/weir/libs/tenant"
+)
+
+// maxRejections is how many refused pieces an answer lists.
+const maxRejections = 1000
+
+// Config is the configuration of a distributor.
+type Config struct {
+	ReplicaTimeout time.Duration `yaml:"replica_timeout" help:"How long an ingester may take to store a request before it counts as unavailable."`
+	MaxInFlight    int           `yaml:"max_in_flight" help:"Most requests in flight to one ingester."`
+	LabelCache     int           `yaml:"label_cache" help:"Label sets whose canonical form is remembered."`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{ReplicaTimeout: 5 * time.Second, MaxInFlight: 128, LabelCache: 50_000}
+}
+
+// Validate returns all problems at once.
+func (c Config) Validate() error {
+	var errs []error
+	if c.ReplicaTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("replica_timeout is %s, must be above 0", c.ReplicaTimeout))
+	}
+	if c.MaxInFlight < 1 {
+		errs = append(errs, fmt.Errorf("max_in_flight is %d, must be at least 1", c.MaxInFlight))
+	}
+	if c.LabelCache < 1 {
+		errs = append(errs, fmt.Errorf("label_cache is %d, must be at least 1", c.LabelCache))
+	}
+	return errors.Join(errs...)
+}
+
+// Ring tells where streams belong.
+type Ring interface {
+	View() *ring.View
+}
+
+// Ingesters gives the client of a member.
+type Ingesters interface {
+	Ingester(m *ring.Member) (ingestv1.IngestServiceClient, error)
+}
+
+// Limits knows each tenant's limits.
+type Limits interface {
+	For(tenant string) limits.Limits
+}
+
+// Rates counts what tenants send against their rate.
+type Rates interface {
+	Allow(tenant string, n int64, perSecond float64, burst int64) error
+}
+
+// Deps is what a distributor needs from outside.
+type Deps struct {
+	Log       *slog.Logger
+	Reg       prometheus.Registerer // nil: count, publish nothing
+	Ring      Ring
+	Ingesters Ingesters
+	Limits    Limits
+	Rates     Rates
+	Now       func() time.Time
+}
+
+// Service is a distributor.
+type Service struct {
+	ingestv1.UnsafeWriteServiceServer
+
+	cfg       Config
+	logger    *slog.Logger
+	metrics   *metrics
+	ring      Ring
+	ingesters Ingesters
+	limits    Limits
+	rates     Rates
+	now       func() time.Time
+	labels    *labelCache
+	streams   *streamCounter
+	clock     atomic.Int64   // the last batch time given out
+	writes    sync.WaitGroup // replica writes in work
+
+	mu       sync.Mutex // guards inFlight
+	inFlight map[string]int
+}
+
+var _ ingestv1.WriteServiceServer = (*Service)(nil)
+
+// New returns a distributor.
+func New(cfg Config, d Deps) *Service {
+	s := &Service{
+		cfg: cfg, logger: d.Log, ring: d.Ring, ingesters: d.Ingesters, limits: d.Limits, rates: d.Rates, now: d.Now,
+		labels: newLabelCache(cfg.LabelCache), streams: newStreamCounter(d.Now), inFlight: map[string]int{},
+	}
+	s.metrics = newMetrics(d.Reg, s)
+	return s
+}
+
+// Register adds the service to a server.
+func (s *Service) Register(r grpc.ServiceRegistrar) { ingestv1.RegisterWriteServiceServer(r, s) }
+
+// Run does what must be done now and then until ctx ends, then waits for replica
+// writes in work.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.streams.sweep()
+		case <-ctx.Done():
+			s.writes.Wait()
+			return nil
+		}
+	}
+}
+
+// Write implements ingestv1.WriteServiceServer.
+func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*ingestv1.WriteResponse, error) {
+	id, err := tenant.Require(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lim := s.limits.For(id)
+	size := requestSize(req)
+	if err := s.rates.Allow(id, size, float64(lim.IngestionRate), int64(lim.IngestionBurst)); err != nil {
+		return nil, s.rateError(err, id, lim, req, size)
+	}
+	batchTime := req.GetBatchTimeUnixNano()
+	if batchTime <= 0 {
+		batchTime = s.nextBatchTime()
+	}
+	check := &checker{limits: lim, now: s.now().UnixNano(), stamp: req.GetStamp()}
+	resp := &ingestv1.WriteResponse{}
+	blocks := make([]*ingestv1.StreamBlock, 0, len(req.GetStreams()))
+	position := uint32(0)
+	for i, in := range req.GetStreams() {
+		n := len(in.GetTimes())
+		block, rej, stamped, err := s.stream(id, in, check, position)
+		if err != nil {
+			return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "stream %d: %v", i, err)
+		}
+		position += uint32(n)
+		if block != nil {
+			blocks = append(blocks, block)
+		}
+		resp.AcceptedEntries += uint64(n - rej.rows)
+		resp.RejectedEntries += uint64(rej.rows)
+		resp.StampedEntries += uint64(stamped)
+		for _, it := range rej.items {
+			s.metrics.refused(it.reason, it.count)
+			if len(resp.Rejections) < maxRejections {
+				resp.Rejections = append(resp.Rejections, &ingestv1.Rejection{
+					Stream: uint32(i), Row: uint32(it.row), Count: uint32(it.count), Reason: uint32(it.reason), Message: it.message,
+				})
+			}
+		}
+	}
+	if err := s.replicate(ctx, id, batchTime, blocks); err != nil {
+		return nil, err
+	}
+	s.metrics.accepted(req.GetDoor(), resp.AcceptedEntries, size)
+	return resp, nil
+}
+
+// stream validates one stream of a request. The block is nil if nothing of it is
+// left.
+func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, position uint32) (*ingestv1.StreamBlock, rejects, int, error) {
+	n := len(in.GetTimes())
+	whole := func(why refusal) (*ingestv1.StreamBlock, rejects, int, error) {
+		return nil, rejects{items: []rejected{{0, n, why}}, rows: n}, 0, nil
+	}
+	c := s.labels.get(in.GetLabels())
+	if c.refusal != nil {
+		return whole(*c.refusal)
+	}
+	if why, bad := streamLabels(c.labels, c.found, check.limits); bad {
+		return whole(why)
+	}
+	rows, err := rowspb.FromBlock(in)
+	if err != nil {
+		return nil, rejects{}, 0, err
+	}
+	if n == 0 {
+		return nil, rejects{}, 0, nil
+	}
+	rows.Derived = nil
+	rows.Copies = nil // duplicates collapse
+	normalise(&rows)
+	rej, stamped := check.rows(c.text, &rows)
+	if rej.rows == n {
+		return nil, rej, 0, nil
+	}
+	if !s.streams.admit(id, c.fingerprint, check.limits.MaxStreams) {
+		return whole(refusal{pushv1.RejectReason_REJECT_REASON_STREAM_LIMIT, fmt.Sprintf(
+			"maximum active stream limit exceeded when trying to create stream %s, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: '%s'", c.text, id)})
+	}
+	if rej.rows > 0 {
+		rows = without(&rows, &rej)
+		for k := range rows.Positions {
+			rows.Positions[k] += position
+		}
+	}
+	deriveLevel(c.labels, &rows)
+	out := rowspb.ToBlock(c.text, &rows)
+	out.Position = position
+	out.Token = ring.Token(id, c.fingerprint)
+	return out, rej, stamped, nil
+}
+
+// nextBatchTime is a hybrid logical clock: the wall clock, but always ahead of
+// what it gave out before.
+func (s *Service) nextBatchTime() int64 {
+	for {
+		last := s.clock.Load()
+		next := max(s.now().UnixNano(), last+1)
+		if s.clock.CompareAndSwap(last, next) {
+			return next
+		}
+	}
+}
+
+func (s *Service) rateError(err error, id string, lim limits.Limits, req *ingestv1.WriteRequest, size int64) error {
+	if !rpcerr.Is(err, rpcerr.RateLimited) {
+		return err
+	}
+	lines := 0
+	for _, b := range req.GetStreams() {
+		lines += len(b.GetTimes())
+	}
+	s.metrics.rateLimited(lines)
+	return rpcerr.Wrap(err, rpcerr.RateLimited,
+		"ingestion rate limit exceeded for user %s (limit: %d bytes/sec) while attempting to ingest '%d' lines totaling '%d' bytes, reduce log volume or contact your Loki administrator to see if the limit can be increased",
+		id, int64(lim.IngestionRate), lines, size).WithRetry(rpcerr.RetryAfter(err))
+}
+
+func requestSize(req *ingestv1.WriteRequest) int64 {
+	n := 0
+	for _, b := range req.GetStreams() {
+		n += len(b.GetSlab())
+		for _, c := range b.GetMetadata() {
+			n += len(c.GetName())*len(c.GetEnds()) + len(c.GetSlab())
+		}
+	}
+	return int64(n)
+}
