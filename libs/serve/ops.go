@@ -1,0 +1,121 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/weir-logs/weir/libs/obs"
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+// readyTimeout bounds all checks of one readiness request.
+const readyTimeout = 5 * time.Second
+
+// registerOps registers the operators' handlers that need nothing but the Server.
+func (s *Server) registerOps() {
+	s.ops.HandleFunc("GET /ready", s.serveReady)
+	s.ops.Handle("GET /metrics", obs.MetricsHandler(s.opts.Telemetry.Registry))
+	level := obs.LevelHandler(s.opts.Telemetry.Level)
+	s.ops.Handle("GET /log_level", level)
+	s.ops.Handle("POST /log_level", LoopbackOnly(level))
+}
+
+// HandleConfig serves /config, the configuration in effect as print writes it (YAML, secrets redacted).
+func (s *Server) HandleConfig(print func(io.Writer) error) {
+	s.ops.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) {
+		var b bytes.Buffer
+		if err := print(&b); err != nil {
+			rpcerr.WriteHTTP(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write(b.Bytes()) // the client is gone
+	})
+}
+
+// Ready returns nil if the process takes requests and every check is passed.
+func (s *Server) Ready(ctx context.Context) error {
+	if err := s.admit(); err != nil {
+		return err
+	}
+	for _, c := range s.checks {
+		if err := c.run(ctx); err != nil {
+			return rpcerr.Wrap(err, rpcerr.NotReady, "%s: %v", c.name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if err := s.Ready(ctx); err != nil {
+		rpcerr.WriteHTTP(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, "ready\n") // the client is gone
+}
+
+// handleServices serves /services: a line per module with its state, or JSON where that is accepted.
+func (s *Server) handleServices(m *Modules) {
+	s.ops.HandleFunc("GET /services", func(w http.ResponseWriter, r *http.Request) {
+		states := m.States()
+		if strings.Contains(r.Header.Get("Accept"), "application/json") {
+			type service struct {
+				Name  string `json:"name"`
+				State string `json:"state"`
+				Error string `json:"error,omitempty"`
+			}
+			list := make([]service, len(states))
+			for i, st := range states {
+				list[i] = service{Name: st.Name, State: st.State.String()}
+				if st.Err != nil {
+					list[i].Error = st.Err.Error()
+				}
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(map[string]any{"services": list}) // the client is gone
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		for _, st := range states {
+			fmt.Fprintf(w, "%s => %s\n", st.Name, st.State) //nolint:errcheck // the client is gone
+		}
+	})
+}
+
+// LoopbackOnly is the middleware for what only somebody on this machine may do. A request must
+// come from a loopback address, directly and not by a proxy, for a loopback name (a web page that
+// has its name resolve to 127.0.0.1 is turned away by that), and not from a page of another site.
+func LoopbackOnly(next http.Handler) http.Handler {
+	sameSite := http.NewCrossOriginProtection().Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		forwarded := r.Header.Get("Forwarded") != "" || r.Header.Get("X-Forwarded-For") != ""
+		if !loopbackHost(r.RemoteAddr) || !loopbackHost(r.Host) || forwarded {
+			rpcerr.WriteHTTP(w, rpcerr.New(rpcerr.PermissionDenied, "only from this machine"))
+			return
+		}
+		sameSite.ServeHTTP(w, r)
+	})
+}
+
+func loopbackHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
