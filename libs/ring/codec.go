@@ -112,7 +112,7 @@ func DecodeTable(b []byte) (Table, error) {
 		return Table{}, fmt.Errorf("%w: member count", ErrCorrupt)
 	}
 	b = b[w:]
-	// The smallest record has 12 bytes and its length byte.
+	// No record is shorter than 13 bytes, its length included.
 	if n > MaxMembers || n > uint64(len(b)/13) {
 		return Table{}, fmt.Errorf("%w: %d members in %d bytes, limit is %d", ErrCorrupt, n, len(b), MaxMembers)
 	}
