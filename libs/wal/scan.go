@@ -138,19 +138,21 @@ func (s *segmentScan) run(start int64) (tail, error) {
 			continue
 		}
 		end := off + recordHeaderSize + int64(h.length)
-		possible := s.possible(h, off)
-		if end > s.w.size && possible {
+		if end > s.w.size {
 			return s.tail(off, ReasonTruncated, true), nil
 		}
-		payload, err := s.w.exactly(off+recordHeaderSize, int(min(int64(h.length), s.w.size-off-recordHeaderSize)))
-		intact := err == nil && end <= s.w.size && crc32.Checksum(payload, castagnoli) == h.payloadCRC
+		payload, err := s.w.exactly(off+recordHeaderSize, int(h.length))
+		intact := err == nil && crc32.Checksum(payload, castagnoli) == h.payloadCRC
 		if err != nil {
 			s.failures++
 		}
 		switch {
-		case !possible:
-			end = min(end, s.w.size)
-			s.damage(off, end-off, 0, 0, ReasonOrder, fmt.Sprintf("record %d where %d should be", h.lsn, s.expected))
+		case !s.possible(h, off):
+			reason := ReasonChecksum
+			if intact {
+				reason = ReasonOrder
+			}
+			s.damage(off, end-off, 0, 0, reason, fmt.Sprintf("record %d where %d should be", h.lsn, s.expected))
 			s.base, off = end, end
 			continue
 		case intact:
