@@ -167,6 +167,7 @@ func Fold(op BinaryOp, a, b float64) float64 {
 }
 
 func (p *parser) checkLabelReplace(e *LabelReplace) {
+	p.chargeRegex(e.Regex)
 	if _, err := regexp.Compile(e.Regex); err != nil {
 		p.fail("invalid regex in label_replace: %s", err)
 	}
@@ -176,6 +177,7 @@ func (p *parser) checkRegexp(s *Regexp) {
 	fail := func(format string, args ...any) {
 		p.fail("invalid regexp parser: %s", fmt.Sprintf(format, args...))
 	}
+	p.chargeRegex(s.Text)
 	re, err := regexp.Compile(s.Text)
 	if err != nil {
 		fail("%s", err)

@@ -30,13 +30,18 @@ type Matcher struct {
 	re *regexp.Regexp
 }
 
-// NewMatcher makes a matcher. The error is that of the regexp package.
+// NewMatcher makes a matcher. The error is that of the regexp package, or says
+// that the regex is too large.
 func NewMatcher(t MatchType, name, value string) (*Matcher, error) {
 	m := &Matcher{Name: name, Value: value, Type: t}
 	if t == Re || t == Nre {
-		// Compiled bare first, so that an error quotes what the user wrote.
-		if _, err := regexp.Compile(value); err != nil {
+		// Looked at bare first, so that an error quotes what the user wrote.
+		size, err := regexSize(value)
+		if err != nil {
 			return nil, err
+		}
+		if size > maxRegexSize {
+			return nil, errRegexSize
 		}
 		re, err := regexp.Compile("^(?s:" + value + ")$")
 		if err != nil {

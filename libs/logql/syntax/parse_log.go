@@ -34,6 +34,9 @@ func (p *parser) matcher(name string, legal ...string) *Matcher {
 var matchTypes = map[kind]MatchType{tEq: Eq, tNeq: Neq, tRe: Re, tNre: Nre}
 
 func (p *parser) newMatcher(t MatchType, name, value string) *Matcher {
+	if t == Re || t == Nre {
+		p.chargeRegex(value)
+	}
 	m, err := NewMatcher(t, name, value)
 	if err != nil {
 		p.fail("%s", err)
@@ -137,7 +140,11 @@ func (p *parser) lineFilter() *LineFilter {
 		if p.accept(tIP) {
 			f.Alternatives = append(f.Alternatives, LineMatch{Text: p.parenString(), IP: true})
 		} else {
-			f.Alternatives = append(f.Alternatives, LineMatch{Text: p.expect(tString, "STRING", "ip").text})
+			text := p.expect(tString, "STRING", "ip").text
+			if f.Op == LineRegexp || f.Op == LineNotRegexp {
+				p.chargeRegex(text)
+			}
+			f.Alternatives = append(f.Alternatives, LineMatch{Text: text})
 		}
 		if !p.accept(tOr) {
 			return f

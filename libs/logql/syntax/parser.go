@@ -124,6 +124,8 @@ type parser struct {
 	tok      token // look-ahead
 	nesting  int
 	matchers int
+	// regexSize sums up what the regexes so far compile to.
+	regexSize int
 }
 
 // advance consumes the look-ahead and returns it.

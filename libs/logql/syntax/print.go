@@ -228,6 +228,14 @@ func formatFloat(v float64) string {
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
+// formatPlain avoids exponents as long as that needs few digits.
+func formatPlain(v float64) string {
+	if a := math.Abs(v); a != 0 && (a < 1e-6 || a >= 1e21) {
+		return formatFloat(v)
+	}
+	return strconv.FormatFloat(v, 'f', -1, 64)
+}
+
 // binaryOp writes the operator with its modifiers. One that matches without
 // group_left or group_right ends in a blank, as in Loki.
 func (p *printer) binaryOp(e *BinaryExpr) {
@@ -407,7 +415,7 @@ func (p *printer) condition(c Condition) {
 		}
 		p.matcher(c.Matcher)
 	case *NumberCond:
-		p.add(c.Name, c.Op.String(), strconv.FormatFloat(c.Value, 'f', -1, 64))
+		p.add(c.Name, c.Op.String(), formatPlain(c.Value))
 	case *DurationCond:
 		p.add(c.Name, c.Op.String(), c.Value.String())
 	case *BytesCond:
