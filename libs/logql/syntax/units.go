@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -116,28 +117,32 @@ func formatPromDuration(d time.Duration) string {
 	return b.String()
 }
 
-// parseBytes takes a number with a unit from B to PiB.
+// parseBytes takes a decimal number with a unit from B to PiB. Fractions of a
+// byte are cut off. The arithmetic is exact: printed sizes have to come back.
 func parseBytes(s string) (uint64, bool) {
 	i := runEnd(s, 0, func(c byte) bool { return isDigit(c) || c == '.' })
 	size, ok := byteUnits[strings.ToLower(s[i:])]
 	if !ok {
 		return 0, false
 	}
-	if n, err := strconv.ParseUint(s[:i], 10, 64); err == nil {
-		return n * size, n <= math.MaxUint64/size
-	}
-	f, err := strconv.ParseFloat(s[:i], 64)
-	if err != nil {
+	whole, fraction, _ := strings.Cut(s[:i], ".")
+	if whole+fraction == "" || strings.Contains(fraction, ".") {
 		return 0, false
 	}
-	f *= float64(size)
-	if f >= math.MaxUint64 {
+	n, err := strconv.ParseUint("0"+whole, 10, 64)
+	if err != nil || n > math.MaxUint64/size {
 		return 0, false
 	}
-	if r := math.Round(f); math.Abs(f-r) < 1e-6 { // 2.3MB is 2300000, whatever the float says
-		return uint64(r), true
+	fraction = fraction[:min(len(fraction), 18)]
+	f, _ := strconv.ParseUint("0"+fraction, 10, 64)
+	one := uint64(1)
+	for range fraction {
+		one *= 10
 	}
-	return uint64(f), true
+	hi, lo := bits.Mul64(f, size)
+	f, _ = bits.Div64(hi, lo, one) // f < one, so that the quotient is below size
+	sum, carry := bits.Add64(n*size, f, 0)
+	return sum, carry == 0
 }
 
 var byteUnits = map[string]uint64{
