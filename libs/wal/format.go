@@ -132,7 +132,9 @@ func unsealLine(b []byte) (fields string, ok bool) {
 	return fields, found && bytes.Equal(sealLine(fields), b)
 }
 
-func encodeIncarnation(id Incarnation) []byte { return sealLine("weir-incarnation 1 id=" + id.String()) }
+func encodeIncarnation(id Incarnation) []byte {
+	return sealLine("weir-incarnation 1 id=" + id.String())
+}
 
 func decodeIncarnation(b []byte) (id Incarnation, ok bool) {
 	fields, ok := unsealLine(b)

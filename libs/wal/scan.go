@@ -104,7 +104,7 @@ type segmentScan struct {
 
 // tail is what follows a segment's last intact record.
 type tail struct {
-	Damage      // Bytes is 0 if nothing follows; LSNs are left to the caller
+	Damage           // Bytes is 0 if nothing follows; LSNs are left to the caller
 	incomplete  bool // a record that began well and then the file ends
 	maxPossible uint64
 }
