@@ -67,7 +67,7 @@ type patternStage struct {
 }
 
 func newPatternStage(p parser, text string, slot func(string) int) (*patternStage, error) {
-	pattern, err := newPatternCaptures(text)
+	pattern, err := splitPattern(text) // the parser has checked all else
 	if err != nil {
 		return nil, err
 	}

@@ -198,7 +198,7 @@ func (c *compiler) drop(refs []syntax.LabelRef, keep bool) {
 	for _, r := range refs {
 		ref := labelRef{slot: c.slot(r.Name), name: r.Name}
 		if r.Matcher != nil {
-			ref.matches = r.Matcher.Matches
+			ref.matches = matches(r.Matcher)
 			u.reads = append(u.reads, r.Name)
 		}
 		d.refs = append(d.refs, ref)

@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	resyntax "regexp/syntax"
+	"slices"
 	"strconv"
 	"time"
 
@@ -35,22 +37,39 @@ func (c *logicalCondition) keep(st *Stream) bool {
 
 // stringCondition sees a missing label as "". Of the error labels it reads __error__ only.
 type stringCondition struct {
-	slot int
-	m    *syntax.Matcher
+	slot    int
+	name    string
+	matches func(string) bool
 }
 
 func (c *stringCondition) keep(st *Stream) bool {
-	switch c.m.Name {
+	switch c.name {
 	case errorLabel:
-		return c.m.Matches(st.set.errKind)
+		return c.matches(st.set.errKind)
 	case errorDetailsLabel:
-		return c.m.Matches("")
+		return c.matches("")
 	}
 	v, _ := st.set.get(st.set.slots[c.slot])
-	return c.m.Matches(v)
+	return c.matches(v)
 }
 
-func (c *stringCondition) accepts(_ *Stream, value string) bool { return c.m.Matches(value) }
+func (c *stringCondition) accepts(_ *Stream, value string) bool { return c.matches(value) }
+
+// matches returns m.Matches, as a comparison if m is a regex for a few words.
+func matches(m *syntax.Matcher) func(string) bool {
+	if m.Type != syntax.Re && m.Type != syntax.Nre {
+		return m.Matches
+	}
+	tree, err := resyntax.Parse(m.Value, resyntax.Perl)
+	if err != nil {
+		return m.Matches
+	}
+	words, ok := expand(tree.Simplify())
+	if !ok || words.fold {
+		return m.Matches
+	}
+	return func(v string) bool { return slices.Contains(words.strings, v) == (m.Type == syntax.Re) }
+}
 
 // numericCondition is a test that needs the label to be there and to convert.
 type numericCondition struct {
@@ -113,7 +132,7 @@ func compileCondition(c syntax.Condition, slot func(string) int) (condition, err
 		}
 		return &logicalCondition{c.Or, l, r}, nil
 	case *syntax.StringCond:
-		return &stringCondition{slot(c.Name), c.Matcher}, nil
+		return &stringCondition{slot(c.Name), c.Name, matches(c.Matcher)}, nil
 	case *syntax.NumberCond:
 		return &numericCondition{slot(c.Name), func(v string) (bool, error) {
 			f, err := strconv.ParseFloat(v, 64)

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
+	"regexp/syntax"
 	"strconv"
 	"strings"
 	"text/template"
@@ -23,13 +24,16 @@ const (
 	maxOutput  = 1 << 20  // bytes of any string a template makes
 	maxWork    = 16 << 20 // bytes that functions may read and write
 	loopCost   = 256      // work of one turn of a loop
-	maxRegexps = 64       // compiled regexes and zones that are remembered
+	maxRegexps = 16       // compiled regexes and zones that are remembered
+	// maxRegexpSize is in instructions; a regex may come from a line.
+	maxRegexpSize = 32 << 10
 )
 
 var (
-	errTooLong  = errors.New("result longer than 1 MiB")
-	errTooMuch  = errors.New("template does too much work")
-	errDivision = errors.New("division by zero")
+	errTooLong    = errors.New("result longer than 1 MiB")
+	errTooMuch    = errors.New("template does too much work")
+	errRegexpSize = errors.New("regular expression too large")
+	errDivision   = errors.New("division by zero")
 )
 
 // funcEnv is what template functions know besides their arguments. Every stream has its own.
@@ -78,6 +82,9 @@ func (e *funcEnv) regexp(s string) (*regexp.Regexp, error) {
 	if err := e.charge(64 * len(s)); err != nil {
 		return nil, err
 	}
+	if tree, err := syntax.Parse(s, syntax.Perl); err == nil && regexpSize(tree) > maxRegexpSize {
+		return nil, errRegexpSize
+	}
 	re, err := regexp.Compile(s)
 	if err != nil {
 		return nil, err
@@ -87,6 +94,18 @@ func (e *funcEnv) regexp(s string) (*regexp.Regexp, error) {
 	}
 	e.regexps[s] = re
 	return re, nil
+}
+
+// regexpSize estimates how many instructions a regex compiles to.
+func regexpSize(re *syntax.Regexp) int {
+	n := 1 + len(re.Rune)
+	for _, s := range re.Sub {
+		n += regexpSize(s)
+	}
+	if re.Op == syntax.OpRepeat {
+		n *= max(re.Min, re.Max, 1)
+	}
+	return min(n, 1<<30)
 }
 
 func (e *funcEnv) zone(name string) *time.Location {

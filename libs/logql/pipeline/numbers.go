@@ -14,7 +14,7 @@ import (
 func toInt(v any) int64 {
 	switch v := v.(type) {
 	case string:
-		if i := strings.IndexByte(v, '.'); i >= 0 && strings.Trim(v[i+1:], "0") == "" && i > 0 {
+		if i := strings.IndexByte(v, '.'); i > 0 && strings.Trim(v[i+1:], "0123456789") == "" {
 			v = v[:i]
 		}
 		n, err := strconv.ParseInt(v, 0, 64)

@@ -2,8 +2,9 @@ package pipeline
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
 )
 
 // patternPart is a literal or a capture of a pattern.
@@ -12,49 +13,20 @@ type patternPart struct {
 	name    string // of a capture; "_" is anonymous
 }
 
-// splitPattern takes a pattern apart: <name> is a capture, all else literal.
+// splitPattern takes a pattern apart. Two captures in a row are an error.
 func splitPattern(pattern string) ([]patternPart, error) {
 	var parts []patternPart
-	literal := []byte{}
-	flush := func() {
-		if len(literal) > 0 {
-			parts = append(parts, patternPart{literal: literal})
-			literal = []byte{}
-		}
-	}
-	for i := 0; i < len(pattern); {
-		if n := captureLen(pattern[i:]); n > 0 {
-			flush()
-			name := pattern[i+1 : i+n-1]
-			if k := len(parts); k > 0 && parts[k-1].literal == nil {
-				return nil, fmt.Errorf("found consecutive capture '<%s><%s>': invalid expression", parts[k-1].name, name)
-			}
-			parts = append(parts, patternPart{name: name})
-			i += n
+	for _, p := range syntax.PatternParts(pattern) {
+		if !p.Capture {
+			parts = append(parts, patternPart{literal: []byte(p.Text)})
 			continue
 		}
-		literal = append(literal, pattern[i])
-		i++
-	}
-	flush()
-	return parts, nil
-}
-
-func captureLen(s string) int {
-	if s[0] != '<' {
-		return 0
-	}
-	for i := 1; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case c == '>' && i > 1:
-			return i + 1
-		case c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' && i > 1:
-		default:
-			return 0
+		if n := len(parts); n > 0 && parts[n-1].literal == nil {
+			return nil, fmt.Errorf("found consecutive capture '<%s><%s>': invalid expression", parts[n-1].name, p.Text)
 		}
+		parts = append(parts, patternPart{name: p.Text})
 	}
-	return 0
+	return parts, nil
 }
 
 // patternMatcher is the test of |> and !>.
@@ -96,27 +68,6 @@ func (m patternMatcher) match(line []byte) bool {
 
 // patternCaptures are the parts of a pattern stage.
 type patternCaptures []patternPart
-
-func newPatternCaptures(pattern string) (patternCaptures, error) {
-	parts, err := splitPattern(pattern)
-	if err != nil {
-		return nil, fmt.Errorf("invalid pattern parser: %w", err)
-	}
-	seen := map[string]bool{}
-	for _, p := range parts {
-		if p.literal != nil || p.name == "_" {
-			continue
-		}
-		if seen[p.name] {
-			return nil, fmt.Errorf("invalid pattern parser: duplicate capture name (%s): invalid expression", p.name)
-		}
-		seen[p.name] = true
-	}
-	if len(seen) == 0 {
-		return nil, errors.New("invalid pattern parser: at least one capture is required")
-	}
-	return parts, nil
-}
 
 // match calls f for the named captures in turn, with their index among the parts,
 // until it returns false. A leading literal has to start the line. If a later
