@@ -1913,15 +1913,16 @@ func (x *FollowRequest) GetPosition() uint64 {
 // FollowResponse is entries in append order.
 type FollowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The entries, with hashes; label sets are numbered through the call.
+	// The entries, with hashes. Label sets are numbered anew in each message, and
+	// say all of the labels themselves: their stream index means nothing.
 	Rows *Rows `protobuf:"bytes,1,opt,name=rows,proto3" json:"rows,omitempty"`
 	// All up to here was sent.
 	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	// The ingester's incarnation.
 	Incarnation string `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// Entries that matched the streams but are no longer there; the position was
-	// too old.
-	Dropped       uint64 `protobuf:"varint,4,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// The position of the request is not known to this incarnation: what it held
+	// behind that position may be missing.
+	Lost          bool `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1977,11 +1978,11 @@ func (x *FollowResponse) GetIncarnation() string {
 	return ""
 }
 
-func (x *FollowResponse) GetDropped() uint64 {
+func (x *FollowResponse) GetLost() bool {
 	if x != nil {
-		return x.Dropped
+		return x.Lost
 	}
-	return 0
+	return false
 }
 
 // FlushRequest asks for a flush.
@@ -2274,12 +2275,12 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\rFollowRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x1a\n" +
-	"\bposition\x18\x03 \x01(\x04R\bposition\"\x92\x01\n" +
+	"\bposition\x18\x03 \x01(\x04R\bposition\"\x8c\x01\n" +
 	"\x0eFollowResponse\x12(\n" +
 	"\x04rows\x18\x01 \x01(\v2\x14.weir.ingest.v1.RowsR\x04rows\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12 \n" +
-	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x18\n" +
-	"\adropped\x18\x04 \x01(\x04R\adropped\"\x0e\n" +
+	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\"\x0e\n" +
 	"\fFlushRequest\"\x0f\n" +
 	"\rFlushResponse\"\x10\n" +
 	"\x0eCompactRequest\"\x11\n" +
