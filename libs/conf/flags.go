@@ -84,11 +84,11 @@ func didYouMean(got string, candidates []string, prefix string) string {
 	return fmt.Sprintf(" (did you mean %s%s?)", prefix, best)
 }
 
-// distance is the number of single-byte edits between a and b, or at least limit if it is not
-// below it.
+// distance is the number of single-byte edits between a and b, or something above limit if it
+// must be more than that.
 func distance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
+	if len(a)-len(b) > limit || len(b)-len(a) > limit {
+		return limit + 1
 	}
 	row := make([]int, len(b)+1)
 	for j := range row {
