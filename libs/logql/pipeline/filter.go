@@ -154,7 +154,7 @@ func compileCondition(c syntax.Condition, slot func(string) int) (condition, err
 			return nil, err
 		}
 		return &numericCondition{slot(c.Name), func(v string) (bool, error) {
-			return m.match([]byte(v)) != c.Negated, nil
+			return m.match(raw(v)) != c.Negated, nil
 		}}, nil
 	}
 	panic("unknown condition")

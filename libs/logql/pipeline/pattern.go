@@ -73,7 +73,7 @@ type patternCaptures []patternPart
 // until it returns false. A leading literal has to start the line. If a later
 // literal is missing, the capture in front of it takes the rest and is the last.
 func (c patternCaptures) match(line []byte, f func(part int, value []byte) bool) bool {
-	if len(line) == 0 {
+	if len(line) == 0 || len(c) == 0 {
 		return true
 	}
 	i := 0

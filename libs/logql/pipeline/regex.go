@@ -128,20 +128,30 @@ func expand(re *syntax.Regexp) (literals, bool) {
 		out := literals{strings: []string{""}}
 		for _, s := range re.Sub {
 			l, ok := expand(s)
-			if !ok || !agree(&out, &l) || len(out.strings)*len(l.strings) > maxLiterals {
+			if ok {
+				out, ok = product(out, l)
+			}
+			if !ok {
 				return none, false
 			}
-			product := make([]string, 0, len(out.strings)*len(l.strings))
-			for _, a := range out.strings {
-				for _, b := range l.strings {
-					product = append(product, a+b)
-				}
-			}
-			out.strings, out.fold = product, out.fold || l.fold
 		}
 		return out, true
 	}
 	return none, false
+}
+
+// product returns all strings of a followed by one of b.
+func product(a, b literals) (literals, bool) {
+	if !agree(&a, &b) || len(a.strings)*len(b.strings) > maxLiterals {
+		return literals{}, false
+	}
+	out := literals{fold: a.fold || b.fold}
+	for _, s := range a.strings {
+		for _, t := range b.strings {
+			out.strings = append(out.strings, s+t)
+		}
+	}
+	return out, true
 }
 
 func utf16Surrogate(r rune) bool { return r >= 0xd800 && r < 0xe000 }
@@ -191,16 +201,32 @@ func required(re *syntax.Regexp) (literals, bool) {
 			return required(re.Sub[0])
 		}
 	case syntax.OpConcat:
+		// Neighbours that can be expanded are taken together.
 		var out literals
-		for _, s := range re.Sub {
-			l, ok := expand(s)
-			if !ok {
-				l, ok = required(s)
-			}
-			if ok && shortest(l.strings) > max(shortest(out.strings), 0) {
+		run := literals{strings: []string{""}}
+		consider := func(l literals) {
+			if shortest(l.strings) > max(shortest(out.strings), 0) {
 				out = l
 			}
 		}
+		for _, s := range re.Sub {
+			l, ok := expand(s)
+			if !ok {
+				consider(run)
+				run = literals{strings: []string{""}}
+				if l, ok = required(s); ok {
+					consider(l)
+				}
+				continue
+			}
+			if next, ok := product(run, l); ok {
+				run = next
+				continue
+			}
+			consider(run)
+			run = l
+		}
+		consider(run)
 		return out, len(out.strings) > 0
 	case syntax.OpAlternate:
 		var out literals

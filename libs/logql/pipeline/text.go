@@ -30,6 +30,9 @@ func (a *arena) add(b []byte) []byte {
 // str is the string over b's memory.
 func str(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
+// raw is the bytes of s, only to be read.
+func raw(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 // sound reports whether b is UTF-8 without U+FFFD.
 func sound(b []byte) bool {
 	for _, c := range b {

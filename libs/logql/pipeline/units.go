@@ -29,9 +29,17 @@ func ParseBytes(s string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	unit, ok := byteUnits[strings.ToLower(strings.TrimSpace(s[i:]))]
-	if !ok {
-		return 0, fmt.Errorf("unhandled size name: %s", strings.TrimSpace(s[i:]))
+	name := strings.TrimSpace(s[i:])
+	var lower [3]byte
+	n := copy(lower[:], name)
+	for j := range lower[:n] {
+		if c := lower[j]; c >= 'A' && c <= 'Z' {
+			lower[j] += 'a' - 'A'
+		}
+	}
+	unit, ok := byteUnits[string(lower[:n])]
+	if !ok || n < len(name) {
+		return 0, fmt.Errorf("unhandled size name: %s", name)
 	}
 	if f *= unit; f >= math.MaxUint64 {
 		return 0, fmt.Errorf("too large: %s", s)
