@@ -1,9 +1,11 @@
 package obs
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -131,7 +133,11 @@ func (m *RequestMetrics) observeHTTP(access *accessLog, next http.Handler) http.
 				name = *p
 			}
 			took := time.Since(start)
-			m.duration.WithLabelValues(name, methodLabel(r.Method), statusLabel(code)).Observe(took.Seconds())
+			label := statusLabel(code)
+			if aborted {
+				label = "aborted" // whatever status was sent, the client did not get the whole answer
+			}
+			m.duration.WithLabelValues(name, methodLabel(r.Method), label).Observe(took.Seconds())
 			access.write(r.Context(), code >= 500 || aborted, code == http.StatusSwitchingProtocols, took,
 				slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("route", name),
 				slog.Int("status", code), slog.Int64("bytes", written), slog.String("remote", r.RemoteAddr))
@@ -194,8 +200,10 @@ func (m *RequestMetrics) recoverHTTP(log *slog.Logger, next http.Handler) http.H
 				}
 			},
 			Hijack: func(f httpsnoop.HijackFunc) httpsnoop.HijackFunc {
-				begun = true
-				return f
+				return func() (net.Conn, *bufio.ReadWriter, error) {
+					begun = true
+					return f()
+				}
 			},
 		}), r)
 	})
