@@ -192,7 +192,7 @@ func TestViewAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawCluster(t)
 		v, twin := NewView(c.table, c.healthy, c.cfg), c.twin()
-		for range 5 {
+		for range 3 {
 			token := rapid.Uint64().Draw(t, "token")
 			if len(v.layout.tokens) > 0 && rapid.Bool().Draw(t, "exact") {
 				token = rapid.SampledFrom(v.layout.tokens).Draw(t, "on")
