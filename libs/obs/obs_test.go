@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.opentelemetry.io/otel/trace"
+	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -62,9 +64,9 @@ func start(t *testing.T, change func(*obs.Config)) (*obs.Telemetry, *buffer) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-		defer cancel()
-		_ = tel.Shutdown(ctx) // there is no collector
+		if err := tel.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
 	})
 	return tel, out
 }
@@ -384,8 +386,40 @@ func TestInFlight(t *testing.T) {
 	}
 }
 
+// collector is the least OTLP collector.
+type traceCollector struct {
+	collectorpb.UnimplementedTraceServiceServer
+	names chan string
+}
+
+func (c *traceCollector) Export(_ context.Context, req *collectorpb.ExportTraceServiceRequest) (*collectorpb.ExportTraceServiceResponse, error) {
+	for _, r := range req.GetResourceSpans() {
+		for _, s := range r.GetScopeSpans() {
+			for _, span := range s.GetSpans() {
+				c.names <- span.GetName()
+			}
+		}
+	}
+	return &collectorpb.ExportTraceServiceResponse{}, nil
+}
+
 func TestTracing(t *testing.T) {
-	tel, out := start(t, func(c *obs.Config) { c.Tracing.Endpoint, c.Log.Level = "http://127.0.0.1:1", "debug" })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	col := &traceCollector{names: make(chan string, 10)}
+	srv := grpc.NewServer()
+	collectorpb.RegisterTraceServiceServer(srv, col)
+	go srv.Serve(l) //nolint:errcheck // ends with Stop
+	t.Cleanup(srv.Stop)
+	cfg := obs.DefaultConfig()
+	cfg.Tracing.Endpoint, cfg.Log.Level = "http://"+l.Addr().String(), "debug"
+	out := new(buffer)
+	tel, err := obs.Start(t.Context(), cfg, obs.BuildInfo{Program: "weir"}, out)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var seen trace.SpanContext
 	h := tel.HTTP(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = trace.SpanContextFromContext(r.Context()) }))
 	r := httptest.NewRequest("GET", "/", nil)
@@ -393,6 +427,12 @@ func TestTracing(t *testing.T) {
 	h.ServeHTTP(httptest.NewRecorder(), r)
 	if seen.TraceID().String() != "0af7651916cd43dd8448eb211c80319c" || seen.SpanID().String() == "b7ad6b7169203331" || !seen.IsSampled() {
 		t.Error("the caller's trace is not continued:", seen)
+	}
+	if err := tel.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if name := <-col.names; name != "GET" {
+		t.Error(name)
 	}
 	if !strings.Contains(out.String(), "trace_id=0af7651916cd43dd8448eb211c80319c") {
 		t.Error(out.String())
