@@ -42,7 +42,7 @@ func names(members []*Member) []string {
 	return out
 }
 
-// The naive twin: for one token it sorts all points by their distance and
+// The naive twin: for one token it measures every distance and
 // follows the words of the package documentation.
 type naive struct {
 	members []Member // in the ring
@@ -50,26 +50,20 @@ type naive struct {
 	cfg     Config
 }
 
+// order returns the members by the distance from token to their nearest point.
 func (n naive) order(token uint64) []Member {
-	type point struct {
-		distance uint64
-		m        Member
-	}
-	var points []point
+	distance := map[string]uint64{}
 	for _, m := range n.members {
+		nearest := ^uint64(0)
 		for _, t := range AppendTokens(nil, m.Name) {
-			points = append(points, point{t - token, m})
+			nearest = min(nearest, t-token)
 		}
+		distance[m.Name] = nearest
 	}
-	slices.SortFunc(points, func(a, b point) int {
-		return cmp.Or(cmp.Compare(a.distance, b.distance), cmp.Compare(a.m.Name, b.m.Name))
+	out := slices.Clone(n.members)
+	slices.SortFunc(out, func(a, b Member) int {
+		return cmp.Or(cmp.Compare(distance[a.Name], distance[b.Name]), cmp.Compare(a.Name, b.Name))
 	})
-	var out []Member
-	for _, p := range points {
-		if !slices.Contains(out, p.m) {
-			out = append(out, p.m)
-		}
-	}
 	return out
 }
 
