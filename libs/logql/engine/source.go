@@ -82,8 +82,11 @@ type ScanRequest struct {
 	// *syntax.RangeAggregation, whose rows are the samples that it would
 	// aggregate. Its matchers play no part: the session has selected.
 	Query syntax.Expr
-	// Streams are indices into Session.Streams; nil: all.
+	// Streams are indices into Session.Streams, ascending; nil: all.
 	Streams []int
+	// Ranges, if not nil, narrow each of Streams. A stream may be there several
+	// times, with ranges that ascend and do not touch.
+	Ranges []TimeRange
 	// Start (inclusive) and End (exclusive) lie within the session's.
 	Start, End int64
 	// Limit is the most rows; 0: all.
@@ -91,8 +94,23 @@ type ScanRequest struct {
 	Backward bool
 	// Identity asks for hashes, so that rows can be united with another source's.
 	Identity bool
-	// After, if set, is the row to go on behind, in the asked direction.
-	After *model.OrderKey
+	// After, if set, is the row to go on behind, in the asked direction. With
+	// Identity the whole group of rows that have its time and stream comes again,
+	// and does not count towards Limit: another source may order it differently,
+	// so whoever unites them drops what was given out.
+	After *After
+}
+
+// TimeRange is the times t with Start <= t < End.
+type TimeRange struct {
+	Start, End int64
+}
+
+// After is a place in the order of the rows of a scan: by time, then by the
+// stream's labels, then by the rest of the key; backward it is that reversed.
+type After struct {
+	Stream model.Labels // as in Session.Streams
+	Key    model.OrderKey
 }
 
 // ScanRows is rows of a scan. Row i has label set Labels[Sets[i]].
@@ -114,7 +132,9 @@ type RowLabels struct {
 	Stream   int          // index into Session.Streams
 	Labels   model.Labels // the stream's; for samples: the series'
 	Metadata model.Labels
-	Parsed   model.Labels
+	// Parsed is what stages made. For samples it is empty, but for those with an
+	// error: then it is all labels, __error__ included.
+	Parsed model.Labels
 }
 
 // AggregateRequest asks for partial aggregates of windows (t-interval, t] at each
@@ -123,9 +143,11 @@ type RowLabels struct {
 type AggregateRequest struct {
 	// Query is a *syntax.RangeAggregation, or a sum over one.
 	Query            syntax.Expr
-	Streams          []int // as in ScanRequest
-	Start, End, Step int64
-	MaxSeries        int
+	Streams          []int       // as in ScanRequest
+	Ranges           []TimeRange // as in ScanRequest
+	Start, End, Step int64       // Step 0: the one window of Start
+	// MaxSeries is the most series before it is an error; 0: no limit.
+	MaxSeries int
 }
 
 // PartialSeries is the partial aggregates of one series, one per step that has
@@ -133,10 +155,10 @@ type AggregateRequest struct {
 // operator demands.
 type PartialSeries struct {
 	Labels model.Labels
-	Steps  []uint32
+	Steps  []uint32 // ascending
 	Counts []uint64
-	Values []float64
-	Extras []float64 // nil where the operator needs none
+	Values []float64 // sum, mean, minimum or maximum; nil where counts suffice
+	Extras []float64 // sum of squared differences from the mean; nil where not needed
 }
 
 // ScanStats is what a scan or aggregate read.
@@ -150,4 +172,8 @@ func (s *ScanStats) Add(o ScanStats) {
 	s.BytesRead += o.BytesRead
 	s.MetadataBytesRead += o.MetadataBytesRead
 	s.RowsFiltered += o.RowsFiltered
+}
+
+func (s ScanStats) minus(o ScanStats) ScanStats {
+	return ScanStats{s.RowsRead - o.RowsRead, s.BytesRead - o.BytesRead, s.MetadataBytesRead - o.MetadataBytesRead, s.RowsFiltered - o.RowsFiltered}
 }

@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"unsafe"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Local makes a source of a store: it runs pipelines and partial aggregates over
+// the store's rows, on as many goroutines as there are cores.
+func Local(store Store, name string) Source { return &local{store, name} }
+
+type local struct {
+	store Store
+	name  string
+}
+
+func (l *local) Name() string { return l.name }
+
+func (l *local) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (Session, error) {
+	snap, err := l.store.Open(ctx, matchers, start, end)
+	if err != nil {
+		return nil, err
+	}
+	s := &localSession{snap: snap, streams: snap.Streams(), start: start, end: end, workers: runtime.GOMAXPROCS(0)}
+	if g, ok := snap.(interface{ Gaps() []string }); ok {
+		s.gaps = g.Gaps()
+	}
+	return s, nil
+}
+
+type localSession struct {
+	snap       Snapshot
+	streams    []Stream
+	gaps       []string
+	start, end int64
+	workers    int
+}
+
+func (s *localSession) Streams() []Stream { return s.streams }
+func (s *localSession) Gaps() []string    { return s.gaps }
+func (s *localSession) Close() error      { s.snap.Close(); return nil }
+
+// task is the rows of a stream within some ranges of time, which ascend.
+type task struct {
+	stream int
+	ranges []TimeRange
+}
+
+// tasks turns what a request asks for into one task a stream, clipped to
+// start <= t < end.
+func (s *localSession) tasks(streams []int, ranges []TimeRange, start, end int64) ([]task, error) {
+	start, end = max(start, s.start), min(end, s.end)
+	if streams == nil {
+		out := make([]task, len(s.streams))
+		for i := range out {
+			out[i] = task{i, []TimeRange{{start, end}}}
+		}
+		return out, nil
+	}
+	if ranges != nil && len(ranges) != len(streams) {
+		return nil, Errorf(ErrUser, "%d ranges for %d streams", len(ranges), len(streams))
+	}
+	var out []task
+	for i, st := range streams {
+		if st < 0 || st >= len(s.streams) || (i > 0 && st < streams[i-1]) {
+			return nil, Errorf(ErrUser, "stream %d is out of place or does not exist", st)
+		}
+		r := TimeRange{start, end}
+		if ranges != nil {
+			r = TimeRange{max(start, ranges[i].Start), min(end, ranges[i].End)}
+		}
+		if r.Start >= r.End {
+			continue
+		}
+		if n := len(out); n > 0 && out[n-1].stream == st {
+			out[n-1].ranges = append(out[n-1].ranges, r)
+			continue
+		}
+		out = append(out, task{st, []TimeRange{r}})
+	}
+	return out, nil
+}
+
+// rowSource walks the rows of a task batch by batch.
+type rowSource struct {
+	snap     Snapshot
+	stream   int
+	ranges   []TimeRange // those not begun
+	backward bool
+	reader   RowReader
+}
+
+// next returns the next batch; rows is nil at the end.
+func (r *rowSource) next() (rows *model.Rows, from, to int, err error) {
+	for {
+		if r.reader == nil {
+			if len(r.ranges) == 0 {
+				return nil, 0, 0, nil
+			}
+			i := 0
+			if r.backward {
+				i = len(r.ranges) - 1
+			}
+			tr := r.ranges[i]
+			r.ranges = slices.Delete(slices.Clone(r.ranges), i, i+1)
+			r.reader = r.snap.Rows(r.stream, tr.Start, tr.End, r.backward)
+		}
+		rows, from, to, err = r.reader.Next()
+		if isEOF(err) {
+			r.reader = nil
+			continue
+		}
+		if err != nil || from < to {
+			return rows, from, to, err
+		}
+	}
+}
+
+// metaReader reads the structured metadata of rows: what was sent and what was
+// derived, which wins where both have a name.
+type metaReader struct {
+	buf []model.Label
+}
+
+// at returns the metadata of a row, ascending by name. It aliases rows and is
+// valid until the next call. size is its bytes.
+func (m *metaReader) at(rows *model.Rows, row int) (labels []model.Label, size int) {
+	m.buf = m.buf[:0]
+	a, b := rows.Metadata, rows.Derived
+	for len(a) > 0 || len(b) > 0 {
+		var c *model.Column
+		switch {
+		case len(b) == 0 || (len(a) > 0 && a[0].Name < b[0].Name):
+			c, a = &a[0], a[1:]
+		default:
+			c = &b[0]
+			if len(a) > 0 && a[0].Name == b[0].Name {
+				if len(c.At(row)) == 0 {
+					c = &a[0]
+				}
+				a = a[1:]
+			}
+			b = b[1:]
+		}
+		if v := c.At(row); len(v) > 0 {
+			m.buf = append(m.buf, model.Label{Name: c.Name, Value: alias(v)})
+			size += len(c.Name) + len(v)
+		}
+	}
+	return m.buf, size
+}
+
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,409 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// splitRows is how many rows of a stream are worth a task of their own.
+const splitRows = 128 << 10
+
+// Aggregate folds the rows of each series into buckets, stream by stream and in
+// parallel, and those into windows. Which goroutine does what has no influence
+// on the result.
+func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]PartialSeries, ScanStats, error) {
+	prog, err := compile(req.Query)
+	if err != nil {
+		return nil, ScanStats{}, err
+	}
+	f, ok := prog.fold()
+	if !ok {
+		return nil, ScanStats{}, Errorf(ErrUnsupported, "%s cannot be computed in parts", req.Query)
+	}
+	g := newGrid(req.Start, req.End, req.Step, int64(prog.agg.Range.Interval))
+	tasks, err := s.tasks(req.Streams, req.Ranges, g.from(), g.to())
+	if err != nil {
+		return nil, ScanStats{}, err
+	}
+	chunks := s.chunks(tasks)
+	aggs := make([]*aggregator, len(chunks))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var series atomic.Int64
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(chunks) || ctx.Err() != nil {
+				return
+			}
+			a := &aggregator{session: s, prog: prog, fold: f, grid: &g, mem: memoryOf(ctx), limit: req.MaxSeries}
+			aggs[i] = a
+			if err := a.run(ctx, chunks[i]); err != nil {
+				cancel(err)
+			}
+			series.Add(int64(len(a.cells)))
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(s.workers, len(chunks)) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+	var stats ScanStats
+	for _, a := range aggs {
+		if a != nil {
+			stats.Add(a.stats)
+			defer a.release()
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, stats, context.Cause(ctx)
+	}
+	out, err := finish(aggs, f, &g, req.MaxSeries)
+	return out, stats, err
+}
+
+// chunks groups tasks so that there are some for each worker, and cuts streams
+// with many rows at the bounds of runs.
+func (s *localSession) chunks(tasks []task) [][]task {
+	var pieces []task
+	for _, t := range tasks {
+		rows := uint64(0)
+		for _, r := range s.streams[t.stream].Runs {
+			rows += r.Rows
+			if rows < splitRows {
+				continue
+			}
+			rows = 0
+			head := clip(t.ranges, minTime, r.MaxTime+1)
+			if len(head) > 0 {
+				pieces = append(pieces, task{t.stream, head})
+			}
+			t.ranges = clip(t.ranges, r.MaxTime+1, maxTime)
+		}
+		if len(t.ranges) > 0 {
+			pieces = append(pieces, t)
+		}
+	}
+	size := max(1, (len(pieces)+4*s.workers-1)/(4*s.workers))
+	return slices.Collect(slices.Chunk(pieces, size))
+}
+
+// finish unites the chunks' series in order and folds buckets into windows.
+func finish(aggs []*aggregator, f fold, g *grid, limit int) ([]PartialSeries, error) {
+	all := aggs[:min(1, len(aggs))]
+	if len(aggs) == 0 {
+		return nil, nil
+	}
+	into := all[0]
+	for _, a := range aggs[1:] {
+		for id, c := range a.cells {
+			to, err := into.seriesOf(a.series.sets[id])
+			if err != nil {
+				return nil, err
+			}
+			for _, x := range c {
+				if err := into.addTo(to, x.bucket, x.partial); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	if limit > 0 && len(into.cells) > limit {
+		return nil, errSeries(limit)
+	}
+	return f.series(g, into.series.sets, into.cells), nil
+}
+
+// series folds the buckets of series into windows, ascending by labels. Series
+// without a window are left out.
+func (f fold) series(g *grid, labels []model.Labels, buckets []cells) []PartialSeries {
+	var out []PartialSeries
+	for id, c := range buckets {
+		ps := PartialSeries{Labels: labels[id]}
+		f.windows(g, c, &ps)
+		if len(ps.Steps) > 0 {
+			out = append(out, ps)
+		}
+	}
+	slices.SortFunc(out, func(a, b PartialSeries) int { return a.Labels.Compare(b.Labels) })
+	return out
+}
+
+// aggregator folds rows into buckets per series. It is used by one goroutine.
+type aggregator struct {
+	session *localSession
+	prog    *program
+	fold    fold
+	grid    *grid
+	mem     *Memory
+	limit   int // of series; 0: none
+
+	series interner
+	cells  []cells
+	stats  ScanStats
+	held   int
+	meta   metaReader
+	buf    []model.Label
+	turn   int
+}
+
+func (a *aggregator) release() { a.mem.Release(a.held) }
+
+func (a *aggregator) reserve(n int) error {
+	a.held += n
+	if err := a.mem.Reserve(n); err != nil {
+		a.held -= n
+		return err
+	}
+	return nil
+}
+
+// seriesOf returns the number of a series.
+func (a *aggregator) seriesOf(labels []model.Label) (uint32, error) {
+	id, isNew := a.series.id(labels, cloneLabels)
+	if !isNew {
+		return id, nil
+	}
+	a.cells = append(a.cells, nil)
+	if a.limit > 0 && len(a.cells) > a.limit {
+		return 0, errSeries(a.limit)
+	}
+	return id, a.reserve(2*len(a.series.key) + 32*len(labels) + 96)
+}
+
+// addTo folds a partial into a bucket of a series.
+func (a *aggregator) addTo(series uint32, bucket int, p partial) error {
+	to, made := a.cells[series].at(bucket)
+	a.fold.add(to, p)
+	if made {
+		return a.reserve(48)
+	}
+	return nil
+}
+
+func (a *aggregator) run(ctx context.Context, tasks []task) error {
+	for _, t := range tasks {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		before := a.stats
+		if err := a.stream(ctx, t); err != nil {
+			return err
+		}
+		liveOf(ctx).add(a.stats.minus(before))
+	}
+	return nil
+}
+
+func (a *aggregator) stream(ctx context.Context, t task) error {
+	labels := a.session.streams[t.stream].Labels
+	ranges, err := a.countRuns(t, labels)
+	if err != nil {
+		return err
+	}
+	src := rowSource{snap: a.session.snap, stream: t.stream, ranges: ranges}
+	proc := a.prog.forStream(labels)
+	var known groupCache
+	for {
+		rows, from, to, err := src.next()
+		if err != nil || rows == nil {
+			return err
+		}
+		for from < to {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			// Rows of one bucket at a time, and not too many.
+			bucket, last := a.grid.bucket(rows.Times[from])
+			end := from + sort.Search(min(to-from, scanBudget), func(i int) bool { return rows.Times[from+i] > last })
+			if bucket >= 0 {
+				if a.prog.plain() {
+					err = a.plainRows(proc, &known, labels, rows, from, end, bucket)
+				} else {
+					err = a.rows(proc, rows, from, end, bucket)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			from = end
+		}
+	}
+}
+
+// countRuns adds whole runs that lie in one bucket by their counts, if their
+// rows need not be seen, and returns the ranges that are left.
+func (a *aggregator) countRuns(t task, labels model.Labels) ([]TimeRange, error) {
+	g := a.prog.group
+	if a.fold != foldCount || !a.prog.plain() || !a.prog.matcher.Empty() || g == nil || g.Without {
+		return t.ranges, nil
+	}
+	for _, n := range g.Names {
+		if _, ok := labels.Lookup(n); !ok {
+			return t.ranges, nil // it may be metadata
+		}
+	}
+	left := t.ranges
+	for _, r := range a.session.streams[t.stream].Runs {
+		bucket, last := a.grid.bucket(r.MinTime)
+		whole := slices.ContainsFunc(t.ranges, func(tr TimeRange) bool { return tr.Start <= r.MinTime && r.MaxTime < tr.End })
+		if bucket < 0 || r.MaxTime > last || !whole {
+			continue
+		}
+		id, err := a.seriesOf(a.prog.groupStream(a.buf[:0], labels))
+		if err != nil {
+			return nil, err
+		}
+		if err := a.addTo(id, bucket, partial{n: r.Rows}); err != nil {
+			return nil, err
+		}
+		a.stats.RowsRead += r.Rows
+		a.stats.RowsFiltered += r.Rows
+		left = append(clip(left, minTime, r.MinTime), clip(left, r.MaxTime+1, maxTime)...)
+	}
+	return left, nil
+}
+
+// groupCache knows the series of a stream's rows by their metadata.
+type groupCache struct {
+	key    []byte
+	series map[string]uint32
+	all    uint32 // the series of all rows of rows
+	rows   *model.Rows
+	same   bool
+}
+
+// plainRows adds rows of one bucket whose pipeline is line filters at most, so
+// that the series depends on the stream and on metadata alone.
+func (a *aggregator) plainRows(proc *processor, known *groupCache, labels model.Labels, rows *model.Rows, from, to, bucket int) error {
+	a.stats.RowsRead += uint64(to - from)
+	if known.rows != rows {
+		known.rows, known.same = rows, a.prog.sameSeries(labels, rows)
+		if known.same {
+			id, err := a.seriesOf(a.prog.groupStream(a.buf[:0], labels))
+			if err != nil {
+				return err
+			}
+			known.all = id
+		}
+	}
+	filtered := !a.prog.matcher.Empty()
+	bytes := a.prog.bytes()
+	if known.same && !filtered {
+		p := partial{n: uint64(to - from)}
+		a.stats.RowsFiltered += p.n
+		if bytes {
+			begin := uint32(0)
+			if from > 0 {
+				begin = rows.Lines.Ends[from-1]
+			}
+			p.a = float64(rows.Lines.Ends[to-1] - begin)
+		}
+		return a.addTo(known.all, bucket, p)
+	}
+	var same partial
+	for i := from; i < to; i++ {
+		p := partial{n: 1}
+		if filtered || bytes {
+			line := rows.Lines.At(i)
+			a.stats.BytesRead += uint64(len(line))
+			if !proc.matches(line) {
+				continue
+			}
+			if bytes {
+				p.a = float64(len(line))
+			}
+		}
+		a.stats.RowsFiltered++
+		if known.same {
+			a.fold.add(&same, p)
+			continue
+		}
+		id, err := a.groupOf(proc, known, rows, i)
+		if err != nil {
+			return err
+		}
+		if err := a.addTo(id, bucket, p); err != nil {
+			return err
+		}
+	}
+	if same.n > 0 {
+		return a.addTo(known.all, bucket, same)
+	}
+	return nil
+}
+
+// groupOf returns the series of a row whose pipeline is line filters at most.
+func (a *aggregator) groupOf(proc *processor, known *groupCache, rows *model.Rows, row int) (uint32, error) {
+	meta, size := a.meta.at(rows, row)
+	a.stats.BytesRead += uint64(size)
+	a.stats.MetadataBytesRead += uint64(size)
+	known.key = appendLabelsKey(known.key[:0], meta)
+	if id, ok := known.series[string(known.key)]; ok {
+		return id, nil
+	}
+	id := uint32(0)
+	if _, _, ok := proc.process(rows.Times[row], rows.Lines.At(row), meta); ok {
+		a.buf = proc.appendSeries(a.buf[:0])
+		var err error
+		if id, err = a.seriesOf(a.buf); err != nil {
+			return 0, err
+		}
+	}
+	if known.series == nil || len(known.series) > 4096 {
+		known.series = map[string]uint32{}
+	}
+	known.series[string(known.key)] = id
+	return id, nil
+}
+
+// rows adds rows of one bucket by running the pipeline on each.
+func (a *aggregator) rows(proc *processor, rows *model.Rows, from, to, bucket int) error {
+	for i := from; i < to; i++ {
+		line := rows.Lines.At(i)
+		a.stats.RowsRead++
+		a.stats.BytesRead += uint64(len(line))
+		if !proc.matches(line) {
+			continue
+		}
+		a.stats.RowsFiltered++
+		meta, size := a.meta.at(rows, i)
+		a.stats.BytesRead += uint64(size)
+		a.stats.MetadataBytesRead += uint64(size)
+		_, v, ok := proc.process(rows.Times[i], line, meta)
+		if !ok {
+			continue
+		}
+		if all := proc.failed(); all != nil {
+			return errPipeline(all)
+		}
+		a.buf = proc.appendSeries(a.buf[:0])
+		id, err := a.seriesOf(a.buf)
+		if err != nil {
+			return err
+		}
+		if err := a.addTo(id, bucket, a.fold.one(v)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sumOver takes the range aggregation out of a query that sources aggregate.
+func sumOver(e syntax.Expr) (agg *syntax.RangeAggregation, sum *syntax.VectorAggregation, ok bool) {
+	if v, isSum := e.(*syntax.VectorAggregation); isSum && v.Op == syntax.OpSum {
+		agg, ok = v.Inner.(*syntax.RangeAggregation)
+		return agg, v, ok
+	}
+	agg, ok = e.(*syntax.RangeAggregation)
+	return agg, nil, ok
+}

@@ -1,0 +1,412 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/weir-logs/weir/libs/model"
+)
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }
+
+const (
+	scanRows  = 1024      // rows of a ScanRows
+	scanBytes = 256 << 10 // bytes of its lines, roughly
+	// scanBudget is how many rows a cursor examines before others get a turn.
+	scanBudget = 16 << 10
+)
+
+// cursor stands before a row of a stream that passed the pipeline, or before
+// rows that are not examined yet. It is used by one goroutine at a time.
+type cursor struct {
+	src    rowSource
+	stream int
+	proc   *processor
+	after  *model.OrderKey // rows up to it are dropped, or, whole, not counted
+
+	rows     *model.Rows
+	from, to int // rows of the batch that are not examined
+
+	bound int64 // time of the row it stands before, or the nearest it can be
+	ready bool  // row passed
+	done  bool
+	row   int
+	line  []byte
+	value float64
+
+	meta  metaReader
+	stats ScanStats
+	err   error
+}
+
+// advance examines up to scanBudget rows until one passes.
+func (c *cursor) advance() {
+	c.ready = false
+	for n := 0; n < scanBudget; {
+		if c.from == c.to {
+			c.rows, c.from, c.to, c.err = c.src.next()
+			if c.err != nil || c.rows == nil {
+				c.done = true
+				return
+			}
+		}
+		row := c.from
+		if c.src.backward {
+			c.to--
+			row = c.to
+		} else {
+			c.from++
+		}
+		n++
+		c.bound = c.rows.Times[row]
+		if c.examine(row) {
+			c.row, c.ready = row, true
+			return
+		}
+	}
+}
+
+func (c *cursor) examine(row int) bool {
+	line := c.rows.Lines.At(row)
+	c.stats.RowsRead++
+	c.stats.BytesRead += uint64(len(line))
+	if !c.proc.matches(line) {
+		return false
+	}
+	c.stats.RowsFiltered++
+	if c.after != nil && c.bound == c.after.Time {
+		cmp := c.rows.Key(row)
+		if c.rows.Hashes == nil {
+			cmp.Hash = c.rows.Hash(row)
+		}
+		if d := cmp.Compare(*c.after); d == 0 || (d < 0) != c.src.backward {
+			return false
+		}
+	}
+	meta, size := c.meta.at(c.rows, row)
+	c.stats.BytesRead += uint64(size)
+	c.stats.MetadataBytesRead += uint64(size)
+	var ok bool
+	c.line, c.value, ok = c.proc.process(c.bound, line, meta)
+	return ok
+}
+
+// Scan merges the streams by time, then by labels.
+func (s *localSession) Scan(ctx context.Context, req ScanRequest, yield func(*ScanRows) error) (ScanStats, error) {
+	prog, err := compile(req.Query)
+	if err != nil {
+		return ScanStats{}, err
+	}
+	tasks, err := s.tasks(req.Streams, req.Ranges, req.Start, req.End)
+	if err != nil {
+		return ScanStats{}, err
+	}
+	sc := &scan{session: s, req: &req, prog: prog, yield: yield}
+	for _, t := range tasks {
+		sc.add(t)
+	}
+	return sc.run(ctx)
+}
+
+type scan struct {
+	session *localSession
+	req     *ScanRequest
+	prog    *program
+	yield   func(*ScanRows) error
+	heap    []*cursor // by bound and stream
+	out     ScanRows
+	in      rowInterner
+	counted int
+	stats   ScanStats
+	live    *live
+}
+
+func (sc *scan) add(t task) {
+	c := &cursor{
+		src:    rowSource{snap: sc.session.snap, stream: t.stream, ranges: t.ranges, backward: sc.req.Backward},
+		stream: t.stream,
+	}
+	if a := sc.req.After; a != nil {
+		key, from, to := a.narrow(sc.session.streams[t.stream].Labels, sc.req.Backward)
+		if !sc.req.Identity {
+			c.after = key
+		}
+		c.src.ranges = clip(t.ranges, from, to)
+	}
+	// The runs tell where the first row can be at best.
+	found := false
+	for _, tr := range c.src.ranges {
+		for _, r := range sc.session.streams[t.stream].Runs {
+			if r.MaxTime < tr.Start || r.MinTime >= tr.End {
+				continue
+			}
+			at := max(r.MinTime, tr.Start)
+			if sc.req.Backward {
+				at = min(r.MaxTime, tr.End-1)
+			}
+			if !found || (at > c.bound) == sc.req.Backward {
+				c.bound, found = at, true
+			}
+		}
+	}
+	if found {
+		sc.heap = append(sc.heap, c)
+	}
+}
+
+// narrow returns the times at which rows of a stream can follow, and the key
+// behind which they do at the time of a, if the stream is that of a.
+func (a *After) narrow(labels model.Labels, backward bool) (key *model.OrderKey, from, to int64) {
+	from, to = math.MinInt64, math.MaxInt64
+	c := labels.Compare(a.Stream)
+	if c == 0 {
+		key = &a.Key
+	}
+	switch {
+	case !backward && c < 0:
+		from = a.Key.Time + 1
+	case !backward:
+		from = a.Key.Time
+	case c > 0:
+		to = a.Key.Time
+	default:
+		to = a.Key.Time + 1
+	}
+	return key, from, to
+}
+
+func clip(ranges []TimeRange, from, to int64) []TimeRange {
+	var out []TimeRange
+	for _, r := range ranges {
+		if r = (TimeRange{max(r.Start, from), min(r.End, to)}); r.Start < r.End {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func (sc *scan) run(ctx context.Context) (ScanStats, error) {
+	sc.in.mem, sc.live = memoryOf(ctx), liveOf(ctx)
+	defer sc.in.release()
+	for i := len(sc.heap)/2 - 1; i >= 0; i-- {
+		sc.down(i)
+	}
+	for turn := 0; len(sc.heap) > 0; turn++ {
+		if turn%1024 == 0 && ctx.Err() != nil {
+			return sc.stats, context.Cause(ctx)
+		}
+		c := sc.heap[0]
+		if !c.ready {
+			if err := sc.fill(ctx); err != nil {
+				return sc.stats, err
+			}
+			continue
+		}
+		if err := sc.emit(c); err != nil {
+			return sc.stats, err
+		}
+		if sc.req.Limit > 0 && sc.counted >= sc.req.Limit {
+			break
+		}
+		c.advance()
+		if err := sc.settle(c); err != nil {
+			return sc.stats, err
+		}
+		sc.fix()
+	}
+	for _, c := range sc.heap {
+		sc.take(c)
+	}
+	return sc.stats, sc.flush()
+}
+
+// fill advances the first cursors that are not ready, several at a time.
+func (sc *scan) fill(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var batch []*cursor
+	for len(sc.heap) > 0 && !sc.heap[0].ready && len(batch) < sc.session.workers {
+		batch = append(batch, sc.pop())
+	}
+	var wg sync.WaitGroup
+	for _, c := range batch {
+		if c.proc == nil {
+			c.proc = sc.prog.forStream(sc.session.streams[c.stream].Labels)
+		}
+	}
+	for _, c := range batch[1:] {
+		wg.Go(c.advance)
+	}
+	batch[0].advance()
+	wg.Wait()
+	for _, c := range batch {
+		if err := sc.settle(c); err != nil {
+			return err
+		}
+		if !c.done {
+			sc.push(c)
+		}
+	}
+	return nil
+}
+
+func (sc *scan) take(c *cursor) {
+	if c.stats.RowsRead == 0 {
+		return
+	}
+	sc.stats.Add(c.stats)
+	sc.live.add(c.stats)
+	c.stats = ScanStats{}
+}
+
+func (sc *scan) settle(c *cursor) error {
+	sc.take(c)
+	return c.err
+}
+
+// emit adds the row that c stands before.
+func (sc *scan) emit(c *cursor) error {
+	o := &sc.out
+	set, err := sc.in.id(c.stream, c.proc)
+	if err != nil {
+		return err
+	}
+	o.Labels = sc.in.sets
+	o.Sets = append(o.Sets, set)
+	key := c.rows.Key(c.row)
+	o.Times = append(o.Times, key.Time)
+	o.BatchTimes = append(o.BatchTimes, key.BatchTime)
+	o.Positions = append(o.Positions, key.Position)
+	if sc.prog.metric() {
+		o.Values = append(o.Values, c.value)
+	} else {
+		o.Lines.Append(c.line)
+	}
+	if sc.req.Identity || !sc.prog.metric() {
+		h := key.Hash
+		if c.rows.Hashes == nil {
+			h = c.rows.Hash(c.row)
+		}
+		o.Hashes = append(o.Hashes, h)
+	}
+	if a := sc.req.After; !sc.req.Identity || a == nil || key.Time != a.Key.Time || !sc.session.streams[c.stream].Labels.Equal(a.Stream) {
+		sc.counted++
+	}
+	if len(o.Times) >= scanRows || len(o.Lines.Slab) >= scanBytes {
+		return sc.flush()
+	}
+	return nil
+}
+
+func (sc *scan) flush() error {
+	o := &sc.out
+	if len(o.Times) == 0 {
+		return nil
+	}
+	if err := sc.yield(o); err != nil {
+		return err
+	}
+	o.Sets, o.Times, o.Values = o.Sets[:0], o.Times[:0], o.Values[:0]
+	o.Hashes, o.BatchTimes, o.Positions = o.Hashes[:0], o.BatchTimes[:0], o.Positions[:0]
+	o.Lines.Ends, o.Lines.Slab = o.Lines.Ends[:0], o.Lines.Slab[:0]
+	return nil
+}
+
+// The heap's first is the next in the asked direction.
+
+func (sc *scan) before(a, b *cursor) bool {
+	if a.bound != b.bound {
+		return (a.bound < b.bound) != sc.req.Backward
+	}
+	return (a.stream < b.stream) != sc.req.Backward
+}
+
+func (sc *scan) down(i int) {
+	for {
+		least := i
+		for j := 2*i + 1; j <= 2*i+2 && j < len(sc.heap); j++ {
+			if sc.before(sc.heap[j], sc.heap[least]) {
+				least = j
+			}
+		}
+		if least == i {
+			return
+		}
+		sc.heap[i], sc.heap[least] = sc.heap[least], sc.heap[i]
+		i = least
+	}
+}
+
+func (sc *scan) push(c *cursor) {
+	sc.heap = append(sc.heap, c)
+	for i := len(sc.heap) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !sc.before(sc.heap[i], sc.heap[up]) {
+			return
+		}
+		sc.heap[i], sc.heap[up] = sc.heap[up], sc.heap[i]
+		i = up
+	}
+}
+
+func (sc *scan) pop() *cursor {
+	c := sc.heap[0]
+	n := len(sc.heap) - 1
+	sc.heap[0] = sc.heap[n]
+	sc.heap = sc.heap[:n]
+	sc.down(0)
+	return c
+}
+
+// fix restores the heap after its first cursor moved.
+func (sc *scan) fix() {
+	if sc.heap[0].done {
+		sc.pop()
+		return
+	}
+	sc.down(0)
+}
+
+// rowInterner numbers the label sets of a scan's rows.
+type rowInterner struct {
+	ids  map[string]uint32
+	sets []RowLabels
+	key  []byte
+	buf  []model.Label
+	mem  *Memory
+	held int
+}
+
+// id returns the number of the label set of the row that p processed last.
+func (in *rowInterner) id(stream int, p *processor) (uint32, error) {
+	buf, a, b := p.appendLabels(in.buf[:0])
+	in.buf = buf
+	key := append(in.key[:0], byte(stream), byte(stream>>8), byte(stream>>16), byte(stream>>24))
+	key = append(appendLabelsKey(key, buf[:a]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+	key = append(appendLabelsKey(key, buf[a:b]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+	key = appendLabelsKey(key, buf[b:])
+	in.key = key
+	if id, ok := in.ids[string(key)]; ok {
+		return id, nil
+	}
+	size := 2*len(key) + 32*len(buf) + 128
+	if err := in.mem.Reserve(size); err != nil {
+		return 0, err
+	}
+	in.held += size
+	if in.ids == nil {
+		in.ids = map[string]uint32{}
+	}
+	id := uint32(len(in.sets))
+	in.ids[string(key)] = id
+	kept := cloneLabels(buf)
+	in.sets = append(in.sets, RowLabels{Stream: stream, Labels: kept[:a:a], Metadata: slices.Clip(kept[a:b:b]), Parsed: kept[b:]})
+	return id, nil
+}
+
+func (in *rowInterner) release() { in.mem.Release(in.held) }

@@ -1,0 +1,189 @@
+package engine
+
+import (
+	"context"
+	"slices"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// intervalPage is how many rows a log query with an interval takes at a time.
+const intervalPage = 1000
+
+// logs runs a log query.
+func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuery) (*Result, error) {
+	if _, err := compile(sel); err != nil {
+		return nil, err
+	}
+	var after *After
+	if in.Cursor != "" {
+		a, err := decodeCursor(in.Cursor, in.identity())
+		if err != nil {
+			return nil, err
+		}
+		after = a
+	}
+	o, err := q.open(ctx, sel.Matchers, in.Start, in.End)
+	if err != nil {
+		return nil, err
+	}
+	defer o.close()
+	c := &collector{q: q, in: in, o: o, begin: after}
+	c.reset()
+	// One row more than asked for tells whether there is a next page.
+	page := in.Limit + 1
+	if in.Limit == 0 {
+		page = 0
+	}
+	if in.Interval > 0 {
+		page = max(page, intervalPage)
+	}
+	c.page = page
+	at := after
+	for {
+		c.turn()
+		failed, err := o.scanOnce(ctx, scanSpec{
+			query: sel, which: single | tangled, start: in.Start, end: in.End, limit: page,
+			backward: in.Backward, after: at,
+		}, c.add)
+		if failed >= 0 {
+			if err := o.fail(failed, err); err != nil {
+				return nil, err
+			}
+			c.reset()
+			at = after
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if c.more || page == 0 || c.seen < page {
+			break
+		}
+		at = c.lastSeen()
+	}
+	return c.result(), nil
+}
+
+// collector gathers the entries of a log query.
+type collector struct {
+	q     *query
+	in    *RangeQuery
+	o     *opened
+	begin *After
+	page  int // most rows of a scan; 0: all
+
+	streams map[string]*LogStream
+	sets    map[setKey]*collected
+	key     []byte
+	n       int
+	held    int
+	more    bool
+	seen    int // rows of this scan
+	last    row // given out
+	any     bool
+	place   row // seen
+}
+
+type setKey struct {
+	feed int
+	set  uint32
+}
+
+type collected struct {
+	stream           *LogStream
+	metadata, parsed model.Labels
+}
+
+func (c *collector) reset() {
+	c.q.mem.Release(c.held)
+	c.streams, c.sets = map[string]*LogStream{}, map[setKey]*collected{}
+	c.n, c.held, c.more, c.any = 0, 0, false, false
+	if c.begin != nil {
+		c.last.key, c.any = c.begin.Key, true
+	}
+}
+
+// turn begins a page.
+func (c *collector) turn() {
+	c.seen = 0
+	clear(c.sets) // each scan numbers sets anew
+}
+
+func (c *collector) lastSeen() *After {
+	return &After{Stream: c.o.union[c.place.stream].labels, Key: c.place.key}
+}
+
+func (c *collector) add(r *row) error {
+	if c.page > 0 && c.seen == c.page {
+		return errStop // behind the limit a scan may have holes
+	}
+	c.seen++
+	c.place.stream, c.place.key = r.stream, r.key
+	if i := int64(c.in.Interval); i > 0 && c.any {
+		d := r.key.Time - c.last.key.Time
+		if c.in.Backward {
+			d = -d
+		}
+		if d < i {
+			return nil
+		}
+	}
+	if c.in.Limit > 0 && c.n == c.in.Limit {
+		c.more = true
+		return errStop
+	}
+	set, err := c.set(r)
+	if err != nil {
+		return err
+	}
+	size := len(r.line) + 80
+	if err := c.q.mem.Reserve(size); err != nil {
+		return err
+	}
+	c.held += size
+	set.stream.Entries = append(set.stream.Entries, Entry{
+		Time: r.key.Time, Line: slices.Clone(r.line), Metadata: set.metadata, Parsed: set.parsed,
+	})
+	c.n++
+	c.last.stream, c.last.key, c.any = r.stream, r.key, true
+	return nil
+}
+
+// set returns where rows of a label set go.
+func (c *collector) set(r *row) (*collected, error) {
+	k := setKey{r.feed, r.set}
+	if s, ok := c.sets[k]; ok {
+		return s, nil
+	}
+	size := 256 + 32*(len(r.labels.Labels)+len(r.labels.Metadata)+len(r.labels.Parsed))
+	if err := c.q.mem.Reserve(size); err != nil {
+		return nil, err
+	}
+	c.held += size
+	c.key = appendLabelsKey(c.key[:0], r.labels.Labels)
+	st := c.streams[string(c.key)]
+	if st == nil {
+		st = &LogStream{Labels: r.labels.Labels}
+		c.streams[string(c.key)] = st
+	}
+	s := &collected{st, r.labels.Metadata, r.labels.Parsed}
+	c.sets[k] = s
+	return s, nil
+}
+
+func (c *collector) result() *Result {
+	res := &Result{Type: TypeStreams}
+	for _, st := range c.streams {
+		if len(st.Entries) > 0 {
+			res.Streams = append(res.Streams, *st)
+		}
+	}
+	slices.SortFunc(res.Streams, func(a, b LogStream) int { return a.Labels.Compare(b.Labels) })
+	res.Statistics.EntriesReturned = uint64(c.n)
+	if c.more {
+		res.NextCursor = encodeCursor(&After{Stream: c.o.union[c.last.stream].labels, Key: c.last.key}, c.in.identity())
+	}
+	return res
+}

@@ -1,0 +1,423 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// steps is how many points a series can have.
+func (q *query) steps() int {
+	if q.step <= 0 || q.end <= q.start {
+		return 1
+	}
+	return int((q.end-q.start)/q.step) + 1
+}
+
+func (q *query) timeOf(step int) int64 { return q.start + int64(step)*q.step }
+
+// matrix runs a metric query over a range.
+func (q *query) matrix(ctx context.Context) (*Result, error) {
+	v, err := q.evalTop(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{Type: TypeMatrix, Matrix: make([]Series, len(v.series))}
+	counts := make([]int, len(v.series))
+	for _, id := range v.ids {
+		counts[id]++
+	}
+	for i, l := range v.series {
+		res.Matrix[i] = Series{Labels: l, Points: make([]Point, 0, counts[i])}
+	}
+	for k := range v.ends {
+		ids, values := v.at(k)
+		for i, id := range ids {
+			s := &res.Matrix[id]
+			s.Points = append(s.Points, Point{q.timeOf(k), values[i]})
+		}
+	}
+	res.Statistics.EntriesReturned = uint64(len(v.ids))
+	return res, nil
+}
+
+// instant runs a metric query at one time.
+func (q *query) instant(ctx context.Context) (*Result, error) {
+	v, err := q.evalTop(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{Type: TypeVector, Vector: []Sample{}}
+	ids, values := v.at(0)
+	for i, id := range ids {
+		res.Vector = append(res.Vector, Sample{v.series[id], Point{q.start, values[i]}})
+	}
+	if desc, ok := sorts(q.Expr); ok {
+		slices.SortStableFunc(res.Vector, func(a, b Sample) int {
+			c := compareValues(a.Value, b.Value)
+			if desc {
+				c = -c
+			}
+			return c
+		})
+	}
+	res.Statistics.EntriesReturned = uint64(len(ids))
+	return res, nil
+}
+
+// compareValues orders values, NaN first.
+func compareValues(a, b float64) int { return cmp.Compare(a, b) }
+
+// sorts reports whether sort or sort_desc is anywhere in the expression, and
+// which comes first.
+func sorts(e syntax.Expr) (desc, ok bool) {
+	syntax.Walk(e, func(e syntax.Expr) bool {
+		if v, is := e.(*syntax.VectorAggregation); is && !ok && (v.Op == syntax.OpSort || v.Op == syntax.OpSortDesc) {
+			desc, ok = v.Op == syntax.OpSortDesc, true
+		}
+		return !ok
+	})
+	return desc, ok
+}
+
+// evalTop evaluates the query, whose series ascend by labels.
+func (q *query) evalTop(ctx context.Context) (*vectors, error) {
+	if err := q.prepare(q.Expr); err != nil {
+		return nil, err
+	}
+	var v *vectors
+	var err error
+	if lit, ok := q.Expr.(*syntax.Literal); ok {
+		v = q.constant(lit.Value)
+	} else if v, err = q.eval(ctx, q.Expr, true); err != nil {
+		return nil, err
+	}
+	v.sortSeries()
+	return v, q.checkSeries(v)
+}
+
+func (q *query) checkSeries(v *vectors) error {
+	if q.Limits.MaxSeries == 0 || len(v.series) <= q.Limits.MaxSeries {
+		return nil
+	}
+	used := make([]bool, len(v.series))
+	n := 0
+	for _, id := range v.ids {
+		if !used[id] {
+			used[id] = true
+			n++
+		}
+	}
+	if n > q.Limits.MaxSeries {
+		return errSeries(q.Limits.MaxSeries)
+	}
+	return nil
+}
+
+// prepare refuses what cannot be executed, before anything is read.
+func (q *query) prepare(e syntax.Expr) error {
+	var err error
+	syntax.Walk(e, func(e syntax.Expr) bool {
+		if err != nil {
+			return false
+		}
+		switch e := e.(type) {
+		case *syntax.RangeAggregation:
+			_, err = compile(e)
+			switch {
+			case err != nil:
+			case e.Range.Interval <= 0:
+				err = Errorf(ErrUser, "the range of %s must be positive", e.Op)
+			case e.Range.Interval > farthest || e.Range.Offset > farthest || e.Range.Offset < -farthest:
+				err = Errorf(ErrUser, "the range or offset of %s is too large", e.Op)
+			}
+		case *syntax.VectorAggregation:
+			if _, ok := e.Inner.(*syntax.Literal); ok {
+				err = Errorf(ErrUser, "%s needs a vector, not a number: %s", e.Op, e)
+			}
+			if e.Op == syntax.OpApproxTopk {
+				err = Errorf(ErrUnsupported, "approx_topk is not supported yet")
+			}
+		case *syntax.LabelReplace:
+			if _, ok := e.Inner.(*syntax.Literal); ok {
+				err = Errorf(ErrUser, "label_replace needs a vector, not a number: %s", e)
+			}
+		}
+		return true
+	})
+	return err
+}
+
+const farthest = 100 * 365 * 24 * time.Hour
+
+// constant is one series without labels.
+func (q *query) constant(value float64) *vectors {
+	v := &vectors{series: []model.Labels{{}}}
+	for range q.steps() {
+		v.add(0, value)
+		v.endStep()
+	}
+	return v
+}
+
+// eval evaluates an expression other than a literal. leg tells that the number of
+// its series is limited: it is the query or an operand of its binary operations.
+func (q *query) eval(ctx context.Context, e syntax.Expr, leg bool) (*vectors, error) {
+	v, err := q.evalNode(ctx, e, leg)
+	if err != nil {
+		return nil, err
+	}
+	if leg {
+		if err := q.checkSeries(v); err != nil {
+			return nil, err
+		}
+	}
+	return v, q.mem.Reserve(v.size())
+}
+
+func (q *query) evalNode(ctx context.Context, e syntax.Expr, leg bool) (*vectors, error) {
+	switch e := e.(type) {
+	case *syntax.Vector:
+		return q.constant(e.Value), nil
+	case *syntax.RangeAggregation:
+		return q.rangeAggregation(ctx, e, e, leg)
+	case *syntax.VectorAggregation:
+		if agg, ok := pushesDown(e); ok {
+			return q.rangeAggregation(ctx, e, agg, leg)
+		}
+		in, err := q.eval(ctx, e.Inner, false)
+		if err != nil {
+			return nil, err
+		}
+		defer q.mem.Release(in.size())
+		return vectorAggregation(e, in), nil
+	case *syntax.LabelReplace:
+		in, err := q.eval(ctx, e.Inner, false)
+		if err != nil {
+			return nil, err
+		}
+		defer q.mem.Release(in.size())
+		return labelReplace(e, in)
+	case *syntax.BinaryExpr:
+		return q.binary(ctx, e)
+	}
+	return nil, Errorf(ErrUnsupported, "%s is not supported yet", e)
+}
+
+// pushesDown reports whether sources can compute the aggregation.
+func pushesDown(e *syntax.VectorAggregation) (*syntax.RangeAggregation, bool) {
+	agg, _, ok := sumOver(e)
+	if !ok || agg.Grouping != nil || agg.Op == syntax.OpAbsentOverTime {
+		return nil, false
+	}
+	f, ok := foldOf(agg)
+	return agg, ok && f.additive()
+}
+
+// rangeAggregation evaluates a range aggregation, or the sum of one.
+func (q *query) rangeAggregation(ctx context.Context, e syntax.Expr, agg *syntax.RangeAggregation, leg bool) (*vectors, error) {
+	offset := int64(agg.Range.Offset)
+	g := newGrid(q.start-offset, q.end-offset, q.step, int64(agg.Range.Interval))
+	o, err := q.open(ctx, agg.Range.Selector.Matchers, g.from(), g.to())
+	if err != nil {
+		return nil, err
+	}
+	defer o.close()
+	prog, err := compile(e)
+	if err != nil {
+		return nil, err
+	}
+	f, ok := foldOf(agg)
+	if !ok {
+		return o.windows(ctx, prog, agg, &g)
+	}
+	limit := q.Limits.MaxSeries
+	if !leg {
+		limit = 0
+	}
+	series, err := o.aggregate(ctx, e, prog, f, &g, limit)
+	if err != nil {
+		return nil, err
+	}
+	if agg.Op == syntax.OpAbsentOverTime {
+		return absent(agg, &g, series), nil
+	}
+	labels := make([]model.Labels, len(series))
+	for i := range series {
+		labels[i] = series[i].Labels
+	}
+	return fromSeries(g.steps, labels, func(s int) ([]uint32, func(int) float64) {
+		return series[s].Steps, func(i int) float64 { return windowValue(agg, series[s].at(i)) }
+	}), nil
+}
+
+// absent is 1 where no series has rows.
+func absent(agg *syntax.RangeAggregation, g *grid, series []PartialSeries) *vectors {
+	there := make([]bool, g.steps)
+	for i := range series {
+		for _, k := range series[i].Steps {
+			there[k] = true
+		}
+	}
+	v := &vectors{series: []model.Labels{absentLabels(agg.Range.Selector.Matchers)}}
+	for _, t := range there {
+		if !t {
+			v.add(0, 1)
+		}
+		v.endStep()
+	}
+	return v
+}
+
+// absentLabels are those that an equality matcher, and no other, is about.
+func absentLabels(matchers []*syntax.Matcher) model.Labels {
+	var pairs []model.Label
+	for _, m := range matchers {
+		n := 0
+		for _, o := range matchers {
+			if o.Name == m.Name {
+				n++
+			}
+		}
+		if n == 1 && m.Type == syntax.Eq {
+			pairs = append(pairs, model.Label{Name: m.Name, Value: m.Value})
+		}
+	}
+	return model.NewLabels(pairs)
+}
+
+// aggregate has the sources aggregate what one of them holds alone, does the same
+// with what several hold, and unites the results.
+func (o *opened) aggregate(ctx context.Context, e syntax.Expr, prog *program, f fold, g *grid, limit int) ([]PartialSeries, error) {
+	for {
+		out, failed, err := o.aggregateOnce(ctx, e, prog, f, g, limit)
+		if failed < 0 {
+			return out, err
+		}
+		if err := o.fail(failed, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (o *opened) aggregateOnce(ctx context.Context, e syntax.Expr, prog *program, f fold, g *grid, limit int) (_ []PartialSeries, failed int, _ error) {
+	shares := o.shares(single)
+	results := make([][]PartialSeries, len(shares)+1)
+	errs := make([]error, len(shares))
+	parent := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan int, len(shares))
+	for i, sh := range shares {
+		go func() {
+			req := AggregateRequest{Query: e, Streams: sh.streams, Ranges: sh.ranges, Start: g.start, End: g.end(), Step: o.q.step, MaxSeries: limit}
+			var stats ScanStats
+			results[i], stats, errs[i] = o.sessions[sh.session].Aggregate(ctx, req)
+			o.q.addStats(stats)
+			done <- i
+		}()
+	}
+	failed = -1
+	var failure error
+	for range shares {
+		i := <-done
+		err := errs[i]
+		for s := range results[i] {
+			if err == nil && !results[i][s].check(f, g.steps) {
+				err = Errorf(ErrIncomplete, "%s sent a malformed answer", o.names[shares[i].session])
+			}
+		}
+		if err == nil || failure != nil {
+			continue
+		}
+		failure = err
+		if !isQueryError(err) {
+			failed = shares[i].session
+		}
+		cancel()
+	}
+	if parent.Err() != nil {
+		return nil, -1, context.Cause(parent)
+	}
+	if failure != nil {
+		return nil, failed, failure
+	}
+	last, err := o.aggregateTangled(ctx, e, prog, f, g, limit)
+	if err != nil {
+		return nil, -1, err
+	}
+	results[len(shares)] = last
+	out, err := f.unite(results, limit)
+	return out, -1, err
+}
+
+// unite merges partial series of disjoint rows, in order.
+func (f fold) unite(results [][]PartialSeries, limit int) ([]PartialSeries, error) {
+	results = slices.DeleteFunc(results, func(r []PartialSeries) bool { return len(r) == 0 })
+	if len(results) == 1 {
+		if limit > 0 && len(results[0]) > limit {
+			return nil, errSeries(limit)
+		}
+		return results[0], nil
+	}
+	var in interner
+	var out []PartialSeries
+	for _, r := range results {
+		for i := range r {
+			id, isNew := in.id(r[i].Labels, func(l []model.Label) model.Labels { return r[i].Labels })
+			if isNew {
+				out = append(out, r[i])
+				if limit > 0 && len(out) > limit {
+					return nil, errSeries(limit)
+				}
+				continue
+			}
+			out[id] = f.merge(&out[id], &r[i])
+		}
+	}
+	slices.SortFunc(out, func(a, b PartialSeries) int { return a.Labels.Compare(b.Labels) })
+	return out, nil
+}
+
+// aggregateTangled folds the samples of what several sessions hold.
+func (o *opened) aggregateTangled(ctx context.Context, e syntax.Expr, prog *program, f fold, g *grid, limit int) ([]PartialSeries, error) {
+	if len(o.shares(tangled)) == 0 {
+		return nil, nil
+	}
+	a := &aggregator{prog: prog, fold: f, grid: g, mem: o.q.mem, limit: limit}
+	defer func() { a.release() }()
+	ids := map[setKey]uint32{}
+	spec := scanSpec{query: e, which: tangled, start: g.from(), end: g.to()}
+	spec.reset = func() {
+		a.release()
+		*a = aggregator{prog: prog, fold: f, grid: g, mem: o.q.mem, limit: limit}
+		clear(ids)
+	}
+	err := o.scan(ctx, spec, func(r *row) error {
+		bucket, _ := g.bucket(r.key.Time)
+		if bucket < 0 {
+			return nil
+		}
+		k := setKey{r.feed, r.set}
+		id, ok := ids[k]
+		if !ok {
+			if len(r.labels.Parsed) > 0 {
+				return errPipeline(r.labels.Parsed)
+			}
+			var err error
+			if id, err = a.seriesOf(r.labels.Labels); err != nil {
+				return err
+			}
+			ids[k] = id
+		}
+		return a.addTo(id, bucket, f.one(r.value))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f.series(g, a.series.sets, a.cells), nil
+}

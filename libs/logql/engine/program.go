@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/weir-logs/weir/libs/logql/pipeline"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Times before and behind all others, far enough from the ends of int64 that
+// arithmetic with ranges does not overflow.
+const (
+	minTime = math.MinInt64 / 4
+	maxTime = math.MaxInt64 / 4
+)
+
+// program is the compiled lower part of a query: what sources do. It is safe for
+// concurrent use.
+type program struct {
+	log     *pipeline.Pipeline // of a log query
+	extract *pipeline.Extractor
+	matcher *pipeline.LineMatcher
+
+	agg   *syntax.RangeAggregation // nil: a log query
+	group *pipeline.Grouping       // labels of series
+	// tolerant: parser errors are ordinary labels.
+	tolerant bool
+}
+
+// compile compiles a *syntax.LogSelector, a *syntax.RangeAggregation, or a sum of
+// one. The error is for users.
+func compile(e syntax.Expr) (*program, error) {
+	hints := pipeline.Hints{Now: time.Now}
+	if sel, ok := e.(*syntax.LogSelector); ok {
+		p, err := pipeline.Compile(sel.Stages, hints)
+		if err != nil {
+			return nil, err
+		}
+		return &program{log: p, matcher: p.Filter()}, nil
+	}
+	agg, sum, ok := sumOver(e)
+	if !ok {
+		return nil, Errorf(ErrUnsupported, "sources do not execute %s", e)
+	}
+	p := &program{agg: agg, group: groupingOf(agg.Grouping)}
+	if sum != nil {
+		if f, ok := foldOf(agg); !ok || !f.additive() || agg.Grouping != nil {
+			return nil, Errorf(ErrUnsupported, "sources do not execute %s", e)
+		}
+		p.group = groupingOf(sum.Grouping)
+		if sum.Grouping == nil {
+			p.group = &pipeline.Grouping{}
+		}
+	}
+	if agg.Op == syntax.OpAbsentOverTime {
+		p.group = &pipeline.Grouping{}
+	}
+	if p.group != nil && !p.group.Without {
+		hints.Needed = append([]string{}, p.group.Names...)
+		p.tolerant = slices.Contains(p.group.Names, errorLabel) || filtersErrors(agg.Range.Selector.Stages)
+	}
+	ex, err := pipeline.CompileExtractor(agg.Range.Selector.Stages, agg.Range.Unwrap, p.bytes(), hints)
+	if err != nil {
+		return nil, err
+	}
+	p.extract, p.matcher = ex, ex.Filter()
+	return p, nil
+}
+
+// groupingOf sorts the labels of a grouping; nil stands for all labels.
+func groupingOf(g *syntax.Grouping) *pipeline.Grouping {
+	if g == nil {
+		return nil
+	}
+	names := slices.Clone(g.Labels)
+	slices.Sort(names)
+	return &pipeline.Grouping{Names: slices.Compact(names), Without: g.Without}
+}
+
+func filtersErrors(stages []syntax.Stage) bool {
+	var names func(c syntax.Condition) bool
+	names = func(c syntax.Condition) bool {
+		switch c := c.(type) {
+		case *syntax.LogicalCond:
+			return names(c.Left) || names(c.Right)
+		case *syntax.StringCond:
+			return c.Name == errorLabel
+		}
+		return false
+	}
+	return slices.ContainsFunc(stages, func(s syntax.Stage) bool {
+		f, ok := s.(*syntax.LabelFilter)
+		return ok && names(f.Cond)
+	})
+}
+
+func (p *program) metric() bool { return p.agg != nil }
+
+func (p *program) fold() (fold, bool) {
+	if p.agg == nil {
+		return 0, false
+	}
+	return foldOf(p.agg)
+}
+
+// bytes reports whether samples are lengths of lines.
+func (p *program) bytes() bool {
+	return p.agg.Op == syntax.OpBytesOverTime || p.agg.Op == syntax.OpBytesRate
+}
+
+// plain reports whether the pipeline is nothing but line filters.
+func (p *program) plain() bool { return p.extract.Pure() }
+
+// groupStream appends the labels of the series of all rows of a stream that have
+// no metadata that matters.
+func (p *program) groupStream(dst []model.Label, labels model.Labels) []model.Label {
+	if p.group == nil {
+		return append(dst, labels...)
+	}
+	for _, l := range labels {
+		if slices.Contains(p.group.Names, l.Name) != p.group.Without {
+			dst = append(dst, l)
+		}
+	}
+	return dst
+}
+
+// sameSeries reports whether the rows, of a plain pipeline, are known to be of
+// the series that groupStream returns, whatever their metadata.
+func (p *program) sameSeries(labels model.Labels, rows *model.Rows) bool {
+	if p.group == nil || p.group.Without {
+		return len(rows.Metadata) == 0 && len(rows.Derived) == 0
+	}
+	for _, n := range p.group.Names {
+		if _, ok := labels.Lookup(n); ok {
+			continue
+		}
+		// The name may be that of metadata, or that which metadata gets when the
+		// stream has a label of its name.
+		for _, set := range [][]model.Column{rows.Metadata, rows.Derived} {
+			for i := range set {
+				if len(n) >= len(set[i].Name) && n[:len(set[i].Name)] == set[i].Name {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// forStream binds the program to a stream.
+func (p *program) forStream(labels model.Labels) *processor {
+	pr := &processor{prog: p}
+	if p.metric() {
+		pr.samples = p.extract.ForStream(labels)
+	} else {
+		pr.lines = p.log.ForStream(labels)
+	}
+	return pr
+}
+
+// processor runs a program on the rows of one stream. It is used by one goroutine.
+type processor struct {
+	prog    *program
+	lines   *pipeline.Stream
+	samples *pipeline.SampleStream
+	set     *pipeline.LabelSet // of the row that was processed last
+}
+
+// matches applies the leading line filters.
+func (p *processor) matches(line []byte) bool { return p.prog.matcher.Match(line) }
+
+// process runs the rest of the pipeline on a line that matches. What it returns
+// is valid until the next call.
+func (p *processor) process(t int64, line []byte, meta []model.Label) (out []byte, value float64, ok bool) {
+	if p.samples != nil {
+		value, p.set, ok = p.samples.ProcessFiltered(t, line, meta)
+		return nil, value, ok
+	}
+	out, p.set, ok = p.lines.ProcessFiltered(t, line, meta)
+	return out, 0, ok
+}
+
+// failed returns all labels of the sample if it has an error that makes the
+// query fail.
+func (p *processor) failed() model.Labels {
+	kind, _ := p.set.Err()
+	if kind == "" || (p.prog.tolerant && (kind == pipeline.ErrJSONParser || kind == pipeline.ErrLogfmtParser)) {
+		return nil
+	}
+	return pipeline.NewPipelineError(p.set).Series
+}
+
+// appendSeries appends the labels of the sample's series.
+func (p *processor) appendSeries(dst []model.Label) []model.Label {
+	from := len(dst)
+	dst = p.set.AppendGroup(dst, p.prog.group)
+	if p.prog.tolerant {
+		return dst
+	}
+	return append(dst[:from], slices.DeleteFunc(dst[from:], func(l model.Label) bool {
+		return l.Name == errorLabel || l.Name == errorDetailsLabel
+	})...)
+}
+
+// appendLabels appends the labels of the row that was processed last: those of
+// RowLabels, one category behind the other, which end at a, at b and at the end.
+func (p *processor) appendLabels(dst []model.Label) (labels []model.Label, a, b int) {
+	if p.lines != nil {
+		dst = p.set.AppendStream(dst)
+		a = len(dst)
+		dst = p.set.AppendMetadata(dst)
+		b = len(dst)
+		return p.set.AppendParsed(dst), a, b
+	}
+	dst = p.appendSeries(dst)
+	a = len(dst)
+	return append(dst, p.failed()...), a, a
+}
+
+func cloneLabels(labels []model.Label) model.Labels { return pipeline.Clone(labels) }
