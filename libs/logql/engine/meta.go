@@ -1,0 +1,109 @@
+package engine
+
+import (
+	"context"
+	"slices"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// MetaQuery is a question about the streams that have entries with
+// Start <= t < End. No row is read for it, so a stream may be listed for a run
+// that merely reaches into the range.
+type MetaQuery struct {
+	// Selectors: a stream counts if any matches it; none at all: every stream.
+	Selectors  [][]*syntax.Matcher
+	Start, End int64
+	// As in Query.
+	Sources  []Source
+	Complete func(missing []string) error
+	Partial  bool
+}
+
+// StreamStats is how much streams hold. Copies count once as far as digests tell.
+type StreamStats struct {
+	Streams, Runs, Entries, Bytes uint64
+}
+
+// meta calls f with each stream, once for each selector that matches it.
+func (e *Engine) meta(ctx context.Context, in MetaQuery, f func(*unionStream)) (warnings []string, err error) {
+	if in.Start < minTime || in.End > maxTime {
+		return nil, Errorf(ErrUser, "start or end are too far from the present")
+	}
+	selectors := in.Selectors
+	if len(selectors) == 0 {
+		selectors = [][]*syntax.Matcher{nil}
+	}
+	q := &query{Query: Query{Sources: in.Sources, Complete: in.Complete, Partial: in.Partial}, engine: e, live: &live{}}
+	for _, s := range selectors {
+		o, err := q.open(ctx, s, in.Start, in.End)
+		if err != nil {
+			return nil, err
+		}
+		for i := range o.union {
+			f(&o.union[i])
+		}
+		o.close()
+	}
+	return q.warnings, nil
+}
+
+// Labels returns the names of labels, sorted.
+func (e *Engine) Labels(ctx context.Context, in MetaQuery) (names, warnings []string, err error) {
+	seen := map[string]bool{}
+	warnings, err = e.meta(ctx, in, func(u *unionStream) {
+		for _, l := range u.labels {
+			seen[l.Name] = true
+		}
+	})
+	return sortedKeys(seen), warnings, err
+}
+
+// LabelValues returns the values of a label, sorted.
+func (e *Engine) LabelValues(ctx context.Context, in MetaQuery, name string) (values, warnings []string, err error) {
+	seen := map[string]bool{}
+	warnings, err = e.meta(ctx, in, func(u *unionStream) {
+		if v, ok := u.labels.Lookup(name); ok {
+			seen[v] = true
+		}
+	})
+	return sortedKeys(seen), warnings, err
+}
+
+// Series returns the streams, ascending by labels.
+func (e *Engine) Series(ctx context.Context, in MetaQuery) (series []model.Labels, warnings []string, err error) {
+	var all []model.Labels
+	warnings, err = e.meta(ctx, in, func(u *unionStream) { all = append(all, u.labels) })
+	slices.SortFunc(all, model.Labels.Compare)
+	return slices.CompactFunc(all, model.Labels.Equal), warnings, err
+}
+
+// Stats returns how much the streams hold. A stream that several selectors match
+// counts once.
+func (e *Engine) Stats(ctx context.Context, in MetaQuery) (stats StreamStats, warnings []string, err error) {
+	seen := map[string]bool{}
+	warnings, err = e.meta(ctx, in, func(u *unionStream) {
+		if len(in.Selectors) > 1 {
+			k := u.labels.String()
+			if seen[k] {
+				return
+			}
+			seen[k] = true
+		}
+		stats.Streams++
+		stats.Runs += uint64(u.runs)
+		stats.Entries += u.rows
+		stats.Bytes += u.bytes
+	})
+	return stats, warnings, err
+}
+
+func sortedKeys(m map[string]bool) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
