@@ -351,6 +351,35 @@ func TestQuotedRecordsStayQuoted(t *testing.T) {
 	}
 }
 
+// Even with the right salt a record has to stand where its LSN is possible: one that claims a far
+// LSN would make all that follow look like old ones.
+func TestImpossibleLSN(t *testing.T) {
+	for name, c := range map[string]struct {
+		at   int // replaces or precedes the record there
+		from int
+	}{"between records": {at(1), at(1)}, "in the place of a damaged one": {at(1), at(2)}} {
+		t.Run(name, func(t *testing.T) {
+			fs := threeSegments(t, true)
+			edit(fs, two, func(b []byte) []byte {
+				smuggled := wal.RecordForTest(b, 1<<40, "invented")
+				if c.from > c.at { // a record whose header is lost, and whose payload quotes another
+					smuggled = append([]byte("lost header"), smuggled...)
+				}
+				return slices.Concat(b[:c.at], smuggled, b[c.from:])
+			})
+			log := open(t, options(fs))
+			got, report := replay(t, log)
+			want := span9()
+			if c.from > c.at {
+				want = without(want, 5)
+			}
+			if !slices.Equal(lsns(got), want) || len(report.Damage) != 1 {
+				t.Fatalf("%v %+v", lsns(got), report)
+			}
+		})
+	}
+}
+
 func TestDamagedSegmentsAreKept(t *testing.T) {
 	fs := threeSegments(t, true)
 	edit(fs, two, flip(at(1)+40))

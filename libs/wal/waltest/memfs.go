@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -47,9 +48,19 @@ type inode struct {
 	poisoned   bool // a sync failed: the kernel thinks the pages clean, later syncs do nothing
 }
 
+// dirOp removes one name, gives another to a file, or both.
 type dirOp struct {
-	dir   string
-	apply func(names map[string]*inode)
+	dir     string
+	removed string
+	added   string
+	node    *inode
+}
+
+func (op dirOp) apply(names map[string]*inode) {
+	delete(names, op.removed)
+	if op.added != "" {
+		names[op.added] = op.node
+	}
 }
 
 var _ wal.FS = (*FS)(nil)
@@ -110,44 +121,60 @@ type Loss int
 
 const (
 	LoseAll  Loss = iota // everything that was not synced
-	LoseNone             // nothing: the process was killed, the kernel lives
-	LoseSome             // names in order up to a random one, of each file a random prefix
+	LoseNone             // nothing: the process was killed, the kernel lives, a power cut may follow
+	LoseSome             // each unsynced name by chance, and the end of each file from a random byte on
 )
 
-// Reboot returns the file system as it is after the power cut, without locks and hook. The receiver
-// is not changed.
+// Reboot returns the file system as it is after the process's end, without locks and hook. The
+// receiver is not changed. Only LoseSome needs rng.
 func (f *FS) Reboot(loss Loss, rng *rand.Rand) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	after := New()
 	after.free, after.total = f.free, f.total
-	names := map[string]*inode{}
-	switch loss {
-	case LoseNone:
-		names = f.seen
-	default:
-		for name, node := range f.disk {
-			names[name] = node
+	copies := map[*inode]*inode{}
+	kept := func(node *inode) *inode {
+		if node == nil {
+			return nil
 		}
-		if loss == LoseSome {
-			for _, op := range f.pending[:rng.IntN(len(f.pending)+1)] {
-				op.apply(names)
+		if copies[node] == nil {
+			content := node.disk
+			switch extra := len(node.seen) - len(node.disk); {
+			case loss == LoseNone:
+				content = node.seen
+			case loss == LoseSome && extra > 0 && !node.poisoned:
+				content = node.seen[:len(node.disk)+rng.IntN(extra+1)]
+			}
+			// Contents are replaced, never changed in place, so they can be shared.
+			copies[node] = &inode{seen: content, disk: content}
+			if loss == LoseNone {
+				copies[node].disk, copies[node].poisoned = node.disk, node.poisoned
+			}
+		}
+		return copies[node]
+	}
+	for name, node := range f.disk {
+		after.disk[name] = kept(node)
+	}
+	if loss == LoseNone {
+		for name, node := range f.seen {
+			after.seen[name] = kept(node)
+		}
+		for _, op := range f.pending {
+			op.node = kept(op.node)
+			after.pending = append(after.pending, op)
+		}
+		return after
+	}
+	if loss == LoseSome {
+		for _, op := range f.pending {
+			if rng.IntN(2) == 0 {
+				op.node = kept(op.node)
+				op.apply(after.disk)
 			}
 		}
 	}
-	for name, node := range names {
-		content := node.disk
-		switch loss {
-		case LoseNone:
-			content = node.seen
-		case LoseSome:
-			if extra := len(node.seen) - len(node.disk); extra > 0 && !node.poisoned {
-				content = append(append([]byte{}, node.disk...), node.seen[len(node.disk):len(node.disk)+rng.IntN(extra+1)]...)
-			}
-		}
-		fresh := &inode{seen: append([]byte{}, content...), disk: append([]byte{}, content...)}
-		after.seen[name], after.disk[name] = fresh, fresh
-	}
+	after.seen = maps.Clone(after.disk)
 	return after
 }
 
@@ -191,9 +218,9 @@ func (f *FS) begin(op Op) error {
 	return err
 }
 
-func (f *FS) rename(dir string, apply func(map[string]*inode)) {
-	apply(f.seen)
-	f.pending = append(f.pending, dirOp{dir, apply})
+func (f *FS) rename(op dirOp) {
+	op.apply(f.seen)
+	f.pending = append(f.pending, op)
 }
 
 func notExist(op, name string) error { return &os.PathError{Op: op, Path: name, Err: fs.ErrNotExist} }
@@ -246,7 +273,7 @@ func (f *FS) Create(name string) (wal.File, error) {
 		return nil, &os.PathError{Op: "create", Path: name, Err: fs.ErrExist}
 	}
 	node := &inode{}
-	f.rename(filepath.Dir(name), func(names map[string]*inode) { names[name] = node })
+	f.rename(dirOp{dir: filepath.Dir(name), added: name, node: node})
 	return &file{f, name, node}, nil
 }
 
@@ -261,10 +288,7 @@ func (f *FS) Rename(oldname, newname string) error {
 	if node == nil {
 		return notExist("rename", oldname)
 	}
-	f.rename(filepath.Dir(newname), func(names map[string]*inode) {
-		delete(names, oldname)
-		names[newname] = node
-	})
+	f.rename(dirOp{dir: filepath.Dir(newname), removed: oldname, added: newname, node: node})
 	return nil
 }
 
@@ -278,7 +302,7 @@ func (f *FS) Remove(name string) error {
 	if f.seen[name] == nil {
 		return notExist("remove", name)
 	}
-	f.rename(filepath.Dir(name), func(names map[string]*inode) { delete(names, name) })
+	f.rename(dirOp{dir: filepath.Dir(name), removed: name})
 	return nil
 }
 
@@ -405,7 +429,7 @@ func (h *file) Sync() error {
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()
 	if err := h.fs.begin(Op{Kind: "sync", Name: h.name}); err != nil {
-		h.node.poisoned = true
+		h.node.poisoned = !h.fs.crashed
 		return err
 	}
 	if !h.node.poisoned {
