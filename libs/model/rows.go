@@ -249,6 +249,10 @@ func (r *Rows) Hash(row int) uint64 {
 	return mix(h^uint64(r.Copy(row))<<32, mix(uint64(r.Times[row]), HashVersion))
 }
 
+// StreamHash makes the hash of an entry, which tells it apart from others of its
+// stream, one that tells it apart from all entries of a tenant.
+func StreamHash(fingerprint, hash uint64) uint64 { return mix(fingerprint, hash) }
+
 // SameEntry reports whether row i of r and row j of o are the same entry of
 // their common stream.
 func (r *Rows) SameEntry(i int, o *Rows, j int) bool {

@@ -201,3 +201,18 @@ func (h *Head) Tenants() []string {
 	slices.SortFunc(out, cmp.Compare[string])
 	return out
 }
+
+// Labels returns the labels of a tenant's stream by their canonical text, if there
+// is such a stream.
+func (h *Head) Labels(tenantID, text string) (model.Labels, bool) {
+	t := h.tenant(tenantID, false)
+	if t == nil {
+		return nil, false
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if s := t.streams[text]; s != nil {
+		return s.labels, true
+	}
+	return nil, false
+}

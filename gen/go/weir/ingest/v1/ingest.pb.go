@@ -1913,8 +1913,8 @@ func (x *FollowRequest) GetPosition() uint64 {
 // FollowResponse is entries in append order.
 type FollowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The entries, with hashes. Label sets are numbered anew in each message, and
-	// say all of the labels themselves: their stream index means nothing.
+	// The entries, with hashes that are unique over all streams. Label sets are
+	// numbered anew in each message; their stream index means nothing.
 	Rows *Rows `protobuf:"bytes,1,opt,name=rows,proto3" json:"rows,omitempty"`
 	// All up to here was sent.
 	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`

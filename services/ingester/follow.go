@@ -1,0 +1,223 @@
+package ingester
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/logql/pipeline"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/rpcerr"
+	"github.com/weir-logs/weir/libs/tenant"
+	"github.com/weir-logs/weir/services/ingester/head"
+)
+
+const (
+	// followStep is how many appends a follower looks at together.
+	followStep = 4096
+	// followBytes is when a message of a follower is sent.
+	followBytes = 1 << 20
+	// followIdle is how long a follower may have nothing to say.
+	followIdle = 5 * time.Second
+)
+
+// Follow implements ingestv1.IngestServiceServer. Followers read from the head by
+// append position, at their own pace: nothing is queued for them and nothing they
+// are slow to take is lost.
+func (s *Service) Follow(req *ingestv1.FollowRequest, stream ingestv1.IngestService_FollowServer) error {
+	if err := s.readable(); err != nil {
+		return err
+	}
+	id, err := tenant.Require(stream.Context())
+	if err != nil {
+		return err
+	}
+	sel, err := syntax.ParseCanonical(req.GetQuery())
+	if err != nil {
+		return rpcerr.Wrap(err, rpcerr.ParseError, "%v", err)
+	}
+	query, ok := sel.(*syntax.LogSelector)
+	if !ok {
+		return rpcerr.New(rpcerr.InvalidArgument, "only log queries can be followed")
+	}
+	pipe, err := pipeline.Compile(query.Stages, pipeline.Hints{})
+	if err != nil {
+		return rpcerr.Wrap(err, rpcerr.ParseError, "%v", err)
+	}
+	select {
+	case s.followers <- struct{}{}:
+		defer func() { <-s.followers }()
+	default:
+		return rpcerr.New(rpcerr.LimitExceeded, "this ingester serves %d live tails, its limit", s.cfg.MaxFollowers)
+	}
+	s.metrics.followers.Inc()
+	defer s.metrics.followers.Dec()
+
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(s.stop, cancel)()
+	f := &follower{
+		service: s, tenant: id, pipe: pipe, stream: stream,
+		match:   func(ls model.Labels) bool { return head.Matches(query.Matchers, ls) },
+		streams: map[string]*pipeline.Stream{},
+	}
+	f.position = s.head.Seq()
+	lost := false
+	if req.GetPosition() > 0 {
+		if req.GetIncarnation() == s.incarnation && req.GetPosition() <= f.position {
+			f.position = req.GetPosition()
+		} else {
+			lost = true
+		}
+	}
+	err = f.run(ctx, lost)
+	if s.stop.Err() != nil && stream.Context().Err() == nil {
+		return rpcerr.New(rpcerr.NotReady, "the ingester is stopping").WithRetry(time.Second)
+	}
+	return err
+}
+
+// follower is one call of Follow.
+type follower struct {
+	service  *Service
+	tenant   string
+	pipe     *pipeline.Pipeline
+	match    func(model.Labels) bool
+	stream   ingestv1.IngestService_FollowServer
+	streams  map[string]*pipeline.Stream // by canonical labels
+	position uint64
+}
+
+func (f *follower) run(ctx context.Context, lost bool) error {
+	// The first message tells the position, so that the caller can go on from it.
+	if err := f.send(&ingestv1.FollowResponse{Lost: lost}); err != nil {
+		return err
+	}
+	for {
+		wait, cancel := context.WithTimeout(ctx, followIdle)
+		newest, err := f.service.head.Wait(wait, f.position)
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil { // nothing for a while
+			if err := f.send(&ingestv1.FollowResponse{}); err != nil {
+				return err
+			}
+			continue
+		}
+		for f.position < newest {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := f.step(min(newest, f.position+followStep)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (f *follower) send(m *ingestv1.FollowResponse) error {
+	m.Position, m.Incarnation = f.position, f.service.incarnation
+	return f.stream.Send(m)
+}
+
+// step sends what came with the appends up to upto.
+func (f *follower) step(upto uint64) error {
+	out := newRowSet()
+	for _, a := range f.service.head.Since(f.tenant, f.position, upto, f.match) {
+		// A message's position covers whole appends only.
+		if len(out.rows.Slab) >= followBytes && a.Seq > f.position+1 {
+			f.position = a.Seq - 1
+			if err := f.send(&ingestv1.FollowResponse{Rows: out.rows}); err != nil {
+				return err
+			}
+			out = newRowSet()
+		}
+		f.append(out, a)
+	}
+	f.position = upto
+	if len(out.rows.GetTimes()) == 0 {
+		return nil
+	}
+	return f.send(&ingestv1.FollowResponse{Rows: out.rows})
+}
+
+func (f *follower) append(out *rowSet, a head.Appended) {
+	name := a.Labels.String()
+	fingerprint := a.Labels.Fingerprint()
+	st := f.streams[name]
+	if st == nil {
+		// Streams come and go; a follower of all of them must not grow for ever.
+		if len(f.streams) >= 10_000 {
+			clear(f.streams)
+		}
+		st = f.pipe.ForStream(a.Labels)
+		f.streams[name] = st
+	}
+	var meta []model.Label
+	for i := a.From; i < a.To; i++ {
+		meta = a.Rows.AppendDerived(a.Rows.AppendMetadata(meta[:0], i), i)
+		slices.SortFunc(meta, func(x, y model.Label) int {
+			if x.Name < y.Name {
+				return -1
+			}
+			return 1
+		})
+		line, labels, ok := st.Process(a.Rows.Times[i], a.Rows.Lines.At(i), meta)
+		if ok {
+			key := a.Rows.Key(i)
+			key.Hash = model.StreamHash(fingerprint, key.Hash)
+			out.add(key, line, labels)
+		}
+	}
+}
+
+// rowSet is rows of a message, label sets interned.
+type rowSet struct {
+	rows *ingestv1.Rows
+	sets map[string]uint32
+	key  []byte
+	buf  []model.Label
+}
+
+func newRowSet() *rowSet {
+	return &rowSet{rows: &ingestv1.Rows{}, sets: map[string]uint32{}}
+}
+
+func (r *rowSet) add(key model.OrderKey, line []byte, labels *pipeline.LabelSet) {
+	r.key = r.key[:0]
+	r.buf = r.buf[:0]
+	var ends [3]int
+	for i, f := range []func([]model.Label) []model.Label{labels.AppendStream, labels.AppendMetadata, labels.AppendParsed} {
+		from := len(r.buf)
+		r.buf = f(r.buf)
+		ends[i] = len(r.buf)
+		r.key = append(pipeline.AppendKey(r.key, r.buf[from:]), 0xff)
+	}
+	n, ok := r.sets[string(r.key)]
+	if !ok {
+		n = uint32(len(r.sets))
+		r.sets[string(r.key)] = n
+		r.rows.NewLabels = append(r.rows.NewLabels, &ingestv1.RowLabels{
+			Labels: pairs(r.buf[:ends[0]]), Metadata: pairs(r.buf[ends[0]:ends[1]]), Parsed: pairs(r.buf[ends[1]:]),
+		})
+	}
+	r.rows.Labels = append(r.rows.Labels, n)
+	r.rows.Times = append(r.rows.Times, key.Time)
+	r.rows.Slab = append(r.rows.Slab, line...)
+	r.rows.LineEnds = append(r.rows.LineEnds, uint32(len(r.rows.Slab)))
+	r.rows.Hashes = append(r.rows.Hashes, key.Hash)
+	r.rows.BatchTimes = append(r.rows.BatchTimes, key.BatchTime)
+	r.rows.Positions = append(r.rows.Positions, key.Position)
+}
+
+func pairs(ls []model.Label) []*ingestv1.Pair {
+	out := make([]*ingestv1.Pair, len(ls))
+	for i, l := range ls {
+		out[i] = &ingestv1.Pair{Name: l.Name, Value: []byte(l.Value)}
+	}
+	return out
+}

@@ -1,0 +1,165 @@
+package ingester
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/model/rowspb"
+	"github.com/weir-logs/weir/libs/rpcerr"
+	"github.com/weir-logs/weir/libs/tenant"
+	"github.com/weir-logs/weir/libs/wal"
+	"github.com/weir-logs/weir/services/ingester/head"
+)
+
+// recordIngest is the type of a write-ahead log record whose payload is an
+// encoded IngestRequest.
+const recordIngest byte = 1
+
+// Ingest implements ingestv1.IngestServiceServer. It answers when the rows are on
+// disk and visible.
+func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ingestv1.IngestResponse, error) {
+	if s.state.Load() != accepting {
+		return nil, rpcerr.New(rpcerr.NotReady, "ingester is not taking writes").WithRetry(time.Second)
+	}
+	if d := req.GetDeadlineUnixNano(); d != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, time.Unix(0, d))
+		defer cancel()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	blocks, err := s.blocks(req)
+	if err != nil {
+		return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "%v", err)
+	}
+	size := int64(proto.Size(req))
+	reserved := size + rowCost*rowCount(blocks)
+	if !s.reserve(reserved) {
+		s.metrics.refused.Inc()
+		return nil, rpcerr.New(rpcerr.Overloaded, "the ingester's memory for recent entries is full (%d bytes)", s.deps.HeadLimit).WithRetry(5 * time.Second)
+	}
+	defer s.reserved.Add(-reserved)
+	// The deadline is between sender and receiver, not part of what is stored.
+	req.DeadlineUnixNano, req.TableVersion = 0, 0
+	payload, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, size), req)
+	if err != nil {
+		return nil, fmt.Errorf("encode write-ahead log record: %w", err)
+	}
+	p, err := s.sequence.begin(ctx, s.log, recordIngest, payload)
+	if err != nil {
+		return nil, walError(err)
+	}
+	p.tenant, p.blocks, p.batchTime = req.GetTenant(), blocks, req.GetBatchTimeUnixNano()
+	// The client may go; the record will be written all the same, and must then
+	// be applied.
+	<-p.ticket.Done()
+	err = p.ticket.Wait(context.Background())
+	s.sequence.finish(p, err, s.apply)
+	if err != nil {
+		return nil, walError(err)
+	}
+	<-p.applied
+	return &ingestv1.IngestResponse{Added: uint64(p.added), TableVersion: s.deps.TableVersion()}, nil
+}
+
+// rowCost is what a row takes in the head beside its bytes.
+const rowCost = 48
+
+func rowCount(blocks []head.Block) int64 {
+	n := 0
+	for i := range blocks {
+		n += blocks[i].Rows.Len()
+	}
+	return int64(n)
+}
+
+// reserve takes bytes of the head's share until the rows are in it.
+func (s *Service) reserve(n int64) bool {
+	if s.reserved.Add(n)+s.head.Size() > s.deps.HeadLimit {
+		s.reserved.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (s *Service) apply(p *pending) {
+	p.added = s.head.Append(p.tenant, p.blocks, p.batchTime, p.ticket.LSN())
+	s.metrics.rows.Add(float64(rowCount(p.blocks)))
+	s.metrics.duplicates.Add(float64(rowCount(p.blocks) - int64(p.added)))
+	p.blocks = nil
+}
+
+// walError says what a failed append means to the distributor.
+func walError(err error) error {
+	switch {
+	case errors.Is(err, wal.ErrDiskFull):
+		return rpcerr.Wrap(err, rpcerr.DiskFull, "the ingester's disk is full").WithRetry(30 * time.Second)
+	case errors.Is(err, wal.ErrReadOnly):
+		return rpcerr.Wrap(err, rpcerr.ReadOnly, "the ingester cannot write to its disk").WithRetry(30 * time.Second)
+	case errors.Is(err, wal.ErrOverloaded):
+		return rpcerr.Wrap(err, rpcerr.Overloaded, "the ingester's disk does not keep up").WithRetry(time.Second)
+	case errors.Is(err, wal.ErrTooLarge):
+		return rpcerr.Wrap(err, rpcerr.TooLarge, "%v", err)
+	case errors.Is(err, wal.ErrFailed), errors.Is(err, wal.ErrClosed):
+		return rpcerr.Wrap(err, rpcerr.NotReady, "the ingester is restarting").WithRetry(time.Second)
+	}
+	return err
+}
+
+// blocks checks a request and returns its rows with positions and hashes.
+func (s *Service) blocks(req *ingestv1.IngestRequest) ([]head.Block, error) {
+	if err := tenant.Validate(req.GetTenant()); err != nil {
+		return nil, err
+	}
+	blocks := make([]head.Block, 0, len(req.GetStreams()))
+	for i, b := range req.GetStreams() {
+		rows, err := rowspb.FromBlock(b)
+		if err != nil {
+			return nil, fmt.Errorf("stream %d: %w", i, err)
+		}
+		ls, ok := s.head.Labels(req.GetTenant(), b.GetLabels())
+		if !ok {
+			if ls, err = canonicalLabels(b.GetLabels()); err != nil {
+				return nil, fmt.Errorf("stream %d: %w", i, err)
+			}
+		}
+		n := rows.Len()
+		if rows.Positions == nil {
+			rows.Positions = make([]uint32, n)
+			for k := range rows.Positions {
+				rows.Positions[k] = b.GetPosition() + uint32(k)
+			}
+		}
+		rows.Hashes = make([]uint64, n)
+		for k := range rows.Hashes {
+			rows.Hashes[k] = rows.Hash(k)
+		}
+		blocks = append(blocks, head.Block{Labels: ls, Text: b.GetLabels(), Rows: rows})
+	}
+	return blocks, nil
+}
+
+// canonicalLabels parses the text that a distributor made.
+func canonicalLabels(text string) (model.Labels, error) {
+	pairs, err := syntax.ParseLabels(text)
+	if err != nil {
+		return nil, fmt.Errorf("labels: %w", err)
+	}
+	ls := make([]model.Label, len(pairs))
+	for i, p := range pairs {
+		ls[i] = model.Label{Name: p.Name, Value: p.Value}
+	}
+	set := model.NewLabels(ls)
+	if set.String() != text {
+		return nil, fmt.Errorf("labels %s are not canonical", text)
+	}
+	return set, nil
+}

@@ -1,0 +1,349 @@
+package querier
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+const (
+	defaultRange = time.Hour
+	defaultLimit = 100
+)
+
+// parse parses a query within the tenant's limit.
+func parse(text string, sc scope) (syntax.Expr, error) {
+	if limit := int(sc.limits.MaxQueryText); len(text) > limit {
+		return nil, rpcerr.New(rpcerr.LimitExceeded, "parse error : input size too long (%d > %d)", len(text), limit)
+	}
+	if !utf8.ValidString(text) {
+		return nil, rpcerr.New(rpcerr.ParseError, "parse error : the query is not valid UTF-8")
+	}
+	expr, err := syntax.ParseExpr(text)
+	if err != nil {
+		return nil, rpcerr.Wrap(err, rpcerr.ParseError, "%v", err)
+	}
+	return expr, nil
+}
+
+// times returns a range, with defaults filled in.
+func times(start, end *timestamppb.Timestamp, now time.Time) (from, to time.Time, err error) {
+	to = now
+	if end != nil {
+		if err := end.CheckValid(); err != nil {
+			return from, to, rpcerr.New(rpcerr.InvalidArgument, "end: %v", err)
+		}
+		to = end.AsTime()
+	}
+	from = to.Add(-defaultRange)
+	if to.After(now) {
+		from = now.Add(-defaultRange)
+	}
+	if start != nil {
+		if err := start.CheckValid(); err != nil {
+			return from, to, rpcerr.New(rpcerr.InvalidArgument, "start: %v", err)
+		}
+		from = start.AsTime()
+	}
+	return from, to, nil
+}
+
+// The times that nanoseconds in an int64 can say, with room for ranges and offsets.
+var (
+	firstTime = time.Unix(0, -1<<62)
+	lastTime  = time.Unix(0, 1<<62)
+)
+
+func nanos(t time.Time) int64 {
+	switch {
+	case t.Before(firstTime):
+		return firstTime.UnixNano()
+	case t.After(lastTime):
+		return lastTime.UnixNano()
+	}
+	return t.UnixNano()
+}
+
+func (s *Service) base(expr syntax.Expr, sc scope, partial bool) engine.Query {
+	sources, complete := s.sources()
+	return engine.Query{
+		Expr: expr, Sources: sources, Complete: complete, Partial: partial,
+		Limits: engine.Limits{
+			MaxSeries: sc.limits.MaxQuerySeries, MaxEntries: sc.limits.MaxQueryEntries,
+			MaxPoints: sc.limits.MaxQueryPoints, MaxMemory: s.memory,
+		},
+	}
+}
+
+// bounded gives a query its place and its time.
+func (s *Service) bounded(ctx context.Context, sc scope) (context.Context, admission, func(), error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, sc.limits.QueryTimeout, rpcerr.New(rpcerr.Timeout,
+		"request timed out, decrease the duration of the request or add more label matchers (prefer exact match over regex match) to reduce the amount of data processed"))
+	a, err := s.admit(ctx)
+	if err != nil {
+		cancel()
+		return nil, a, nil, err
+	}
+	return ctx, a, func() { a.release(); cancel() }, nil
+}
+
+// Query implements queryv1.QueryServiceServer.
+func (s *Service) Query(ctx context.Context, req *queryv1.QueryRequest) (*queryv1.QueryResponse, error) {
+	sc, err := s.scope(ctx)
+	if err != nil {
+		return nil, err
+	}
+	expr, err := parse(req.GetQuery(), sc)
+	if err != nil {
+		return nil, err
+	}
+	at := sc.now
+	if req.GetTime() != nil {
+		if err := req.GetTime().CheckValid(); err != nil {
+			return nil, rpcerr.New(rpcerr.InvalidArgument, "time: %v", err)
+		}
+		at = req.GetTime().AsTime()
+	}
+	ctx, place, done, err := s.bounded(ctx, sc)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	res, err := s.engine.Instant(ctx, s.base(expr, sc, req.GetPartial()), nanos(at))
+	if err != nil {
+		return nil, err
+	}
+	out := &queryv1.QueryResponse{Statistics: statistics(res, place), Warnings: res.Warnings}
+	if res.Type == engine.TypeScalar {
+		out.Result = &queryv1.QueryResponse_Scalar{Scalar: &queryv1.Scalar{Sample: sample(res.Scalar)}}
+	} else {
+		out.Result = &queryv1.QueryResponse_Vector{Vector: vector(res.Vector)}
+	}
+	return out, nil
+}
+
+// rangeQuery checks a request and fills in its defaults.
+func (s *Service) rangeQuery(req *queryv1.QueryRangeRequest, sc scope) (engine.RangeQuery, error) {
+	expr, err := parse(req.GetQuery(), sc)
+	if err != nil {
+		return engine.RangeQuery{}, err
+	}
+	start, end, err := times(req.GetStart(), req.GetEnd(), sc.now)
+	if err != nil {
+		return engine.RangeQuery{}, err
+	}
+	if length := end.Sub(start); length > sc.limits.MaxQueryRange {
+		return engine.RangeQuery{}, rpcerr.New(rpcerr.LimitExceeded, "the query time range exceeds the limit (query length: %s, limit: %s)", length, durationText(sc.limits.MaxQueryRange))
+	}
+	q := engine.RangeQuery{
+		Query: s.base(expr, sc, req.GetPartial()),
+		Start: nanos(start), End: nanos(end),
+		Limit: int(req.GetLimit()), Backward: req.GetDirection() != queryv1.Direction_DIRECTION_FORWARD,
+		Interval: req.GetInterval().AsDuration(), Cursor: req.GetCursor(),
+	}
+	if q.Limit == 0 {
+		q.Limit = defaultLimit
+	}
+	if req.GetStep() != nil {
+		q.Step = req.GetStep().AsDuration()
+	} else {
+		q.Step = max(end.Sub(start)/250, time.Second).Truncate(time.Second)
+	}
+	return q, nil
+}
+
+// QueryRange implements queryv1.QueryServiceServer.
+func (s *Service) QueryRange(ctx context.Context, req *queryv1.QueryRangeRequest) (*queryv1.QueryRangeResponse, error) {
+	res, place, err := s.runRange(ctx, req, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := &queryv1.QueryRangeResponse{Statistics: statistics(res, place), Warnings: res.Warnings, NextCursor: res.NextCursor}
+	if res.Type == engine.TypeStreams {
+		out.Result = &queryv1.QueryRangeResponse_Streams{Streams: streams(res.Streams)}
+	} else {
+		out.Result = &queryv1.QueryRangeResponse_Matrix{Matrix: matrix(res.Matrix)}
+	}
+	return out, nil
+}
+
+func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, progress func(engine.Progress)) (*engine.Result, admission, error) {
+	sc, err := s.scope(ctx)
+	if err != nil {
+		return nil, admission{}, err
+	}
+	q, err := s.rangeQuery(req, sc)
+	if err != nil {
+		return nil, admission{}, err
+	}
+	q.Progress = progress
+	ctx, place, done, err := s.bounded(ctx, sc)
+	if err != nil {
+		return nil, admission{}, err
+	}
+	defer done()
+	res, err := s.engine.Range(ctx, q)
+	return res, place, err
+}
+
+// streamPage is how many entries one message of QueryStream has.
+const streamPage = 500
+
+// QueryStream implements queryv1.QueryServiceServer.
+func (s *Service) QueryStream(req *queryv1.QueryStreamRequest, stream queryv1.QueryService_QueryStreamServer) error {
+	if req.GetQuery() == nil {
+		return rpcerr.New(rpcerr.InvalidArgument, "query is missing")
+	}
+	res, place, err := s.runRange(stream.Context(), req.GetQuery(), func(p engine.Progress) {
+		// The client's going is seen by the query itself.
+		_ = stream.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Progress{Progress: &queryv1.Progress{
+			BytesRead: p.BytesRead, BytesTotal: p.BytesTotal, EntriesRead: p.EntriesRead, EntriesMatched: p.EntriesMatched,
+		}}})
+	})
+	if err != nil {
+		return err
+	}
+	if res.Type == engine.TypeStreams {
+		err = pages(res.Streams, func(page []engine.LogStream) error {
+			return stream.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Streams{Streams: streams(page)}})
+		})
+	} else {
+		err = stream.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Matrix{Matrix: matrix(res.Matrix)}})
+	}
+	if err != nil {
+		return err
+	}
+	return stream.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Done{Done: &queryv1.Done{
+		Statistics: statistics(res, place), Warnings: res.Warnings, NextCursor: res.NextCursor,
+	}}})
+}
+
+// pages cuts streams into pages of bounded length, stream by stream.
+func pages(all []engine.LogStream, yield func([]engine.LogStream) error) error {
+	var page []engine.LogStream
+	n := 0
+	for _, st := range all {
+		for len(st.Entries) > 0 {
+			take := min(len(st.Entries), streamPage-n)
+			page = append(page, engine.LogStream{Labels: st.Labels, Entries: st.Entries[:take]})
+			st.Entries = st.Entries[take:]
+			if n += take; n == streamPage {
+				if err := yield(page); err != nil {
+					return err
+				}
+				page, n = nil, 0
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return yield(page)
+}
+
+// FormatQuery implements queryv1.QueryServiceServer.
+func (s *Service) FormatQuery(ctx context.Context, req *queryv1.FormatQueryRequest) (*queryv1.FormatQueryResponse, error) {
+	sc, err := s.scope(ctx)
+	if err != nil {
+		return nil, err
+	}
+	expr, err := parse(req.GetQuery(), sc)
+	if err != nil {
+		return nil, err
+	}
+	return &queryv1.FormatQueryResponse{Query: syntax.Pretty(expr)}, nil
+}
+
+func statistics(r *engine.Result, a admission) *queryv1.Statistics {
+	st := r.Statistics
+	return &queryv1.Statistics{
+		ExecutionTime: durationpb.New(st.Duration), QueueTime: durationpb.New(a.waited),
+		BytesProcessed: st.BytesRead, StructuredMetadataBytesProcessed: st.MetadataBytesRead,
+		EntriesProcessed: st.EntriesRead, EntriesPostFilter: st.EntriesPostFilter, EntriesReturned: st.EntriesReturned,
+		StreamsMatched: st.StreamsMatched, Sources: uint32(st.Sources), RunsSkipped: st.RunsSkipped,
+	}
+}
+
+func sample(p engine.Point) *queryv1.Sample {
+	return &queryv1.Sample{TimestampUnixNano: p.Time, Value: p.Value}
+}
+
+func vector(in []engine.Sample) *queryv1.Vector {
+	out := &queryv1.Vector{Samples: make([]*queryv1.VectorSample, len(in))}
+	for i, v := range in {
+		out.Samples[i] = &queryv1.VectorSample{Labels: labelMap(v.Labels), Sample: sample(v.Point)}
+	}
+	return out
+}
+
+func matrix(in []engine.Series) *queryv1.Matrix {
+	out := &queryv1.Matrix{Series: make([]*queryv1.Series, len(in))}
+	for i, s := range in {
+		ser := &queryv1.Series{Labels: labelMap(s.Labels), Samples: make([]*queryv1.Sample, len(s.Points))}
+		slab := make([]queryv1.Sample, len(s.Points))
+		for k, p := range s.Points {
+			slab[k].TimestampUnixNano, slab[k].Value = p.Time, p.Value
+			ser.Samples[k] = &slab[k]
+		}
+		out.Series[i] = ser
+	}
+	return out
+}
+
+func streams(in []engine.LogStream) *queryv1.Streams {
+	out := &queryv1.Streams{Streams: make([]*queryv1.LogStream, len(in))}
+	for i, s := range in {
+		st := &queryv1.LogStream{Labels: labelMap(s.Labels), Entries: make([]*queryv1.LogEntry, len(s.Entries))}
+		for k := range s.Entries {
+			e := &s.Entries[k]
+			st.Entries[k] = entry(e.Time, e.Line)
+			st.Entries[k].StructuredMetadata, st.Entries[k].Parsed = labelMap(e.Metadata), labelMap(e.Parsed)
+		}
+		out.Streams[i] = st
+	}
+	return out
+}
+
+func entry(t int64, line []byte) *queryv1.LogEntry {
+	e := &queryv1.LogEntry{TimestampUnixNano: t}
+	if utf8.Valid(line) {
+		e.Line = &queryv1.LogEntry_Text{Text: string(line)}
+	} else {
+		e.Line = &queryv1.LogEntry_Raw{Raw: line}
+	}
+	return e
+}
+
+// durationText prints like Prometheus: 30d1h.
+func durationText(d time.Duration) string {
+	if d == 0 {
+		return "0s"
+	}
+	var b strings.Builder
+	ms := d.Milliseconds()
+	for _, u := range []struct {
+		name  string
+		size  int64
+		exact bool
+	}{{"y", 365 * 24 * 3600_000, true}, {"w", 7 * 24 * 3600_000, true}, {"d", 24 * 3600_000, false},
+		{"h", 3600_000, false}, {"m", 60_000, false}, {"s", 1000, false}, {"ms", 1, false}} {
+		if u.exact && ms%u.size != 0 {
+			continue
+		}
+		if n := ms / u.size; n > 0 {
+			fmt.Fprintf(&b, "%d%s", n, u.name)
+			ms -= n * u.size
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,385 @@
+package querier
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+const (
+	// cursorInterval is how often a tail tells where it is, even if nothing comes.
+	cursorInterval = 10 * time.Second
+	// gather is how long a tail waits for more before it sends: replicas' copies,
+	// and rows that come close together.
+	gather = 20 * time.Millisecond
+	// refollow is how long a tail waits before it calls a lost ingester again.
+	refollow = 500 * time.Millisecond
+)
+
+// Tail implements tailv1.TailServiceServer.
+func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailServer) error {
+	sc, err := s.scope(stream.Context())
+	if err != nil {
+		return err
+	}
+	expr, err := parse(req.GetQuery(), sc)
+	if err != nil {
+		return err
+	}
+	sel, ok := expr.(*syntax.LogSelector)
+	if !ok {
+		return rpcerr.New(rpcerr.InvalidArgument, "only log queries can be tailed")
+	}
+	if req.GetCursor() != "" && req.GetStart() != nil {
+		return rpcerr.New(rpcerr.InvalidArgument, "start and cursor exclude each other")
+	}
+	cursor, err := decodeCursor(req.GetCursor(), sel)
+	if err != nil {
+		return err
+	}
+	if err := s.takeTail(sc); err != nil {
+		return err
+	}
+	defer s.giveTail(sc)
+
+	ctx, cancel := context.WithTimeoutCause(stream.Context(), sc.limits.MaxTailDuration,
+		rpcerr.New(rpcerr.Timeout, "reached tail max duration limit"))
+	defer cancel()
+	t := &tail{
+		service: s, sc: sc, query: sel, stream: stream, ctx: ctx,
+		events: make(chan tailEvent), following: map[string]bool{},
+		cursor: cursor, seen: newSeen(cursor.Pending),
+	}
+	if err := t.run(req); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	return nil
+}
+
+func (s *Service) takeTail(sc scope) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.tails[sc.tenant] + 1; n > sc.limits.MaxTails {
+		return rpcerr.New(rpcerr.LimitExceeded, "max concurrent tail requests limit exceeded, count > limit (%d > %d)", n, sc.limits.MaxTails)
+	}
+	s.tails[sc.tenant]++
+	s.open.Inc()
+	return nil
+}
+
+func (s *Service) giveTail(sc scope) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open.Dec()
+	if s.tails[sc.tenant]--; s.tails[sc.tenant] == 0 {
+		delete(s.tails, sc.tenant)
+	}
+}
+
+// tail is one call of Tail. Its fields belong to the goroutine that runs it;
+// followers only send events.
+type tail struct {
+	service *Service
+	sc      scope
+	query   *syntax.LogSelector
+	stream  tailv1.TailService_TailServer
+	ctx     context.Context
+
+	events    chan tailEvent
+	following map[string]bool // ingesters with a follower
+	cursor    *tailCursor
+	seen      *seen
+	holders   int // ingesters that a row may come from
+
+	out     *queryv1.Streams
+	byName  map[string]*queryv1.LogStream
+	dropped []*tailv1.Dropped
+}
+
+// tailEvent is what a follower has to say.
+type tailEvent struct {
+	ingester string
+	message  *ingestv1.FollowResponse
+	err      error // a lasting one: the tail ends
+}
+
+func (t *tail) run(req *tailv1.TailRequest) error {
+	ctx, cancel := context.WithCancel(t.ctx)
+	defer cancel()
+	if err := t.follow(ctx, true); err != nil {
+		return err
+	}
+	// From here on everything that comes is noticed, so that history may be read
+	// without a gap behind it. What is in both is left out by its hash.
+	if req.GetStart() != nil {
+		if err := t.history(req); err != nil {
+			return err
+		}
+	}
+	if err := t.send(); err != nil {
+		return err
+	}
+	members := time.NewTicker(time.Second)
+	defer members.Stop()
+	idle := time.NewTimer(cursorInterval)
+	defer idle.Stop()
+	for {
+		select {
+		case ev := <-t.events:
+			if err := t.collect(ev); err != nil {
+				return err
+			}
+			if len(t.out.GetStreams()) == 0 && len(t.dropped) == 0 {
+				continue
+			}
+		case <-members.C:
+			t.seen.age(t.service.deps.Now())
+			if err := t.follow(ctx, false); err != nil {
+				return err
+			}
+			continue
+		case <-idle.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := t.send(); err != nil {
+			return err
+		}
+		idle.Reset(cursorInterval)
+	}
+}
+
+// collect takes in an event and all that come within a short time.
+func (t *tail) collect(ev tailEvent) error {
+	timer := time.NewTimer(gather)
+	defer timer.Stop()
+	n := 0
+	for {
+		if ev.err != nil {
+			return ev.err
+		}
+		n += t.take(ev)
+		if n >= streamPage {
+			return nil
+		}
+		select {
+		case ev = <-t.events:
+		case <-timer.C:
+			return nil
+		case <-t.ctx.Done():
+			return t.ctx.Err()
+		}
+	}
+}
+
+// follow starts followers of ingesters that have none. At the beginning it waits
+// until enough of them have answered, so that nothing acknowledged from then on
+// is missed.
+func (t *tail) follow(ctx context.Context, first bool) error {
+	view := t.service.deps.Ring.View()
+	t.holders = min(view.Config().ReplicationFactor, len(view.Ingesters()))
+	started := make(chan string, len(view.Ingesters()))
+	waiting := map[string]bool{}
+	for _, m := range view.Ingesters() {
+		if t.following[m.Name] || !view.Healthy(m.Name) {
+			continue
+		}
+		c, err := t.service.deps.Ingesters.Ingester(m)
+		if err != nil {
+			continue
+		}
+		t.following[m.Name] = true
+		waiting[m.Name] = true
+		go (&follower{
+			name: m.Name, client: c, query: t.query.String(), at: t.cursor.Positions[m.Name],
+			events: t.events, started: func() { started <- m.Name },
+		}).run(ctx)
+	}
+	if !first {
+		return nil
+	}
+	answered := map[string]bool{}
+	deadline := time.NewTimer(5 * time.Second)
+	defer deadline.Stop()
+	for len(waiting) > 0 {
+		select {
+		case name := <-started:
+			delete(waiting, name)
+			answered[name] = true
+		case ev := <-t.events:
+			if ev.err != nil {
+				return ev.err
+			}
+			t.take(ev)
+		case <-deadline.C:
+			clear(waiting)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if _, complete := t.service.sources(); len(answered) < len(view.Ingesters()) {
+		var missing []string
+		for _, m := range view.Ingesters() {
+			if !answered[m.Name] {
+				missing = append(missing, m.Name)
+			}
+		}
+		return complete(missing)
+	}
+	return nil
+}
+
+// history sends the newest entries before now.
+func (t *tail) history(req *tailv1.TailRequest) error {
+	limit := req.GetLimit()
+	if limit == 0 {
+		limit = defaultLimit
+	}
+	res, _, err := t.service.runRange(t.ctx, &queryv1.QueryRangeRequest{
+		Query: req.GetQuery(), Start: req.GetStart(), Limit: limit, Direction: queryv1.Direction_DIRECTION_BACKWARD,
+	}, nil)
+	if err != nil {
+		return err
+	}
+	for _, st := range res.Streams {
+		slices.Reverse(st.Entries)
+		for i := range st.Entries {
+			e := &st.Entries[i]
+			t.seen.shown(contentKey(e.Time, st.Labels, e.Metadata, e.Parsed, e.Line))
+		}
+	}
+	return pages(res.Streams, func(page []engine.LogStream) error {
+		return t.stream.Send(&tailv1.TailResponse{Streams: streams(page).GetStreams(), Cursor: t.cursor.encode(t.query, t.seen)})
+	})
+}
+
+// take adds what is new of a message to the next response, and returns how many
+// entries that was.
+func (t *tail) take(ev tailEvent) int {
+	m := ev.message
+	if m.GetLost() {
+		t.dropped = append(t.dropped, &tailv1.Dropped{Reason: "ingester " + ev.ingester + " no longer knows the position of the cursor; entries that only it held may be missing"})
+	}
+	t.cursor.Positions[ev.ingester] = position{m.GetIncarnation(), m.GetPosition()}
+	rows := m.GetRows()
+	lines := model.Strings{Ends: rows.GetLineEnds(), Slab: rows.GetSlab()}
+	n := 0
+	for i, tm := range rows.GetTimes() {
+		ls := rows.GetNewLabels()[rows.GetLabels()[i]]
+		if !t.seen.first(rows.GetHashes()[i], ev.ingester, t.holders, t.service.deps.Now()) {
+			continue
+		}
+		labels, meta, parsed := fromPairs(ls.GetLabels()), fromPairs(ls.GetMetadata()), fromPairs(ls.GetParsed())
+		if t.seen.wasShown(contentKey(tm, labels, meta, parsed, lines.At(i))) {
+			continue
+		}
+		e := entry(tm, lines.At(i))
+		e.StructuredMetadata, e.Parsed = labelMap(meta), labelMap(parsed)
+		t.add(labels, e)
+		n++
+	}
+	return n
+}
+
+func (t *tail) add(labels model.Labels, e *queryv1.LogEntry) {
+	if t.out == nil {
+		t.out, t.byName = &queryv1.Streams{}, map[string]*queryv1.LogStream{}
+	}
+	name := labels.String()
+	st := t.byName[name]
+	if st == nil {
+		st = &queryv1.LogStream{Labels: labelMap(labels)}
+		t.byName[name] = st
+		t.out.Streams = append(t.out.Streams, st)
+	}
+	st.Entries = append(st.Entries, e)
+}
+
+// send sends what has been gathered, and the cursor.
+func (t *tail) send() error {
+	resp := &tailv1.TailResponse{Streams: t.out.GetStreams(), Dropped: t.dropped, Cursor: t.cursor.encode(t.query, t.seen)}
+	t.out, t.byName, t.dropped = nil, nil, nil
+	return t.stream.Send(resp)
+}
+
+func fromPairs(in []*ingestv1.Pair) model.Labels {
+	out := make(model.Labels, len(in))
+	for i, p := range in {
+		out[i] = model.Label{Name: p.GetName(), Value: string(p.GetValue())}
+	}
+	return out
+}
+
+// follower follows one ingester, and calls it again when the connection is lost.
+type follower struct {
+	name    string
+	client  ingestv1.IngestServiceClient
+	query   string
+	at      position
+	events  chan<- tailEvent
+	started func() // called once, when the ingester has answered
+}
+
+func (f *follower) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := f.follow(ctx)
+		if err != nil && lasting(err) {
+			f.tell(ctx, tailEvent{ingester: f.name, err: err})
+			return
+		}
+		select {
+		case <-time.After(refollow):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (f *follower) follow(ctx context.Context) error {
+	stream, err := f.client.Follow(ctx, &ingestv1.FollowRequest{Query: f.query, Incarnation: f.at.Incarnation, Position: f.at.Position})
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		f.at = position{m.GetIncarnation(), m.GetPosition()}
+		if !f.tell(ctx, tailEvent{ingester: f.name, message: m}) {
+			return ctx.Err()
+		}
+		if f.started != nil {
+			f.started()
+			f.started = nil
+		}
+	}
+}
+
+func (f *follower) tell(ctx context.Context, ev tailEvent) bool {
+	select {
+	case f.events <- ev:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// lasting reports whether calling again would not help.
+func lasting(err error) bool {
+	switch rpcerr.ReasonOf(err) {
+	case rpcerr.InvalidArgument, rpcerr.ParseError, rpcerr.LimitExceeded, rpcerr.PermissionDenied, rpcerr.Unauthenticated:
+		return true
+	}
+	return false
+}

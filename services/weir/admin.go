@@ -1,0 +1,159 @@
+package weir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+
+	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/ring"
+	"github.com/weir-logs/weir/libs/rpcerr"
+	"github.com/weir-logs/weir/libs/serve"
+)
+
+// admin serves adminv1.AdminService for this process.
+type admin struct {
+	adminv1.UnsafeAdminServiceServer
+	p *Process
+}
+
+var _ adminv1.AdminServiceServer = (*admin)(nil)
+
+func (p *Process) registerAdmin() {
+	adminv1.RegisterAdminServiceServer(p.server.Public(), &admin{p: p})
+	p.server.Ops().HandleFunc("GET /ring", func(w http.ResponseWriter, _ *http.Request) {
+		if m := p.member.Load(); m != nil {
+			serve.WriteJSON(w, (*m).RingStatus())
+			return
+		}
+		rpcerr.WriteHTTP(w, rpcerr.New(rpcerr.NotReady, "not a member yet"))
+	})
+	p.server.Ops().HandleFunc("GET /memberlist", func(w http.ResponseWriter, _ *http.Request) {
+		if m := p.member.Load(); m != nil {
+			serve.WriteJSON(w, (*m).GossipStatus())
+			return
+		}
+		rpcerr.WriteHTTP(w, rpcerr.New(rpcerr.NotReady, "not a member yet"))
+	})
+}
+
+// Services implements adminv1.AdminServiceServer.
+func (a *admin) Services(context.Context, *adminv1.ServicesRequest) (*adminv1.ServicesResponse, error) {
+	resp := &adminv1.ServicesResponse{}
+	for _, s := range a.p.modules.States() {
+		out := &adminv1.Service{Name: s.Name, State: serviceStates[s.State]}
+		if s.Err != nil {
+			out.Error = s.Err.Error()
+		}
+		resp.Services = append(resp.Services, out)
+	}
+	return resp, nil
+}
+
+var serviceStates = map[serve.State]adminv1.ServiceState{
+	serve.New:        adminv1.ServiceState_SERVICE_STATE_NEW,
+	serve.Starting:   adminv1.ServiceState_SERVICE_STATE_STARTING,
+	serve.Running:    adminv1.ServiceState_SERVICE_STATE_RUNNING,
+	serve.Stopping:   adminv1.ServiceState_SERVICE_STATE_STOPPING,
+	serve.Terminated: adminv1.ServiceState_SERVICE_STATE_TERMINATED,
+	serve.Failed:     adminv1.ServiceState_SERVICE_STATE_FAILED,
+}
+
+// Members implements adminv1.AdminServiceServer.
+func (a *admin) Members(context.Context, *adminv1.MembersRequest) (*adminv1.MembersResponse, error) {
+	v := a.p.View()
+	resp := &adminv1.MembersResponse{ReplicationFactor: uint32(v.Config().ReplicationFactor)}
+	for m := range v.Table().All() {
+		var roles []string
+		for _, name := range roleModules {
+			if r, err := ring.ParseRole(name); err == nil && m.Roles.Has(r) {
+				roles = append(roles, name)
+			}
+		}
+		resp.Members = append(resp.Members, &adminv1.Member{
+			Name: m.Name, Incarnation: m.Incarnation, Roles: roles, GrpcAddress: m.GRPCAddr, Zone: m.Zone,
+			State: m.State.String(), Healthy: v.Healthy(m.Name), Changed: timestamppb.New(m.Changed()),
+		})
+	}
+	return resp, nil
+}
+
+// BuildInfo implements adminv1.AdminServiceServer.
+func (a *admin) BuildInfo(context.Context, *adminv1.BuildInfoRequest) (*adminv1.BuildInfoResponse, error) {
+	b := a.p.build
+	return &adminv1.BuildInfoResponse{
+		Version: b.Version, Revision: b.Revision, Branch: b.Branch, BuildDate: b.Date, BuildUser: b.User, GoVersion: b.GoVersion,
+	}, nil
+}
+
+// Flush implements adminv1.AdminServiceServer: all ingesters flush.
+func (a *admin) Flush(ctx context.Context, _ *adminv1.FlushRequest) (*adminv1.FlushResponse, error) {
+	err := a.everyIngester(ctx, func(c ingestv1.IngestServiceClient) error {
+		_, err := c.Flush(ctx, &ingestv1.FlushRequest{})
+		return err
+	})
+	return &adminv1.FlushResponse{}, err
+}
+
+// Compact implements adminv1.AdminServiceServer: all ingesters merge.
+func (a *admin) Compact(ctx context.Context, _ *adminv1.CompactRequest) (*adminv1.CompactResponse, error) {
+	err := a.everyIngester(ctx, func(c ingestv1.IngestServiceClient) error {
+		_, err := c.Compact(ctx, &ingestv1.CompactRequest{})
+		return err
+	})
+	return &adminv1.CompactResponse{}, err
+}
+
+func (a *admin) everyIngester(ctx context.Context, call func(ingestv1.IngestServiceClient) error) error {
+	if err := local(ctx); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	members := a.p.View().Ingesters()
+	errs := make([]error, len(members))
+	for i, m := range members {
+		wg.Go(func() {
+			c, err := a.p.clients.Ingester(m)
+			if err == nil {
+				err = call(c)
+			}
+			if err != nil {
+				errs[i] = fmt.Errorf("%s: %w", m.Name, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Leave implements adminv1.AdminServiceServer.
+func (a *admin) Leave(ctx context.Context, _ *adminv1.LeaveRequest) (*adminv1.LeaveResponse, error) {
+	if err := local(ctx); err != nil {
+		return nil, err
+	}
+	if a.p.ingester != nil {
+		return nil, rpcerr.New(rpcerr.Conflict, "this process holds entries that are nowhere else but in its replicas' memory and logs; an ingester cannot leave without a store to hand them to")
+	}
+	return &adminv1.LeaveResponse{}, (*a.p.member.Load()).Leave(ctx)
+}
+
+// local refuses callers that are not on this machine. The in-memory door has
+// checked its own.
+func local(ctx context.Context) error {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return rpcerr.New(rpcerr.PermissionDenied, "the caller is not known")
+	}
+	tcp, ok := p.Addr.(*net.TCPAddr)
+	if !ok || tcp.IP.IsLoopback() {
+		return nil
+	}
+	return rpcerr.New(rpcerr.PermissionDenied, "only callers on the loopback interface may do this, not %s", tcp.IP)
+}

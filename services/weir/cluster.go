@@ -1,0 +1,161 @@
+package weir
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-logs/weir/libs/conf"
+	"github.com/weir-logs/weir/libs/ring"
+	"github.com/weir-logs/weir/libs/ring/gossip"
+)
+
+// ClusterConfig says how a process finds the others and what they know of it.
+type ClusterConfig struct {
+	Join              []string    `help:"Gossip addresses of other members, host:port; a name may have several addresses. Empty: the process is alone and does not gossip."`
+	GossipListen      string      `help:"Address of the gossip port, TCP and UDP."`
+	GossipAdvertise   string      `help:"Address, or address and port, at which others reach the gossip port. Empty: the one that it listens on, or the first private address."`
+	Advertise         string      `help:"host:port at which others reach the gRPC port. Empty: the one that it listens on, or the first private address."`
+	Name              string      `help:"Name of this member, unique in the cluster and the same after a restart. Empty: host name and gRPC port."`
+	Zone              string      `help:"Failure domain of this member, such as a rack. Replicas go to distinct zones. Empty: none."`
+	Label             string      `help:"Name of the cluster; members of another are not heard."`
+	SecretKey         conf.Secret `help:"Key that encrypts gossip: 32, 48 or 64 hexadecimal digits. Needed beyond loopback unless insecure_network is set."`
+	ReplicationFactor int         `help:"Ingesters that each stream is written to. 0: 1 without join, else 3."`
+}
+
+// DefaultClusterConfig returns the defaults.
+func DefaultClusterConfig() ClusterConfig {
+	return ClusterConfig{GossipListen: "127.0.0.1:7946", Label: "weir"}
+}
+
+// Validate returns all problems at once.
+func (c ClusterConfig) Validate() error {
+	var errs []error
+	if c.ReplicationFactor < 0 || c.ReplicationFactor > 15 {
+		errs = append(errs, fmt.Errorf("replication_factor is %d, must be from 0 to 15", c.ReplicationFactor))
+	}
+	if len(c.Join) == 0 && c.ReplicationFactor > 1 {
+		errs = append(errs, fmt.Errorf("replication_factor is %d, but without join there is only one ingester", c.ReplicationFactor))
+	}
+	if _, err := hex.DecodeString(c.SecretKey.Reveal()); err != nil {
+		errs = append(errs, errors.New("secret_key is not hexadecimal"))
+	}
+	return errors.Join(errs...)
+}
+
+// ring returns the placement configuration.
+func (c ClusterConfig) ring() ring.Config {
+	rf := c.ReplicationFactor
+	if rf == 0 {
+		rf = 3
+		if len(c.Join) == 0 {
+			rf = 1
+		}
+	}
+	return ring.Config{ReplicationFactor: rf, ZoneAware: true}
+}
+
+// membership is this process' part in the cluster.
+type membership interface {
+	Start(ctx context.Context) error
+	Stop() error
+	Ready() error
+	View() *ring.View
+	SetState(ring.State) error
+	Leave(ctx context.Context) error
+	Forgotten() <-chan struct{}
+	RingStatus() gossip.RingStatus
+	GossipStatus() gossip.GossipStatus
+}
+
+// self describes this process to the others. grpc is the address of its open gRPC
+// port.
+func (c *Config) self(grpc net.Addr, incarnation string) (ring.Member, error) {
+	var roles ring.Role
+	for _, m := range roleModules {
+		if c.runs(m) {
+			r, err := ring.ParseRole(m)
+			if err != nil {
+				return ring.Member{}, err
+			}
+			roles |= r
+		}
+	}
+	address, err := advertised(c.Cluster.Advertise, grpc)
+	if err != nil {
+		return ring.Member{}, err
+	}
+	name := c.Cluster.Name
+	if name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return ring.Member{}, fmt.Errorf("find a member name (set cluster.name): %w", err)
+		}
+		_, port, _ := net.SplitHostPort(grpc.String())
+		name = host + "-" + port
+	}
+	if incarnation == "" {
+		id := make([]byte, 16)
+		_, _ = rand.Read(id) // never fails
+		incarnation = hex.EncodeToString(id)
+	}
+	return ring.Member{
+		Name: name, Incarnation: incarnation, Roles: roles, GRPCAddr: address, Zone: c.Cluster.Zone,
+		State: ring.Active, MinVersion: 1, MaxVersion: 1,
+	}, nil
+}
+
+// advertised returns the address at which others reach a port.
+func advertised(configured string, listening net.Addr) (string, error) {
+	if configured != "" {
+		return configured, nil
+	}
+	host, port, err := net.SplitHostPort(listening.String())
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		addrs, err := net.InterfaceAddrs()
+		if err != nil {
+			return "", err
+		}
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+				return net.JoinHostPort(n.IP.String(), port), nil
+			}
+		}
+		return "", fmt.Errorf("cannot tell at which address others reach port %s: set cluster.advertise", port)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// newMembership returns the process' membership, not started.
+func (c *Config) newMembership(self ring.Member, log *slog.Logger, reg prometheus.Registerer) (membership, error) {
+	deps := gossip.Deps{Log: log, Reg: reg}
+	if len(c.Cluster.Join) == 0 {
+		return gossip.NewStatic(self, c.Cluster.ring(), deps)
+	}
+	g := gossip.DefaultConfig()
+	g.Self, g.Ring = self, c.Cluster.ring()
+	g.Bind, g.Advertise, g.Join, g.Label = c.Cluster.GossipListen, c.Cluster.GossipAdvertise, c.Cluster.Join, c.Cluster.Label
+	g.Insecure = c.Server.InsecureNetwork
+	if self.Stores() {
+		g.TablePath = filepath.Join(c.DataDir, "members")
+	}
+	key, err := hex.DecodeString(c.Cluster.SecretKey.Reveal())
+	if err != nil {
+		return nil, err
+	}
+	if len(key) > 0 {
+		g.SecretKey = key
+	}
+	return gossip.New(g, deps)
+}

@@ -1,0 +1,105 @@
+// Package weir puts a process together: which modules there are, what they depend
+// on and what each is made of. Tests start what production starts.
+package weir
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/weir-logs/weir/libs/conf"
+	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/obs"
+	"github.com/weir-logs/weir/libs/serve"
+	"github.com/weir-logs/weir/services/distributor"
+	"github.com/weir-logs/weir/services/gateway"
+	"github.com/weir-logs/weir/services/ingester"
+	"github.com/weir-logs/weir/services/querier"
+)
+
+// Config is the configuration of a process.
+type Config struct {
+	Target  []string `help:"Services to run in this process: all, or some of gateway, distributor, ingester, querier."`
+	DataDir string   `help:"Directory of all local data."`
+
+	Server      serve.Config
+	Log         obs.LogConfig
+	Tracing     obs.TracingConfig
+	Cluster     ClusterConfig
+	Memory      MemoryConfig
+	Limits      limits.Config
+	Gateway     gateway.Config
+	Distributor distributor.Config
+	Ingester    ingester.Config
+	Querier     querier.Config
+}
+
+// DefaultConfig returns the defaults: all services on loopback, without a cluster.
+func DefaultConfig() Config {
+	return Config{
+		Target:      []string{"all"},
+		DataDir:     "data",
+		Server:      serve.DefaultConfig(),
+		Log:         obs.DefaultLogConfig(),
+		Tracing:     obs.DefaultTracingConfig(),
+		Cluster:     DefaultClusterConfig(),
+		Limits:      limits.DefaultConfig(),
+		Gateway:     gateway.DefaultConfig(),
+		Distributor: distributor.DefaultConfig(),
+		Ingester:    ingester.DefaultConfig(),
+		Querier:     querier.DefaultConfig(),
+	}
+}
+
+// Validate returns the problems that concern several sections.
+func (c *Config) Validate() error {
+	var errs []error
+	if len(c.Target) == 0 {
+		errs = append(errs, errors.New("target is empty: want all, or some of gateway, distributor, ingester, querier"))
+	}
+	for _, t := range c.Target {
+		if t != "all" && !slices.Contains(roleModules, t) {
+			errs = append(errs, fmt.Errorf("unknown target %q: want all, or some of %s", t, strings.Join(roleModules, ", ")))
+		}
+	}
+	if !c.runs("all") && len(c.Cluster.Join) == 0 {
+		for _, m := range roleModules {
+			if !c.runs(m) {
+				errs = append(errs, fmt.Errorf("target %s needs --join, to find the services that this process does not run (%s and others)", strings.Join(c.Target, ","), m))
+				break
+			}
+		}
+	}
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("data_dir is empty"))
+	}
+	return errors.Join(errs...)
+}
+
+// runs reports whether the process runs a module.
+func (c *Config) runs(module string) bool {
+	return slices.Contains(c.Target, module) || slices.Contains(c.Target, "all")
+}
+
+// roleModules are the modules that other processes may look for.
+var roleModules = []string{"gateway", "distributor", "ingester", "querier"}
+
+// Settings returns the configuration with its keys, flags and help.
+func Settings(cfg *Config) (*conf.Set, error) {
+	return conf.New(cfg, conf.Options{
+		Name:      "weir",
+		About:     "Weir is a log database: push, query and tail logs over gRPC, REST and the Loki API.",
+		EnvPrefix: "WEIR",
+		Aliases: map[string]string{
+			"listen":           "server.listen",
+			"grpc-listen":      "server.grpc_listen",
+			"debug-listen":     "server.debug_listen",
+			"insecure-network": "server.insecure_network",
+			"join":             "cluster.join",
+			"gossip-listen":    "cluster.gossip_listen",
+		},
+		// Variables of the command-line tools.
+		IgnoreEnv: []string{"WEIR_ADDR", "WEIR_TENANT"},
+	})
+}

@@ -1,0 +1,60 @@
+package weir
+
+import (
+	"fmt"
+	"math"
+	"runtime/debug"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"github.com/weir-logs/weir/libs/conf"
+)
+
+// MemoryConfig is the process' budget of memory.
+type MemoryConfig struct {
+	Limit conf.ByteSize `help:"Memory that the process may use. 0: the limit of its control group, else a quarter of the machine's memory, at most 1GiB."`
+}
+
+// minMemory is the smallest budget in which the largest request (64 MiB) fits the
+// head's share, and one query its own.
+const minMemory = 192 << 20
+
+// Validate returns what is wrong.
+func (c MemoryConfig) Validate() error {
+	if c.Limit != 0 && c.Limit < minMemory {
+		return fmt.Errorf("limit is %s, less than one largest request and one query need (%s)", c.Limit, conf.ByteSize(minMemory))
+	}
+	return nil
+}
+
+// budget divides the memory of a process.
+type budget struct {
+	total   int64
+	head    int64 // rows in memory, replay and decoding
+	queries int64
+}
+
+func (c MemoryConfig) budget() budget {
+	total := int64(c.Limit)
+	if total == 0 {
+		total = detectMemory()
+	}
+	total = max(total, minMemory)
+	return budget{total: total, head: total * 35 / 100, queries: total * 30 / 100}
+}
+
+// detectMemory returns the control group's limit, else a quarter of the machine's
+// memory, at most 1 GiB.
+func detectMemory() int64 {
+	system, err := memlimit.FromSystem()
+	if err != nil || system == 0 {
+		system = 4 << 30
+	}
+	if group, err := memlimit.FromCgroup(); err == nil && group > 0 && group < system {
+		return int64(min(group, math.MaxInt64))
+	}
+	return int64(min(system/4, 1<<30))
+}
+
+// apply tells the garbage collector to stay within the budget.
+func (b budget) apply() { debug.SetMemoryLimit(b.total / 10 * 9) }

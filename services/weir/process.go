@@ -1,0 +1,222 @@
+package weir
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
+	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/obs"
+	"github.com/weir-logs/weir/libs/ring"
+	"github.com/weir-logs/weir/libs/serve"
+	"github.com/weir-logs/weir/services/distributor"
+	"github.com/weir-logs/weir/services/gateway"
+	"github.com/weir-logs/weir/services/ingester"
+	"github.com/weir-logs/weir/services/querier"
+)
+
+// Process is a process that is put together and not started. Its modules share
+// what is here; each is nil or empty before the module that makes it has started.
+type Process struct {
+	cfg     Config
+	build   Build
+	budget  budget
+	tel     *obs.Telemetry
+	server  *serve.Server
+	modules *serve.Modules
+
+	limits   *limits.Provider
+	ingester *ingester.Service // nil if this process runs none
+	clients  *clients
+	member   atomic.Pointer[membership] // set once the process has joined
+}
+
+// NewProcess builds a process that logs to w. print writes the effective
+// configuration.
+func NewProcess(ctx context.Context, cfg Config, build Build, print func(io.Writer) error, w io.Writer) (*Process, error) {
+	tel, err := obs.Start(ctx, obs.Config{Log: cfg.Log, Tracing: cfg.Tracing}, obs.BuildInfo{Program: "weir", Version: build.Version, Revision: build.Revision}, w)
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{cfg: cfg, build: build, budget: cfg.Memory.budget(), tel: tel}
+	if p.server, err = serve.New(cfg.Server, serve.Options{
+		Telemetry:      tel,
+		Errors:         querier.Errors,
+		InFlightExempt: gateway.LongLived,
+	}); err != nil {
+		return nil, errors.Join(err, tel.Shutdown(ctx))
+	}
+	p.server.HandleConfig(print)
+	p.clients = &clients{own: p.server.Conn(), dial: p.server.DialOptions(), view: p.View, conns: map[string]*grpc.ClientConn{}}
+	p.modules = serve.NewModules(tel.Log)
+	p.addModules()
+	if err := p.modules.Init(cfg.Target...); err != nil {
+		return nil, errors.Join(err, p.server.Close(), tel.Shutdown(ctx))
+	}
+	return p, nil
+}
+
+// Run runs the process until ctx ends or something fails.
+func (p *Process) Run(ctx context.Context) error {
+	p.budget.apply()
+	err := serve.Run(ctx, p.server, p.modules)
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, p.tel.Shutdown(bound))
+}
+
+// HTTPAddr is the address of the open HTTP port.
+func (p *Process) HTTPAddr() string { return p.server.Addr(serve.DoorHTTP).String() }
+
+// GRPCAddr is the address of the open gRPC port.
+func (p *Process) GRPCAddr() string { return p.server.Addr(serve.DoorGRPC).String() }
+
+// Ready returns nil when the process answers requests.
+func (p *Process) Ready(ctx context.Context) error { return p.server.Ready(ctx) }
+
+func (p *Process) addModules() {
+	cluster := []string{"limits"}
+	if p.cfg.runs("ingester") {
+		cluster = append(cluster, "ingester-store") // it joins when it has read its log
+	}
+	p.modules.Add(
+		serve.Module{Name: "limits", Visibility: serve.Hidden, Init: p.initLimits},
+		serve.Module{Name: "ingester-store", Visibility: serve.Hidden, Init: p.initIngester},
+		serve.Module{Name: "cluster", Visibility: serve.Hidden, DependsOn: cluster, Init: p.initCluster},
+		serve.Module{Name: "ingester", DependsOn: []string{"ingester-store", "cluster"}},
+		serve.Module{Name: "distributor", DependsOn: []string{"cluster"}, Init: p.initDistributor},
+		serve.Module{Name: "querier", DependsOn: []string{"cluster"}, Init: p.initQuerier},
+		serve.Module{Name: "gateway", DependsOn: []string{"cluster"}, Init: p.initGateway},
+		serve.Module{Name: "all", DependsOn: []string{"ingester", "distributor", "querier", "gateway"}},
+	)
+}
+
+func (p *Process) initLimits() (serve.Service, error) {
+	provider, err := limits.NewProvider(p.cfg.Limits, p.tel.Log, p.tel.Registry)
+	if err != nil {
+		return nil, err
+	}
+	p.limits = provider
+	return serve.NewService(nil, provider.Run, nil), nil
+}
+
+func (p *Process) initIngester() (serve.Service, error) {
+	s := ingester.New(p.cfg.Ingester, ingester.Deps{
+		Log: p.tel.Log, Reg: p.tel.Registry, DataDir: p.cfg.DataDir, HeadLimit: p.budget.head,
+		TableVersion: func() uint64 {
+			if v := p.View(); v != nil {
+				return v.Table().Digest()
+			}
+			return 0
+		},
+	})
+	p.ingester = s
+	s.Register(p.server.Internal())
+	p.server.AddCheck("ingester", func(context.Context) error { return s.Ready() })
+	run := func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.Failed():
+			return errors.New("the write-ahead log failed; a restart begins a new segment")
+		}
+	}
+	return serve.NewService(s.Start, run, func(error) error { return s.Close() }), nil
+}
+
+func (p *Process) initCluster() (serve.Service, error) {
+	p.registerAdmin()
+	p.server.AddCheck("cluster", func(context.Context) error {
+		if m := p.member.Load(); m != nil {
+			return (*m).Ready()
+		}
+		return errors.New("not a member yet")
+	})
+	start := func(ctx context.Context) error {
+		incarnation := ""
+		if p.ingester != nil {
+			incarnation = p.ingester.Incarnation()
+		}
+		self, err := p.cfg.self(p.server.Addr(serve.DoorGRPC), incarnation)
+		if err != nil {
+			return err
+		}
+		m, err := p.cfg.newMembership(self, p.tel.Log, p.tel.Registry)
+		if err != nil {
+			return err
+		}
+		if err := m.Start(ctx); err != nil {
+			return err
+		}
+		p.clients.self.Store(&self.Name)
+		p.member.Store(&m)
+		return nil
+	}
+	run := func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-(*p.member.Load()).Forgotten():
+			return errors.New("the cluster has given up this data directory; start with an empty one")
+		}
+	}
+	stop := func(error) error {
+		p.clients.close()
+		return (*p.member.Load()).Stop()
+	}
+	return serve.NewService(start, run, stop), nil
+}
+
+func (p *Process) initDistributor() (serve.Service, error) {
+	s := distributor.New(p.cfg.Distributor, distributor.Deps{
+		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
+		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Now: time.Now,
+	})
+	s.Register(p.server.Internal())
+	return serve.NewService(nil, s.Run, nil), nil
+}
+
+func (p *Process) initQuerier() (serve.Service, error) {
+	s := querier.New(p.cfg.Querier, querier.Deps{
+		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
+		Memory: p.budget.queries, Now: time.Now,
+	})
+	s.Register(p.server.Public())
+	return nil, nil
+}
+
+func (p *Process) initGateway() (serve.Service, error) {
+	local := func(name string, role ring.Role) grpc.ClientConnInterface {
+		return p.clients.role(role, p.cfg.runs(name))
+	}
+	queries := local("querier", ring.Querier)
+	g := gateway.New(p.cfg.Gateway, gateway.Deps{
+		Log: p.tel.Log, Reg: p.tel.Registry, Limits: p.limits,
+		Write:   ingestv1.NewWriteServiceClient(local("distributor", ring.Distributor)),
+		Query:   queryv1.NewQueryServiceClient(queries),
+		Tail:    tailv1.NewTailServiceClient(queries),
+		Admin:   adminv1.NewAdminServiceClient(p.server.Conn()),
+		Own:     p.server.Conn(),
+		Build:   gateway.BuildInfo(p.build),
+		Proxies: !p.cfg.runs("querier"),
+	})
+	g.Register(p.server.Public())
+	return nil, g.Routes(p.server.Mux())
+}
+
+// View returns the current view of the cluster; nil before the process has joined,
+// which is before requests are let in.
+func (p *Process) View() *ring.View {
+	if m := p.member.Load(); m != nil {
+		return (*m).View()
+	}
+	return nil
+}
