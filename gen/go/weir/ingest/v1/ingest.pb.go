@@ -778,10 +778,13 @@ func (x *Open) GetEnd() int64 {
 // Scan asks for rows in time order.
 type Scan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A LogQL log query (rows are lines) or range aggregation (rows are the
-	// samples it would aggregate, with the labels they would be grouped under).
+	// A LogQL log query (rows are lines), or a range aggregation or a sum of one
+	// (rows are the samples it would aggregate, with the labels they would be
+	// grouped under).
 	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
-	// Indices of streams, in the order in which StreamRuns came. Empty: all.
+	// Indices of streams, in the order in which StreamRuns came, ascending.
+	// Empty: all. A stream may be there several times, with ranges that ascend and
+	// do not touch.
 	Streams []uint32 `protobuf:"varint,2,rep,packed,name=streams,proto3" json:"streams,omitempty"`
 	// Inclusive.
 	Start int64 `protobuf:"fixed64,3,opt,name=start,proto3" json:"start,omitempty"`
@@ -794,7 +797,16 @@ type Scan struct {
 	// Send hashes, so that the rows can be united with those of other sources.
 	Identity bool `protobuf:"varint,7,opt,name=identity,proto3" json:"identity,omitempty"`
 	// Go on behind this row in the asked direction; absent: from the beginning.
-	After         *OrderKey `protobuf:"bytes,8,opt,name=after,proto3" json:"after,omitempty"`
+	// Rows are ordered by time, then by the stream's labels, then by the rest of
+	// the key. With `identity` the whole group of rows that have its time and
+	// stream comes again, and does not count towards `limit`.
+	After *OrderKey `protobuf:"bytes,8,opt,name=after,proto3" json:"after,omitempty"`
+	// The labels of the stream that `after` is of, canonical text.
+	AfterStream string `protobuf:"bytes,9,opt,name=after_stream,json=afterStream,proto3" json:"after_stream,omitempty"`
+	// One per item of `streams`, or none: narrows it to times from this, inclusive.
+	RangeStarts []int64 `protobuf:"fixed64,10,rep,packed,name=range_starts,json=rangeStarts,proto3" json:"range_starts,omitempty"`
+	// As range_starts: to this, exclusive.
+	RangeEnds     []int64 `protobuf:"fixed64,11,rep,packed,name=range_ends,json=rangeEnds,proto3" json:"range_ends,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -885,6 +897,27 @@ func (x *Scan) GetAfter() *OrderKey {
 	return nil
 }
 
+func (x *Scan) GetAfterStream() string {
+	if x != nil {
+		return x.AfterStream
+	}
+	return ""
+}
+
+func (x *Scan) GetRangeStarts() []int64 {
+	if x != nil {
+		return x.RangeStarts
+	}
+	return nil
+}
+
+func (x *Scan) GetRangeEnds() []int64 {
+	if x != nil {
+		return x.RangeEnds
+	}
+	return nil
+}
+
 // OrderKey is the place of an entry in the order of all entries.
 type OrderKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -971,8 +1004,12 @@ type Aggregate struct {
 	End int64 `protobuf:"fixed64,4,opt,name=end,proto3" json:"end,omitempty"`
 	// Distance of the steps in nanoseconds; 0: one step.
 	Step int64 `protobuf:"fixed64,5,opt,name=step,proto3" json:"step,omitempty"`
-	// Most series.
-	MaxSeries     uint32 `protobuf:"varint,6,opt,name=max_series,json=maxSeries,proto3" json:"max_series,omitempty"`
+	// Most series; 0: no limit.
+	MaxSeries uint32 `protobuf:"varint,6,opt,name=max_series,json=maxSeries,proto3" json:"max_series,omitempty"`
+	// As Scan.range_starts.
+	RangeStarts []int64 `protobuf:"fixed64,7,rep,packed,name=range_starts,json=rangeStarts,proto3" json:"range_starts,omitempty"`
+	// As Scan.range_ends.
+	RangeEnds     []int64 `protobuf:"fixed64,8,rep,packed,name=range_ends,json=rangeEnds,proto3" json:"range_ends,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1047,6 +1084,20 @@ func (x *Aggregate) GetMaxSeries() uint32 {
 		return x.MaxSeries
 	}
 	return 0
+}
+
+func (x *Aggregate) GetRangeStarts() []int64 {
+	if x != nil {
+		return x.RangeStarts
+	}
+	return nil
+}
+
+func (x *Aggregate) GetRangeEnds() []int64 {
+	if x != nil {
+		return x.RangeEnds
+	}
+	return nil
 }
 
 // ReadResponse is a piece of an answer.
@@ -1521,12 +1572,12 @@ type RowLabels struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Index of the stream.
 	Stream uint32 `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	// The stream's labels as the stages left them; for samples all labels are
-	// here.
+	// The stream's labels as the stages left them; for samples those of the series.
 	Labels []*Pair `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty"`
 	// Structured metadata as the stages left it.
 	Metadata []*Pair `protobuf:"bytes,3,rep,name=metadata,proto3" json:"metadata,omitempty"`
-	// What the stages made.
+	// What the stages made. For samples: none, or, if a sample is in error, all its
+	// labels, `__error__` included.
 	Parsed        []*Pair `protobuf:"bytes,4,rep,name=parsed,proto3" json:"parsed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2191,7 +2242,7 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x04Open\x12\x1a\n" +
 	"\bselector\x18\x01 \x01(\tR\bselector\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x10R\x05start\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\x10R\x03end\"\xdc\x01\n" +
+	"\x03end\x18\x03 \x01(\x10R\x03end\"\xc1\x02\n" +
 	"\x04Scan\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x18\n" +
 	"\astreams\x18\x02 \x03(\rR\astreams\x12\x14\n" +
@@ -2200,13 +2251,18 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x1a\n" +
 	"\bbackward\x18\x06 \x01(\bR\bbackward\x12\x1a\n" +
 	"\bidentity\x18\a \x01(\bR\bidentity\x12.\n" +
-	"\x05after\x18\b \x01(\v2\x18.weir.ingest.v1.OrderKeyR\x05after\"m\n" +
+	"\x05after\x18\b \x01(\v2\x18.weir.ingest.v1.OrderKeyR\x05after\x12!\n" +
+	"\fafter_stream\x18\t \x01(\tR\vafterStream\x12!\n" +
+	"\frange_starts\x18\n" +
+	" \x03(\x10R\vrangeStarts\x12\x1d\n" +
+	"\n" +
+	"range_ends\x18\v \x03(\x10R\trangeEnds\"m\n" +
 	"\bOrderKey\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x10R\x04time\x12\x1d\n" +
 	"\n" +
 	"batch_time\x18\x02 \x01(\x10R\tbatchTime\x12\x1a\n" +
 	"\bposition\x18\x03 \x01(\rR\bposition\x12\x12\n" +
-	"\x04hash\x18\x04 \x01(\x06R\x04hash\"\x96\x01\n" +
+	"\x04hash\x18\x04 \x01(\x06R\x04hash\"\xd8\x01\n" +
 	"\tAggregate\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x18\n" +
 	"\astreams\x18\x02 \x03(\rR\astreams\x12\x14\n" +
@@ -2214,7 +2270,10 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x03end\x18\x04 \x01(\x10R\x03end\x12\x12\n" +
 	"\x04step\x18\x05 \x01(\x10R\x04step\x12\x1d\n" +
 	"\n" +
-	"max_series\x18\x06 \x01(\rR\tmaxSeries\"\x95\x02\n" +
+	"max_series\x18\x06 \x01(\rR\tmaxSeries\x12!\n" +
+	"\frange_starts\x18\a \x03(\x10R\vrangeStarts\x12\x1d\n" +
+	"\n" +
+	"range_ends\x18\b \x03(\x10R\trangeEnds\"\x95\x02\n" +
 	"\fReadResponse\x126\n" +
 	"\astreams\x18\x01 \x01(\v2\x1a.weir.ingest.v1.StreamRunsH\x00R\astreams\x120\n" +
 	"\x06opened\x18\x02 \x01(\v2\x16.weir.ingest.v1.OpenedH\x00R\x06opened\x12*\n" +
