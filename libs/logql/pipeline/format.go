@@ -10,8 +10,7 @@ import (
 type lineFormat struct{ t *lineTemplate }
 
 func (f *lineFormat) run(st *Stream, line []byte) ([]byte, bool) {
-	st.env.begin(st.ts, line)
-	out, err := f.t.render(st)
+	out, err := f.t.render(st, line)
 	if err != nil {
 		st.set.setErr(ErrTemplateFormat, err.Error())
 		return line, true
@@ -63,11 +62,10 @@ type rendered struct {
 
 // render executes all templates from the first on. They see the labels as they are now.
 func (f *labelFormat) render(st *Stream, line []byte, first int) {
-	st.env.begin(st.ts, line)
 	st.results = st.results[:0]
 	for _, a := range f.assigns[first:] {
 		if a.t != nil {
-			text, err := a.t.render(st)
+			text, err := a.t.render(st, line)
 			st.results = append(st.results, rendered{text, err})
 		}
 	}

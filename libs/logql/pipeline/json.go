@@ -273,6 +273,8 @@ func (w *jsonWalk) field(key []byte, escaped bool, at, prefix int) (int, error) 
 	value := w.line[at:next]
 	if kind == jsonString {
 		value = st.arena.text(value[1:len(value)-1], escaped)
+	} else {
+		value = st.arena.sanitize(value) // numbers are not checked
 	}
 	if !w.p.set(st, info, str(value)) {
 		return 0, errReject

@@ -44,14 +44,20 @@ func (s *LabelSet) begin() {
 		s.orderFor = s.orderFor[:0]
 	}
 	s.row++
+	s.found = 0
 	s.parsed, s.meta = s.parsed[:0], s.meta[:0]
 	s.cut = false
 	s.errKind, s.errDetails, s.unwrapped = "", "", nil
 }
 
 func (s *LabelSet) setMeta(meta []model.Label) {
-	for _, m := range meta {
-		info := s.name(m.Name)
+	for i, m := range meta {
+		if i == len(s.recentMeta) {
+			s.recentMeta = append(s.recentMeta, s.name(m.Name))
+		} else if s.recentMeta[i].name != m.Name {
+			s.recentMeta[i] = s.name(m.Name)
+		}
+		info := s.recentMeta[i]
 		if info.stream >= 0 {
 			if info = s.extracted(info); info.stream >= 0 {
 				s.cut = true

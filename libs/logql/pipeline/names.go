@@ -58,7 +58,15 @@ type names struct {
 	slots []*nameInfo // of the names that stages name
 	errs  [2]*nameInfo
 	buf   []byte
+	// recent are the names that parsers found in the last row, in order. Rows
+	// mostly look like the one before, which saves looking names up.
+	recent     []*nameInfo
+	found      int // names found in this row so far
+	recentMeta []*nameInfo
 }
+
+// maxRecent bounds recent.
+const maxRecent = 256
 
 func (n *names) init(prog *program, labels model.Labels) {
 	n.prog, n.labels = prog, labels
@@ -69,6 +77,7 @@ func (n *names) reset() {
 	n.byName = make(map[string]*nameInfo, len(n.labels)+len(n.prog.slots)+16)
 	n.byRaw, n.bytes = nil, 0
 	n.own, n.slots = n.own[:0], n.slots[:0]
+	n.recent, n.recentMeta = nil, nil
 	for i, l := range n.labels {
 		info := n.add(l.Name)
 		info.stream = int32(i)
@@ -103,8 +112,37 @@ func (n *names) name(name string) *nameInfo {
 	return n.add(name)
 }
 
-// nameBytes is name for bytes, which are not kept.
+// nameBytes is name for the bytes of a name found by a parser, which are not kept.
 func (n *names) nameBytes(b []byte) *nameInfo {
+	info := n.predicted(b)
+	if info == nil {
+		info = n.lookup(b)
+		n.predict(info)
+	}
+	return info
+}
+
+// predicted returns the name that was found at this place in the last row if b is it.
+func (n *names) predicted(b []byte) *nameInfo {
+	if n.found < len(n.recent) {
+		if info := n.recent[n.found]; info.name == string(b) {
+			n.found++
+			return info
+		}
+	}
+	return nil
+}
+
+func (n *names) predict(info *nameInfo) {
+	if n.found < len(n.recent) {
+		n.recent[n.found] = info
+	} else if n.found < maxRecent {
+		n.recent = append(n.recent, info)
+	}
+	n.found++
+}
+
+func (n *names) lookup(b []byte) *nameInfo {
 	if info := n.byName[string(b)]; info != nil {
 		return info
 	}
@@ -120,7 +158,13 @@ func (n *names) extracted(info *nameInfo) *nameInfo {
 
 // key returns the name that a key of a line makes, or nil if it makes none.
 func (n *names) key(raw []byte) *nameInfo {
+	if info := n.predicted(raw); info != nil {
+		return info
+	}
 	if info, ok := n.byRaw[string(raw)]; ok {
+		if info != nil {
+			n.predict(info)
+		}
 		return info
 	}
 	n.buf = appendSanitized(n.buf[:0], raw)

@@ -7,7 +7,6 @@
 package pipeline
 
 import (
-	"text/template"
 	"time"
 
 	"github.com/weir-logs/weir/libs/model"
@@ -99,9 +98,6 @@ type Stream struct {
 	ts    int64
 	set   LabelSet
 	arena arena
-	env   funcEnv
-
-	templates map[*lineTemplate]*template.Template
 	// Scratch of stages.
 	values  map[string]string
 	labels  []model.Label
@@ -114,7 +110,6 @@ type Stream struct {
 // ForStream binds the pipeline to a stream's labels, which are kept.
 func (p *Pipeline) ForStream(labels model.Labels) *Stream {
 	st := &Stream{p: p}
-	st.env.now = p.prog.now
 	st.set.init(&p.prog, labels)
 	return st
 }

@@ -41,6 +41,13 @@ func simplify(re *regexp.Regexp) simplified {
 		}, cost: 1}
 	}
 	need, ok := required(tree)
+	if q := newSequence(tree, re.Match); q != nil {
+		out := simplified{test: q.match, cost: 2}
+		if ok && !need.fold {
+			out.needles = [][]string{need.strings}
+		}
+		return out
+	}
 	if !ok {
 		return slow
 	}

@@ -2,14 +2,16 @@ package pipeline
 
 import (
 	"errors"
+	"sync"
 	"text/template"
 	"text/template/parse"
 )
 
-// lineTemplate is a parsed template, shared between streams. Streams execute it
+// lineTemplate is a parsed template. It is safe for concurrent use: it is executed
 // through instances, which have functions of their own.
 type lineTemplate struct {
-	tmpl *template.Template
+	tmpl      *template.Template
+	instances sync.Pool // of *templateInstance
 	// simple is what the template consists of if that is only text and fields.
 	simple []templatePart
 	// fields are the labels that it reads, as slots; all: it may read any label.
@@ -185,8 +187,9 @@ func (a *analysis) recursive() bool {
 	return false
 }
 
-// render appends what the template makes of the row to the stream's arena.
-func (t *lineTemplate) render(st *Stream) ([]byte, error) {
+// render appends what the template makes of the row to the stream's arena. line
+// is what __line__ gives.
+func (t *lineTemplate) render(st *Stream, line []byte) ([]byte, error) {
 	if t.simple != nil {
 		a := &st.arena
 		from := len(a.buf)
@@ -203,8 +206,7 @@ func (t *lineTemplate) render(st *Stream) ([]byte, error) {
 		return a.buf[from:len(a.buf):len(a.buf)], nil
 	}
 	w := arenaWriter{a: &st.arena, from: len(st.arena.buf)}
-	err := st.instance(t).Execute(&w, st.data(t))
-	if err != nil {
+	if err := t.execute(st, line, &w); err != nil {
 		st.arena.buf = st.arena.buf[:w.from]
 		return nil, err
 	}
@@ -225,17 +227,24 @@ func (w *arenaWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// instance returns the template with the stream's functions.
-func (st *Stream) instance(t *lineTemplate) *template.Template {
-	if i := st.templates[t]; i != nil {
-		return i
+// templateInstance is a template whose functions work on env. Copying a template
+// and its functions costs much more than executing it, so instances are kept.
+type templateInstance struct {
+	tmpl *template.Template
+	env  funcEnv
+}
+
+func (t *lineTemplate) execute(st *Stream, line []byte, w *arenaWriter) error {
+	i, _ := t.instances.Get().(*templateInstance)
+	if i == nil {
+		i = &templateInstance{env: funcEnv{now: st.p.prog.now}}
+		i.tmpl = template.Must(t.tmpl.Clone()).Funcs(i.env.functions())
 	}
-	i := template.Must(t.tmpl.Clone()).Funcs(st.env.functions())
-	if st.templates == nil {
-		st.templates = map[*lineTemplate]*template.Template{}
-	}
-	st.templates[t] = i
-	return i
+	i.env.begin(st.ts, line)
+	err := i.tmpl.Execute(w, st.data(t))
+	i.env.line = "" // which does not outlive the row
+	t.instances.Put(i)
+	return err
 }
 
 // data returns the labels that the template reads.
