@@ -304,4 +304,3 @@ func (e *funcEnv) functions() template.FuncMap {
 		"printf":   e.printf,
 	}
 }
-
