@@ -124,12 +124,12 @@ func (s *SampleStream) ProcessFiltered(ts int64, line []byte, meta []model.Label
 // PipelineError is how a metric query fails on a sample with an error.
 type PipelineError struct {
 	Kind   string       // the value of __error__
-	Series model.Labels // ungrouped, error labels included
+	Series model.Labels // all labels, ungrouped, unwrapped and error labels included
 }
 
 // NewPipelineError makes the error of a sample for which labels.Err() is not "".
 func NewPipelineError(labels *LabelSet) *PipelineError {
-	return &PipelineError{labels.errKind, Clone(labels.AppendGroup(nil, nil))}
+	return &PipelineError{labels.errKind, Clone(labels.Append(nil))}
 }
 
 // Error returns Loki's text.
