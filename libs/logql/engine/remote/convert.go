@@ -1,0 +1,133 @@
+package remote
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+func selectorText(ms []*syntax.Matcher) string {
+	parts := make([]string, len(ms))
+	for i, m := range ms {
+		parts[i] = m.String()
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+func parseLabels(text string) (model.Labels, error) {
+	pairs, err := syntax.ParseLabels(text)
+	if err != nil {
+		return nil, err
+	}
+	out := make(model.Labels, len(pairs))
+	for i, p := range pairs {
+		out[i] = model.Label{Name: p.Name, Value: p.Value}
+	}
+	return out, nil
+}
+
+func toPairs(ls model.Labels) []*ingestv1.Pair {
+	if len(ls) == 0 {
+		return nil
+	}
+	flat := make([]ingestv1.Pair, len(ls))
+	out := make([]*ingestv1.Pair, len(ls))
+	for i, l := range ls {
+		flat[i].Name, flat[i].Value = strings.ToValidUTF8(l.Name, "\ufffd"), []byte(l.Value)
+		out[i] = &flat[i]
+	}
+	return out
+}
+
+func fromPairs(ps []*ingestv1.Pair) model.Labels {
+	out := make(model.Labels, len(ps))
+	for i, p := range ps {
+		out[i] = model.Label{Name: p.GetName(), Value: string(p.GetValue())}
+	}
+	return out
+}
+
+func pairsSize(ls model.Labels) int {
+	n := 0
+	for _, l := range ls {
+		n += len(l.Name) + len(l.Value) + 8
+	}
+	return n
+}
+
+func indices[To, From ~int | ~uint32](in []From) []To {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]To, len(in))
+	for i, v := range in {
+		out[i] = To(v)
+	}
+	return out
+}
+
+// unzip turns ranges into two columns.
+func unzip(rs []engine.TimeRange) (starts, ends []int64) {
+	for _, r := range rs {
+		starts, ends = append(starts, r.Start), append(ends, r.End)
+	}
+	return starts, ends
+}
+
+func zip(starts, ends []int64) ([]engine.TimeRange, error) {
+	if len(starts) != len(ends) {
+		return nil, engine.Errorf(engine.ErrUser, "%d starts for %d ends of ranges", len(starts), len(ends))
+	}
+	if len(starts) == 0 {
+		return nil, nil
+	}
+	out := make([]engine.TimeRange, len(starts))
+	for i := range out {
+		out[i] = engine.TimeRange{Start: starts[i], End: ends[i]}
+	}
+	return out, nil
+}
+
+func fromStats(d *ingestv1.ScanDone) engine.ScanStats {
+	return engine.ScanStats{
+		RowsRead: d.GetRowsRead(), BytesRead: d.GetBytesRead(),
+		MetadataBytesRead: d.GetMetadataBytesRead(), RowsFiltered: d.GetRowsFiltered(),
+	}
+}
+
+func toStats(s engine.ScanStats) *ingestv1.ScanDone {
+	return &ingestv1.ScanDone{RowsRead: s.RowsRead, BytesRead: s.BytesRead, MetadataBytesRead: s.MetadataBytesRead, RowsFiltered: s.RowsFiltered}
+}
+
+// decodeRows makes out the rows of a message; label sets are added to out.Labels.
+func decodeRows(out *engine.ScanRows, in *ingestv1.Rows, streams int, metric, identity bool) error {
+	for _, l := range in.GetNewLabels() {
+		if int(l.GetStream()) >= streams {
+			return fmt.Errorf("rows of stream %d of %d", l.GetStream(), streams)
+		}
+		out.Labels = append(out.Labels, engine.RowLabels{
+			Stream: int(l.GetStream()), Labels: fromPairs(l.GetLabels()),
+			Metadata: fromPairs(l.GetMetadata()), Parsed: fromPairs(l.GetParsed()),
+		})
+	}
+	n := len(in.GetTimes())
+	out.Sets, out.Times, out.Values = in.GetLabels(), in.GetTimes(), in.GetValues()
+	out.Lines = model.Strings{Ends: in.GetLineEnds(), Slab: in.GetSlab()}
+	out.Hashes, out.BatchTimes, out.Positions = in.GetHashes(), in.GetBatchTimes(), in.GetPositions()
+	switch {
+	case len(out.Sets) != n || len(out.BatchTimes) != n || len(out.Positions) != n,
+		metric && len(out.Values) != n,
+		!metric && (out.Lines.Len() != n || len(out.Values) != 0),
+		(identity || !metric) && len(out.Hashes) != n,
+		len(out.Hashes) != 0 && len(out.Hashes) != n:
+		return fmt.Errorf("columns of rows do not have equal lengths")
+	case slices.ContainsFunc(out.Sets, func(s uint32) bool { return int(s) >= len(out.Labels) }):
+		return fmt.Errorf("rows with an unknown label set")
+	}
+	return out.Lines.Check()
+}

@@ -1,0 +1,229 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// messageBytes is when a message is sent. What is added last may take it beyond,
+// by a row or a series.
+const messageBytes = 512 << 10
+
+// Options is what a server says of itself, and its limits.
+type Options struct {
+	Incarnation  string
+	TableVersion uint64
+	// Memory is the most bytes that one call may hold at once; 0: no limit.
+	Memory int64
+}
+
+// Serve answers a Read call from a source, which is the caller's tenant's. Its
+// error is a *rpcerr.Error.
+func Serve(stream ingestv1.IngestService_ReadServer, src engine.Source, opts Options) error {
+	return ToError(serve(stream, src, opts))
+}
+
+func serve(stream ingestv1.IngestService_ReadServer, src engine.Source, opts Options) error {
+	ctx := engine.WithMemory(stream.Context(), engine.NewMemory(opts.Memory))
+	msg, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	open := msg.GetOpen()
+	if open == nil {
+		return engine.Errorf(engine.ErrUser, "the first step must be open")
+	}
+	matchers, err := syntax.ParseSelector(open.GetSelector())
+	if err != nil {
+		return err
+	}
+	session, err := src.Open(ctx, matchers, open.GetStart(), open.GetEnd())
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	if err := sendStreams(stream, session.Streams()); err != nil {
+		return err
+	}
+	err = stream.Send(&ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Opened{Opened: &ingestv1.Opened{
+		Incarnation: opts.Incarnation, TableVersion: opts.TableVersion, Gaps: session.Gaps(),
+	}}})
+	if err != nil {
+		return err
+	}
+	for {
+		msg, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var stats engine.ScanStats
+		switch step := msg.GetStep().(type) {
+		case *ingestv1.ReadRequest_Scan:
+			stats, err = scan(ctx, stream, session, step.Scan)
+		case *ingestv1.ReadRequest_Aggregate:
+			stats, err = aggregate(ctx, stream, session, step.Aggregate)
+		default:
+			err = engine.Errorf(engine.ErrUser, "unknown step, or a second open")
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Done{Done: toStats(stats)}}); err != nil {
+			return err
+		}
+	}
+}
+
+func sendStreams(stream ingestv1.IngestService_ReadServer, streams []engine.Stream) error {
+	m, size := &ingestv1.StreamRuns{}, 0
+	flush := func() error {
+		if len(m.Labels) == 0 {
+			return nil
+		}
+		out := m
+		m, size = &ingestv1.StreamRuns{}, 0
+		return stream.Send(&ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Streams{Streams: out}})
+	}
+	for _, st := range streams {
+		text := st.Labels.String()
+		m.Labels = append(m.Labels, text)
+		m.RunCounts = append(m.RunCounts, uint32(len(st.Runs)))
+		for _, r := range st.Runs {
+			m.Runs = append(m.Runs, &ingestv1.Run{MinTime: r.MinTime, MaxTime: r.MaxTime, Rows: r.Rows, Bytes: r.Bytes, Digest: r.Digest})
+		}
+		if size += len(text) + 16 + 48*len(st.Runs); size >= messageBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+func parseQuery(text string) (syntax.Expr, error) { return syntax.ParseCanonical(text) }
+
+func scan(ctx context.Context, stream ingestv1.IngestService_ReadServer, session engine.Session, in *ingestv1.Scan) (engine.ScanStats, error) {
+	query, err := parseQuery(in.GetQuery())
+	if err != nil {
+		return engine.ScanStats{}, err
+	}
+	ranges, err := zip(in.GetRangeStarts(), in.GetRangeEnds())
+	if err != nil {
+		return engine.ScanStats{}, err
+	}
+	req := engine.ScanRequest{
+		Query: query, Streams: indices[int](in.GetStreams()), Ranges: ranges, Start: in.GetStart(), End: in.GetEnd(),
+		Limit: int(in.GetLimit()), Backward: in.GetBackward(), Identity: in.GetIdentity(),
+	}
+	if k := in.GetAfter(); k != nil {
+		labels, err := parseLabels(in.GetAfterStream())
+		if err != nil {
+			return engine.ScanStats{}, engine.Errorf(engine.ErrUser, "after_stream: %s", err)
+		}
+		req.After = &engine.After{Stream: labels, Key: model.OrderKey{Time: k.GetTime(), BatchTime: k.GetBatchTime(), Position: k.GetPosition(), Hash: k.GetHash()}}
+	}
+	w := &rowWriter{stream: stream, msg: &ingestv1.Rows{}}
+	stats, err := session.Scan(ctx, req, w.write)
+	if err != nil {
+		return stats, err
+	}
+	return stats, w.flush()
+}
+
+// rowWriter packs rows into messages.
+type rowWriter struct {
+	stream ingestv1.IngestService_ReadServer
+	msg    *ingestv1.Rows
+	size   int
+	sets   int // label sets that were sent
+}
+
+func (w *rowWriter) write(rows *engine.ScanRows) error {
+	m := w.msg
+	for i, t := range rows.Times {
+		for ; w.sets <= int(rows.Sets[i]); w.sets++ {
+			l := &rows.Labels[w.sets]
+			m.NewLabels = append(m.NewLabels, &ingestv1.RowLabels{
+				Stream: uint32(l.Stream), Labels: toPairs(l.Labels), Metadata: toPairs(l.Metadata), Parsed: toPairs(l.Parsed),
+			})
+			w.size += 16 + pairsSize(l.Labels) + pairsSize(l.Metadata) + pairsSize(l.Parsed)
+		}
+		m.Labels = append(m.Labels, rows.Sets[i])
+		m.Times = append(m.Times, t)
+		m.BatchTimes = append(m.BatchTimes, rows.BatchTimes[i])
+		m.Positions = append(m.Positions, rows.Positions[i])
+		if len(rows.Hashes) > 0 {
+			m.Hashes = append(m.Hashes, rows.Hashes[i])
+		}
+		if len(rows.Values) > 0 {
+			m.Values = append(m.Values, rows.Values[i])
+		} else {
+			m.Slab = append(m.Slab, rows.Lines.At(i)...)
+			m.LineEnds = append(m.LineEnds, uint32(len(m.Slab)))
+			w.size += len(rows.Lines.At(i))
+		}
+		if w.size += 48; w.size >= messageBytes {
+			if err := w.flush(); err != nil {
+				return err
+			}
+			m = w.msg
+		}
+	}
+	return nil
+}
+
+func (w *rowWriter) flush() error {
+	if w.size == 0 {
+		return nil
+	}
+	m := w.msg
+	// The message belongs to gRPC from here on.
+	w.msg = &ingestv1.Rows{}
+	if len(m.Times) > 0 {
+		w.msg.Slab = make([]byte, 0, len(m.Slab))
+	}
+	w.size = 0
+	return w.stream.Send(&ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Rows{Rows: m}})
+}
+
+func aggregate(ctx context.Context, stream ingestv1.IngestService_ReadServer, session engine.Session, in *ingestv1.Aggregate) (engine.ScanStats, error) {
+	query, err := parseQuery(in.GetQuery())
+	if err != nil {
+		return engine.ScanStats{}, err
+	}
+	ranges, err := zip(in.GetRangeStarts(), in.GetRangeEnds())
+	if err != nil {
+		return engine.ScanStats{}, err
+	}
+	series, stats, err := session.Aggregate(ctx, engine.AggregateRequest{
+		Query: query, Streams: indices[int](in.GetStreams()), Ranges: ranges,
+		Start: in.GetStart(), End: in.GetEnd(), Step: in.GetStep(), MaxSeries: int(in.GetMaxSeries()),
+	})
+	if err != nil {
+		return stats, err
+	}
+	m, size := &ingestv1.Partials{}, 0
+	for i := range series {
+		s := &series[i]
+		m.Series = append(m.Series, &ingestv1.PartialSeries{
+			Labels: toPairs(s.Labels), Steps: s.Steps, Counts: s.Counts, Values: s.Values, Extras: s.Extras,
+		})
+		size += 32 + pairsSize(s.Labels) + 24*len(s.Steps)
+		if size >= messageBytes || i == len(series)-1 {
+			if err := stream.Send(&ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Partials{Partials: m}}); err != nil {
+				return stats, err
+			}
+			m, size = &ingestv1.Partials{}, 0
+		}
+	}
+	return stats, nil
+}
