@@ -192,13 +192,13 @@ func TestDiskFullLeavesNoHole(t *testing.T) {
 	for range 5 {
 		tickets = append(tickets, begin(t, log, "refused"))
 	}
-	fs2 := make(chan struct{})
+	changed := make(chan struct{})
 	go func() { // the hook's lock is held by the stalled write: space is changed behind it
-		defer close(fs2)
+		defer close(changed)
 		fs.SetSpace(0, 1<<30)
 	}()
 	release()
-	<-fs2
+	<-changed
 	if err := first.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
