@@ -213,6 +213,9 @@ func (m *Modules) listener(name string) services.Listener {
 // Start starts all modules and returns when every one is running, or with the failure that keeps
 // them from it. Call Stop in either case. ctx bounds the start alone.
 func (m *Modules) Start(ctx context.Context) error {
+	if m.manager == nil {
+		return errors.New("modules were not initialised")
+	}
 	if err := m.manager.StartAsync(context.Background()); err != nil {
 		return err
 	}
@@ -268,6 +271,9 @@ func (m *Modules) Stop(ctx context.Context) error {
 	m.mu.Lock()
 	m.stopping = true
 	m.mu.Unlock()
+	if m.manager == nil { // Init did not succeed: nothing was started
+		return nil
+	}
 	m.manager.StopAsync()
 	if err := m.manager.AwaitStopped(ctx); err != nil {
 		var left []string

@@ -84,8 +84,9 @@ type Server struct {
 	drained chan struct{} // closed when draining begins
 	begin   sync.Once     // closes drained
 	streams context.Context
-	// endStreams cancels the contexts of all streams, streamGrace after draining began.
+	// endStreams cancels the contexts of all streams, grace after draining began.
 	endStreams context.CancelCauseFunc
+	grace      time.Duration // streamGrace, less in tests
 
 	mu        sync.Mutex // guards listeners
 	listeners map[Door]net.Listener
@@ -108,6 +109,7 @@ func New(cfg Config, o Options) (*Server, error) {
 		drained:   make(chan struct{}),
 		listeners: map[Door]net.Listener{},
 		failed:    make(chan error, 4),
+		grace:     streamGrace,
 	}
 	s.streams, s.endStreams = context.WithCancelCause(context.Background())
 	if o.Tenants == nil {
@@ -328,7 +330,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.phase.Store(int32(phaseStopping))
 	s.health.Shutdown()
 	s.begin.Do(func() { close(s.drained) })
-	timer := time.AfterFunc(streamGrace, func() {
+	timer := time.AfterFunc(s.grace, func() {
 		s.endStreams(rpcerr.New(rpcerr.NotReady, "the server is stopping").WithRetry(time.Second))
 	})
 	defer timer.Stop()

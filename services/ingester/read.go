@@ -19,7 +19,7 @@ func (s *Service) Read(stream ingestv1.IngestService_ReadServer) error {
 	if err != nil {
 		return err
 	}
-	return remote.Serve(stream, source{engine.Local(s.head.Store(id), s.incarnation), s}, remote.Info{
+	return remote.Serve(stream, source{engine.Local(s.head.Store(id), s.incarnation), s}, remote.Options{
 		Incarnation: s.incarnation, TableVersion: s.deps.TableVersion(),
 	})
 }

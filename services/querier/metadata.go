@@ -7,8 +7,8 @@ import (
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/logql/syntax"
-	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
@@ -36,7 +36,10 @@ func (s *Service) metaQuery(sc scope, matchers [][]*syntax.Matcher, start, end *
 	if length := to.Sub(from); length > sc.limits.MaxQueryRange {
 		return engine.MetaQuery{}, rpcerr.New(rpcerr.LimitExceeded, "the query time range exceeds the limit (query length: %s, limit: %s)", length, durationText(sc.limits.MaxQueryRange))
 	}
-	return engine.MetaQuery{Query: s.base(nil, sc, partial), Selectors: matchers, Start: nanos(from), End: nanos(to)}, nil
+	sources, complete := s.sources()
+	return engine.MetaQuery{
+		Selectors: matchers, Start: nanos(from), End: nanos(to), Sources: sources, Complete: complete, Partial: partial,
+	}, nil
 }
 
 // Labels implements queryv1.QueryServiceServer.
@@ -51,7 +54,7 @@ func (s *Service) Labels(ctx context.Context, req *queryv1.LabelsRequest) (*quer
 	}
 	defer done()
 	names, warnings, err := s.engine.Labels(ctx, q)
-	return &queryv1.LabelsResponse{Names: names, Warnings: warnings}, err
+	return &queryv1.LabelsResponse{Names: names, Warnings: warnings}, remote.ToError(err)
 }
 
 // LabelValues implements queryv1.QueryServiceServer.
@@ -66,7 +69,7 @@ func (s *Service) LabelValues(ctx context.Context, req *queryv1.LabelValuesReque
 	}
 	defer done()
 	values, warnings, err := s.engine.LabelValues(ctx, q, req.GetName())
-	return &queryv1.LabelValuesResponse{Values: values, Warnings: warnings}, err
+	return &queryv1.LabelValuesResponse{Values: values, Warnings: warnings}, remote.ToError(err)
 }
 
 // Stats implements queryv1.QueryServiceServer.
@@ -81,7 +84,7 @@ func (s *Service) Stats(ctx context.Context, req *queryv1.StatsRequest) (*queryv
 	}
 	defer done()
 	st, warnings, err := s.engine.Stats(ctx, q)
-	return &queryv1.StatsResponse{Streams: st.Streams, Runs: st.Runs, Entries: st.Entries, Bytes: st.Bytes, Warnings: warnings}, err
+	return &queryv1.StatsResponse{Streams: st.Streams, Runs: st.Runs, Entries: st.Entries, Bytes: st.Bytes, Warnings: warnings}, remote.ToError(err)
 }
 
 // selecting is what requests with one selector have in common.
@@ -136,11 +139,11 @@ func (s *Service) Series(ctx context.Context, req *queryv1.SeriesRequest) (*quer
 	defer done()
 	series, warnings, err := s.engine.Series(ctx, q)
 	if err != nil {
-		return nil, err
+		return nil, remote.ToError(err)
 	}
 	resp := &queryv1.SeriesResponse{Warnings: warnings, Series: make([]*queryv1.LabelSet, len(series))}
 	for i, ls := range series {
-		resp.Series[i] = &queryv1.LabelSet{Labels: labelMap(model.Labels(ls))}
+		resp.Series[i] = &queryv1.LabelSet{Labels: labelMap(ls)}
 	}
 	return resp, nil
 }
@@ -165,10 +168,10 @@ func (s *Service) Explain(ctx context.Context, req *queryv1.ExplainRequest) (*qu
 	defer done()
 	e, err := s.engine.Explain(ctx, q)
 	if err != nil {
-		return nil, err
+		return nil, remote.ToError(err)
 	}
 	return &queryv1.ExplainResponse{
-		Plan: planNode(e.Plan), Streams: e.Streams, Entries: e.Entries, Bytes: e.Bytes, Sources: uint32(e.Sources),
+		Plan: planNode(e.Root), Streams: e.Streams, Entries: e.Entries, Bytes: e.Bytes, Sources: uint32(e.Sources),
 	}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
@@ -121,7 +122,7 @@ func (s *Service) Query(ctx context.Context, req *queryv1.QueryRequest) (*queryv
 	defer done()
 	res, err := s.engine.Instant(ctx, s.base(expr, sc, req.GetPartial()), nanos(at))
 	if err != nil {
-		return nil, err
+		return nil, remote.ToError(err)
 	}
 	out := &queryv1.QueryResponse{Statistics: statistics(res, place), Warnings: res.Warnings}
 	if res.Type == engine.TypeScalar {
@@ -193,7 +194,7 @@ func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, 
 	}
 	defer done()
 	res, err := s.engine.Range(ctx, q)
-	return res, place, err
+	return res, place, remote.ToError(err)
 }
 
 // streamPage is how many entries one message of QueryStream has.

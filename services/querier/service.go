@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
@@ -28,11 +27,8 @@ import (
 	"github.com/weir-logs/weir/libs/tenant"
 )
 
-// Reasons that only queries have.
-const (
-	ReasonPipeline rpcerr.Reason = "PIPELINE_ERROR"
-	ReasonCursor   rpcerr.Reason = "CURSOR_EXPIRED"
-)
+// ReasonCursor is the reason of a tail's cursor that means nothing here.
+const ReasonCursor rpcerr.Reason = "CURSOR_EXPIRED"
 
 // Config is the configuration of a querier.
 type Config struct {
@@ -132,15 +128,6 @@ func New(cfg Config, d Deps) *Service {
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	queryv1.RegisterQueryServiceServer(r, s)
 	tailv1.RegisterTailServiceServer(r, s)
-}
-
-// Errors maps the engine's errors.
-var Errors = rpcerr.Table{
-	{Err: engine.ErrUser, Reason: rpcerr.InvalidArgument, Public: true},
-	{Err: engine.ErrUnsupported, Reason: rpcerr.Unsupported, Public: true},
-	{Err: engine.ErrLimit, Reason: rpcerr.LimitExceeded, Public: true},
-	{Err: engine.ErrPipeline, Reason: ReasonPipeline, Code: codes.InvalidArgument, Public: true},
-	{Err: engine.ErrIncomplete, Reason: rpcerr.Incomplete, Public: true},
 }
 
 // admission is the place of a query that runs.

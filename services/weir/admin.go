@@ -58,12 +58,12 @@ func (a *admin) Services(context.Context, *adminv1.ServicesRequest) (*adminv1.Se
 }
 
 var serviceStates = map[serve.State]adminv1.ServiceState{
-	serve.New:        adminv1.ServiceState_SERVICE_STATE_NEW,
-	serve.Starting:   adminv1.ServiceState_SERVICE_STATE_STARTING,
-	serve.Running:    adminv1.ServiceState_SERVICE_STATE_RUNNING,
-	serve.Stopping:   adminv1.ServiceState_SERVICE_STATE_STOPPING,
-	serve.Terminated: adminv1.ServiceState_SERVICE_STATE_TERMINATED,
-	serve.Failed:     adminv1.ServiceState_SERVICE_STATE_FAILED,
+	serve.StateNew:        adminv1.ServiceState_SERVICE_STATE_NEW,
+	serve.StateStarting:   adminv1.ServiceState_SERVICE_STATE_STARTING,
+	serve.StateRunning:    adminv1.ServiceState_SERVICE_STATE_RUNNING,
+	serve.StateStopping:   adminv1.ServiceState_SERVICE_STATE_STOPPING,
+	serve.StateTerminated: adminv1.ServiceState_SERVICE_STATE_TERMINATED,
+	serve.StateFailed:     adminv1.ServiceState_SERVICE_STATE_FAILED,
 }
 
 // Members implements adminv1.AdminServiceServer.

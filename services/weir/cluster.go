@@ -1,7 +1,6 @@
 package weir
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -61,19 +60,6 @@ func (c ClusterConfig) ring() ring.Config {
 		}
 	}
 	return ring.Config{ReplicationFactor: rf, ZoneAware: true}
-}
-
-// membership is this process' part in the cluster.
-type membership interface {
-	Start(ctx context.Context) error
-	Stop() error
-	Ready() error
-	View() *ring.View
-	SetState(ring.State) error
-	Leave(ctx context.Context) error
-	Forgotten() <-chan struct{}
-	RingStatus() gossip.RingStatus
-	GossipStatus() gossip.GossipStatus
 }
 
 // self describes this process to the others. grpc is the address of its open gRPC
@@ -138,7 +124,7 @@ func advertised(configured string, listening net.Addr) (string, error) {
 }
 
 // newMembership returns the process' membership, not started.
-func (c *Config) newMembership(self ring.Member, log *slog.Logger, reg prometheus.Registerer) (membership, error) {
+func (c *Config) newMembership(self ring.Member, log *slog.Logger, reg prometheus.Registerer) (gossip.Membership, error) {
 	deps := gossip.Deps{Log: log, Reg: reg}
 	if len(c.Cluster.Join) == 0 {
 		return gossip.NewStatic(self, c.Cluster.ring(), deps)

@@ -14,8 +14,10 @@ import (
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/obs"
 	"github.com/weir-logs/weir/libs/ring"
+	"github.com/weir-logs/weir/libs/ring/gossip"
 	"github.com/weir-logs/weir/libs/serve"
 	"github.com/weir-logs/weir/services/distributor"
 	"github.com/weir-logs/weir/services/gateway"
@@ -36,7 +38,7 @@ type Process struct {
 	limits   *limits.Provider
 	ingester *ingester.Service // nil if this process runs none
 	clients  *clients
-	member   atomic.Pointer[membership] // set once the process has joined
+	member   atomic.Pointer[gossip.Membership] // set once the process has joined
 }
 
 // NewProcess builds a process that logs to w. print writes the effective
@@ -49,7 +51,7 @@ func NewProcess(ctx context.Context, cfg Config, build Build, print func(io.Writ
 	p := &Process{cfg: cfg, build: build, budget: cfg.Memory.budget(), tel: tel}
 	if p.server, err = serve.New(cfg.Server, serve.Options{
 		Telemetry:      tel,
-		Errors:         querier.Errors,
+		Errors:         remote.Errors,
 		InFlightExempt: gateway.LongLived,
 	}); err != nil {
 		return nil, errors.Join(err, tel.Shutdown(ctx))
