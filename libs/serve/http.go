@@ -85,7 +85,9 @@ func patience(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = &slowBody{body: r.Body, rc: rc, start: time.Now()}
+			body := &slowBody{body: r.Body, rc: rc, start: time.Now()}
+			r.Body = body
+			defer body.abandon()
 		}
 		// Deadlines are set around each write alone: one that passes between two writes, while a
 		// tail has nothing to say, would end an HTTP/2 stream.
@@ -126,17 +128,33 @@ type slowBody struct {
 	rc    *http.ResponseController
 	start time.Time
 	read  int64
+	whole bool // read to its end
 }
 
 func (b *slowBody) Read(p []byte) (int, error) {
-	allowed := bodyGrace + time.Duration(b.read)*time.Second/bodyRate
-	_ = b.rc.SetReadDeadline(b.start.Add(allowed)) // not supported: not bounded
+	b.bound()
 	n, err := b.body.Read(p)
 	b.read += int64(n)
-	// The server reads on in the background to notice a client that goes away; a deadline left
-	// behind would look like that.
-	_ = b.rc.SetReadDeadline(time.Time{})
+	if b.whole = err == io.EOF; err == nil || b.whole { //nolint:errorlint // readers return it bare
+		// The server reads on in the background to notice a client that goes away; a deadline left
+		// behind would look like that.
+		_ = b.rc.SetReadDeadline(time.Time{})
+	}
 	return n, err
+}
+
+// bound sets the time until which the next byte may come.
+func (b *slowBody) bound() {
+	allowed := bodyGrace + time.Duration(b.read)*time.Second/bodyRate
+	_ = b.rc.SetReadDeadline(b.start.Add(allowed)) // not supported: not bounded
+}
+
+// abandon is called when the handler has returned: the server then reads what is left of a short
+// body, to use the connection again, and is not to wait for it for ever.
+func (b *slowBody) abandon() {
+	if !b.whole {
+		b.bound()
+	}
 }
 
 func (b *slowBody) Close() error { return b.body.Close() }

@@ -211,7 +211,8 @@ func (m *Modules) listener(name string) services.Listener {
 }
 
 // Start starts all modules and returns when every one is running, or with the failure that keeps
-// them from it. Call Stop in either case. ctx bounds the start alone.
+// them from it, or with ErrStop if one asked to stop already. Call Stop in any case. ctx bounds the
+// start alone.
 func (m *Modules) Start(ctx context.Context) error {
 	if m.manager == nil {
 		return errors.New("modules were not initialised")
@@ -223,9 +224,24 @@ func (m *Modules) Start(ctx context.Context) error {
 		if failure := m.Err(); failure != nil {
 			return failure
 		}
+		if m.askedToStop() {
+			return ErrStop
+		}
 		return err
 	}
 	return nil
+}
+
+// askedToStop reports whether a module ended with ErrStop.
+func (m *Modules) askedToStop() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.services {
+		if errors.Is(s.FailureCase(), ErrStop) {
+			return true
+		}
+	}
+	return false
 }
 
 // Ended is closed when a module has failed or has ended without being asked to: then the process
@@ -241,6 +257,9 @@ func (m *Modules) Err() error {
 	for _, name := range m.names() {
 		err := m.services[name].FailureCase()
 		if err == nil || errors.Is(err, ErrStop) || m.dependencyFailed(name) {
+			continue
+		}
+		if m.stopping && errors.Is(err, context.Canceled) { // it was stopped while it started
 			continue
 		}
 		problems = append(problems, fmt.Errorf("module %s: %w", name, err))

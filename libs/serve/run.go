@@ -33,7 +33,7 @@ func Run(ctx context.Context, s *Server, m *Modules) error {
 			failure = m.Err()
 		case failure = <-s.Failures():
 		}
-	} else if ctx.Err() != nil {
+	} else if ctx.Err() != nil || errors.Is(failure, ErrStop) {
 		failure = nil // stopped while it started
 	}
 	s.log.Info("stopping", "drain_timeout", s.cfg.DrainTimeout)
