@@ -66,8 +66,9 @@ func (s *Service) Follow(req *ingestv1.FollowRequest, stream ingestv1.IngestServ
 	f.position = s.head.Seq()
 	lost := false
 	if req.GetPosition() > 0 {
-		if req.GetIncarnation() == s.incarnation && req.GetPosition() <= f.position {
-			f.position = req.GetPosition()
+		// On the wire positions are one higher, so that 0 can mean none.
+		if req.GetIncarnation() == s.incarnation && req.GetPosition()-1 <= f.position {
+			f.position = req.GetPosition() - 1
 		} else {
 			lost = true
 		}
@@ -120,7 +121,7 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 }
 
 func (f *follower) send(m *ingestv1.FollowResponse) error {
-	m.Position, m.Incarnation = f.position, f.service.incarnation
+	m.Position, m.Incarnation = f.position+1, f.service.incarnation
 	return f.stream.Send(m)
 }
 
