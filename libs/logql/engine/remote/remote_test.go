@@ -1,0 +1,209 @@
+package remote_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"errors"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
+	"github.com/weir-logs/weir/libs/logql/engine/remote"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type server struct {
+	ingestv1.UnimplementedIngestServiceServer
+	src engine.Source
+}
+
+func (s *server) Read(stream ingestv1.IngestService_ReadServer) error {
+	return remote.Serve(stream, s.src, remote.Options{Incarnation: "i1", TableVersion: 7, Memory: 64 << 20})
+}
+
+// dial serves a source in memory and returns a source that reaches it.
+func dial(t testing.TB, src engine.Source) (engine.Source, ingestv1.IngestServiceClient) {
+	t.Helper()
+	lis := bufconn.Listen(1 << 20)
+	srv := grpc.NewServer()
+	ingestv1.RegisterIngestServiceServer(srv, &server{src: src})
+	go srv.Serve(lis)
+	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(); srv.Stop() })
+	c := ingestv1.NewIngestServiceClient(conn)
+	return remote.NewSource(src.Name(), c), c
+}
+
+const sec = int64(time.Second)
+
+// stores makes three stores that hold copies of each other's entries, some of
+// them large, and not all of them valid UTF-8.
+func stores() []*enginetest.Store {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	parts := make([][]enginetest.Entry, 3)
+	for i := range 3000 {
+		e := enginetest.Entry{
+			Labels:    model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprint("a", i%7)}, {Name: "env", Value: "x\"y"}}),
+			Time:      int64(rnd.IntN(600)) * sec,
+			Line:      fmt.Sprintf("level=%s n=%d %s\xff", []string{"info", "error"}[i%2], i%10, strings.Repeat("x", rnd.IntN(2000))),
+			BatchTime: 1, Position: uint32(i),
+		}
+		if i%3 == 0 {
+			e.Metadata = model.NewLabels([]model.Label{{Name: "trace", Value: fmt.Sprint("t\xfe", i%50)}})
+		}
+		for s := range parts {
+			if rnd.IntN(10) > 0 || s == i%3 {
+				parts[s] = append(parts[s], e)
+			}
+		}
+	}
+	var out []*enginetest.Store
+	for _, p := range parts {
+		st := enginetest.NewStore(p...)
+		st.RunRows = 50
+		out = append(out, st)
+	}
+	return out
+}
+
+// An engine over remote sources answers as one over local sources.
+func TestRoundTrip(t *testing.T) {
+	sts := stores()
+	var local, far []engine.Source
+	for i, s := range sts {
+		l := engine.Local(s, fmt.Sprint("s", i))
+		r, _ := dial(t, l)
+		local, far = append(local, l), append(far, r)
+	}
+	e := engine.New(engine.Options{})
+	for _, text := range []string{
+		`{app=~".+"}`, `{app="a1"} |= "error" | logfmt`, `count_over_time({app=~".+"}[1m])`, `sum by (level) (rate({app=~".+"} | logfmt [1m]))`,
+		`stddev_over_time({app=~".+"} | logfmt | unwrap n [90s]) by (app)`, `quantile_over_time(0.9, {app=~".+"} | logfmt | unwrap n [90s]) by (app)`,
+		`sum(bytes_over_time({app=~".+"}[3m])) - sum(bytes_over_time({app=~".+"}[1m]))`, `absent_over_time({app="a1"} |= "nothing" [1m])`,
+		`{app="none"}`,
+	} {
+		expr, err := syntax.ParseExpr(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, limit := range []int{0, 100} {
+			for _, backward := range []bool{false, true} {
+				q := engine.RangeQuery{Query: engine.Query{Expr: expr}, Start: 100 * sec, End: 500 * sec, Step: time.Minute, Limit: limit, Backward: backward}
+				q.Sources = local
+				want, err := e.Range(context.Background(), q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q.Sources = far
+				got, err := e.Range(context.Background(), q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got.Statistics, want.Statistics = engine.Statistics{}, engine.Statistics{}
+				if !equal(got, want) {
+					t.Errorf("%s: remote and local answers differ", text)
+				}
+				if got.NextCursor == "" {
+					continue
+				}
+				q.Cursor = got.NextCursor
+				second, err := e.Range(context.Background(), q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q.Sources = local
+				want, err = e.Range(context.Background(), q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				second.Statistics, want.Statistics = engine.Statistics{}, engine.Statistics{}
+				if !equal(second, want) {
+					t.Errorf("%s: remote and local second pages differ", text)
+				}
+			}
+		}
+	}
+	names, _, err := e.Labels(context.Background(), engine.MetaQuery{Sources: far, End: 1000 * sec})
+	if err != nil || fmt.Sprint(names) != "[app env]" {
+		t.Errorf("labels: %v, %v", names, err)
+	}
+}
+
+func equal(a, b *engine.Result) bool {
+	return fmt.Sprintf("%q", fmt.Sprint(a)) == fmt.Sprintf("%q", fmt.Sprint(b)) || reflect.DeepEqual(a, b)
+}
+
+// The errors of queries keep their kind.
+func TestErrors(t *testing.T) {
+	far, client := dial(t, engine.Local(stores()[0], "s"))
+	e := engine.New(engine.Options{})
+	for text, want := range map[string]error{
+		`sum_over_time({app=~".+"} | logfmt | unwrap level [1m])`: engine.ErrPipeline,
+		`count_over_time({app=~".+"} | logfmt [1m])`:              engine.ErrLimit,
+	} {
+		expr, err := syntax.ParseExpr(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = e.Range(context.Background(), engine.RangeQuery{
+			Query: engine.Query{Expr: expr, Sources: []engine.Source{far}, Limits: engine.Limits{MaxSeries: 10}}, End: 600 * sec, Step: time.Minute,
+		})
+		if !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", text, err, want)
+		}
+	}
+	call, err := client.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := call.Send(&ingestv1.ReadRequest{Step: &ingestv1.ReadRequest_Scan{Scan: &ingestv1.Scan{}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call.Recv(); err == nil || !strings.Contains(err.Error(), "first step must be open") {
+		t.Errorf("scan before open: %v", err)
+	}
+}
+
+// A query that is cancelled ends, and so does its call.
+func TestCancel(t *testing.T) {
+	st := stores()[0]
+	ctx, cancel := context.WithCancel(context.Background())
+	n := 0
+	st.BatchRows = 1
+	st.FailRows = func() error {
+		if n++; n == 3 {
+			cancel()
+		}
+		return nil
+	}
+	far, _ := dial(t, engine.Local(st, "s"))
+	expr, _ := syntax.ParseExpr(`sum(count_over_time({app="a1"} |= "x" [1m]))`)
+	_, err := engine.New(engine.Options{}).Range(ctx, engine.RangeQuery{Query: engine.Query{Expr: expr, Sources: []engine.Source{far}}, End: 600 * sec, Step: time.Minute})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); st.OpenSnapshots() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("snapshot left open")
+		}
+	}
+}
