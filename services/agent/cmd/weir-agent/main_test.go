@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCommandLine(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	if err := os.WriteFile(bad, []byte("server: {adress: x}\nfiles: [{paths: ['[x'], foo: 1}]\nbatch: {max_wait: 0s}\npositions: {file: x}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args string
+		code int
+		out  []string // in either output
+		not  []string
+	}{
+		{"--help", 0, []string{"Usage:", "positions:", "--config FILE"}, nil},
+		{"tail --help", 0, []string{"--label NAME=VALUE", "--from-start"}, nil},
+		{"--version", 0, []string{"weir-agent dev"}, nil},
+		{"", 2, []string{"--config is missing"}, []string{"Usage:"}},
+		{"--bad", 2, []string{"-bad"}, []string{"Usage:"}},
+		{"x", 2, []string{`unexpected argument "x"`}, nil},
+		{"tail", 2, []string{"no file is named"}, nil},
+		{"tail x --label y", 2, []string{"not NAME=VALUE"}, nil},
+		{"tail x --label a=1 --label a=2", 2, []string{"label a twice"}, nil},
+		{"tail x --label a-b=1", 2, []string{`"a-b" is not a label name`}, nil},
+		{"tail x --filename-label=", 2, []string{"no labels"}, nil},
+		{"tail x --log-level loud", 2, []string{"--log-level"}, nil},
+		{"--config " + filepath.Join(dir, "none.yaml"), 1, []string{"no such file"}, nil},
+		{"--config " + bad, 1, []string{"unknown key adress", "unknown key foo", `"[x" is not a pattern`, "batch.max_wait"}, nil},
+	} {
+		var out bytes.Buffer
+		code := run(context.Background(), strings.Fields(c.args), func(string) string { return "" }, &out, &out)
+		if code != c.code {
+			t.Errorf("%q: code %d, want %d", c.args, code, c.code)
+		}
+		for _, w := range c.out {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("%q: no %q in %q", c.args, w, out.String())
+			}
+		}
+		for _, w := range c.not {
+			if strings.Contains(out.String(), w) {
+				t.Errorf("%q: %q in %q", c.args, w, out.String())
+			}
+		}
+	}
+}
+
+func TestTailFlags(t *testing.T) {
+	env := func(k string) string { return map[string]string{"WEIR_ADDR": "10.0.0.1:1"}[k] }
+	o, err := parseTail([]string{"a", "--label", "app=x", "b", "--from-start", "--", "--c"}, env, os.Stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := o.cfg.Files[0]
+	if strings.Join(f.Paths, " ") != "a b --c" || f.Labels["app"] != "x" || f.Start != "beginning" ||
+		o.cfg.Server.Address != "10.0.0.1:1" || o.cfg.Listen != "" || o.cfg.Positions.File != "" {
+		t.Errorf("%+v", o.cfg)
+	}
+	if o, err := parseTail([]string{"a", "--server", "h:2"}, env, os.Stdout); err != nil || o.cfg.Files[0].Start != "end" || o.cfg.Server.Address != "h:2" {
+		t.Errorf("%+v, %v", o.cfg, err)
+	}
+}

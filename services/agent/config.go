@@ -1,0 +1,297 @@
+package agent
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/weir-logs/weir/libs/conf"
+	"github.com/weir-logs/weir/services/agent/lines"
+)
+
+// Config is an agent's configuration, as its YAML file has it.
+type Config struct {
+	// Server is where to push to.
+	Server ServerConfig `yaml:"server"`
+	// ExternalLabels are added to every stream; labels of the same name from
+	// elsewhere win.
+	ExternalLabels map[string]string `yaml:"external_labels"`
+	// FilenameLabel is the label that gets the file's path. Empty: none.
+	FilenameLabel string `yaml:"filename_label"`
+	// Positions is where to remember how far files were acknowledged.
+	Positions PositionsConfig `yaml:"positions"`
+	// Files are the files to follow.
+	Files []FilesConfig `yaml:"files"`
+	// Batch is how lines are collected.
+	Batch BatchConfig `yaml:"batch"`
+	// Read is how files are read.
+	Read ReadConfig `yaml:"read"`
+	// Listen is where /metrics and /ready are served. Empty: nowhere.
+	Listen string `yaml:"listen"`
+	// ShutdownTimeout is how long the end may take for sending what was read.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
+}
+
+// ServerConfig is where to push to.
+type ServerConfig struct {
+	// Address is the server's gRPC address, host:port.
+	Address string `yaml:"address"`
+	// Tenant is who the logs belong to. Empty: the server's default.
+	Tenant string `yaml:"tenant"`
+	// Insecure does without TLS, which off the loopback interface is the default.
+	Insecure bool `yaml:"insecure"`
+	// TLS changes how TLS is done.
+	TLS TLSConfig `yaml:"tls"`
+	// Timeout is how long one attempt may take.
+	Timeout time.Duration `yaml:"timeout"`
+	// MinBackoff and MaxBackoff are the shortest and longest wait between
+	// attempts.
+	MinBackoff time.Duration `yaml:"min_backoff"`
+	MaxBackoff time.Duration `yaml:"max_backoff"`
+}
+
+// TLSConfig is files in PEM.
+type TLSConfig struct {
+	CAFile     string `yaml:"ca_file"`
+	CertFile   string `yaml:"cert_file"`
+	KeyFile    string `yaml:"key_file"`
+	ServerName string `yaml:"server_name"`
+}
+
+// PositionsConfig is where to remember how far files were acknowledged.
+type PositionsConfig struct {
+	// File is the positions file. Beside it lie FILE.old, FILE.lock and the
+	// folder FILE.journal. Empty: nothing is remembered.
+	File string `yaml:"file"`
+	// SaveInterval is how often it is written. A crash does not lose what was
+	// acknowledged since: the journal has it.
+	SaveInterval time.Duration `yaml:"save_interval"`
+}
+
+// FilesConfig is files that are treated alike.
+type FilesConfig struct {
+	// Paths are patterns: * ? [] {a,b}, and ** for any folders.
+	Paths []string `yaml:"paths"`
+	// Exclude are patterns of paths to leave out.
+	Exclude []string `yaml:"exclude"`
+	// Labels are the labels of their streams.
+	Labels map[string]string `yaml:"labels"`
+	// Start is where to begin with files that are there when the agent starts
+	// and have no position: beginning (default) or end.
+	Start string `yaml:"start"`
+}
+
+// BatchConfig is how lines are collected.
+type BatchConfig struct {
+	// MaxBytes is when a batch is full.
+	MaxBytes conf.ByteSize `yaml:"max_bytes"`
+	// MaxWait is how old a batch may get.
+	MaxWait time.Duration `yaml:"max_wait"`
+	// MaxPending is how many batches may wait for their acknowledgement before
+	// reading stops.
+	MaxPending int `yaml:"max_pending"`
+}
+
+// ReadConfig is how files are read.
+type ReadConfig struct {
+	// MaxLine is the longest line; longer ones are cut.
+	MaxLine conf.ByteSize `yaml:"max_line"`
+	// PollInterval is how often a growing file is looked at.
+	PollInterval time.Duration `yaml:"poll_interval"`
+	// ScanInterval is how often new files are looked for beside what the file
+	// system's events tell.
+	ScanInterval time.Duration `yaml:"scan_interval"`
+	// RotateGrace is how long a renamed or deleted file is kept open.
+	RotateGrace time.Duration `yaml:"rotate_grace"`
+	// PartialWait is how long an unfinished line is waited for.
+	PartialWait time.Duration `yaml:"partial_wait"`
+	// NoEvents does without the file system's events.
+	NoEvents bool `yaml:"no_events"`
+}
+
+// DefaultConfig has no files and no place for positions.
+func DefaultConfig() Config {
+	return Config{
+		Server: ServerConfig{
+			Address: "127.0.0.1:9095", Timeout: 15 * time.Second,
+			MinBackoff: 100 * time.Millisecond, MaxBackoff: 30 * time.Second,
+		},
+		FilenameLabel: "filename",
+		Positions:     PositionsConfig{SaveInterval: 10 * time.Second},
+		Batch:         BatchConfig{MaxBytes: 1 << 20, MaxWait: time.Second, MaxPending: 8},
+		Read: ReadConfig{
+			MaxLine: 256 << 10, PollInterval: 100 * time.Millisecond, ScanInterval: 5 * time.Second,
+			RotateGrace: 5 * time.Second, PartialWait: 5 * time.Second,
+		},
+		Listen:          "127.0.0.1:9080",
+		ShutdownTimeout: 10 * time.Second,
+	}
+}
+
+// ParseConfig reads YAML over the defaults. Unknown keys are errors; the error
+// lists all problems.
+func ParseConfig(data []byte) (Config, error) {
+	cfg := DefaultConfig()
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	var problems []error
+	err := dec.Decode(&cfg)
+	var te *yaml.TypeError
+	switch {
+	case errors.As(err, &te):
+		for _, e := range te.Errors {
+			problems = append(problems, errors.New(plainProblem(e)))
+		}
+	case errors.Is(err, io.EOF): // an empty file
+	case err != nil:
+		return cfg, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "yaml: "))
+	default:
+		var more yaml.Node
+		if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
+			problems = append(problems, errors.New("more than one document"))
+		}
+	}
+	if cfg.Positions.File == "" {
+		problems = append(problems, errors.New("positions.file: missing; without it nothing would be remembered over a restart"))
+	}
+	problems = append(problems, cfg.Validate())
+	return cfg, errors.Join(problems...)
+}
+
+var unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
+func plainProblem(s string) string { return unknownField.ReplaceAllString(s, "unknown key $1") }
+
+var labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
+
+// Validate gives all that is wrong.
+func (c Config) Validate() error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+
+	labels := func(where string, m map[string]string) {
+		for _, n := range sortedKeys(m) {
+			switch v := m[n]; {
+			case !labelName.MatchString(n):
+				bad("%s: %q is not a label name", where, n)
+			case v == "":
+				bad("%s: label %s has no value", where, n)
+			case !utf8.ValidString(v):
+				bad("%s: label %s: the value is not UTF-8", where, n)
+			}
+		}
+	}
+	if c.Server.Address == "" {
+		bad("server.address: missing")
+	} else if _, _, err := net.SplitHostPort(c.Server.Address); err != nil && !strings.Contains(c.Server.Address, ":/") {
+		bad("server.address: %q is not host:port", c.Server.Address)
+	}
+	if (c.Server.TLS.CertFile == "") != (c.Server.TLS.KeyFile == "") {
+		bad("server.tls: cert_file and key_file belong together")
+	}
+	if c.Server.Insecure && c.Server.TLS != (TLSConfig{}) {
+		bad("server: insecure and tls exclude each other")
+	}
+	labels("external_labels", c.ExternalLabels)
+	if c.FilenameLabel != "" && !labelName.MatchString(c.FilenameLabel) {
+		bad("filename_label: %q is not a label name", c.FilenameLabel)
+	}
+	if len(c.Files) == 0 {
+		bad("files: nothing to follow")
+	}
+	for i, f := range c.Files {
+		where := fmt.Sprintf("files[%d]", i)
+		if len(f.Paths) == 0 {
+			bad("%s.paths: missing", where)
+		}
+		for _, p := range slices.Concat(f.Paths, f.Exclude) {
+			if p == "" || !doublestar.ValidatePathPattern(p) {
+				bad("%s: %q is not a pattern", where, p)
+			}
+		}
+		labels(where+".labels", f.Labels)
+		if len(f.Labels)+len(c.ExternalLabels) == 0 && c.FilenameLabel == "" {
+			bad("%s: its streams would have no labels", where)
+		}
+		if f.Start != "" && f.Start != "beginning" && f.Start != "end" {
+			bad("%s.start: %q is neither beginning nor end", where, f.Start)
+		}
+	}
+	if c.Batch.MaxBytes < 1024 || c.Batch.MaxBytes > 4<<20 {
+		bad("batch.max_bytes: %v is not between 1KiB and 4MiB", c.Batch.MaxBytes)
+	}
+	if c.Batch.MaxPending < 1 || c.Batch.MaxPending > 1000 {
+		bad("batch.max_pending: %d is not between 1 and 1000", c.Batch.MaxPending)
+	}
+	if c.Read.MaxLine < conf.ByteSize(lines.MinLimit) || c.Read.MaxLine > 3<<20 {
+		bad("read.max_line: %v is not between %d and 3MiB", c.Read.MaxLine, lines.MinLimit)
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"server.timeout", c.Server.Timeout}, {"server.min_backoff", c.Server.MinBackoff}, {"server.max_backoff", c.Server.MaxBackoff},
+		{"positions.save_interval", c.Positions.SaveInterval}, {"batch.max_wait", c.Batch.MaxWait},
+		{"read.poll_interval", c.Read.PollInterval}, {"read.scan_interval", c.Read.ScanInterval},
+		{"read.rotate_grace", c.Read.RotateGrace}, {"read.partial_wait", c.Read.PartialWait},
+		{"shutdown_timeout", c.ShutdownTimeout},
+	} {
+		if d.d <= 0 {
+			bad("%s: must be more than 0", d.name)
+		}
+	}
+	if c.Listen != "" {
+		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+			bad("listen: %q is not host:port", c.Listen)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// config gives what crypto/tls wants; nil if nothing is set.
+func (t TLSConfig) config() (*tls.Config, error) {
+	if t == (TLSConfig{}) {
+		return nil, nil
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s: no certificate in it", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		out.Certificates = []tls.Certificate{cert}
+	}
+	return out, nil
+}

@@ -1,0 +1,252 @@
+package follow
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/weir-logs/weir/services/agent/lines"
+	"github.com/weir-logs/weir/services/agent/positions"
+)
+
+const nonblock = syscall.O_NONBLOCK
+
+// File is a file that is followed.
+type File struct {
+	// Group is the index of the Group that it belongs to.
+	Group int
+
+	f       *os.File
+	pos     positions.Position // Head and Tail are made when asked for
+	head    []byte             // the first bytes, as far as read, up to HeadBytes
+	tail    []byte             // the bytes before the offset, up to TailBytes; may lie in the read buffer
+	own     []byte             // where tail lies between reads
+	size    int64
+	rotated bool  // another file, or none, bears its path now
+	after   *File // must be read to its end first
+
+	partial   int64 // size of the unfinished line at the end
+	partialAt time.Time
+	stuck     bool  // of which nothing can be given out
+	checked   int64 // Mtime when the bytes before the offset were compared
+	lastRead  time.Time
+	due       time.Time
+	pause     time.Duration
+}
+
+func idOf(st os.FileInfo) positions.ID {
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		return positions.ID{Dev: uint64(s.Dev), Ino: uint64(s.Ino)} //nolint:unconvert // other widths elsewhere
+	}
+	return positions.ID{}
+}
+
+// newFile takes an open file that was not read before.
+func newFile(f *os.File, st os.FileInfo, path string, group int, pause time.Duration) *File {
+	return &File{
+		Group: group, f: f, size: st.Size(), pause: pause, lastRead: time.Now(),
+		pos: positions.Position{ID: idOf(st), Path: path, Mtime: st.ModTime().UnixNano()},
+		own: make([]byte, 0, positions.TailBytes),
+	}
+}
+
+// resume sets a new file to a position of this file, or of one that it is a copy
+// of. It says whether the file is that one.
+func (f *File) resume(p positions.Position) bool {
+	head, tail, ok := p.Matches(f.f, f.size)
+	if !ok {
+		return false
+	}
+	f.head, f.tail = head, tail
+	f.pos.Offset, f.pos.State = p.Offset, p.State
+	return true
+}
+
+// seekEnd sets a new file to its end, and says whether that is behind a line's
+// end or amid a line.
+func (f *File) seekEnd() error {
+	n := min(f.size, positions.HeadBytes)
+	f.head = make([]byte, n, positions.HeadBytes)
+	if _, err := f.f.ReadAt(f.head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	f.tail = make([]byte, min(f.size, positions.TailBytes))
+	if _, err := f.f.ReadAt(f.tail, f.size-int64(len(f.tail))); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	f.pos.Offset = f.size
+	if len(f.tail) > 0 && f.tail[len(f.tail)-1] != '\n' {
+		f.pos.State = lines.Middle
+	}
+	return nil
+}
+
+// Path is the name under which the file was found.
+func (f *File) Path() string { return f.pos.Path }
+
+// ID names the file.
+func (f *File) ID() positions.ID { return f.pos.ID }
+
+// Position is where the next line to be given out begins.
+func (f *File) Position() positions.Position {
+	p := f.pos
+	p.Head, p.Tail = positions.PrintOf(f.head), positions.PrintOf(f.tail)
+	return p
+}
+
+// waiting says whether an unfinished line is yet to be given out.
+func (f *File) waiting() bool { return f.partial > 0 && !f.stuck }
+
+// restart goes back to the beginning of a file whose content was replaced.
+func (f *File) restart() {
+	f.pos.Offset, f.pos.State = 0, lines.Start
+	f.head, f.tail, f.partial, f.stuck = f.head[:0], f.own[:0], 0, false
+}
+
+// visit reads a piece of f, or of those that come before it, and hands its lines
+// on. It says whether anything was taken, and whether there is nothing more in
+// all of them.
+func (fw *Follower) visit(f *File, now time.Time) (took, drained bool) {
+	size, ok := fw.stat(f)
+	if f.after != nil {
+		// f may be read as far as it was before the older one was found to be
+		// at its end: what was written later may come after what is yet to be
+		// written to the older one.
+		took, drained = fw.visit(f.after, now)
+		if took || fw.full || !drained {
+			return took, false
+		}
+	}
+	if !ok {
+		return false, true // what cannot be read must not hold up the others
+	}
+	if size < f.pos.Offset || !fw.unchanged(f) {
+		fw.truncated(f)
+		return true, false
+	}
+	took = fw.read(f, size, now)
+	return took, !took && !fw.full && !f.waiting()
+}
+
+func (fw *Follower) stat(f *File) (size int64, ok bool) {
+	st, err := f.f.Stat()
+	if err != nil {
+		fw.trouble(f.pos.Path, "stat", err)
+		return 0, false
+	}
+	f.size, f.pos.Mtime = st.Size(), st.ModTime().UnixNano()
+	return f.size, true
+}
+
+// unchanged says whether the bytes before the offset are still those that were
+// read.
+func (fw *Follower) unchanged(f *File) bool {
+	if f.size == f.pos.Offset && f.pos.Mtime == f.checked {
+		return true
+	}
+	f.checked = f.pos.Mtime
+	b := fw.buf[:len(f.head)]
+	if _, err := f.f.ReadAt(b, 0); err != nil {
+		return !errors.Is(err, io.EOF)
+	}
+	if !bytes.Equal(b, f.head) {
+		return false
+	}
+	b = fw.buf[:len(f.tail)]
+	if _, err := f.f.ReadAt(b, f.pos.Offset-int64(len(b))); err != nil {
+		return !errors.Is(err, io.EOF)
+	}
+	return bytes.Equal(b, f.tail)
+}
+
+// truncated starts a file anew, after the rest of a copy if there is one.
+func (fw *Follower) truncated(f *File) {
+	fw.m.truncations.Inc()
+	fw.log.Warn("the file was truncated; reading it from its start", "path", f.pos.Path, "offset", f.pos.Offset, "size", f.size)
+	if g := fw.findCopy(f); g != nil {
+		g.after, f.after = f.after, g
+		fw.insert(g)
+	}
+	f.restart()
+}
+
+// read hands on lines of f, up to size.
+func (fw *Follower) read(f *File, size int64, now time.Time) bool {
+	avail := size - f.pos.Offset
+	if avail <= 0 {
+		f.partial, f.stuck = 0, false
+		return false
+	}
+	flush := false
+	if f.partial == avail {
+		if f.stuck || now.Sub(f.partialAt) < fw.cfg.Partial {
+			return false
+		}
+		flush = true
+	}
+	// The buffer begins with the bytes before the offset, for later Positions.
+	pre := copy(fw.buf, f.tail)
+	n, err := f.f.ReadAt(fw.buf[pre:min(int64(len(fw.buf)), int64(pre)+avail)], f.pos.Offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		fw.trouble(f.pos.Path, "read", err)
+		return false
+	}
+	data := fw.buf[:pre+n]
+	at, took := pre, false
+	for {
+		r := lines.Next(data[at:], f.pos.State, fw.cfg.MaxLine, flush)
+		if r.N == 0 {
+			break
+		}
+		if r.Emit {
+			line := r.Line
+			if r.Cut {
+				line = append(fw.cutBuf[:0], line...)
+				line = append(line, lines.Mark...)
+				fw.cutBuf = line
+			}
+			if err := fw.sink.Line(f, line); err != nil {
+				fw.full = true
+				break
+			}
+			fw.m.lines.Inc()
+			if r.Cut {
+				fw.m.cut.Inc()
+			}
+			if flush {
+				fw.m.partial.Inc()
+			}
+		}
+		if len(f.head) < positions.HeadBytes {
+			f.head = append(f.head, data[at:at+min(r.N, positions.HeadBytes-len(f.head))]...)
+		}
+		at += r.N
+		took = true
+		f.pos.Offset += int64(r.N)
+		f.pos.State = r.State
+		f.tail = data[max(0, at-positions.TailBytes):at]
+	}
+	f.own = append(f.own[:0], f.tail...)
+	f.tail = f.own
+	if took {
+		f.lastRead = now
+		fw.m.bytes.Add(float64(at - pre))
+	}
+	f.partial, f.stuck = 0, false
+	if rest := size - f.pos.Offset; rest > 0 && int64(len(data)-at) == rest && !fw.full {
+		f.partial, f.partialAt = rest, now
+		f.stuck = flush && !took
+	}
+	return took
+}
+
+func (fw *Follower) trouble(path, what string, err error) {
+	fw.m.errors.WithLabelValues(what).Inc()
+	if !fw.openErrs[path] {
+		fw.openErrs[path] = true
+		fw.log.Error("cannot "+what+" a file", "path", path, "err", err)
+	}
+}

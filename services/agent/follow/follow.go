@@ -1,0 +1,330 @@
+// Package follow reads growing files line by line.
+//
+// A [Follower] finds files by patterns, keeps each open and hands its lines to a
+// [Sink], in order. It knows a file by what it is (package positions), not by its
+// name:
+//
+//   - Renamed away or deleted, a file is read to its end, and on for a grace time,
+//     then closed. Its name keeps naming its lines. The file that takes its name is
+//     read only where the old one has been read to its end since, so that the lines
+//     under one name keep their order.
+//   - Between two looks, or while the follower was not running, a file may have been
+//     replaced more than once. The ones in between are found beside it: names that
+//     go on with a number or a date, modified since.
+//   - Truncated, a file is read from its start. That it was truncated shows by its
+//     size, or, where it has grown past the old offset since, by other bytes before
+//     the offset. If a copy was made first (copytruncate), the rest is read there.
+//
+// One goroutine does all of it, in Run; little but a position is kept per file. When the sink is full, reading stops,
+// and the files that are replaced meanwhile are still opened, so that they are not
+// lost.
+package follow
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-logs/weir/services/agent/lines"
+	"github.com/weir-logs/weir/services/agent/positions"
+)
+
+// ErrFull is what a Sink returns when it can take nothing now.
+var ErrFull = errors.New("full")
+
+// Sink takes what is read. Its methods are called by Run's goroutine.
+type Sink interface {
+	// Line takes a line of f, whose Position is still the one before it. The
+	// bytes are valid during the call. ErrFull: the line was not taken and will
+	// be offered again when Space has given something.
+	Line(f *File, line []byte) error
+	// Space gives something when there may be room again.
+	Space() <-chan struct{}
+	// Tick is called between reads, at least as often as it asks for: it returns
+	// when it wants to be called next (zero: no wish).
+	Tick(now time.Time) time.Time
+	// Start notes that a file is followed from here on without having been read
+	// before, as with Group.FromEnd.
+	Start(p positions.Position)
+	// Forget notes that positions of a file are of no use any more.
+	Forget(id positions.ID)
+}
+
+// Group is files that are treated alike.
+type Group struct {
+	// Paths are the patterns: * ? [] {a,b}, and ** for any folders.
+	Paths []string
+	// Exclude are patterns of paths that are left out.
+	Exclude []string
+	// FromEnd: files that are there at the start and were never read before are
+	// read from their end. Others from their beginning.
+	FromEnd bool
+}
+
+// Config is how files are followed. Zero durations and sizes mean the defaults.
+type Config struct {
+	Groups []Group
+	// MaxLine is the longest line in bytes. Default: 256 KiB.
+	MaxLine int
+	// Poll is how often a file that grows is looked at; an idle one up to ten
+	// times more rarely. Default: 100 ms.
+	Poll time.Duration
+	// Scan is how often the patterns are matched where no event tells of a new
+	// file. Default: 5 s.
+	Scan time.Duration
+	// Grace is how long a file that was renamed or deleted is kept open after
+	// the last that was read from it. Default: 5 s.
+	Grace time.Duration
+	// Partial is how long an unfinished line is waited for. Default: 5 s.
+	Partial time.Duration
+	// NoEvents does without the file system's events.
+	NoEvents bool
+}
+
+func (c Config) withDefaults() Config {
+	or := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	or(&c.Poll, 100*time.Millisecond)
+	or(&c.Scan, 5*time.Second)
+	or(&c.Grace, 5*time.Second)
+	or(&c.Partial, 5*time.Second)
+	if c.MaxLine <= 0 {
+		c.MaxLine = 256 << 10
+	}
+	c.MaxLine = max(c.MaxLine, lines.MinLimit)
+	return c
+}
+
+const (
+	// readBytes is how much of a file is read before the next has its turn.
+	readBytes = 256 << 10
+	// maxGenerations is how many files that bore one name are kept open.
+	maxGenerations = 32
+	// scanGap is the least time between two scans.
+	scanGap = 10 * time.Millisecond
+	// pruneEvery is how often positions of files that are gone are looked for.
+	pruneEvery = time.Minute
+	// keepMissing is how long positions of files in a folder that is missing are
+	// kept after the file was last written to.
+	keepMissing = 24 * time.Hour
+)
+
+// Follower follows files.
+type Follower struct {
+	cfg  Config
+	sink Sink
+	log  *slog.Logger
+	m    *metrics
+
+	files  map[positions.ID]*File // open
+	order  []*File                // the same, by path and age
+	newest map[string]*File       // by Path, the youngest that is open
+	known  map[positions.ID]positions.Position
+	buf    []byte
+	cutBuf []byte
+	turn   int // index in order of whose turn is next
+
+	watch     *watcher
+	started   bool // the first scan is done
+	lastScan  time.Time
+	lastPrune time.Time
+	dirty     bool // an event asks for a scan
+	full      bool
+	openErrs  map[string]bool // paths whose trouble was reported
+}
+
+// New makes a Follower that goes on at the given positions. log and reg may be
+// nil.
+func New(cfg Config, sink Sink, known []positions.Position, log *slog.Logger, reg prometheus.Registerer) *Follower {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	f := &Follower{
+		cfg: cfg.withDefaults(), sink: sink, log: log, m: newMetrics(reg),
+		files: map[positions.ID]*File{}, newest: map[string]*File{},
+		known: map[positions.ID]positions.Position{}, openErrs: map[string]bool{},
+	}
+	for _, p := range known {
+		f.known[p.ID] = p
+	}
+	f.buf = make([]byte, positions.TailBytes+max(readBytes, f.cfg.MaxLine+2))
+	return f
+}
+
+// Run follows until ctx ends. It closes all files before it returns.
+func (fw *Follower) Run(ctx context.Context) {
+	fw.watch = newWatcher(fw.cfg.NoEvents, fw.log)
+	defer fw.watch.close()
+	defer fw.m.active.Set(0)
+	defer func() {
+		for _, f := range fw.order {
+			_ = f.f.Close()
+		}
+	}()
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		now := time.Now()
+		if fw.scanDue(now) <= 0 {
+			fw.scan(now)
+		}
+		progress, next := false, now.Add(fw.cfg.Scan)
+		if !fw.full {
+			progress, next = fw.round(now)
+		}
+		if want := fw.sink.Tick(time.Now()); !want.IsZero() && want.Before(next) {
+			next = want
+		}
+		if progress && !fw.full {
+			continue
+		}
+		now = time.Now()
+		next = minTime(next, now.Add(fw.scanDue(now)))
+		timer.Reset(max(next.Sub(now), time.Millisecond))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+			fw.full = false // the sink may have room for another reason
+		case <-fw.watch.events:
+			fw.dirty = true
+		case <-fw.sink.Space():
+			fw.full = false
+		}
+	}
+}
+
+// scanDue says how long it is until the next scan.
+func (fw *Follower) scanDue(now time.Time) time.Duration {
+	select {
+	case <-fw.watch.events:
+		fw.dirty = true
+	default:
+	}
+	wait := fw.cfg.Scan
+	if fw.dirty {
+		wait = scanGap
+	}
+	return fw.lastScan.Add(wait).Sub(now)
+}
+
+// round lets each file that is due have a turn. It says whether anything was
+// read, and when the next file is due.
+func (fw *Follower) round(now time.Time) (progress bool, next time.Time) {
+	next = now.Add(10 * fw.cfg.Poll)
+	var closing []*File
+	order := fw.order // grows by new slices only
+	for i := range order {
+		at := (fw.turn + i) % len(order)
+		f := order[at]
+		if f.due.After(now) {
+			next = minTime(next, f.due)
+			continue
+		}
+		took, _ := fw.visit(f, now)
+		if fw.full {
+			fw.turn = at + 1 // the others first, next time
+			return progress, next
+		}
+		if took {
+			progress = true
+			f.pause = fw.cfg.Poll
+			f.due = now
+			continue
+		}
+		if f.rotated {
+			f.pause = fw.cfg.Poll
+		}
+		f.due = now.Add(f.pause)
+		f.pause = min(2*f.pause, 10*fw.cfg.Poll)
+		next = minTime(next, f.due)
+		if f.rotated && !f.waiting() && now.Sub(f.lastRead) >= fw.cfg.Grace {
+			closing = append(closing, f)
+		}
+	}
+	for _, f := range closing {
+		fw.close(f)
+	}
+	fw.updateLag()
+	return progress, next
+}
+
+func minTime(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (fw *Follower) updateLag() {
+	var lag int64
+	for _, f := range fw.order {
+		lag += max(0, f.size-f.pos.Offset)
+	}
+	fw.m.lag.Set(float64(lag))
+	fw.m.active.Set(float64(len(fw.order)))
+}
+
+// add takes an open file in, as the youngest of its path.
+func (fw *Follower) add(f *File) {
+	f.after = fw.newest[f.pos.Path]
+	fw.newest[f.pos.Path] = f
+	fw.insert(f)
+}
+
+func (fw *Follower) insert(f *File) {
+	delete(fw.known, f.pos.ID)
+	fw.files[f.pos.ID] = f
+	fw.order = append(fw.order[:len(fw.order):len(fw.order)], f)
+	delete(fw.openErrs, f.pos.Path)
+	fw.m.active.Set(float64(len(fw.order)))
+	fw.log.Info("following", "path", f.pos.Path, "file", f.f.Name(), "offset", f.pos.Offset, "replaced", f.rotated)
+}
+
+// close ends a file that was read to its end. Its position stays known, in case
+// the file is met again under another name.
+func (fw *Follower) close(f *File) {
+	_ = f.f.Close()
+	delete(fw.files, f.pos.ID)
+	fw.known[f.pos.ID] = f.Position()
+	fw.order = slices.DeleteFunc(slices.Clone(fw.order), func(o *File) bool { return o == f })
+	for _, o := range fw.order {
+		if o.after == f {
+			o.after = f.after
+		}
+	}
+	if fw.newest[f.pos.Path] == f {
+		delete(fw.newest, f.pos.Path)
+		if f.after != nil {
+			fw.newest[f.pos.Path] = f.after
+		}
+	}
+	fw.log.Info("closed", "path", f.pos.Path, "offset", f.pos.Offset)
+}
+
+func openFile(path string) (*os.File, os.FileInfo, error) {
+	// Not blocking, so that a pipe put in a file's place cannot stop everything.
+	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return f, st, nil
+}
+
+var errNotRegular = errors.New("not a regular file")

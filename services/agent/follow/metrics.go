@@ -1,0 +1,34 @@
+package follow
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	lines, bytes, cut, partial   prometheus.Counter
+	truncations, replaced, found prometheus.Counter
+	errors                       *prometheus.CounterVec
+	active, lag                  prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	with := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return with.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	return &metrics{
+		lines:       counter("weir_agent_read_lines_total", "Lines read from files."),
+		bytes:       counter("weir_agent_read_bytes_total", "Bytes read from files, line ends included."),
+		cut:         counter("weir_agent_cut_lines_total", "Lines cut because of their length."),
+		partial:     counter("weir_agent_partial_lines_total", "Unfinished lines sent because their end did not come in time."),
+		truncations: counter("weir_agent_truncations_total", "Files found truncated or replaced in place, and read from their start."),
+		replaced:    counter("weir_agent_replaced_files_total", "Files that were renamed away or deleted while they were followed."),
+		found:       counter("weir_agent_recovered_files_total", "Renamed files and copies whose rest was found beside the file."),
+		errors: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_agent_file_errors_total", Help: "Failed operations on files.",
+		}, []string{"operation"}),
+		active: with.NewGauge(prometheus.GaugeOpts{Name: "weir_agent_open_files", Help: "Files that are followed."}),
+		lag:    with.NewGauge(prometheus.GaugeOpts{Name: "weir_agent_lag_bytes", Help: "Bytes in followed files that were not read yet."}),
+	}
+}

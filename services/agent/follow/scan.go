@@ -1,0 +1,442 @@
+package follow
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/weir-logs/weir/services/agent/positions"
+)
+
+// match is a file that a pattern names.
+type match struct {
+	path  string
+	group int
+	id    positions.ID
+	size  int64
+	mtime int64
+}
+
+// scan looks which files there are.
+func (fw *Follower) scan(now time.Time) {
+	fw.lastScan, fw.dirty = now, false
+	matches := fw.match()
+	if !fw.started {
+		fw.findKnown(matches, now)
+	}
+	paths := make([]string, 0, len(matches))
+	for p := range matches {
+		paths = append(paths, p)
+	}
+	sort.Strings(paths)
+	for _, p := range paths {
+		fw.meet(matches[p])
+	}
+	for _, f := range fw.order {
+		m := matches[f.pos.Path]
+		switch bears := m != nil && m.id == f.pos.ID; {
+		case !bears && !f.rotated:
+			f.rotated, f.lastRead, f.due = true, now, now
+			fw.m.replaced.Inc()
+		case bears:
+			f.rotated = false
+		}
+	}
+	fw.started = true
+	if fw.lastPrune.IsZero() {
+		fw.lastPrune = now
+	}
+	if now.Sub(fw.lastPrune) >= pruneEvery {
+		fw.lastPrune = now
+		fw.prune(now)
+	}
+	fw.watch.set(fw.folders(matches))
+}
+
+// match gives the regular files that the patterns name, by path.
+func (fw *Follower) match() map[string]*match {
+	out := map[string]*match{}
+	for i, g := range fw.cfg.Groups {
+		for _, pattern := range g.Paths {
+			for _, path := range glob(pattern) {
+				if out[path] != nil || excluded(path, g.Exclude) {
+					continue
+				}
+				st, err := os.Stat(path)
+				if err != nil {
+					if !errors.Is(err, fs.ErrNotExist) {
+						fw.trouble(path, "stat", err)
+					}
+					continue
+				}
+				if st.Mode().IsRegular() {
+					out[path] = &match{path: path, group: i, id: idOf(st), size: st.Size(), mtime: st.ModTime().UnixNano()}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// glob gives the paths that a pattern names; a file whose name is the pattern
+// itself is the only one.
+func glob(pattern string) []string {
+	if abs, err := filepath.Abs(pattern); err == nil {
+		pattern = abs
+	}
+	if _, err := os.Lstat(pattern); err == nil {
+		return []string{pattern}
+	}
+	// Trouble with one folder must not hide the others' files.
+	paths, _ := doublestar.FilepathGlob(pattern)
+	return paths
+}
+
+func excluded(path string, patterns []string) bool {
+	for _, p := range patterns {
+		if abs, err := filepath.Abs(p); err == nil {
+			p = abs
+		}
+		if ok, _ := doublestar.PathMatch(p, path); ok || p == path {
+			return true
+		}
+	}
+	return false
+}
+
+// groupOf gives the group that names a path, or -1.
+func (fw *Follower) groupOf(path string) int {
+	for i, g := range fw.cfg.Groups {
+		if excluded(path, g.Paths) && !excluded(path, g.Exclude) {
+			return i
+		}
+	}
+	return -1
+}
+
+// folders gives the folders in which files may come and go.
+func (fw *Follower) folders(matches map[string]*match) map[string]bool {
+	out := map[string]bool{}
+	for _, g := range fw.cfg.Groups {
+		for _, pattern := range g.Paths {
+			if abs, err := filepath.Abs(pattern); err == nil {
+				pattern = abs
+			}
+			base, _ := doublestar.SplitPattern(filepath.ToSlash(pattern))
+			dirs, _ := doublestar.FilepathGlob(filepath.Dir(pattern))
+			for _, d := range append(dirs, filepath.FromSlash(base)) {
+				if len(out) >= maxWatches {
+					break
+				}
+				if st, err := os.Stat(d); err == nil && st.IsDir() {
+					out[d] = true
+				}
+			}
+		}
+	}
+	for p := range matches {
+		out[filepath.Dir(p)] = true
+		if real, err := filepath.EvalSymlinks(p); err == nil && real != p {
+			out[filepath.Dir(real)] = true
+		}
+	}
+	return out
+}
+
+// meet sees that the file that bears a path is followed.
+func (fw *Follower) meet(m *match) {
+	if fw.files[m.id] != nil {
+		return // it is, under this name or the one that it was found with
+	}
+	if k, ok := fw.known[m.id]; ok && k.Path != m.path && k.Offset == m.size && k.Mtime == m.mtime {
+		return // was read to its end under another name
+	}
+	prev := fw.newest[m.path]
+	if prev != nil && fw.generationsOpen(m.path) >= maxGenerations {
+		return // later: it is read in its turn
+	}
+	f := fw.open(m.path, m.path, m.group)
+	if f == nil {
+		return
+	}
+	m.id = f.pos.ID // it may have been replaced a moment ago
+	if fw.files[m.id] != nil {
+		_ = f.f.Close()
+		return
+	}
+	k, ok := fw.known[m.id]
+	if ok && f.resume(k) {
+		if k.Path != m.path {
+			// Renamed to a name that the patterns name too.
+			f.pos.Path, f.rotated = k.Path, true
+			if n := fw.newest[k.Path]; n != nil {
+				f.after, n.after = n.after, f
+				fw.insert(f)
+				return
+			}
+		}
+		fw.add(f)
+		return
+	}
+	last, seen := fw.lastSeen(m.path, prev)
+	switch {
+	case seen:
+		for _, g := range fw.between(m.path, last, m.id) {
+			g.rotated = true
+			fw.add(g)
+		}
+	case !fw.started && fw.cfg.Groups[m.group].FromEnd:
+		if err := f.seekEnd(); err != nil {
+			fw.trouble(m.path, "read", err)
+		}
+		fw.sink.Start(f.Position())
+	}
+	fw.add(f)
+}
+
+func (fw *Follower) generationsOpen(path string) int {
+	n := 0
+	for f := fw.newest[path]; f != nil; f = f.after {
+		n++
+	}
+	return n
+}
+
+// open opens the file at name, to be followed as path. nil: it cannot be.
+func (fw *Follower) open(name, path string, group int) *File {
+	f, st, err := openFile(name)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotRegular) {
+			fw.trouble(name, "open", err)
+		}
+		return nil
+	}
+	return newFile(f, st, path, group, fw.cfg.Poll)
+}
+
+// lastSeen gives the position of the youngest file that bore a path.
+func (fw *Follower) lastSeen(path string, prev *File) (last positions.Position, ok bool) {
+	if prev != nil {
+		fw.stat(prev)
+		return prev.Position(), true
+	}
+	for _, k := range fw.known {
+		if k.Path == path && (!ok || k.Mtime > last.Mtime) {
+			last, ok = k, true
+		}
+	}
+	return last, ok
+}
+
+// sibling is a file in a folder.
+type sibling struct {
+	path string
+	id   positions.ID
+	info os.FileInfo
+}
+
+// siblings lists the files beside a path, and beside what it links to.
+func siblings(path string) (out []sibling, bases []string) {
+	places := []string{path}
+	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
+		places = append(places, real)
+	}
+	for _, p := range places {
+		bases = append(bases, filepath.Base(p))
+		entries, err := os.ReadDir(filepath.Dir(p))
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if !e.Type().IsRegular() {
+				continue
+			}
+			if st, err := e.Info(); err == nil {
+				out = append(out, sibling{filepath.Join(filepath.Dir(p), e.Name()), idOf(st), st})
+			}
+		}
+	}
+	return out, bases
+}
+
+// generation says whether a file called name is what rotation made of one called
+// base: base.1, base-20260131, base.old, or the number before the extension.
+// Compressed ones are not.
+func generation(base, name string) bool {
+	number := func(s string) bool {
+		if len(s) < 2 || !strings.ContainsRune(".-_", rune(s[0])) {
+			return false
+		}
+		return s[1:] == "old" || strings.Trim(s[1:], "0123456789.-_:+TZ") == "" && strings.ContainsAny(s, "0123456789")
+	}
+	if rest, ok := strings.CutPrefix(name, base); ok && number(rest) {
+		return true
+	}
+	ext := filepath.Ext(base)
+	rest, ok := strings.CutPrefix(name, strings.TrimSuffix(base, ext))
+	if !ok || ext == "" {
+		return false
+	}
+	rest, ok = strings.CutSuffix(rest, ext)
+	return ok && number(rest)
+}
+
+// candidates opens the generations of a path that are not followed or known.
+func (fw *Follower) candidates(path string, group int, wanted func(sibling) bool) []*File {
+	list, bases := siblings(path)
+	var out []*File
+	seen := map[positions.ID]bool{}
+	for _, s := range list {
+		if _, known := fw.known[s.id]; known || fw.files[s.id] != nil || seen[s.id] || !wanted(s) {
+			continue
+		}
+		for _, b := range bases {
+			if generation(b, filepath.Base(s.path)) {
+				if f := fw.open(s.path, path, group); f != nil {
+					if f.pos.ID != s.id {
+						_ = f.f.Close()
+						break
+					}
+					seen[s.id] = true
+					out = append(out, f)
+				}
+				break
+			}
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].pos.Mtime < out[j].pos.Mtime })
+	return out
+}
+
+// between gives, oldest first, the files that bore a path after the one at
+// position last and before the file now.
+func (fw *Follower) between(path string, last positions.Position, now positions.ID) []*File {
+	all := fw.candidates(path, fw.groupOf(path), func(s sibling) bool {
+		return s.id != now && s.info.ModTime().UnixNano() >= last.Mtime && s.id != last.ID
+	})
+	var out []*File
+	for _, f := range all {
+		// A copy of the one that was read has only its rest to give.
+		f.resumeCopy(last)
+		if f.size == f.pos.Offset || len(out) >= maxGenerations {
+			_ = f.f.Close()
+			continue
+		}
+		fw.m.found.Inc()
+		out = append(out, f)
+	}
+	return out
+}
+
+func (f *File) resumeCopy(p positions.Position) bool { return p.Offset > 0 && f.resume(p) }
+
+// findCopy gives the copy that was made of a file before it was truncated, if
+// there is one and it has more than was read.
+func (fw *Follower) findCopy(f *File) *File {
+	last := f.Position()
+	if last.Offset == 0 {
+		return nil
+	}
+	var found *File
+	for _, g := range fw.candidates(f.pos.Path, f.Group, func(s sibling) bool { return s.info.Size() >= last.Offset }) {
+		if found == nil && g.resumeCopy(last) {
+			if g.size > last.Offset {
+				found, g.rotated = g, true
+				continue
+			}
+			fw.known[g.pos.ID] = g.Position()
+		}
+		_ = g.f.Close()
+	}
+	if found != nil {
+		fw.m.found.Inc()
+	}
+	return found
+}
+
+// findKnown looks, at the start, for files that were read before and have been
+// renamed since, so that their rest is not lost.
+func (fw *Follower) findKnown(matches map[string]*match, now time.Time) {
+	byID := map[positions.ID]string{}
+	for p, m := range matches {
+		byID[m.id] = p
+	}
+	var all []positions.Position
+	for _, k := range fw.known {
+		all = append(all, k)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Mtime < all[j].Mtime })
+	for _, k := range all {
+		if m := matches[k.Path]; m != nil && m.id == k.ID {
+			continue
+		}
+		group := fw.groupOf(k.Path)
+		if group < 0 {
+			continue
+		}
+		name := byID[k.ID]
+		if name == "" {
+			list, _ := siblings(k.Path)
+			for _, s := range list {
+				if s.id == k.ID {
+					name = s.path
+					break
+				}
+			}
+		}
+		if name == "" {
+			continue
+		}
+		f := fw.open(name, k.Path, group)
+		if f == nil {
+			continue
+		}
+		// A writer may not have noticed yet that the file was renamed.
+		recent := now.Sub(time.Unix(0, f.pos.Mtime)) < max(fw.cfg.Grace, time.Minute)
+		switch {
+		case f.pos.ID != k.ID:
+			_ = f.f.Close()
+		case !f.resume(k):
+			delete(fw.known, k.ID)
+			_ = f.f.Close()
+		case f.size == k.Offset && !recent:
+			_ = f.f.Close()
+		default:
+			f.rotated = true
+			if f.size > k.Offset {
+				fw.m.found.Inc()
+			}
+			fw.add(f)
+		}
+	}
+}
+
+// prune forgets positions of files that are gone.
+func (fw *Follower) prune(now time.Time) {
+	lists := map[string]map[positions.ID]bool{}
+	for id, k := range fw.known {
+		// A folder that is missing may be a disk that is not mounted now.
+		if _, err := os.Stat(filepath.Dir(k.Path)); err != nil && now.Sub(time.Unix(0, k.Mtime)) < keepMissing {
+			continue
+		}
+		there, ok := lists[k.Path]
+		if !ok {
+			there = map[positions.ID]bool{}
+			list, _ := siblings(k.Path)
+			for _, s := range list {
+				there[s.id] = true
+			}
+			lists[k.Path] = there
+		}
+		if !there[id] {
+			delete(fw.known, id)
+			fw.sink.Forget(id)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+// Package positions remembers how far files were read, and tells whether a file
+// is still the one that was read.
+//
+// A file is named by device and inode, which outlive a rename but may be used
+// again for another file. So a position also has fingerprints of what lies
+// before it: of the head, up to 1 KiB, and of the 256 bytes just before the
+// offset. A file is the one that was read if it is at least as long as the offset
+// and both fingerprints agree. Files with equal heads (a banner, a header line),
+// a file that was truncated and has grown past the old offset, and an inode that
+// was given to a new file are told apart that way.
+package positions
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/weir-logs/weir/services/agent/lines"
+)
+
+// HeadBytes and TailBytes are the most that the fingerprints cover.
+const (
+	HeadBytes = 1024
+	TailBytes = 256
+)
+
+// ID names a file while it exists.
+type ID struct{ Dev, Ino uint64 }
+
+// Print is the fingerprint of some bytes.
+type Print struct {
+	Len int
+	Sum uint64
+}
+
+// PrintOf gives the fingerprint of b.
+func PrintOf(b []byte) Print {
+	h := sha256.Sum256(b)
+	return Print{len(b), binary.BigEndian.Uint64(h[:])}
+}
+
+// Position is how far a file was read.
+type Position struct {
+	ID
+	// Path is the name under which the file was found first. It stays when the
+	// file is renamed.
+	Path string
+	// Offset is where the next unread byte is.
+	Offset int64
+	// State is where in a line the offset is.
+	State lines.State
+	// Head and Tail are the fingerprints.
+	Head, Tail Print
+	// Mtime is the file's time of modification when it was read, in ns.
+	Mtime int64
+}
+
+// Matches says whether the file r, of size bytes, is the one that p is a position
+// of. It returns the head and the bytes before the offset for use in the next
+// comparison.
+func (p Position) Matches(r io.ReaderAt, size int64) (head, tail []byte, ok bool) {
+	if size < p.Offset || int64(p.Head.Len) > p.Offset || int64(p.Tail.Len) > p.Offset {
+		return nil, nil, false
+	}
+	head = make([]byte, p.Head.Len, HeadBytes)
+	if _, err := io.ReadFull(io.NewSectionReader(r, 0, int64(p.Head.Len)), head); err != nil || PrintOf(head) != p.Head {
+		return nil, nil, false
+	}
+	tail = make([]byte, p.Tail.Len)
+	if _, err := io.ReadFull(io.NewSectionReader(r, p.Offset-int64(p.Tail.Len), int64(p.Tail.Len)), tail); err != nil || PrintOf(tail) != p.Tail {
+		return nil, nil, false
+	}
+	return head, tail, true
+}
+
+// Snapshot is positions of files at one moment.
+type Snapshot struct {
+	// Seq is the newest batch that they cover.
+	Seq uint64
+	// Last is the newest timestamp given to an entry, in ns.
+	Last int64
+	// Files is the positions, at most one a file.
+	Files []Position
+}
+
+const (
+	header    = "weir-agent positions 1\n"
+	trailer   = "crc32c "
+	crcLength = len(trailer) + 8 + 1
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Encode writes a snapshot as text: a header, a line a file, a checksum.
+func Encode(s Snapshot) []byte {
+	var b bytes.Buffer
+	b.WriteString(header)
+	fmt.Fprintf(&b, "seq %d\nlast %d\n", s.Seq, s.Last)
+	files := append([]Position(nil), s.Files...)
+	sort.Slice(files, func(i, j int) bool {
+		a, b := files[i], files[j]
+		if a.Path != b.Path {
+			return a.Path < b.Path
+		}
+		return a.Dev < b.Dev || a.Dev == b.Dev && a.Ino < b.Ino
+	})
+	for _, p := range files {
+		fmt.Fprintf(&b, "file %d %d %d %d %d:%016x %d:%016x %d %s\n", p.Dev, p.Ino, p.Offset, p.State,
+			p.Head.Len, p.Head.Sum, p.Tail.Len, p.Tail.Sum, p.Mtime, strconv.Quote(p.Path))
+	}
+	fmt.Fprintf(&b, "%s%08x\n", trailer, crc32.Checksum(b.Bytes(), castagnoli))
+	return b.Bytes()
+}
+
+// ErrDamaged is the error of all that Decode does not accept.
+var ErrDamaged = errors.New("damaged positions")
+
+// Decode reads what Encode wrote.
+func Decode(data []byte) (Snapshot, error) {
+	var s Snapshot
+	damaged := func(format string, args ...any) (Snapshot, error) {
+		return Snapshot{}, fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
+	}
+	if !bytes.HasPrefix(data, []byte(header)) {
+		return damaged("no header")
+	}
+	body := len(data) - crcLength
+	if body < len(header) {
+		return damaged("it ends early")
+	}
+	if want := fmt.Sprintf("%s%08x\n", trailer, crc32.Checksum(data[:body], castagnoli)); string(data[body:]) != want {
+		return damaged("wrong checksum")
+	}
+	text := strings.Split(strings.TrimSuffix(string(data[len(header):body]), "\n"), "\n")
+	if len(text) < 2 {
+		return damaged("no sequence")
+	}
+	if _, err := fmt.Sscanf(text[0]+" "+text[1], "seq %d last %d", &s.Seq, &s.Last); err != nil {
+		return damaged("sequence: %v", err)
+	}
+	seen := map[ID]bool{}
+	for i, l := range text[2:] {
+		p, err := decodeLine(l)
+		if err != nil {
+			return damaged("line %d: %v", i+4, err)
+		}
+		if seen[p.ID] {
+			return damaged("line %d: a file twice", i+4)
+		}
+		seen[p.ID] = true
+		s.Files = append(s.Files, p)
+	}
+	return s, nil
+}
+
+func decodeLine(l string) (p Position, err error) {
+	const fields = 8
+	f := strings.SplitN(l, " ", fields+1)
+	if len(f) != fields+1 || f[0] != "file" {
+		return p, errors.New("not a file")
+	}
+	num := func(s string) uint64 {
+		n, e := strconv.ParseUint(s, 10, 63)
+		err = errors.Join(err, e)
+		return n
+	}
+	sum := func(s string, most int) (out Print) {
+		n, h, ok := strings.Cut(s, ":")
+		v, e := strconv.ParseUint(h, 16, 64)
+		if out = (Print{int(num(n)), v}); !ok || e != nil || out.Len > most {
+			err = errors.Join(err, errors.New("fingerprint"))
+		}
+		return out
+	}
+	dev, e1 := strconv.ParseUint(f[1], 10, 64)
+	ino, e2 := strconv.ParseUint(f[2], 10, 64)
+	p.Dev, p.Ino = dev, ino
+	p.Offset = int64(num(f[3]))
+	st := num(f[4])
+	if st > uint64(lines.Skip) {
+		return p, errors.New("state")
+	}
+	p.State = lines.State(st)
+	p.Head, p.Tail = sum(f[5], HeadBytes), sum(f[6], TailBytes)
+	mtime, e3 := strconv.ParseInt(f[7], 10, 64)
+	p.Mtime = mtime
+	path, e4 := strconv.Unquote(f[8])
+	p.Path = path
+	return p, errors.Join(err, e1, e2, e3, e4)
+}
