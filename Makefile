@@ -1,0 +1,114 @@
+# Weir. `make help` lists what there is; `make demo` and `make test` need nothing
+# but Go, make and git.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export CGO_ENABLED ?= 0
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
+# The commit's date, so that a commit gives the same binaries wherever it is built.
+DATE     ?= $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+
+WEIR_PKG := github.com/weir-logs/weir/services/weir
+LDFLAGS  := -s -w -X $(WEIR_PKG).version=$(VERSION) -X $(WEIR_PKG).revision=$(REVISION) \
+            -X $(WEIR_PKG).branch=$(BRANCH) -X $(WEIR_PKG).date=$(DATE) \
+            -X main.version=$(VERSION)
+GOBUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
+
+TOOLS    := .cache/tools
+FUZZTIME ?= 1m
+DATA_DIR ?= data/run
+TEST_FLAGS ?=
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Building
+
+.PHONY: build
+build: ## Build bin/weir, bin/weir-agent and bin/weirctl, static.
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ ./services/cmd/weir ./services/cmd/weirctl
+	$(GOBUILD) -o bin/ ./services/agent/cmd/weir-agent
+
+.PHONY: generate
+generate: $(TOOLS)/.built ## Generate gen/ from proto/, and docs/config.md from the configuration.
+	$(TOOLS)/buf generate
+	$(TOOLS)/buf generate --template proto/buf.gen.rest.yaml
+	go test ./services/weir -run '^TestReference$$' -count=1 -update
+
+# The generators and linters of tools/go.mod: some minutes the first time.
+$(TOOLS)/.built: tools/go.mod tools/go.sum
+	@echo "building the tools of tools/go.mod"
+	@mkdir -p $(TOOLS)
+	cd tools && GOWORK=off GOFLAGS= GOBIN=$(CURDIR)/$(TOOLS) go install tool
+	@touch $@
+
+## Testing
+
+.PHONY: test
+test: ## Run all tests.
+	go test $(TEST_FLAGS) work
+
+.PHONY: race
+race: ## Run all tests with the race detector (needs a C compiler).
+	CGO_ENABLED=1 go test -race $(TEST_FLAGS) work
+
+.PHONY: lint
+lint: $(TOOLS)/.built ## Check format, vet, staticcheck, protos.
+	tools/lint.sh
+
+.PHONY: check
+check: lint check-generated test ## What CI insists on, as far as it is quick.
+
+.PHONY: check-generated
+check-generated: generate ## Prove that the committed generated code is fresh.
+	@tools/fresh.sh gen docs/config.md
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (1m).
+	tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the Go benchmarks.
+	go test -run '^$$' -bench . -benchmem $(TEST_FLAGS) work
+
+.PHONY: conformance
+conformance: build ## Compare the Loki API with recorded answers of Loki; print a table.
+	tools/conformance.sh
+
+## Running
+
+.PHONY: run
+run: build ## Run all services in one process, with data in DATA_DIR (data/run).
+	exec bin/weir --target=all --data-dir=$(DATA_DIR)
+
+.PHONY: demo
+demo: build ## Run Weir, a shop that logs, and an agent that follows its files.
+	@exec tools/demo.sh
+
+.PHONY: images
+images: build ## Build the container images, from the static binaries alone.
+	deploy/docker/build.sh
+
+.PHONY: up
+up: images ## Start a cluster of three ingesters in containers.
+	deploy/compose/compose.sh up
+
+.PHONY: down
+down: ## Stop that cluster and remove its data.
+	deploy/compose/compose.sh down
+
+.PHONY: smoke
+smoke: images ## Prove with the cluster in containers that losing an ingester loses nothing.
+	deploy/compose/smoke.sh
+
+.PHONY: clean
+clean: ## Remove what was built (not data/).
+	rm -rf bin .cache

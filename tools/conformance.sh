@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Compares a fresh bin/weir with recorded answers of Loki: the cases of
+# tests/conformance, or all of ../shared/conformance (or $CONFORMANCE) where that
+# is there. Arguments go to the runner, such as -show 50 or -only '^json/'.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tools/lib.sh
+
+suite=${CONFORMANCE:-../shared/conformance}
+if [[ -d $suite/cases ]]; then
+  args=(-cases "$suite/cases" -data "$suite/data/corpus.jsonl.gz")
+else
+  echo "conformance: $suite is not there: only the cases of tests/conformance"
+  args=(-cases tests/conformance/cases -data tests/conformance/data/own.jsonl.gz)
+fi
+mkdir -p .cache
+go build -o .cache/conformance-runner ./tests/conformance/runner
+
+start_weir
+.cache/conformance-runner -addr "http://$http" -push -required tests/conformance/required "${args[@]}" "$@"
