@@ -1,0 +1,99 @@
+package agent
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// child is an agent in a process of its own.
+type child struct {
+	cmd *exec.Cmd
+	out bytes.Buffer
+}
+
+func startChild(t *testing.T, config string) *child {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &child{cmd: exec.Command(exe)}
+	c.cmd.Env = append(os.Environ(), childEnv+"="+config)
+	c.cmd.Stderr = &c.out
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// kill ends it as a crash does.
+func (c *child) kill(t *testing.T) {
+	t.Helper()
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+	if strings.Contains(c.out.String(), "panic") {
+		t.Fatal(c.out.String())
+	}
+}
+
+func writeConfig(t *testing.T, dir string, cfg Config) string {
+	t.Helper()
+	data, err := yaml.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "agent.yaml")
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// The agent is killed at random moments while a writer writes, and the server
+// fails now and then, before and after it has stored: every line is there once
+// and in order.
+func TestKilled(t *testing.T) {
+	for name, rotate := range map[string]time.Duration{"one file": 0, "rotating": 150 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			s, dir := newServer(t), t.TempDir()
+			s.flaky()
+			config := writeConfig(t, dir, quickConfig(s, dir, "app.log"))
+			kills := 10
+			if testing.Short() {
+				kills = 3
+			}
+			type result struct {
+				n   int
+				err error
+			}
+			written := make(chan result, 1)
+			lifetime := 300 * time.Millisecond
+			go func() {
+				n, err := writer{path: filepath.Join(dir, "app.log"), rate: 5000, rotate: rotate}.run(time.Duration(kills) * lifetime)
+				written <- result{n, err}
+			}()
+			for range kills {
+				c := startChild(t, config)
+				time.Sleep(time.Duration(rand.Int64N(int64(2*lifetime-100*time.Millisecond))) + 50*time.Millisecond)
+				c.kill(t)
+			}
+			r := <-written
+			if r.err != nil {
+				t.Fatal(r.err)
+			}
+			c := startChild(t, config)
+			s.await(t, r.n)
+			c.kill(t)
+			s.checkNumbered(t, "app.log", r.n)
+			t.Logf("%d lines, %d kills, %d entries sent again", r.n, kills, s.again)
+		})
+	}
+}
