@@ -141,7 +141,7 @@ type pendingRecord struct {
 func New(cfg Config) (*Generator, error) {
 	var errs []error
 	if !(cfg.Rate > 0 && cfg.Rate <= MaxRate) {
-		errs = append(errs, fmt.Errorf("rate %v is not between 0 and %v records a second", cfg.Rate, float64(MaxRate)))
+		errs = append(errs, fmt.Errorf("a rate of %v records a second: it must be more than 0 and at most %d", cfg.Rate, int(MaxRate)))
 	}
 	known := Services()
 	for _, name := range cfg.Services {

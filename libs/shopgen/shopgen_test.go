@@ -247,7 +247,7 @@ func TestNewListsAllThatIsWrong(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"rate -1", `unknown service "till": there are gateway, catalog`, "an incident of 1h0m0s does not fit into one every 1m0s"} {
+	for _, want := range []string{"a rate of -1 records a second: it must be more than 0 and at most 1000000", `unknown service "till": there are gateway, catalog`, "an incident of 1h0m0s does not fit into one every 1m0s"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q lacks %q", err, want)
 		}

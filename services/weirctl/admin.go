@@ -149,7 +149,7 @@ func (o *output) status(s *serverStatus) error {
 	}
 	if len(s.Members) > 0 {
 		tw.Flush() //nolint:errcheck // a strings.Builder takes all
-		fmt.Fprintf(&b, "\n%d members, replication factor %d\n\n", len(s.Members), s.ReplicationFactor)
+		fmt.Fprintf(&b, "\nReplication factor %d\n\n", s.ReplicationFactor)
 		fmt.Fprint(tw, "MEMBER\tSTATE\tHEALTHY\tZONE\tADDRESS\tROLES\n")
 		for _, m := range s.Members {
 			healthy := "yes"

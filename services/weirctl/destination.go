@@ -152,9 +152,7 @@ func newPushDestination(env *Env, s *server, c *client.Client, streams []shopgen
 		d.labels = append(d.labels, s.Labels())
 		d.index[i] = -1
 	}
-	d.pusher = c.NewPusher(client.PusherOptions{Now: env.Now, OnRetry: func(err *client.Error, wait time.Duration) {
-		warn(env.Stderr, []string{fmt.Sprintf("%s; trying again in %s", err.Message, wait.Round(time.Millisecond))})
-	}})
+	d.pusher = c.NewPusher(client.PusherOptions{Now: env.Now, OnRetry: s.tellRetry})
 	return d
 }
 

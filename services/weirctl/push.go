@@ -69,9 +69,7 @@ func (o *pushOptions) run(ctx context.Context, env *Env) error {
 	}
 	defer c.Close() //nolint:errcheck // nothing is in flight
 
-	p := &linePusher{o: o, env: env, pusher: c.NewPusher(client.PusherOptions{Now: env.Now, OnRetry: func(err *client.Error, wait time.Duration) {
-		warn(env.Stderr, []string{fmt.Sprintf("%s; trying again in %s", err.Message, wait.Round(time.Millisecond))})
-	}})}
+	p := &linePusher{o: o, env: env, pusher: c.NewPusher(client.PusherOptions{Now: env.Now, OnRetry: o.server.tellRetry})}
 	err = p.all(ctx, readLines(ctx, env.Stdin))
 	if p.refused > 0 || err != nil || env.StderrTerminal {
 		fmt.Fprintf(env.Stderr, "%s lines stored, %s refused\n", formatCount(p.stored), formatCount(p.refused))

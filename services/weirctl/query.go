@@ -162,7 +162,7 @@ func (o *queryOptions) stream(ctx context.Context, env *Env, c *client.Client, r
 			}
 			switch event := piece.GetEvent().(type) {
 			case *queryv1.QueryStreamResponse_Progress:
-				progress.show(event.Progress, count)
+				progress.show(event.Progress, before)
 			case *queryv1.QueryStreamResponse_Streams:
 				if err := take(event.Streams); err != nil {
 					return err

@@ -119,7 +119,7 @@ func (s *server) translate(err error, query string) error {
 	case e.Code == codes.DeadlineExceeded && e.Reason == "":
 		text = fmt.Sprintf("no answer within %s from %s (--timeout allows more)", s.timeout.String(), s.addr)
 	case e.Code == codes.Unavailable && e.Reason == "":
-		text = fmt.Sprintf("cannot reach a Weir server at %s (--addr or WEIR_ADDR says where it is): %s", s.addr, e.Message)
+		text = fmt.Sprintf("cannot reach a Weir server at %s (--addr or WEIR_ADDR says where it is): %s", s.addr, dialError(e.Message))
 	case e.Code == codes.Unimplemented && e.Reason == "":
 		text = fmt.Sprintf("the server at %s does not know this call: %s", s.addr, e.Message)
 	case e.Reason == "PARSE_ERROR":
@@ -129,6 +129,19 @@ func (s *server) translate(err error, query string) error {
 		text += fmt.Sprintf(" (try again in %s)", e.RetryAfter)
 	}
 	return callError{text, err}
+}
+
+// dialError leaves out what gRPC wraps around the reason why it cannot connect.
+func dialError(message string) string {
+	if _, reason, ok := strings.Cut(message, "Error while dialing: "); ok {
+		return strings.TrimSuffix(reason, `"`)
+	}
+	return message
+}
+
+// tellRetry says on standard error that a batch will be pushed again.
+func (s *server) tellRetry(err *client.Error, wait time.Duration) {
+	warn(s.env.Stderr, []string{fmt.Sprintf("%s; trying again in %s", dialError(err.Message), wait.Round(time.Millisecond))})
 }
 
 var positionText = regexp.MustCompile(`line (\d+), col (\d+)`)
