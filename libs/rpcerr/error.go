@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -101,14 +103,41 @@ func (e *Error) code() codes.Code {
 	return e.reason().Code()
 }
 
-// GRPCStatus makes an Error a status also where no interceptor runs.
+// maxMessage bounds a message on the wire, in bytes. It travels in the trailers, twice, and some
+// clients refuse more than 8 KiB of those: they would then see that and not the error.
+const maxMessage = 2 << 10
+
+// wireText returns s as the wire can carry it: valid UTF-8, without which the details would be
+// lost, and not too long.
+func wireText(s string) string {
+	if len(s) > maxMessage {
+		s = s[:maxMessage-len("…")]
+		for len(s) > 0 { // not in the middle of a character
+			if r, n := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || n != 1 {
+				break
+			}
+			s = s[:len(s)-1]
+		}
+		s += "…"
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// GRPCStatus makes an Error a status also where no interceptor runs. Its message is cut to 2 KiB.
 func (e *Error) GRPCStatus() *status.Status {
-	st := status.New(e.code(), e.Error())
-	with, err := st.WithDetails(&errdetails.ErrorInfo{Reason: string(e.reason()), Domain: Domain, Metadata: e.Metadata})
+	st := status.New(e.code(), wireText(e.Error()))
+	info := &errdetails.ErrorInfo{Reason: string(e.reason()), Domain: Domain}
+	for k, v := range e.Metadata {
+		if info.Metadata == nil {
+			info.Metadata = make(map[string]string, len(e.Metadata))
+		}
+		info.Metadata[wireText(k)] = wireText(v)
+	}
+	with, err := st.WithDetails(info)
 	if err == nil && e.RetryAfter > 0 {
 		with, err = with.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
 	}
-	if err != nil { // only metadata that is not UTF-8 gets here; the code and message still hold
+	if err != nil { // cannot happen: all texts are UTF-8 and the code is not OK
 		return st
 	}
 	return with

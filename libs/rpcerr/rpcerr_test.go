@@ -136,6 +136,21 @@ func TestReasonOf(t *testing.T) {
 	}
 }
 
+func TestAnyTextSurvives(t *testing.T) {
+	for text, want := range map[string]string{
+		"bad \xff byte":           "bad \uFFFD byte",
+		strings.Repeat("é", 2000): strings.Repeat("é", 1022) + "…",
+		strings.Repeat("x", 2048): strings.Repeat("x", 2048),
+		"line\nbreak \x00 100%":   "line\nbreak \x00 100%",
+	} {
+		unary, _ := call(t, serve(t, nil, New(ParseError, "%s", text).With("k\xff", text)))
+		var e *Error
+		if !errors.As(unary, &e) || e.Reason != ParseError || e.Message != want || e.Metadata["k\uFFFD"] != want {
+			t.Errorf("%.20q came back as %.60q, %v", text, unary, ReasonOf(unary))
+		}
+	}
+}
+
 func TestWriteHTTP(t *testing.T) {
 	rec := httptest.NewRecorder()
 	WriteHTTP(rec, New(RateLimited, "slow down").WithRetry(1200*time.Millisecond))

@@ -108,7 +108,8 @@ func NewModules(log *slog.Logger) *Modules {
 func (m *Modules) Add(mods ...Module) { m.modules = append(m.modules, mods...) }
 
 // Listen calls f for every change of a module's state. Calls for one module are in order and one
-// at a time; those for different modules may overlap. f must not block.
+// at a time; those for different modules may overlap, and a call may come a little after the change.
+// f must not block.
 func (m *Modules) Listen(f func(Change)) { m.listeners = append(m.listeners, f) }
 
 // Targets returns the names of the visible modules, sorted.

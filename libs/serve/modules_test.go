@@ -70,10 +70,14 @@ func TestModulesInOrder(t *testing.T) {
 	)
 	changes := map[string][]State{}
 	var mu sync.Mutex
+	ends := make(chan string, 10)
 	m.Listen(func(c Change) {
 		mu.Lock()
 		defer mu.Unlock()
 		changes[c.Module] = append(changes[c.Module], c.To)
+		if c.To == StateTerminated {
+			ends <- c.Module
+		}
 	})
 	if got := m.Targets(); !slices.Equal(got, []string{"all", "ingester", "querier", "unused"}) {
 		t.Error(got)
@@ -111,6 +115,9 @@ func TestModulesInOrder(t *testing.T) {
 	}
 	if j.index("init unused") >= 0 {
 		t.Error("a module that nobody asked for was built")
+	}
+	for range 3 { // listeners are told a little later
+		<-ends
 	}
 	mu.Lock()
 	defer mu.Unlock()

@@ -357,3 +357,42 @@ func TestHugeHeadersAreRefused(t *testing.T) {
 		t.Error(resp.StatusCode)
 	}
 }
+
+// The layers around a handler hide nothing that handlers and this package's own bounds need.
+func TestHandlersKeepTheirPowers(t *testing.T) {
+	f := build(t, nil)
+	f.Mux().HandleFunc("POST /powers", func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{}), rc.EnableFullDuplex(), rc.Flush()); err != nil {
+			t.Error(err)
+		}
+		if _, ok := w.(http.Flusher); !ok {
+			t.Error("no Flusher")
+		}
+		_, _ = io.Copy(w, io.LimitReader(r.Body, 1<<20)) // by ReadFrom where there is one
+	})
+	f.Mux().HandleFunc("GET /hijack", func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ntaken")
+		_ = conn.Close()
+	})
+	if err := f.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { http.DefaultClient.CloseIdleConnections(); _ = f.Close() })
+	f.SetReady()
+	long := strings.Repeat("0123456789", 20_000)
+	if code, body, _ := do(t, f, "POST", "/powers", strings.NewReader(long)); code != 200 || body != long {
+		t.Error(code, len(body))
+	}
+	if code, body, _ := get(t, f, "/hijack"); code != 200 || body != "taken" {
+		t.Error(code, body)
+	}
+	if _, body, _ := get(t, f, "/metrics"); !strings.Contains(body, `route="/powers",status="200"`) || !strings.Contains(body, "weir_panics_total 0") {
+		t.Error(body)
+	}
+}
