@@ -82,7 +82,7 @@ func TestTimesNeverDecrease(t *testing.T) {
 func TestRate(t *testing.T) {
 	for _, services := range [][]string{nil, {"gateway"}, {"payments", "syslog"}, {"catalog"}, {"checkout"}, {"inventory"}} {
 		g := newGenerator(t, Config{Seed: 5, Rate: 200, Services: services, IncidentEvery: -1})
-		const n = 100_000
+		const n = 50_000
 		var last int64
 		for range n {
 			last = g.Next().Time
@@ -172,7 +172,7 @@ func TestJSONServicesLogValidJSON(t *testing.T) {
 // TestIncident: errors and charge times soar while the database is down, and
 // are back to normal after it.
 func TestIncident(t *testing.T) {
-	g := newGenerator(t, Config{Seed: 6, Rate: 1000, IncidentEvery: 9 * time.Minute, IncidentFor: 2 * time.Minute})
+	g := newGenerator(t, Config{Seed: 6, Rate: 300, IncidentEvery: 9 * time.Minute, IncidentFor: 2 * time.Minute})
 	type window struct {
 		answers, failures, charges int
 		chargeTime                 float64
