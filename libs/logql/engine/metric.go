@@ -139,8 +139,8 @@ func (q *query) prepare(e syntax.Expr) error {
 			if _, ok := e.Inner.(*syntax.Literal); ok {
 				err = Errorf(ErrUser, "%s needs a vector, not a number: %s", e.Op, e)
 			}
-			if e.Op == syntax.OpApproxTopk {
-				err = Errorf(ErrUnsupported, "approx_topk is not supported yet")
+			if e.Op == syntax.OpApproxTopk && q.step > 0 {
+				err = Errorf(ErrUser, "count min sketches are only supported on instant queries")
 			}
 		case *syntax.LabelReplace:
 			if _, ok := e.Inner.(*syntax.Literal); ok {

@@ -43,7 +43,8 @@ func vectorAggregation(e *syntax.VectorAggregation, in *vectors) *vectors {
 	}
 	in.sortSeries()
 	of, labels := groups(in.series, groupingOf(e.Grouping))
-	if e.Op == syntax.OpTopk || e.Op == syntax.OpBottomk {
+	switch e.Op {
+	case syntax.OpTopk, syntax.OpBottomk, syntax.OpApproxTopk: // approx_topk is exact
 		return topk(e, in, of, len(labels))
 	}
 	out := &vectors{series: labels}
@@ -137,10 +138,10 @@ func topk(e *syntax.VectorAggregation, in *vectors, of []uint32, n int) *vectors
 				if math.IsNaN(a.v) || math.IsNaN(b.v) {
 					return compareNaNLast(a.v, b.v)
 				}
-				if e.Op == syntax.OpTopk {
-					return compareValues(b.v, a.v)
+				if e.Op == syntax.OpBottomk {
+					return compareValues(a.v, b.v)
 				}
-				return compareValues(a.v, b.v)
+				return compareValues(b.v, a.v)
 			})
 			for _, s := range all[:min(len(all), e.Param)] {
 				out.add(s.id, s.v)
