@@ -314,7 +314,13 @@ func (m *Modules) Stop(ctx context.Context) error {
 func (m *Modules) Healthy() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.manager != nil && m.manager.IsHealthy()
+	// The manager knows too, but is told of changes a little later.
+	for _, s := range m.services {
+		if s.State() != StateRunning {
+			return false
+		}
+	}
+	return m.manager != nil
 }
 
 // States returns the modules that have a service, sorted by name.
