@@ -32,6 +32,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -355,7 +356,7 @@ func (s *Set) readEnv(environ []string) environment {
 		case s.opts.EnvPrefix == "" || !strings.HasPrefix(name, s.opts.EnvPrefix+"_"):
 		case name == s.opts.EnvPrefix+"_CONFIG":
 			env.config = value
-		case contains(s.opts.IgnoreEnv, name), serviceLink(name):
+		case slices.Contains(s.opts.IgnoreEnv, name), serviceLink(name):
 		default:
 			env.problems = append(env.problems, fmt.Errorf("environment %s: no such key%s", name, didYouMean(name, names, "")))
 		}
@@ -368,13 +369,4 @@ func (s *Set) readEnv(environ []string) environment {
 func serviceLink(name string) bool {
 	return strings.HasSuffix(name, "_SERVICE_HOST") || strings.Contains(name, "_SERVICE_PORT") ||
 		strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_TCP") || strings.Contains(name, "_UDP")
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"reflect"
 	"sort"
 	"strings"
-
-	"bytes"
 
 	"go.yaml.in/yaml/v3"
 )
