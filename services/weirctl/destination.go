@@ -22,6 +22,8 @@ type fileDestination struct {
 	rotate int64 // 0: never
 	keep   int
 	files  []*logFile
+
+	records, bytes uint64
 }
 
 type logFile struct {
@@ -72,6 +74,8 @@ func (d *fileDestination) write(_ context.Context, r shopgen.Record) error {
 	// A bufio.Writer keeps its first error for the next call.
 	f.w.Write(r.Line) //nolint:errcheck
 	f.size += int64(len(r.Line)) + 1
+	d.records++
+	d.bytes += uint64(len(r.Line))
 	return f.w.WriteByte('\n')
 }
 
@@ -112,6 +116,8 @@ func (d *fileDestination) close(context.Context) error {
 	return errors.Join(errs...)
 }
 
+func (d *fileDestination) stored() (records, bytes uint64) { return d.records, d.bytes }
+
 func (d *fileDestination) refused() uint64 { return 0 }
 
 const (
@@ -135,6 +141,8 @@ type pushDestination struct {
 
 	slots   chan struct{}
 	pushes  sync.WaitGroup
+	accepts atomic.Uint64
+	bytes   atomic.Uint64
 	rejects atomic.Uint64
 	told    atomic.Bool
 
@@ -182,7 +190,7 @@ func (d *pushDestination) flush(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	req := &pushv1.PushRequest{Streams: d.streams}
+	req, size := &pushv1.PushRequest{Streams: d.streams}, d.size
 	d.streams, d.size = nil, 0
 	for i := range d.index {
 		d.index[i] = -1
@@ -190,18 +198,19 @@ func (d *pushDestination) flush(ctx context.Context) error {
 	d.pushes.Add(1)
 	go func() {
 		defer func() { <-d.slots; d.pushes.Done() }()
-		d.push(ctx, req)
+		d.push(ctx, req, uint64(size))
 	}()
 	return d.failure()
 }
 
 // push stores a batch. An interruption leaves it the grace that the command has
 // to stop.
-func (d *pushDestination) push(ctx context.Context, req *pushv1.PushRequest) {
+func (d *pushDestination) push(ctx context.Context, req *pushv1.PushRequest, size uint64) {
 	pushing, cancel := d.server.limit(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })()
 	r, err := d.pusher.Push(pushing, req)
+	d.accepts.Add(r.GetAcceptedEntries())
 	d.rejects.Add(r.GetRejectedEntries())
 	if rejections := r.GetRejections(); len(rejections) > 0 && d.told.CompareAndSwap(false, true) {
 		warn(d.env.Stderr, []string{fmt.Sprintf("entries are refused, the first because: %s", rejections[0].GetMessage())})
@@ -212,7 +221,9 @@ func (d *pushDestination) push(ctx context.Context, req *pushv1.PushRequest) {
 		if d.err == nil {
 			d.err = err
 		}
+		return
 	}
+	d.bytes.Add(size)
 }
 
 func (d *pushDestination) failure() error {
@@ -228,6 +239,10 @@ func (d *pushDestination) close(ctx context.Context) error {
 		err = failure
 	}
 	return errors.Join(err, d.client.Close())
+}
+
+func (d *pushDestination) stored() (records, bytes uint64) {
+	return d.accepts.Load(), d.bytes.Load()
 }
 
 func (d *pushDestination) refused() uint64 { return d.rejects.Load() }

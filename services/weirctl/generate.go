@@ -101,7 +101,7 @@ func (o *generateOptions) run(ctx context.Context, env *Env) error {
 	if cerr := dest.close(stopping); err == nil {
 		err = cerr
 	}
-	o.summarise(env, l, dest, env.Now().Sub(began))
+	o.summarise(env, dest, env.Now().Sub(began))
 	if err != nil {
 		return o.server.translate(err, "")
 	}
@@ -131,16 +131,17 @@ func (o *generateOptions) tick() time.Duration {
 	return 20 * time.Millisecond
 }
 
-func (o *generateOptions) summarise(env *Env, l *live, d destination, took time.Duration) {
-	text := fmt.Sprintf("%s entries (%s)", formatCount(l.entries), formatBytes(l.bytes))
+func (o *generateOptions) summarise(env *Env, d destination, took time.Duration) {
+	stored, bytes := d.stored()
+	text := fmt.Sprintf("%s entries (%s)", formatCount(stored), formatBytes(bytes))
 	if o.push {
-		text += " pushed to " + o.server.addr
+		text += " stored at " + o.server.addr
 	} else {
 		text += " written to " + o.dir
 	}
 	text += fmt.Sprintf(" in %s", took.Round(time.Millisecond))
 	if took > 0 {
-		text += fmt.Sprintf(", %.0f a second", float64(l.entries)/took.Seconds())
+		text += fmt.Sprintf(", %.0f a second", float64(stored)/took.Seconds())
 	}
 	if n := d.refused(); n > 0 {
 		text += fmt.Sprintf(", %s refused", formatCount(n))
@@ -156,6 +157,8 @@ type destination interface {
 	flush(context.Context) error
 	// close flushes, waits until all is in place and ends the destination.
 	close(context.Context) error
+	// stored is how many records are in place, and the bytes of their lines.
+	stored() (records, bytes uint64)
 	// refused is how many records the destination would not take.
 	refused() uint64
 }
@@ -167,8 +170,6 @@ type live struct {
 	now  func() time.Time
 	tick time.Duration
 	end  time.Time // zero: never
-
-	entries, bytes uint64
 }
 
 // run returns nil at the end, and when ctx is done.
@@ -189,8 +190,6 @@ func (l *live) run(ctx context.Context) error {
 			if err := l.dest.write(ctx, next); err != nil {
 				return l.stopped(ctx, err)
 			}
-			l.entries++
-			l.bytes += uint64(len(next.Line))
 		}
 		if err := l.dest.flush(ctx); err != nil {
 			return l.stopped(ctx, err)

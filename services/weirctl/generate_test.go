@@ -123,7 +123,7 @@ func TestGeneratePush(t *testing.T) {
 	f.failing = 2
 	now := time.Now
 	got := invocation{args: []string{"generate", "--push", "--since", "10m", "--for", "10ms", "--rate", "20", "--services", "inventory,gateway", "--tenant", "shop"}, env: map[string]string{"WEIR_ADDR": f.addr}, now: now}.run(t.Context())
-	if got.code != ExitOK || !strings.Contains(got.stderr, " pushed to "+f.addr) {
+	if got.code != ExitOK || !strings.Contains(got.stderr, " stored at "+f.addr) {
 		t.Fatalf("%+v", got)
 	}
 	if len(f.pushed) < 10_000 {

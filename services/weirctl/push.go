@@ -208,7 +208,7 @@ func (p *linePusher) rest(ctx context.Context) error {
 	return p.send(ctx)
 }
 
-// send stores the batch. A batch that is not stored stays.
+// send stores the batch. If ctx ends first, the batch stays.
 func (p *linePusher) send(ctx context.Context) error {
 	if p.batch.Len() == 0 {
 		return nil
@@ -217,15 +217,18 @@ func (p *linePusher) send(ctx context.Context) error {
 	limited, cancel := p.o.server.limit(ctx)
 	defer cancel()
 	r, err := p.pusher.Push(limited, req)
-	p.stored += r.GetAcceptedEntries()
-	p.tell(r)
 	if err != nil && ctx.Err() != nil {
+		// Interrupted: rest sends it again, which changes nothing where it is
+		// stored already.
 		for _, s := range req.GetStreams() {
 			for _, e := range s.GetEntries() {
 				p.batch.AddEntry(s.GetLabels(), e)
 			}
 		}
+		return err
 	}
+	p.stored += r.GetAcceptedEntries()
+	p.tell(r)
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -54,6 +55,7 @@ type outcome struct {
 type invocation struct {
 	args     []string
 	stdin    string
+	reader   io.Reader // instead of stdin
 	terminal bool
 	env      map[string]string
 	now      func() time.Time
@@ -65,8 +67,11 @@ func (in invocation) run(ctx context.Context) outcome {
 	if in.now == nil {
 		in.now = func() time.Time { return noon }
 	}
+	if in.reader == nil {
+		in.reader = strings.NewReader(in.stdin)
+	}
 	code := Run(ctx, &Env{
-		Args: in.args, Stdin: strings.NewReader(in.stdin), Stdout: stdout, Stderr: stderr,
+		Args: in.args, Stdin: in.reader, Stdout: stdout, Stderr: stderr,
 		StdoutTerminal: in.terminal, StderrTerminal: in.terminal,
 		Getenv: func(k string) string { return in.env[k] }, Now: in.now, Version: "0.1.0",
 	})
@@ -277,6 +282,27 @@ func TestPushStoresEachLineOnce(t *testing.T) {
 	}
 	if len(times) != len(lines) {
 		t.Errorf("%d times for %d lines", len(times), len(lines))
+	}
+}
+
+// TestPushInterrupted: what was read before the interruption is stored.
+func TestPushInterrupted(t *testing.T) {
+	f := startFake(t)
+	r, w := io.Pipe()
+	defer w.Close() //nolint:errcheck // lets the reader go
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		// A write returns when it is read; the second, when the first line has
+		// been handed on.
+		io.WriteString(w, "one\n") //nolint:errcheck
+		io.WriteString(w, "two\n") //nolint:errcheck
+		io.WriteString(w, "thr")   //nolint:errcheck
+		cancel()
+	}()
+	got := invocation{args: []string{"push", "-l", "app=x", "--interval", "1h"}, reader: r, env: map[string]string{"WEIR_ADDR": f.addr}}.run(ctx)
+	if n := len(f.pushed); got.code != ExitOK || n == 0 {
+		t.Errorf("%d entries stored, %+v", n, got)
 	}
 }
 
