@@ -172,10 +172,12 @@ func (p *linePusher) all(ctx context.Context, lines <-chan input) error {
 			}
 		case <-timer.C:
 		case <-ctx.Done():
+			p.drain(lines)
 			return p.rest(ctx)
 		}
 		if err := p.send(ctx); err != nil {
 			if ctx.Err() != nil {
+				p.drain(lines)
 				return p.rest(ctx)
 			}
 			return err
@@ -196,6 +198,21 @@ func (p *linePusher) add(line []byte) {
 		p.first = p.read
 	}
 	p.batch.Add(p.o.labels, t, line, p.o.pairs)
+}
+
+// drain takes the lines that have been read already.
+func (p *linePusher) drain(lines <-chan input) {
+	for {
+		select {
+		case in, ok := <-lines:
+			if !ok || in.err != nil {
+				return
+			}
+			p.add(in.line)
+		default:
+			return
+		}
+	}
 }
 
 // rest stores what is left, with a little time of its own if ctx is done.
