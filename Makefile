@@ -53,11 +53,11 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 ## Testing
 
 .PHONY: test
-test: ## Run all tests.
+test: build ## Run all tests.
 	go test $(TEST_FLAGS) work
 
 .PHONY: race
-race: ## Run all tests with the race detector (needs a C compiler).
+race: build ## Run all tests with the race detector (needs a C compiler).
 	CGO_ENABLED=1 go test -race $(TEST_FLAGS) work
 
 .PHONY: lint
