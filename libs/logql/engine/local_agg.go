@@ -153,7 +153,7 @@ type aggregator struct {
 	held   int
 	meta   metaReader
 	buf    []model.Label
-	turn   int
+	sel    []int32
 }
 
 func (a *aggregator) release() { a.mem.Release(a.held) }
@@ -302,20 +302,20 @@ func (a *aggregator) plainRows(proc *processor, known *groupCache, labels model.
 		p := partial{n: uint64(to - from)}
 		a.stats.RowsFiltered += p.n
 		if bytes {
-			begin := uint32(0)
-			if from > 0 {
-				begin = rows.Lines.Ends[from-1]
-			}
-			p.a = float64(rows.Lines.Ends[to-1] - begin)
+			p.a = float64(lineBytes(rows, from, to))
 		}
 		return a.addTo(known.all, bucket, p)
 	}
 	var same partial
-	for i := from; i < to; i++ {
+	if filtered {
+		a.stats.BytesRead += lineBytes(rows, from, to)
+	}
+	a.sel = a.prog.candidates(a.sel[:0], rows, from, to)
+	for _, row := range a.sel {
+		i := int(row)
 		p := partial{n: 1}
 		if filtered || bytes {
 			line := rows.Lines.At(i)
-			a.stats.BytesRead += uint64(len(line))
 			if !proc.matches(line) {
 				continue
 			}
@@ -368,10 +368,12 @@ func (a *aggregator) groupOf(proc *processor, known *groupCache, rows *model.Row
 
 // rows adds rows of one bucket by running the pipeline on each.
 func (a *aggregator) rows(proc *processor, rows *model.Rows, from, to, bucket int) error {
-	for i := from; i < to; i++ {
+	a.stats.RowsRead += uint64(to - from)
+	a.stats.BytesRead += lineBytes(rows, from, to)
+	a.sel = a.prog.candidates(a.sel[:0], rows, from, to)
+	for _, row := range a.sel {
+		i := int(row)
 		line := rows.Lines.At(i)
-		a.stats.RowsRead++
-		a.stats.BytesRead += uint64(len(line))
 		if !proc.matches(line) {
 			continue
 		}

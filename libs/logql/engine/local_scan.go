@@ -29,7 +29,10 @@ type cursor struct {
 	after  *model.OrderKey // rows up to it are dropped, or, whole, not counted
 
 	rows     *model.Rows
-	from, to int // rows of the batch that are not examined
+	from, to int     // rows of the batch that are not chosen from
+	sel      []int32 // rows that were chosen and are not examined, ascending
+	selBuf   []int32
+	block    int
 
 	bound int64 // time of the row it stands before, or the nearest it can be
 	ready bool  // row passed
@@ -43,25 +46,31 @@ type cursor struct {
 	err   error
 }
 
-// advance examines up to scanBudget rows until one passes.
+// advance examines rows until one passes, or about scanBudget did not.
 func (c *cursor) advance() {
 	c.ready = false
 	for n := 0; n < scanBudget; {
-		if c.from == c.to {
-			c.rows, c.from, c.to, c.err = c.src.next()
-			if c.err != nil || c.rows == nil {
-				c.done = true
-				return
+		if len(c.sel) == 0 {
+			if c.from == c.to {
+				c.rows, c.from, c.to, c.err = c.src.next()
+				if c.err != nil || c.rows == nil {
+					c.done = true
+					return
+				}
 			}
+			n += c.choose()
+			continue
 		}
-		row := c.from
+		i := 0
 		if c.src.backward {
-			c.to--
-			row = c.to
-		} else {
-			c.from++
+			i = len(c.sel) - 1
 		}
-		n++
+		row := int(c.sel[i])
+		if c.src.backward {
+			c.sel = c.sel[:i]
+		} else {
+			c.sel = c.sel[1:]
+		}
 		c.bound = c.rows.Times[row]
 		if c.examine(row) {
 			c.row, c.ready = row, true
@@ -70,10 +79,44 @@ func (c *cursor) advance() {
 	}
 }
 
+// choose takes the next rows of the batch and selects those that may match.
+func (c *cursor) choose() int {
+	n := 1
+	if len(c.proc.prog.needle) > 0 {
+		// Few at first, as the scan may need no more.
+		c.block = min(max(2*c.block, 32), 4096, c.to-c.from)
+		n = c.block
+	}
+	lo := c.from
+	if c.src.backward {
+		c.to -= n
+		lo = c.to
+		c.bound = c.rows.Times[lo]
+	} else {
+		c.from += n
+		c.bound = c.rows.Times[lo+n-1]
+	}
+	c.selBuf = c.proc.prog.candidates(c.selBuf[:0], c.rows, lo, lo+n)
+	c.sel = c.selBuf
+	c.stats.RowsRead += uint64(n)
+	c.stats.BytesRead += lineBytes(c.rows, lo, lo+n)
+	return n
+}
+
+// lineBytes is the bytes of the lines of rows [from, to).
+func lineBytes(rows *model.Rows, from, to int) uint64 {
+	if from == to {
+		return 0
+	}
+	begin := uint32(0)
+	if from > 0 {
+		begin = rows.Lines.Ends[from-1]
+	}
+	return uint64(rows.Lines.Ends[to-1] - begin)
+}
+
 func (c *cursor) examine(row int) bool {
 	line := c.rows.Lines.At(row)
-	c.stats.RowsRead++
-	c.stats.BytesRead += uint64(len(line))
 	if !c.proc.matches(line) {
 		return false
 	}

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"math"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/weir-logs/weir/libs/logql/pipeline"
@@ -23,6 +25,7 @@ type program struct {
 	log     *pipeline.Pipeline // of a log query
 	extract *pipeline.Extractor
 	matcher *pipeline.LineMatcher
+	needle  []byte // is in every line that matches; nil: unknown
 
 	agg   *syntax.RangeAggregation // nil: a log query
 	group *pipeline.Grouping       // labels of series
@@ -39,7 +42,7 @@ func compile(e syntax.Expr) (*program, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &program{log: p, matcher: p.Filter()}, nil
+		return &program{log: p, matcher: p.Filter(), needle: needleOf(p.Filter())}, nil
 	}
 	agg, sum, ok := sumOver(e)
 	if !ok {
@@ -66,8 +69,58 @@ func compile(e syntax.Expr) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.extract, p.matcher = ex, ex.Filter()
+	p.extract, p.matcher, p.needle = ex, ex.Filter(), needleOf(ex.Filter())
 	return p, nil
+}
+
+// needleOf returns the longest string that every matching line contains.
+func needleOf(m *pipeline.LineMatcher) []byte {
+	best := ""
+	for _, any := range m.Needles() {
+		if len(any) == 1 && len(any[0]) > len(best) {
+			best = any[0]
+		}
+	}
+	return []byte(best)
+}
+
+// candidates appends the rows of [from, to) whose lines hold the program's needle,
+// or all if it has none. It searches the slab, not line by line.
+func (p *program) candidates(sel []int32, rows *model.Rows, from, to int) []int32 {
+	if len(p.needle) == 0 {
+		for i := from; i < to; i++ {
+			sel = append(sel, int32(i))
+		}
+		return sel
+	}
+	ends := rows.Lines.Ends
+	at := 0 // begin of row from
+	if from > 0 {
+		at = int(ends[from-1])
+	}
+	slab := rows.Lines.Slab
+	for from < to {
+		i := bytes.Index(slab[at:ends[to-1]], p.needle)
+		if i < 0 {
+			return sel
+		}
+		i += at
+		// The row that holds the first byte; it is mostly near.
+		step := 1
+		for from+step < to && int(ends[from+step-1]) <= i {
+			step *= 2
+		}
+		lo := from + step/2
+		hi := min(from+step, to)
+		row := lo + sort.Search(hi-lo, func(k int) bool { return int(ends[lo+k]) > i })
+		if i+len(p.needle) > int(ends[row]) {
+			from, at = row, i+1 // it lies across two lines
+			continue
+		}
+		sel = append(sel, int32(row))
+		from, at = row+1, int(ends[row])
+	}
+	return sel
 }
 
 // groupingOf sorts the labels of a grouping; nil stands for all labels.

@@ -1,0 +1,56 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
+)
+
+// benchStore holds 100,000 lines of about 150 bytes in 10 streams.
+func benchStore() *enginetest.Store {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	es := make([]enginetest.Entry, 100_000)
+	for i := range es {
+		es[i] = enginetest.Entry{
+			Labels: labels("app", fmt.Sprint("app", i%10), "env", "prod"),
+			Time:   int64(i) * 36 * int64(time.Millisecond),
+			Line: fmt.Sprintf(`{"ts":"2026-11-20T10:00:04.731Z","level":%q,"msg":"request served","path":"/api/v1/orders/%d","status":%d,"duration":"%dms","user":"erin"}`,
+				[]string{"info", "info", "info", "error"}[rnd.IntN(4)], rnd.IntN(1e6), 200+rnd.IntN(4)*100, rnd.IntN(500)),
+			Derived: labels("detected_level", []string{"info", "error"}[rnd.IntN(2)]), BatchTime: 1, Position: uint32(i),
+		}
+	}
+	s := enginetest.NewStore(es...)
+	s.BatchRows, s.RunRows = 1024, 1024
+	return s
+}
+
+func BenchmarkQuery(b *testing.B) {
+	src := []engine.Source{engine.Local(benchStore(), "one")}
+	e := engine.New(engine.Options{})
+	for _, bench := range []struct{ name, query string }{
+		{"last100", `{env="prod"}`},
+		{"filter", `{env="prod"} |= "orders/99999"`},
+		{"count", `sum(count_over_time({env="prod"}[1h]))`},
+		{"countBy", `sum by (app) (count_over_time({env="prod"}[5m]))`},
+		{"countByLevel", `sum by (detected_level) (count_over_time({env="prod"}[5m]))`},
+		{"countFilter", `sum by (app) (count_over_time({env="prod"} |= "error" [5m]))`},
+		{"jsonFilter", `sum by (status) (count_over_time({env="prod"} | json | duration > 250ms [5m]))`},
+		{"unwrap", `sum by (app) (sum_over_time({env="prod"} | json | unwrap duration(duration) [5m]))`},
+		{"quantile", `quantile_over_time(0.99, {env="prod"} | json | unwrap duration(duration) [5m]) by (app)`},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			q := engine.RangeQuery{Query: engine.Query{Expr: parse(b, bench.query), Sources: src}, End: 3600 * sec, Step: 5 * time.Minute, Limit: 100, Backward: true}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := e.Range(context.Background(), q); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
