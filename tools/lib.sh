@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the scripts: starting a server of one's own, and ending what was
 # started. To be sourced from the repository's root.
 
