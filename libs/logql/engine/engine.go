@@ -77,6 +77,11 @@ type RangeQuery struct {
 	// out. 0: none.
 	Interval time.Duration
 	Cursor   string // NextCursor of the page before
+	// Emit, if set, gets entries as soon as their place in the order is certain,
+	// instead of the result's Streams. All calls together are the answer; each has
+	// entries behind those of the calls before. It is called from one goroutine at
+	// a time; an error ends the query.
+	Emit func([]LogStream) error
 }
 
 // Progress is how far a query is.
@@ -265,7 +270,7 @@ func (r *RangeQuery) check() error {
 	if r.Start < minTime || r.End > maxTime {
 		return Errorf(ErrUser, "start or end are too far from the present")
 	}
-	if r.End <= r.Start && (r.End < r.Start || !syntax.IsMetric(r.Expr)) {
+	if r.End < r.Start {
 		return Errorf(ErrUser, "end timestamp must not be before or equal to start time")
 	}
 	if !syntax.IsMetric(r.Expr) {

@@ -32,6 +32,10 @@ func (l *live) add(s ScanStats) {
 	l.matched.Add(s.RowsFiltered)
 }
 
+// AddProgress counts what a source that is not Local has read for the query that
+// ctx is of.
+func AddProgress(ctx context.Context, s ScanStats) { liveOf(ctx).add(s) }
+
 func (l *live) progress() Progress {
 	return Progress{
 		BytesRead: l.bytes.Load(), BytesTotal: l.total.Load(), MetadataBytesRead: l.metadata.Load(),

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -18,6 +19,8 @@ const (
 	scanBytes = 256 << 10 // bytes of its lines, roughly
 	// scanBudget is how many rows a cursor examines before others get a turn.
 	scanBudget = 16 << 10
+	// scanPatience is how long rows wait for a ScanRows to fill.
+	scanPatience = 200 * time.Millisecond
 )
 
 // cursor stands before a row of a stream that passed the pipeline, or before
@@ -166,6 +169,7 @@ type scan struct {
 	counted int
 	stats   ScanStats
 	live    *live
+	flushed time.Time
 }
 
 func (sc *scan) add(t task) {
@@ -233,7 +237,7 @@ func clip(ranges []TimeRange, from, to int64) []TimeRange {
 }
 
 func (sc *scan) run(ctx context.Context) (ScanStats, error) {
-	sc.in.mem, sc.live = memoryOf(ctx), liveOf(ctx)
+	sc.in.mem, sc.live, sc.flushed = memoryOf(ctx), liveOf(ctx), time.Now()
 	defer sc.in.release()
 	for i := len(sc.heap)/2 - 1; i >= 0; i-- {
 		sc.down(i)
@@ -271,6 +275,12 @@ func (sc *scan) run(ctx context.Context) (ScanStats, error) {
 func (sc *scan) fill(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	// Rows that were found must not wait for ever for others to come.
+	if len(sc.out.Times) > 0 && time.Since(sc.flushed) > scanPatience {
+		if err := sc.flush(); err != nil {
+			return err
+		}
 	}
 	var batch []*cursor
 	for len(sc.heap) > 0 && !sc.heap[0].ready && len(batch) < sc.session.workers {
@@ -348,6 +358,7 @@ func (sc *scan) emit(c *cursor) error {
 
 func (sc *scan) flush() error {
 	o := &sc.out
+	sc.flushed = time.Now()
 	if len(o.Times) == 0 {
 		return nil
 	}

@@ -52,7 +52,9 @@ func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuer
 				return nil, err
 			}
 			c.reset()
-			at = after
+			if at = after; c.begin != nil {
+				at = c.begin // what was emitted is not read again
+			}
 			continue
 		}
 		if err != nil {
@@ -63,8 +65,14 @@ func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuer
 		}
 		at = c.lastSeen()
 	}
+	if err := c.emit(); err != nil {
+		return nil, err
+	}
 	return c.result(), nil
 }
+
+// emitRows is how many entries are emitted at once.
+const emitRows = 256
 
 // collector gathers the entries of a log query.
 type collector struct {
@@ -77,7 +85,8 @@ type collector struct {
 	streams map[string]*LogStream
 	sets    map[setKey]*collected
 	key     []byte
-	n       int
+	n       int // entries, those emitted included
+	emitted int
 	held    int
 	more    bool
 	seen    int // rows of this scan
@@ -99,7 +108,7 @@ type collected struct {
 func (c *collector) reset() {
 	c.q.mem.Release(c.held)
 	c.streams, c.sets = map[string]*LogStream{}, map[setKey]*collected{}
-	c.n, c.held, c.more, c.any = 0, 0, false, false
+	c.n, c.held, c.more, c.any = c.emitted, 0, false, false
 	if c.begin != nil {
 		c.last.key, c.any = c.begin.Key, true
 	}
@@ -148,7 +157,39 @@ func (c *collector) add(r *row) error {
 	})
 	c.n++
 	c.last.stream, c.last.key, c.any = r.stream, r.key, true
+	if c.in.Emit != nil && (c.n-c.emitted >= emitRows || r.lastOfBatch) {
+		return c.emit()
+	}
 	return nil
+}
+
+// emit hands out what is there, if the query wants that.
+func (c *collector) emit() error {
+	if c.in.Emit == nil || c.n == c.emitted {
+		return nil
+	}
+	if err := c.in.Emit(c.take()); err != nil {
+		return err
+	}
+	c.emitted = c.n
+	c.begin = &After{Stream: c.o.union[c.last.stream].labels, Key: c.last.key}
+	return nil
+}
+
+// take returns the entries that are held, and forgets them.
+func (c *collector) take() []LogStream {
+	var out []LogStream
+	for _, st := range c.streams {
+		if len(st.Entries) > 0 {
+			out = append(out, *st)
+		}
+	}
+	slices.SortFunc(out, func(a, b LogStream) int { return a.Labels.Compare(b.Labels) })
+	clear(c.streams)
+	clear(c.sets)
+	c.q.mem.Release(c.held)
+	c.held = 0
+	return out
 }
 
 // set returns where rows of a label set go.
@@ -174,13 +215,7 @@ func (c *collector) set(r *row) (*collected, error) {
 }
 
 func (c *collector) result() *Result {
-	res := &Result{Type: TypeStreams}
-	for _, st := range c.streams {
-		if len(st.Entries) > 0 {
-			res.Streams = append(res.Streams, *st)
-		}
-	}
-	slices.SortFunc(res.Streams, func(a, b LogStream) int { return a.Labels.Compare(b.Labels) })
+	res := &Result{Type: TypeStreams, Streams: c.take()}
 	res.Statistics.EntriesReturned = uint64(c.n)
 	if c.more {
 		res.NextCursor = encodeCursor(&After{Stream: c.o.union[c.last.stream].labels, Key: c.last.key}, c.in.identity())

@@ -19,6 +19,8 @@ type row struct {
 	key    model.OrderKey
 	line   []byte
 	value  float64
+	// lastOfBatch: the session has not sent more so far.
+	lastOfBatch bool
 }
 
 // scanSpec is a scan over the union.
@@ -84,7 +86,7 @@ func (f *feed) place() (time int64, stream int) {
 
 func (f *feed) row(r *row) {
 	i := f.at
-	r.feed, r.set = f.number, f.rows.Sets[i]
+	r.feed, r.set, r.lastOfBatch = f.number, f.rows.Sets[i], i == len(f.rows.Times)-1
 	r.labels = &f.rows.Labels[r.set]
 	r.stream = f.unionOf[r.labels.Stream]
 	r.key = model.OrderKey{Time: f.rows.Times[i], BatchTime: f.rows.BatchTimes[i], Position: f.rows.Positions[i]}

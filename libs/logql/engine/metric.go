@@ -243,6 +243,14 @@ func (q *query) rangeAggregation(ctx context.Context, e syntax.Expr, agg *syntax
 	if err != nil {
 		return nil, err
 	}
+	size := 0
+	for i := range series {
+		size += 128 + 28*len(series[i].Steps)
+	}
+	if err := q.mem.Reserve(size); err != nil {
+		return nil, err
+	}
+	defer q.mem.Release(size)
 	if agg.Op == syntax.OpAbsentOverTime {
 		return absent(agg, &g, series), nil
 	}

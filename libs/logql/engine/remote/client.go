@@ -154,7 +154,7 @@ func (s *session) recv() (*ingestv1.ReadResponse, error) {
 	return msg, nil
 }
 
-func (s *session) Scan(_ context.Context, req engine.ScanRequest, yield func(*engine.ScanRows) error) (engine.ScanStats, error) {
+func (s *session) Scan(ctx context.Context, req engine.ScanRequest, yield func(*engine.ScanRows) error) (engine.ScanStats, error) {
 	starts, ends := unzip(req.Ranges)
 	scan := &ingestv1.Scan{
 		Query: req.Query.String(), Streams: indices[uint32](req.Streams), Start: req.Start, End: req.End,
@@ -190,14 +190,16 @@ func (s *session) Scan(_ context.Context, req engine.ScanRequest, yield func(*en
 				stopped = yield(&rows)
 			}
 		case *ingestv1.ReadResponse_Done:
-			return fromStats(piece.Done), stopped
+			stats := fromStats(piece.Done)
+			engine.AddProgress(ctx, stats)
+			return stats, stopped
 		default:
 			return engine.ScanStats{}, s.fail(fmt.Errorf("unexpected %T in a scan", piece))
 		}
 	}
 }
 
-func (s *session) Aggregate(_ context.Context, req engine.AggregateRequest) ([]engine.PartialSeries, engine.ScanStats, error) {
+func (s *session) Aggregate(ctx context.Context, req engine.AggregateRequest) ([]engine.PartialSeries, engine.ScanStats, error) {
 	if req.Streams != nil && len(req.Streams) == 0 {
 		return nil, engine.ScanStats{}, nil
 	}
@@ -223,7 +225,9 @@ func (s *session) Aggregate(_ context.Context, req engine.AggregateRequest) ([]e
 				})
 			}
 		case *ingestv1.ReadResponse_Done:
-			return out, fromStats(piece.Done), nil
+			stats := fromStats(piece.Done)
+			engine.AddProgress(ctx, stats)
+			return out, stats, nil
 		default:
 			return nil, engine.ScanStats{}, s.fail(fmt.Errorf("unexpected %T in an aggregation", piece))
 		}

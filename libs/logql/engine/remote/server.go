@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/logql/engine"
@@ -131,7 +132,7 @@ func scan(ctx context.Context, stream ingestv1.IngestService_ReadServer, session
 		}
 		req.After = &engine.After{Stream: labels, Key: model.OrderKey{Time: k.GetTime(), BatchTime: k.GetBatchTime(), Position: k.GetPosition(), Hash: k.GetHash()}}
 	}
-	w := &rowWriter{stream: stream, msg: &ingestv1.Rows{}}
+	w := &rowWriter{stream: stream, msg: &ingestv1.Rows{}, sent: time.Now()}
 	stats, err := session.Scan(ctx, req, w.write)
 	if err != nil {
 		return stats, err
@@ -145,7 +146,11 @@ type rowWriter struct {
 	msg    *ingestv1.Rows
 	size   int
 	sets   int // label sets that were sent
+	sent   time.Time
 }
+
+// patience is how long rows wait for a message to fill.
+const patience = 200 * time.Millisecond
 
 func (w *rowWriter) write(rows *engine.ScanRows) error {
 	m := w.msg
@@ -178,6 +183,9 @@ func (w *rowWriter) write(rows *engine.ScanRows) error {
 			m = w.msg
 		}
 	}
+	if time.Since(w.sent) > patience {
+		return w.flush()
+	}
 	return nil
 }
 
@@ -191,7 +199,7 @@ func (w *rowWriter) flush() error {
 	if len(m.Times) > 0 {
 		w.msg.Slab = make([]byte, 0, len(m.Slab))
 	}
-	w.size = 0
+	w.size, w.sent = 0, time.Now()
 	return w.stream.Send(&ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Rows{Rows: m}})
 }
 
