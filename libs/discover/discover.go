@@ -352,3 +352,9 @@ func closing(line []byte, i int) int {
 func TellsLevel(name string) bool {
 	return name == LevelName || name == "severity_number" || slices.Contains(levelFields[:], name)
 }
+
+// ServiceLabels returns the names that ServiceName looks at, in order.
+func ServiceLabels() []string { return slices.Clone(serviceLabels[:]) }
+
+// LevelFields returns the names that Level looks at, in order.
+func LevelFields() []string { return slices.Clone(levelFields[:]) }

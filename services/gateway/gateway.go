@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"google.golang.org/grpc"
 
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
@@ -16,6 +18,8 @@ import (
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/services/gateway/decode"
+	"github.com/weir-logs/weir/services/gateway/lokiapi"
 )
 
 // BuildInfo says which build answers.
@@ -47,21 +51,64 @@ type Deps struct {
 
 // Gateway is the service. It is safe for concurrent use.
 type Gateway struct {
-	cfg  Config
-	deps Deps
+	cfg     Config
+	deps    Deps
+	memory  *decode.Memory
+	metrics *metrics
+}
+
+type metrics struct {
+	undecodable prometheus.Counter
+	tails       prometheus.Gauge
 }
 
 // New returns a gateway of cfg, which is valid.
 func New(cfg Config, d Deps) *Gateway {
-	return &Gateway{cfg: cfg, deps: d}
+	g := &Gateway{cfg: cfg, deps: d, memory: decode.NewMemory(int64(cfg.DecodeMemory))}
+	f := promauto.With(d.Reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_gateway_decode_memory_bytes", Help: "Memory held by push requests that are being decoded and stored.",
+	}, func() float64 { return float64(g.memory.Used()) })
+	g.metrics = &metrics{
+		undecodable: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_gateway_undecodable_pushes_total", Help: "Push requests and batches that could not be decoded, or not for want of memory.",
+		}),
+		tails: f.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_gateway_tails", Help: "Live tails over WebSocket.",
+		}),
+	}
+	return g
+}
+
+// reserve returns the reservation of one push request: a single one cannot take all
+// of the memory.
+func (g *Gateway) reserve() *decode.Reservation {
+	return g.memory.Reserve(int64(g.cfg.DecodeMemory) / 4 * 3)
 }
 
 // Register adds the gRPC services to a server: PushService, and with Deps.Proxies
 // QueryService and TailService.
-func (g *Gateway) Register(r grpc.ServiceRegistrar) {}
+func (g *Gateway) Register(r grpc.ServiceRegistrar) {
+	r.RegisterService(pushDesc(), g)
+	if g.deps.Proxies {
+		queryv1.RegisterQueryServiceServer(r, queryProxy{to: g.deps.Query})
+		tailv1.RegisterTailServiceServer(r, tailProxy{to: g.deps.Tail})
+	}
+}
 
-// Routes adds the HTTP handlers to a mux.
-func (g *Gateway) Routes(mux *http.ServeMux) error { return nil }
+// Routes adds the HTTP handlers to a mux: REST, Loki's API, and what operators call.
+func (g *Gateway) Routes(mux *http.ServeMux) error {
+	if err := g.restRoutes(mux); err != nil {
+		return err
+	}
+	g.opsRoutes(mux)
+	lokiapi.New(lokiapi.Deps{
+		Log: g.deps.Log, Limits: g.deps.Limits.For, Write: g.write, Reserve: g.reserve,
+		Query: g.deps.Query, Tail: g.deps.Tail, Build: lokiapi.Build(g.deps.Build),
+		MaxTails: g.cfg.MaxTails, Tails: g.metrics.tails, Now: time.Now,
+	}).Routes(mux)
+	return nil
+}
 
 // LongLived reports whether a request may last for as long as its client likes: a
 // live tail, or a streamed REST call. Such requests have bounds of their own.

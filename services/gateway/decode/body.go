@@ -1,0 +1,155 @@
+package decode
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zlib"
+
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+// Sizes bound a request.
+type Sizes struct {
+	Wire int64 // bytes of the body as sent
+	Raw  int64 // bytes once decompressed
+}
+
+// Body reads a request's body and undoes its Content-Encoding: none, gzip or deflate
+// (with or without zlib's header). Snappy counts as none: in Loki's API it names
+// what the body itself is made of, see [Snappy]. length is the announced length, -1
+// if unknown.
+func Body(r io.Reader, length int64, encoding string, most Sizes, memory *Reservation) ([]byte, error) {
+	switch encoding {
+	case "", "snappy", "gzip", "deflate":
+	default:
+		return nil, rpcerr.New(rpcerr.InvalidArgument, "Content-Encoding %q not supported", encoding)
+	}
+	if length > most.Wire {
+		return nil, wireTooLarge(length, most)
+	}
+	body, err := readAll(r, most.Wire, int(max(length, 0)), memory)
+	if errors.Is(err, errTooLong) {
+		return nil, wireTooLarge(most.Wire+1, most)
+	}
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	var raw io.Reader
+	switch encoding {
+	case "gzip":
+		if raw, err = gzip.NewReader(bytes.NewReader(body)); err != nil {
+			return nil, compressed(encoding, err)
+		}
+	case "deflate":
+		if len(body) >= 2 && body[0]&15 == 8 && (uint(body[0])<<8|uint(body[1]))%31 == 0 {
+			if raw, err = zlib.NewReader(bytes.NewReader(body)); err != nil {
+				return nil, compressed(encoding, err)
+			}
+		} else {
+			raw = flate.NewReader(bytes.NewReader(body))
+		}
+	default:
+		if int64(len(body)) > most.Raw {
+			return nil, rawTooLarge(most)
+		}
+		return body, nil
+	}
+	out, err := readAll(raw, most.Raw, 0, memory)
+	memory.Shrink(len(body))
+	switch {
+	case errors.Is(err, errTooLong):
+		return nil, rawTooLarge(most)
+	case err != nil && rpcerr.ReasonOf(err) != rpcerr.Internal:
+		return nil, err
+	case err != nil:
+		return nil, compressed(encoding, err)
+	}
+	return out, nil
+}
+
+// Snappy decompresses a block in snappy's format (the one without frames). What the
+// block says about its length is checked before anything is allocated for it.
+func Snappy(block []byte, most Sizes, memory *Reservation) ([]byte, error) {
+	n, err := snappy.DecodedLen(block)
+	if err != nil {
+		return nil, compressed("snappy", err)
+	}
+	if int64(n) > most.Raw {
+		return nil, rawTooLarge(most)
+	}
+	// Three bytes of a block make at most 64: a length beyond that is a lie.
+	if n > 32*len(block) {
+		return nil, compressed("snappy", fmt.Errorf("%d bytes cannot hold the %d that they announce", len(block), n))
+	}
+	if err := memory.Grow(n); err != nil {
+		return nil, err
+	}
+	out, err := snappy.Decode(nil, block)
+	if err != nil {
+		return nil, compressed("snappy", err)
+	}
+	return out, nil
+}
+
+var errTooLong = errors.New("too long")
+
+// readAll reads r to its end; longer than most is an error. hint is how many bytes
+// are expected.
+func readAll(r io.Reader, most int64, hint int, memory *Reservation) ([]byte, error) {
+	if err := memory.Grow(hint); err != nil {
+		return nil, err
+	}
+	// An announced length is only believed as far as a page: a body that never
+	// comes must not hold memory.
+	b := make([]byte, 0, min(hint, 1<<20)+512)
+	counted := hint
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if int64(len(b)) > most {
+			return nil, errTooLong
+		}
+		if len(b) > counted {
+			if err := memory.Grow(len(b) - counted); err != nil {
+				return nil, err
+			}
+			counted = len(b)
+		}
+		if err == io.EOF {
+			memory.Shrink(counted - len(b))
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// bodyError is why a body could not be read.
+func bodyError(err error) error {
+	if rpcerr.ReasonOf(err) != rpcerr.Internal {
+		return err
+	}
+	return rpcerr.Wrap(err, rpcerr.InvalidArgument, "the request body could not be read: %v", err)
+}
+
+func compressed(how string, err error) error {
+	return rpcerr.Wrap(err, rpcerr.InvalidArgument, "the request body is not valid %s: %v", how, err)
+}
+
+func wireTooLarge(n int64, most Sizes) error {
+	return rpcerr.New(rpcerr.TooLarge, "request body too large: %d bytes or more, at most %d are allowed", n, most.Wire)
+}
+
+func rawTooLarge(most Sizes) error {
+	return rpcerr.New(rpcerr.TooLarge, "request body too large: more than the %d bytes that are allowed once decompressed", most.Raw)
+}

@@ -1,0 +1,170 @@
+// Package lokiapi speaks Grafana Loki's HTTP API in front of Weir's services, so that
+// Grafana, logcli and the agents that know Loki work as they are: paths, parameters,
+// statuses, texts and shapes of answers are Loki's.
+package lokiapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
+	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/rpcerr"
+	"github.com/weir-logs/weir/libs/tenant"
+	"github.com/weir-logs/weir/services/gateway/decode"
+)
+
+// Build says which build answers.
+type Build struct {
+	Version, Revision, Branch, Date, User, GoVersion string
+}
+
+// Deps is what the API needs from outside.
+type Deps struct {
+	Log    *slog.Logger
+	Limits func(tenant string) limits.Limits
+	// Write stores a decoded request. It is given why a request could not be decoded
+	// instead, too, and then fails with that.
+	Write    func(ctx context.Context, req *ingestv1.WriteRequest, decoding error) (*ingestv1.WriteResponse, error)
+	Reserve  func() *decode.Reservation
+	Query    queryv1.QueryServiceClient
+	Tail     tailv1.TailServiceClient
+	Build    Build
+	MaxTails int
+	Tails    prometheus.Gauge // tails that are open
+	Now      func() time.Time
+}
+
+// API is the handlers. It is safe for concurrent use.
+type API struct {
+	deps  Deps
+	tails chan struct{} // holds an item per tail
+}
+
+// New returns the API.
+func New(d Deps) *API { return &API{deps: d, tails: make(chan struct{}, d.MaxTails)} }
+
+// maxForm is the largest body of parameters.
+const maxForm = 1 << 20
+
+// handler answers a request, or returns why it does not.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// Routes adds the handlers to a mux.
+func (a *API) Routes(mux *http.ServeMux) {
+	// Other sites' pages may not write here with what the browser has.
+	sameSite := http.NewCrossOriginProtection()
+	mux.Handle("POST /loki/api/v1/push", sameSite.Handler(a.push(decode.LokiJSON)))
+	mux.Handle("POST /api/prom/push", sameSite.Handler(a.push(decode.LokiLegacyJSON)))
+
+	query := func(path string, h handler) {
+		wrapped := compress(queries(h))
+		mux.Handle("GET "+path, wrapped)
+		mux.Handle("POST "+path, wrapped)
+	}
+	query("/loki/api/v1/query", a.query)
+	query("/loki/api/v1/query_range", a.queryRange)
+	query("/loki/api/v1/labels", a.labels)
+	query("/loki/api/v1/label", a.labels)
+	query("/loki/api/v1/label/{name}/values", a.labelValues)
+	query("/loki/api/v1/series", a.series)
+	query("/loki/api/v1/index/stats", a.stats)
+	query("/loki/api/v1/index/volume", a.volume)
+	query("/loki/api/v1/index/volume_range", a.volumeRange)
+	query("/loki/api/v1/format_query", a.formatQuery)
+	query("/loki/api/v1/detected_labels", a.detectedLabels)
+	query("/loki/api/v1/detected_fields", notYet)
+	query("/loki/api/v1/detected_field/{name}/values", notYet)
+	query("/loki/api/v1/index/shards", notYet)
+	// Loki's answer where patterns are off; Grafana hides the tab then.
+	query("/loki/api/v1/patterns", func(w http.ResponseWriter, _ *http.Request) error {
+		w.WriteHeader(http.StatusNotFound)
+		return nil
+	})
+	mux.Handle("GET /loki/api/v1/drilldown-limits", queries(a.drilldownLimits))
+	mux.Handle("GET /loki/api/v1/status/buildinfo", queries(a.buildInfo))
+	mux.Handle("GET /loki/api/v1/tail", http.HandlerFunc(a.tail))
+	mux.Handle("GET /api/prom/tail", http.HandlerFunc(a.tail))
+}
+
+func notYet(_ http.ResponseWriter, r *http.Request) error {
+	return rpcerr.New(rpcerr.Unsupported, "%s is not supported yet", r.URL.Path)
+}
+
+// compress answers with gzip where that is accepted and worth it.
+var compress = func() func(http.Handler) http.HandlerFunc {
+	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(1024))
+	if err != nil {
+		panic(err) // of the options above
+	}
+	return wrap
+}()
+
+// queries wraps a handler that takes parameters from the query string and a form.
+func queries(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != nil {
+			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		}
+		err := r.ParseForm()
+		if err != nil && rpcerr.ReasonOf(err) != rpcerr.TooLarge {
+			err = rpcerr.Wrap(err, rpcerr.InvalidArgument, "%v", err)
+		}
+		if err == nil {
+			err = h(w, r)
+		}
+		if err != nil {
+			writeError(w, err, "")
+		}
+	})
+}
+
+// writeError answers as Loki does: the text alone. Push's have a line end.
+func writeError(w http.ResponseWriter, err error, end string) {
+	e := rpcerr.Table(nil).ToError(err)
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Del("Content-Length")
+	rpcerr.SetRetryAfter(h, e)
+	code := rpcerr.HTTPStatus(e)
+	if e.Reason == reasonNoStreams {
+		code = http.StatusUnprocessableEntity
+	}
+	w.WriteHeader(code)
+	_, _ = w.Write([]byte(e.Error() + end)) // the client is gone
+}
+
+const jsonType = "application/json; charset=UTF-8"
+
+// writeJSON answers with a body that is complete.
+func writeJSON(w http.ResponseWriter, body []byte) {
+	w.Header().Set("Content-Type", jsonType)
+	_, _ = w.Write(append(body, '\n')) // the client is gone
+}
+
+func (a *API) limits(r *http.Request) limits.Limits {
+	id, _ := tenant.FromContext(r.Context())
+	return a.deps.Limits(id)
+}
+
+// encodingFlags returns the flags that a client wants its entries encoded by.
+func encodingFlags(r *http.Request) (flags []string, categorize bool) {
+	for _, v := range r.Header.Values("X-Loki-Response-Encoding-Flags") {
+		for f := range strings.SplitSeq(v, ",") {
+			if f = strings.TrimSpace(f); f != "" && len(flags) < 16 {
+				flags = append(flags, f)
+				categorize = categorize || f == "categorize-labels"
+			}
+		}
+	}
+	return flags, categorize
+}

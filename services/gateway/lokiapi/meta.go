@@ -1,0 +1,177 @@
+package lokiapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+
+	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	"github.com/weir-logs/weir/libs/discover"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+// labels lists label names.
+func (a *API) labels(w http.ResponseWriter, r *http.Request) error {
+	start, end, err := a.bounds(r)
+	if err != nil {
+		return err
+	}
+	resp, err := a.deps.Query.Labels(r.Context(), &queryv1.LabelsRequest{Start: start, End: end, Selector: r.Form.Get("query")})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, appendList(nil, resp.GetNames()))
+	return nil
+}
+
+// labelValues lists the values of a label.
+func (a *API) labelValues(w http.ResponseWriter, r *http.Request) error {
+	start, end, err := a.bounds(r)
+	if err != nil {
+		return err
+	}
+	resp, err := a.deps.Query.LabelValues(r.Context(), &queryv1.LabelValuesRequest{
+		Name: r.PathValue("name"), Start: start, End: end, Selector: r.Form.Get("query"),
+	})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, appendList(nil, resp.GetValues()))
+	return nil
+}
+
+// series lists streams.
+func (a *API) series(w http.ResponseWriter, r *http.Request) error {
+	start, end, err := a.bounds(r)
+	if err != nil {
+		return err
+	}
+	resp, err := a.deps.Query.Series(r.Context(), &queryv1.SeriesRequest{
+		Selectors: slices.Concat(r.Form["match[]"], r.Form["match"]), Start: start, End: end,
+	})
+	if err != nil {
+		return err
+	}
+	b := []byte(`{"status":"success"`)
+	var names []string
+	for i, s := range resp.GetSeries() {
+		if i == 0 {
+			b = append(b, `,"data":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b, names = appendStringMap(b, s.GetLabels(), names)
+	}
+	if len(resp.GetSeries()) > 0 {
+		b = append(b, ']')
+	}
+	writeJSON(w, append(b, '}'))
+	return nil
+}
+
+// selector reads the query of a request about sizes, which is a selector that does
+// not mean all streams.
+func selector(r *http.Request) ([]*syntax.Matcher, error) {
+	ms, err := syntax.ParseSelector(r.Form.Get("query"))
+	if err == nil {
+		err = syntax.CheckMatchers(ms)
+	}
+	if err != nil {
+		return nil, rpcerr.Wrap(err, rpcerr.ParseError, "%v", err)
+	}
+	return ms, nil
+}
+
+// stats counts what a selector covers.
+func (a *API) stats(w http.ResponseWriter, r *http.Request) error {
+	if _, err := selector(r); err != nil {
+		return err
+	}
+	start, end, err := a.bounds(r)
+	if err != nil {
+		return err
+	}
+	resp, err := a.deps.Query.Stats(r.Context(), &queryv1.StatsRequest{Selector: r.Form.Get("query"), Start: start, End: end})
+	if err != nil {
+		return err
+	}
+	b := strconv.AppendUint([]byte(`{"streams":`), resp.GetStreams(), 10)
+	b = strconv.AppendUint(append(b, `,"chunks":`...), resp.GetRuns(), 10)
+	b = strconv.AppendUint(append(b, `,"bytes":`...), resp.GetBytes(), 10)
+	b = strconv.AppendUint(append(b, `,"entries":`...), resp.GetEntries(), 10)
+	writeJSON(w, append(b, '}'))
+	return nil
+}
+
+// detectedLabels lists label names with how many values each has.
+func (a *API) detectedLabels(w http.ResponseWriter, r *http.Request) error {
+	start, end, err := a.bounds(r)
+	if err != nil {
+		return err
+	}
+	req := &queryv1.SeriesRequest{Start: start, End: end}
+	if q := r.Form.Get("query"); q != "" {
+		req.Selectors = []string{q}
+	}
+	resp, err := a.deps.Query.Series(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	values := map[string]map[string]struct{}{}
+	var names []string
+	for _, s := range resp.GetSeries() {
+		for k, v := range s.GetLabels() {
+			if values[k] == nil {
+				values[k] = map[string]struct{}{}
+				names = append(names, k)
+			}
+			values[k][v] = struct{}{}
+		}
+	}
+	slices.Sort(names)
+	b := []byte(`{"detectedLabels":[`)
+	for i, k := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(append(b, `{"label":`...), k)
+		b = strconv.AppendInt(append(b, `,"cardinality":`...), int64(len(values[k])), 10)
+		b = append(b, '}')
+	}
+	writeJSON(w, append(b, ']', '}'))
+	return nil
+}
+
+// drilldownLimits tells Grafana's Logs Drilldown what it may ask for.
+func (a *API) drilldownLimits(w http.ResponseWriter, r *http.Request) error {
+	lim := a.limits(r)
+	b, err := json.Marshal(map[string]any{
+		"limits": map[string]any{
+			"discover_log_levels":         true,
+			"discover_service_name":       discover.ServiceLabels(),
+			"log_level_fields":            discover.LevelFields(),
+			"max_entries_limit_per_query": lim.MaxQueryEntries,
+			"max_line_size_truncate":      false,
+			"max_query_bytes_read":        "0B",
+			"max_query_length":            lim.MaxQueryRange.String(),
+			"max_query_lookback":          "0s",
+			"max_query_range":             "0s",
+			"max_query_series":            lim.MaxQuerySeries,
+			"metric_aggregation_enabled":  false,
+			"pattern_persistence_enabled": false,
+			"query_timeout":               lim.QueryTimeout.String(),
+			"retention_period":            "0s",
+			"volume_enabled":              true,
+			"volume_max_series":           maxVolumes,
+		},
+		"pattern_ingester_enabled": false,
+		"version":                  a.deps.Build.Version,
+	})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, b)
+	return nil
+}

@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+
+	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
+)
+
+// queryProxy passes queries on to a querier.
+type queryProxy struct {
+	queryv1.UnsafeQueryServiceServer
+	to queryv1.QueryServiceClient
+}
+
+var _ queryv1.QueryServiceServer = queryProxy{}
+
+// Query implements queryv1.QueryServiceServer.
+func (p queryProxy) Query(ctx context.Context, r *queryv1.QueryRequest) (*queryv1.QueryResponse, error) {
+	return p.to.Query(ctx, r)
+}
+
+// QueryRange implements queryv1.QueryServiceServer.
+func (p queryProxy) QueryRange(ctx context.Context, r *queryv1.QueryRangeRequest) (*queryv1.QueryRangeResponse, error) {
+	return p.to.QueryRange(ctx, r)
+}
+
+// QueryStream implements queryv1.QueryServiceServer.
+func (p queryProxy) QueryStream(r *queryv1.QueryStreamRequest, out grpc.ServerStreamingServer[queryv1.QueryStreamResponse]) error {
+	in, err := p.to.QueryStream(out.Context(), r)
+	if err != nil {
+		return err
+	}
+	return relay(in, out)
+}
+
+// Labels implements queryv1.QueryServiceServer.
+func (p queryProxy) Labels(ctx context.Context, r *queryv1.LabelsRequest) (*queryv1.LabelsResponse, error) {
+	return p.to.Labels(ctx, r)
+}
+
+// LabelValues implements queryv1.QueryServiceServer.
+func (p queryProxy) LabelValues(ctx context.Context, r *queryv1.LabelValuesRequest) (*queryv1.LabelValuesResponse, error) {
+	return p.to.LabelValues(ctx, r)
+}
+
+// Series implements queryv1.QueryServiceServer.
+func (p queryProxy) Series(ctx context.Context, r *queryv1.SeriesRequest) (*queryv1.SeriesResponse, error) {
+	return p.to.Series(ctx, r)
+}
+
+// Stats implements queryv1.QueryServiceServer.
+func (p queryProxy) Stats(ctx context.Context, r *queryv1.StatsRequest) (*queryv1.StatsResponse, error) {
+	return p.to.Stats(ctx, r)
+}
+
+// FormatQuery implements queryv1.QueryServiceServer.
+func (p queryProxy) FormatQuery(ctx context.Context, r *queryv1.FormatQueryRequest) (*queryv1.FormatQueryResponse, error) {
+	return p.to.FormatQuery(ctx, r)
+}
+
+// Explain implements queryv1.QueryServiceServer.
+func (p queryProxy) Explain(ctx context.Context, r *queryv1.ExplainRequest) (*queryv1.ExplainResponse, error) {
+	return p.to.Explain(ctx, r)
+}
+
+// tailProxy passes tails on to a querier.
+type tailProxy struct {
+	tailv1.UnsafeTailServiceServer
+	to tailv1.TailServiceClient
+}
+
+var _ tailv1.TailServiceServer = tailProxy{}
+
+// Tail implements tailv1.TailServiceServer.
+func (p tailProxy) Tail(r *tailv1.TailRequest, out grpc.ServerStreamingServer[tailv1.TailResponse]) error {
+	in, err := p.to.Tail(out.Context(), r)
+	if err != nil {
+		return err
+	}
+	return relay(in, out)
+}
+
+// relay passes messages on until the stream ends. Nothing is buffered: a slow client
+// slows the querier, which has the bounds.
+func relay[T any](in grpc.ServerStreamingClient[T], out grpc.ServerStreamingServer[T]) error {
+	for {
+		m, err := in.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := out.Send(m); err != nil {
+			return err
+		}
+	}
+}
