@@ -41,6 +41,9 @@ type Process struct {
 	member   atomic.Pointer[gossip.Membership] // set once the process has joined
 }
 
+// ErrRestart is what Run returns when the process cannot go on but a new one can.
+var ErrRestart = errors.New("the write-ahead log failed; a restart begins a new segment")
+
 // NewProcess builds a process that logs to w. print writes the effective
 // configuration.
 func NewProcess(ctx context.Context, cfg Config, build Build, print func(io.Writer) error, w io.Writer) (*Process, error) {
@@ -128,7 +131,7 @@ func (p *Process) initIngester() (serve.Service, error) {
 		case <-ctx.Done():
 			return nil
 		case <-s.Failed():
-			return errors.New("the write-ahead log failed; a restart begins a new segment")
+			return ErrRestart
 		}
 	}
 	return serve.NewService(s.Start, run, func(error) error { return s.Close() }), nil

@@ -20,11 +20,20 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "weir:", err)
-		if errors.Is(err, errUsage) {
-			os.Exit(2)
-		}
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// exitCode is 2 for a wrong command line or configuration, 75 (EX_TEMPFAIL) for what
+// a restart mends, else 1.
+func exitCode(err error) int {
+	switch {
+	case errors.Is(err, errUsage):
+		return 2
+	case errors.Is(err, weir.ErrRestart):
+		return 75
+	}
+	return 1
 }
 
 // errUsage marks errors in the configuration.
