@@ -66,7 +66,7 @@ def main(addr):
                 for entry in stream.entries:
                     print("tail:", entry.text)
                     seen.append(entry.text)
-            if seen == ["one", "two", "three"]:
+            if answer.streams and seen == ["one", "two", "three"]:
                 store("four")
             if "four" in seen:
                 break
