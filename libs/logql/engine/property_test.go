@@ -49,7 +49,15 @@ func TestLogsEqualTwin(t *testing.T) {
 			Interval: time.Duration(pick(t, "interval", 0, 0, 7)) * time.Second,
 		}
 		want, err := newTwin(all).logs(sel, q.Start, q.End, q.Backward, int64(q.Interval))
+		emit := rapid.Bool().Draw(t, "emit")
 		for page := 0; ; page++ {
+			var emitted []string
+			if emit {
+				q.Emit = func(ls []engine.LogStream) error {
+					emitted = append(emitted, texts(&engine.Result{Streams: ls})...)
+					return nil
+				}
+			}
 			res, gotErr := run(q)
 			if (err != nil) != (gotErr != nil) {
 				t.Fatalf("%s: got error %v, want %v", sel, gotErr, err)
@@ -62,7 +70,11 @@ func TestLogsEqualTwin(t *testing.T) {
 			if q.Limit > 0 && len(want) > q.Limit {
 				now = want[:q.Limit]
 			}
-			if got := texts(res); !slices.Equal(got, sorted(now)) {
+			got := texts(res)
+			if emit {
+				got = sorted(append(got, emitted...))
+			}
+			if !slices.Equal(got, sorted(now)) {
 				t.Fatalf("%s, page %d:\n got %q\nwant %q\n%+v", sel, page, got, now, q)
 			}
 			want = want[len(now):]
@@ -201,10 +213,15 @@ func TestFailover(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var emitted []engine.LogStream
+		if rapid.Bool().Draw(t, "emit") {
+			q.Emit = func(ls []engine.LogStream) error { emitted = append(emitted, ls...); return nil }
+		}
 		got, err := run(q)
 		if err != nil {
 			t.Fatal(err)
 		}
+		got.Streams = append(got.Streams, emitted...)
 		if !slices.Equal(texts(got), texts(want)) || diff(points(got), points(want)) != "" {
 			t.Fatalf("%s: got %+v, want %+v", q.Expr, got, want)
 		}

@@ -41,12 +41,10 @@ type place struct {
 type unionStream struct {
 	labels model.Labels
 	// What the stream holds at most, each set of equal runs counted once.
-	runs             int
-	rows, bytes      uint64
-	skipped          int // runs that need not be read, as an equal one is
-	pieces           []piece
-	minTime, maxTime int64
-	tangled          bool // has a piece with several sessions
+	runs        int
+	rows, bytes uint64
+	skipped     int // runs that need not be read, as an equal one is
+	pieces      []piece
 }
 
 // unite plans how the streams of sessions are read: per stream, of runs that are
@@ -103,10 +101,9 @@ func uniteStream(names []string, labels model.Labels, runs []placedRun, start, e
 		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime),
 			cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.session, b.session))
 	})
-	u := unionStream{labels: labels, minTime: runs[0].MinTime, maxTime: runs[0].MaxTime}
+	u := unionStream{labels: labels}
 	var groups []group
 	for _, r := range runs {
-		u.maxTime = max(u.maxTime, r.MaxTime)
 		if n := len(groups); n > 0 && groups[n-1].Run.sameAs(r.Run) {
 			groups[n-1].places = append(groups[n-1].places, r.place)
 			continue
