@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -27,6 +28,9 @@ type server struct {
 	timeout       duration
 	tls, insecure bool
 	caFile        string
+
+	mu   sync.Mutex // guards told
+	told time.Time  // when tellRetry last said something
 }
 
 // register adds the flags; what timeout limits is up to the command.
@@ -139,8 +143,19 @@ func dialError(message string) string {
 	return message
 }
 
-// tellRetry says on standard error that a batch will be pushed again.
+// tellRetry says on standard error that a batch will be pushed again, once a
+// second at most.
 func (s *server) tellRetry(err *client.Error, wait time.Duration) {
+	s.mu.Lock()
+	now := s.env.Now()
+	quiet := !s.told.IsZero() && now.Sub(s.told) < time.Second
+	if !quiet {
+		s.told = now
+	}
+	s.mu.Unlock()
+	if quiet {
+		return
+	}
 	warn(s.env.Stderr, []string{fmt.Sprintf("%s; trying again in %s", dialError(err.Message), wait.Round(time.Millisecond))})
 }
 
