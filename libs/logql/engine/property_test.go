@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -200,9 +201,10 @@ func TestFailover(t *testing.T) {
 			stores[i].BatchRows = 2
 		}
 		boom := errors.New("boom")
-		left := rapid.IntRange(0, 10).Draw(t, "reads")
+		var left atomic.Int64
+		left.Store(int64(rapid.IntRange(0, 10).Draw(t, "reads")))
 		stores[rapid.IntRange(0, 2).Draw(t, "bad")].FailRows = func() error {
-			if left--; left < 0 {
+			if left.Add(-1) < 0 {
 				return boom
 			}
 			return nil
