@@ -1,0 +1,214 @@
+package checker
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Read is the rows of one answer, all pages of it.
+type Read struct {
+	Backward bool
+	Pages    int
+
+	rows  []row
+	wrong []string // what is no row of a writer
+	// The last time of the pages before this one, and whether there is one.
+	border  int64
+	current []int64
+}
+
+type row struct {
+	entry  Entry
+	stream string
+	time   int64
+}
+
+// Add adds a row of the current page. Rows of one stream come in the order of the
+// answer; those of different streams in any order.
+func (r *Read) Add(stream string, time int64, line []byte) {
+	r.current = append(r.current, time)
+	e, err := ParseLine(line)
+	switch {
+	case err != nil:
+		r.wrong = append(r.wrong, err.Error())
+		return
+	case e.Time != time:
+		r.wrong = append(r.wrong, fmt.Sprintf("entry %v has time %d, not %d", e.ID, time, e.Time))
+	case stream != fmt.Sprint(e.Stream):
+		r.wrong = append(r.wrong, fmt.Sprintf("entry %v is in stream %s, not %d", e.ID, stream, e.Stream))
+	}
+	r.rows = append(r.rows, row{e, stream, time})
+}
+
+// EndPage ends the current page and returns whether it goes on where the one before
+// ended.
+func (r *Read) EndPage() {
+	if len(r.current) > 0 {
+		first, last := slices.Min(r.current), slices.Max(r.current)
+		if r.Backward {
+			first, last = -last, -first
+		}
+		if r.Pages > 0 && first < r.border {
+			r.wrong = append(r.wrong, fmt.Sprintf("page %d begins %d ns before the end of the page before", r.Pages, r.border-first))
+		}
+		r.border = last
+	}
+	r.Pages++
+	r.current = r.current[:0]
+}
+
+// Len is the number of rows.
+func (r *Read) Len() int { return len(r.rows) }
+
+// Has reports whether an entry is among the rows.
+func (r *Read) Has(id ID) bool {
+	return slices.ContainsFunc(r.rows, func(x row) bool { return x.entry.ID == id })
+}
+
+// IDs returns the entries that were read, in the order of the answer.
+func (r *Read) IDs() []ID {
+	out := make([]ID, len(r.rows))
+	for i, x := range r.rows {
+		out[i] = x.entry.ID
+	}
+	return out
+}
+
+// Verdict counts broken promises.
+type Verdict struct {
+	Acked, Rows int
+
+	Lost      int // acknowledged before the read began and not there
+	Duplicate int // there more than once
+	Phantom   int // there and never sent, or refused
+	Corrupt   int // line, time or stream changed, or pages that overlap
+	Reorder   int // not in the order of time and making
+	Differ    int // two reads, or a read and a count, do not agree
+
+	UnknownPresent, UnknownAbsent int // without a known outcome: both are right
+
+	Examples []string
+}
+
+// Err returns nil if no promise is broken.
+func (v Verdict) Err() error {
+	if v.Lost+v.Duplicate+v.Phantom+v.Corrupt+v.Reorder+v.Differ == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s\n  %s", v, strings.Join(v.Examples, "\n  "))
+}
+
+// String returns the counts on one line.
+func (v Verdict) String() string {
+	return fmt.Sprintf("%d acked, %d rows: lost %d, duplicate %d, phantom %d, corrupt %d, reorder %d, differ %d (outcome unknown: %d there, %d not)",
+		v.Acked, v.Rows, v.Lost, v.Duplicate, v.Phantom, v.Corrupt, v.Reorder, v.Differ, v.UnknownPresent, v.UnknownAbsent)
+}
+
+func (v *Verdict) broken(count *int, format string, args ...any) {
+	*count++
+	if *count <= 5 {
+		v.Examples = append(v.Examples, fmt.Sprintf(format, args...))
+	}
+}
+
+// Judge compares a read of everything with what was acknowledged before mark, the
+// moment at which the read began or earlier. Entries in gone must not be there.
+func (h *History) Judge(mark Mark, r *Read, gone map[ID]bool) Verdict {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := Verdict{Acked: int(mark), Rows: len(r.rows)}
+	for _, w := range r.wrong {
+		v.broken(&v.Corrupt, "corrupt: %s", w)
+	}
+	seen := make(map[ID]bool, len(r.rows))
+	type last struct {
+		time int64
+		seq  map[uint32]uint32 // newest of each writer at that time
+	}
+	streams := map[string]*last{}
+	for _, x := range r.rows {
+		e := x.entry
+		rec := h.find(e.ID)
+		switch {
+		case rec == nil || rec.entry != e || !rec.acked && rec.open == 0 || gone[e.ID]:
+			v.broken(&v.Phantom, "phantom: %+v", e)
+		case seen[e.ID]:
+			v.broken(&v.Duplicate, "duplicate: %+v", e)
+		case !rec.acked:
+			v.UnknownPresent++
+		}
+		seen[e.ID] = true
+
+		l := streams[x.stream]
+		if l == nil {
+			l = &last{time: x.time, seq: map[uint32]uint32{}}
+			streams[x.stream] = l
+		}
+		if x.time != l.time {
+			if (x.time < l.time) != r.Backward {
+				v.broken(&v.Reorder, "reorder: %+v comes after time %d", e, l.time)
+			}
+			l.time = x.time
+			clear(l.seq)
+		}
+		if prev, ok := l.seq[e.Writer]; ok && e.Seq != prev && (e.Seq < prev) != r.Backward {
+			v.broken(&v.Reorder, "reorder: %+v comes after number %d of the same time", e, prev)
+		}
+		l.seq[e.Writer] = e.Seq
+	}
+	for _, id := range h.acks[:mark] {
+		if !seen[id] && !gone[id] {
+			v.broken(&v.Lost, "lost: %+v", h.find(id).entry)
+		}
+	}
+	for _, w := range h.writers {
+		for i := range w {
+			if rec := &w[i]; rec.sent > 0 && !rec.acked && rec.open > 0 && !seen[rec.entry.ID] {
+				v.UnknownAbsent++
+			}
+		}
+	}
+	return v
+}
+
+// Compare counts into v where two reads of the same entries differ: the rows of each
+// stream must be the same, in the same order, or the opposite one if only one of the
+// reads is backward.
+func (v *Verdict) Compare(a, b *Read) {
+	as, bs := a.byStream(), b.byStream()
+	for stream, rows := range as {
+		other := bs[stream]
+		if a.Backward != b.Backward {
+			other = slices.Clone(other)
+			slices.Reverse(other)
+		}
+		if !slices.Equal(rows, other) {
+			at := 0
+			for at < len(rows) && at < len(other) && rows[at] == other[at] {
+				at++
+			}
+			v.broken(&v.Differ, "stream %s: %d rows in one read, %d in the other, the first difference at row %d", stream, len(rows), len(other), at)
+		}
+	}
+	for stream := range bs {
+		if as[stream] == nil {
+			v.broken(&v.Differ, "stream %s is in one read only", stream)
+		}
+	}
+}
+
+// Count counts into v whether an aggregation found as many entries as the read.
+func (v *Verdict) Count(n int) {
+	if n != v.Rows {
+		v.broken(&v.Differ, "an aggregation counts %d entries, the read has %d", n, v.Rows)
+	}
+}
+
+func (r *Read) byStream() map[string][]ID {
+	out := map[string][]ID{}
+	for _, x := range r.rows {
+		out[x.stream] = append(out[x.stream], x.entry.ID)
+	}
+	return out
+}

@@ -1,0 +1,285 @@
+package checker
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
+)
+
+// Service is the service_name of all streams of a Load.
+const Service = "checker"
+
+// Sink takes requests.
+type Sink interface {
+	Push(ctx context.Context, req *pushv1.PushRequest) (*pushv1.PushResponse, error)
+}
+
+// Load is writers that push at a steady rate. Among their entries are some of equal
+// and of falling times, equal entries within a request, requests that are sent again,
+// and entries that must be refused. Every second failed request is sent again until
+// it is stored; the others are left with an unknown outcome.
+type Load struct {
+	Sink    Sink
+	History *History
+	Seed    uint64
+
+	Writers int           // default 4
+	Streams int           // default 8
+	Batch   int           // entries of a request at most; default 40
+	Pause   time.Duration // of each writer between requests; default 10 ms
+	Timeout time.Duration // of a request; default 5 s
+	Resend  bool          // send some stored requests again
+	Failed  func(error)   // told of each failed request; may be nil
+
+	next   []writer // goes on where the last Run ended
+	mu     sync.Mutex
+	wrong  []string
+	pushes Pushes
+}
+
+// Pushes is how requests fared.
+type Pushes struct {
+	Stored, Failed, Resent int
+	LongestGap             time.Duration // between two stored requests of any writers, while there were writers
+	last                   time.Time
+}
+
+type writer struct {
+	id      uint32
+	seq     uint32
+	rng     *rand.Rand
+	times   []int64 // last time used, by stream
+	batch   int64   // last batch time
+	history []*request
+}
+
+type request struct {
+	push    *pushv1.PushRequest
+	index   [][]Entry // as push.Streams and their entries
+	unique  []Entry
+	invalid map[ID]bool
+}
+
+// Run pushes until ctx ends; requests in flight are finished. It may be called again
+// when it has returned.
+func (l *Load) Run(ctx context.Context) {
+	l.defaults()
+	l.mu.Lock()
+	l.pushes.last = time.Now()
+	l.mu.Unlock()
+	var wg sync.WaitGroup
+	for i := range l.next {
+		wg.Go(func() { l.write(ctx, &l.next[i]) })
+	}
+	wg.Wait()
+}
+
+// Start runs the load in the background until stop is called, which waits for it.
+func (l *Load) Start() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.Run(ctx)
+	}()
+	return sync.OnceFunc(func() {
+		cancel()
+		<-done
+	})
+}
+
+func (l *Load) defaults() {
+	l.Writers, l.Streams, l.Batch = orInt(l.Writers, 4), orInt(l.Streams, 8), orInt(l.Batch, 40)
+	if l.Pause == 0 {
+		l.Pause = 10 * time.Millisecond
+	}
+	if l.Timeout == 0 {
+		l.Timeout = 5 * time.Second
+	}
+	for i := len(l.next); i < l.Writers; i++ {
+		l.next = append(l.next, writer{id: uint32(i), rng: rand.New(rand.NewPCG(l.Seed, uint64(i))), times: make([]int64, l.Streams)})
+	}
+}
+
+func orInt(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
+}
+
+// Pushes returns how the requests fared so far.
+func (l *Load) Pushes() Pushes {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.pushes
+	if !p.last.IsZero() {
+		p.LongestGap = max(p.LongestGap, time.Since(p.last))
+	}
+	return p
+}
+
+// ResetGap begins to look for the longest gap anew.
+func (l *Load) ResetGap() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pushes.LongestGap, l.pushes.last = 0, time.Now()
+}
+
+// Err returns an error if valid entries were refused or invalid ones taken.
+func (l *Load) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d wrong answers to pushes, the first: %s", len(l.wrong), l.wrong[0])
+}
+
+func (l *Load) write(ctx context.Context, w *writer) {
+	for ctx.Err() == nil {
+		r := l.make(w)
+		if l.Resend && len(w.history) > 0 && w.rng.IntN(100) == 0 {
+			r = w.history[w.rng.IntN(len(w.history))]
+			l.mu.Lock()
+			l.pushes.Resent++
+			l.mu.Unlock()
+		}
+		for !l.send(r) && w.rng.IntN(2) == 0 && ctx.Err() == nil {
+			sleep(ctx, l.Pause)
+		}
+		if len(w.history) < 50 {
+			w.history = append(w.history, r)
+		} else {
+			w.history[w.rng.IntN(50)] = r
+		}
+		sleep(ctx, l.Pause)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// make returns the next request of a writer.
+func (l *Load) make(w *writer) *request {
+	now := time.Now().UnixNano()
+	w.batch = max(w.batch+1, now)
+	r := &request{push: &pushv1.PushRequest{BatchTimeUnixNano: w.batch}, invalid: map[ID]bool{}}
+	place := map[int]int{}
+	for range 1 + w.rng.IntN(l.Batch) {
+		e := Entry{ID: ID{w.id, w.seq}, Stream: w.rng.IntN(l.Streams)}
+		w.seq++
+		e.Time = max(now, w.times[e.Stream]+1)
+		switch p := w.rng.IntN(100); {
+		case p < 10 && w.times[e.Stream] != 0:
+			e.Time = w.times[e.Stream]
+		case p < 20:
+			e.Time = now - w.rng.Int64N(int64(30*time.Minute))
+		case p == 20:
+			e.Time = now + int64(time.Hour)
+			r.invalid[e.ID] = true
+		}
+		if p := e.Time; !r.invalid[e.ID] && p >= now {
+			w.times[e.Stream] = p
+		}
+		i, ok := place[e.Stream]
+		if !ok {
+			i = len(r.index)
+			place[e.Stream] = i
+			r.index = append(r.index, nil)
+			r.push.Streams = append(r.push.Streams, &pushv1.Stream{Labels: map[string]string{"service_name": Service, "stream": fmt.Sprint(e.Stream)}})
+		}
+		size := 80 + w.rng.IntN(300)
+		if w.rng.IntN(1000) == 0 {
+			size = w.rng.IntN(200 << 10)
+		}
+		s := r.push.Streams[i]
+		pe := &pushv1.Entry{TimestampUnixNano: e.Time, Line: &pushv1.Entry_Text{Text: string(e.Line(size))}}
+		r.unique = append(r.unique, e)
+		r.index[i] = append(r.index[i], e)
+		s.Entries = append(s.Entries, pe)
+		if w.rng.IntN(100) == 0 { // its twin
+			r.index[i] = append(r.index[i], e)
+			s.Entries = append(s.Entries, pe)
+		}
+	}
+	return r
+}
+
+// send sends a request once, notes what became of it, and returns whether that is
+// known.
+func (l *Load) send(r *request) bool {
+	l.History.Sent(r.unique)
+	ctx, cancel := context.WithTimeout(context.Background(), l.Timeout)
+	defer cancel()
+	resp, err := l.Sink.Push(ctx, r.push)
+	l.mu.Lock()
+	if err == nil {
+		now := time.Now()
+		l.pushes.Stored++
+		l.pushes.LongestGap = max(l.pushes.LongestGap, now.Sub(l.pushes.last))
+		l.pushes.last = now
+	} else {
+		l.pushes.Failed++
+	}
+	l.mu.Unlock()
+	if err != nil {
+		if l.Failed != nil {
+			l.Failed(err)
+		}
+		switch status.Code(err) {
+		case codes.InvalidArgument, codes.ResourceExhausted, codes.Unimplemented, codes.PermissionDenied:
+			l.mistake("a request was refused: %v", err)
+			for _, e := range r.unique {
+				l.History.Refused(e)
+			}
+			return true
+		}
+		return false
+	}
+	refused := map[ID]bool{}
+	for _, j := range resp.GetRejections() {
+		for k := range j.GetCount() {
+			e := r.index[j.GetStream()][j.GetEntry()+k]
+			refused[e.ID] = true
+			if !r.invalid[e.ID] {
+				l.mistake("entry %+v was refused: %s", e, j.GetMessage())
+			}
+		}
+	}
+	total := 0
+	for _, s := range r.index {
+		total += len(s)
+	}
+	if int(resp.GetAcceptedEntries()+resp.GetRejectedEntries()) != total {
+		l.mistake("%d accepted and %d rejected of %d", resp.GetAcceptedEntries(), resp.GetRejectedEntries(), total)
+	}
+	for _, e := range r.unique {
+		if refused[e.ID] {
+			l.History.Refused(e)
+			continue
+		}
+		if r.invalid[e.ID] {
+			l.mistake("entry %+v was not refused", e)
+		}
+		l.History.Acked(e)
+	}
+	return true
+}
+
+func (l *Load) mistake(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
+}
