@@ -3,6 +3,7 @@ package lokiapi
 import (
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 
@@ -130,6 +131,7 @@ func (a *API) detectedLabels(w http.ResponseWriter, r *http.Request) error {
 			values[k][v] = struct{}{}
 		}
 	}
+	names = slices.DeleteFunc(names, func(k string) bool { return identifiers(values[k]) })
 	slices.Sort(names)
 	b := []byte(`{"detectedLabels":[`)
 	for i, k := range names {
@@ -143,6 +145,22 @@ func (a *API) detectedLabels(w http.ResponseWriter, r *http.Request) error {
 	writeJSON(w, append(b, ']', '}'))
 	return nil
 }
+
+// identifiers reports whether all values are numbers (other than 0 and 1, which may
+// be flags) or UUIDs: nobody wants to group by such a label.
+func identifiers(values map[string]struct{}) bool {
+	for v := range values {
+		if _, err := strconv.ParseFloat(v, 64); err == nil && v != "0" && v != "1" {
+			continue
+		}
+		if !uuid.MatchString(v) {
+			return false
+		}
+	}
+	return true
+}
+
+var uuid = regexp.MustCompile(`^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // drilldownLimits tells Grafana's Logs Drilldown what it may ask for.
 func (a *API) drilldownLimits(w http.ResponseWriter, r *http.Request) error {

@@ -108,7 +108,7 @@ func (a *API) names(ctx context.Context, v *volumeRequest) error {
 // result stands for, "" if the result has labels of its own.
 func (v *volumeRequest) queries(window time.Duration) map[string]string {
 	bytes := func(selector string) string {
-		return fmt.Sprintf("(bytes_over_time(%s[%dns]))", selector, window.Nanoseconds())
+		return fmt.Sprintf("(bytes_over_time(%s[%dms]))", selector, max(window.Milliseconds(), 1))
 	}
 	if !v.single {
 		return map[string]string{"": "sum by (" + strings.Join(v.by, ", ") + ") " + bytes(v.selector)}
