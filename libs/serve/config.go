@@ -18,7 +18,7 @@ type Config struct {
 
 	TLSCertFile     string `help:"Certificate of both ports, PEM. Read again when it changes. Empty: no TLS."`
 	TLSKeyFile      string `help:"Key of the certificate, PEM."`
-	TLSCAFile       string `help:"Certificates of the authorities that signed those of the other members, PEM. Empty: those of the system."`
+	TLSCAFile       string `yaml:"tls_ca_file" help:"Certificates of the authorities that signed those of the other members, PEM. Empty: those of the system."`
 	InsecureNetwork bool   `help:"Allow ports without TLS beyond loopback. Only for networks that nobody else is on."`
 
 	MaxConnections int           `help:"Most connections of each port at once."`
