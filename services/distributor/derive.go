@@ -80,7 +80,8 @@ func nameByte(c byte, at int) bool {
 	return c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || at > 0 && '0' <= c && c <= '9'
 }
 
-// cleanName replaces what a label name may not hold by `_`.
+// cleanName replaces what a label name may not hold by `_`, and puts `key_` before
+// a leading digit, as Loki does.
 func cleanName(s string) string {
 	b := make([]byte, 0, len(s)+1)
 	for i, c := range s {
@@ -88,7 +89,7 @@ func cleanName(s string) string {
 		case c < 0x80 && nameByte(byte(c), max(i, len(b))):
 			b = append(b, byte(c))
 		case c < 0x80 && '0' <= c && c <= '9':
-			b = append(b, '_', byte(c))
+			b = append(append(b, "key_"...), byte(c))
 		default:
 			b = append(b, '_')
 		}

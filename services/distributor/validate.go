@@ -113,9 +113,9 @@ func (c *checker) metadata(stream string, r *model.Rows, i int) (refusal, bool) 
 
 func timeText(t int64) string {
 	if t == math.MinInt64 {
-		return time.Time{}.Format(time.RFC3339Nano)
+		return time.Time{}.Format(time.RFC3339)
 	}
-	return time.Unix(0, t).UTC().Format(time.RFC3339Nano)
+	return time.Unix(0, t).UTC().Format(time.RFC3339)
 }
 
 // streamLabels checks a label set; found is whether the service's name was derived,
