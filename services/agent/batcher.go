@@ -37,6 +37,8 @@ type outlet interface {
 	space() <-chan struct{}
 	start(p positions.Position)
 	forget(id positions.ID)
+	// tick is called now and then.
+	tick(now time.Time)
 }
 
 // batcher is a follow.Sink that collects lines into batches. It has no lock: all
@@ -212,6 +214,7 @@ func (b *batcher) Space() <-chan struct{} { return b.out.space() }
 
 // Tick implements follow.Sink.
 func (b *batcher) Tick(now time.Time) time.Time {
+	b.out.tick(now)
 	if b.waiting != nil {
 		b.seal()
 	}

@@ -65,7 +65,8 @@ func TestKilled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, dir := newServer(t), t.TempDir()
 			s.flaky()
-			config := writeConfig(t, dir, quickConfig(s, dir, "app.log"))
+			cfg := quickConfig(s, dir, "app.log")
+			config := writeConfig(t, dir, cfg)
 			kills := 10
 			if testing.Short() {
 				kills = 3
@@ -76,12 +77,30 @@ func TestKilled(t *testing.T) {
 			}
 			written := make(chan result, 1)
 			lifetime := 300 * time.Millisecond
+			// Once the agent knows the file, it may be killed, and the file renamed.
+			appendTo(t, filepath.Join(dir, "app.log"), "")
+			first := startChild(t, config)
+			for i := 0; ; i++ {
+				if _, err := os.Stat(cfg.Positions.File); err == nil {
+					break
+				}
+				if i == 10_000 {
+					t.Fatal("no positions are saved:", first.out.String())
+				}
+				time.Sleep(time.Millisecond)
+			}
+			first.kill(t)
 			go func() {
 				n, err := writer{path: filepath.Join(dir, "app.log"), rate: 5000, rotate: rotate}.run(time.Duration(kills) * lifetime)
 				written <- result{n, err}
 			}()
-			for range kills {
+			for i := range kills {
 				c := startChild(t, config)
+				defer func() {
+					if t.Failed() {
+						t.Logf("agent %d:\n%s", i, c.out.String())
+					}
+				}()
 				time.Sleep(time.Duration(rand.Int64N(int64(2*lifetime-100*time.Millisecond))) + 50*time.Millisecond)
 				c.kill(t)
 			}

@@ -33,6 +33,8 @@ type delivery struct {
 	recovery []journal.Batch // to be sent before all else
 	failures int             // of offer, in a row
 	nextTry  time.Time
+	fresh    bool // files were found that the saved positions do not have
+	noted    time.Time
 
 	trouble atomic.Pointer[string] // why nothing goes out; nil: all is well
 
@@ -176,7 +178,16 @@ func (d *delivery) start(p positions.Position) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.acked[p.ID] = p
-	d.dirty = true
+	d.dirty, d.fresh = true, true
+}
+
+// tick saves the positions soon after files were found, so that a crash cannot
+// make one of them unknown that is renamed before the next start.
+func (d *delivery) tick(now time.Time) {
+	if d.fresh && now.Sub(d.noted) >= time.Second {
+		d.fresh, d.noted = false, now
+		d.save(false)
+	}
 }
 
 func (d *delivery) forget(id positions.ID) {

@@ -62,6 +62,9 @@ func (f *File) resume(p positions.Position) bool {
 	}
 	f.head, f.tail = head, tail
 	f.pos.Offset, f.pos.State = p.Offset, p.State
+	if f.pos.ID == p.ID {
+		f.pos.Gen = p.Gen
+	}
 	return true
 }
 
@@ -110,6 +113,7 @@ func (f *File) restart() {
 // on. It says whether anything was taken, and whether there is nothing more in
 // all of them.
 func (fw *Follower) visit(f *File, now time.Time) (took, drained bool) {
+	mtime := f.pos.Mtime
 	size, ok := fw.stat(f)
 	if f.after != nil {
 		// f may be read as far as it was before the older one was found to be
@@ -124,7 +128,7 @@ func (fw *Follower) visit(f *File, now time.Time) (took, drained bool) {
 		return false, true // what cannot be read must not hold up the others
 	}
 	if size < f.pos.Offset || !fw.unchanged(f) {
-		fw.truncated(f)
+		fw.truncated(f, mtime)
 		return true, false
 	}
 	took = fw.read(f, size, now)
@@ -162,15 +166,21 @@ func (fw *Follower) unchanged(f *File) bool {
 	return bytes.Equal(b, f.tail)
 }
 
-// truncated starts a file anew, after the rest of a copy if there is one.
-func (fw *Follower) truncated(f *File) {
+// truncated starts a file anew, after what copies have that were made before.
+// mtime is when the file had been modified when it was last known to be whole.
+func (fw *Follower) truncated(f *File, mtime int64) {
 	fw.m.truncations.Inc()
 	fw.log.Warn("the file was truncated; reading it from its start", "path", f.pos.Path, "offset", f.pos.Offset, "size", f.size)
-	if g := fw.findCopy(f); g != nil {
+	last := f.Position()
+	last.Mtime = mtime
+	f.restart()
+	for _, g := range fw.between(last, f) {
+		// The copy has the age of what it is a copy of.
+		g.pos.Gen, f.pos.Gen = f.pos.Gen, fw.nextGen()
 		g.after, f.after = f.after, g
 		fw.insert(g)
+		fw.sink.Start(g.Position())
 	}
-	f.restart()
 }
 
 // read hands on lines of f, up to size.

@@ -48,8 +48,7 @@ type Sink interface {
 	// Tick is called between reads, at least as often as it asks for: it returns
 	// when it wants to be called next (zero: no wish).
 	Tick(now time.Time) time.Time
-	// Start notes that a file is followed from here on without having been read
-	// before, as with Group.FromEnd.
+	// Start notes that a file is followed from here on that was not before.
 	Start(p positions.Position)
 	// Forget notes that positions of a file are of no use any more.
 	Forget(id positions.ID)
@@ -130,7 +129,8 @@ type Follower struct {
 	known  map[positions.ID]positions.Position
 	buf    []byte
 	cutBuf []byte
-	turn   int // index in order of whose turn is next
+	gen    uint64 // newest Gen given out
+	turn   int    // index in order of whose turn is next
 
 	watch     *watcher
 	started   bool // the first scan is done
@@ -154,6 +154,7 @@ func New(cfg Config, sink Sink, known []positions.Position, log *slog.Logger, re
 	}
 	for _, p := range known {
 		f.known[p.ID] = p
+		f.gen = max(f.gen, p.Gen)
 	}
 	f.buf = make([]byte, positions.TailBytes+max(readBytes, f.cfg.MaxLine+2))
 	return f
@@ -273,20 +274,37 @@ func (fw *Follower) updateLag() {
 	fw.m.active.Set(float64(len(fw.order)))
 }
 
-// add takes an open file in, as the youngest of its path.
+// add takes an open file in, at its place among those of its path by age; one
+// that was not known before is the youngest.
 func (fw *Follower) add(f *File) {
-	f.after = fw.newest[f.pos.Path]
-	fw.newest[f.pos.Path] = f
+	n := fw.newest[f.pos.Path]
+	if n == nil || f.pos.Gen == 0 || n.pos.Gen < f.pos.Gen {
+		f.after = n
+		fw.newest[f.pos.Path] = f
+	} else {
+		for n.after != nil && n.after.pos.Gen > f.pos.Gen {
+			n = n.after
+		}
+		f.after, n.after = n.after, f
+	}
 	fw.insert(f)
 }
 
 func (fw *Follower) insert(f *File) {
+	if f.pos.Gen == 0 {
+		f.pos.Gen = fw.nextGen()
+	}
 	delete(fw.known, f.pos.ID)
 	fw.files[f.pos.ID] = f
 	fw.order = append(fw.order[:len(fw.order):len(fw.order)], f)
 	delete(fw.openErrs, f.pos.Path)
 	fw.m.active.Set(float64(len(fw.order)))
 	fw.log.Info("following", "path", f.pos.Path, "file", f.f.Name(), "offset", f.pos.Offset, "replaced", f.rotated)
+}
+
+func (fw *Follower) nextGen() uint64 {
+	fw.gen++
+	return fw.gen
 }
 
 // close ends a file that was read to its end. Its position stays known, in case

@@ -61,10 +61,17 @@ func (r *recorder) lines(path string) (l []string) {
 
 // positions gives them after Run has ended.
 func (r *recorder) positions() (out []positions.Position) {
-	for _, f := range r.files {
-		out = append(out, f.Position())
+	by := map[positions.ID]positions.Position{}
+	for _, p := range r.starts {
+		by[p.ID] = p
 	}
-	return append(out, r.starts...)
+	for id, f := range r.files {
+		by[id] = f.Position()
+	}
+	for _, p := range by {
+		out = append(out, p)
+	}
+	return out
 }
 
 // harness is a folder with a follower on it.

@@ -2,6 +2,7 @@ package follow
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,7 +29,7 @@ func (fw *Follower) scan(now time.Time) {
 	fw.lastScan, fw.dirty = now, false
 	matches := fw.match()
 	if !fw.started {
-		fw.findKnown(matches, now)
+		fw.findKnown(matches)
 	}
 	paths := make([]string, 0, len(matches))
 	for p := range matches {
@@ -157,8 +158,7 @@ func (fw *Follower) meet(m *match) {
 	if k, ok := fw.known[m.id]; ok && k.Path != m.path && k.Offset == m.size && k.Mtime == m.mtime {
 		return // was read to its end under another name
 	}
-	prev := fw.newest[m.path]
-	if prev != nil && fw.generationsOpen(m.path) >= maxGenerations {
+	if fw.generationsOpen(m.path) >= maxGenerations {
 		return // later: it is read in its turn
 	}
 	f := fw.open(m.path, m.path, m.group)
@@ -175,29 +175,26 @@ func (fw *Follower) meet(m *match) {
 		if k.Path != m.path {
 			// Renamed to a name that the patterns name too.
 			f.pos.Path, f.rotated = k.Path, true
-			if n := fw.newest[k.Path]; n != nil {
-				f.after, n.after = n.after, f
-				fw.insert(f)
-				return
-			}
 		}
 		fw.add(f)
 		return
 	}
-	last, seen := fw.lastSeen(m.path, prev)
+	// What bore the path before may have been renamed since, even a moment ago.
+	fw.reopen(m.path, m.group, m.id, nil)
+	last, seen := fw.lastSeen(m.path)
 	switch {
 	case seen:
-		for _, g := range fw.between(m.path, last, m.id) {
-			g.rotated = true
+		for _, g := range fw.between(last, f) {
 			fw.add(g)
+			fw.sink.Start(g.Position())
 		}
 	case !fw.started && fw.cfg.Groups[m.group].FromEnd:
 		if err := f.seekEnd(); err != nil {
 			fw.trouble(m.path, "read", err)
 		}
-		fw.sink.Start(f.Position())
 	}
 	fw.add(f)
+	fw.sink.Start(f.Position())
 }
 
 func (fw *Follower) generationsOpen(path string) int {
@@ -221,13 +218,13 @@ func (fw *Follower) open(name, path string, group int) *File {
 }
 
 // lastSeen gives the position of the youngest file that bore a path.
-func (fw *Follower) lastSeen(path string, prev *File) (last positions.Position, ok bool) {
-	if prev != nil {
-		fw.stat(prev)
-		return prev.Position(), true
+func (fw *Follower) lastSeen(path string) (last positions.Position, ok bool) {
+	if n := fw.newest[path]; n != nil {
+		fw.stat(n)
+		last, ok = n.Position(), true
 	}
 	for _, k := range fw.known {
-		if k.Path == path && (!ok || k.Mtime > last.Mtime) {
+		if k.Path == path && (!ok || k.Gen > last.Gen) {
 			last, ok = k, true
 		}
 	}
@@ -241,7 +238,8 @@ type sibling struct {
 	info os.FileInfo
 }
 
-// siblings lists the files beside a path, and beside what it links to.
+// siblings lists the regular files beside a path, and beside what it links to,
+// and gives the names that the path has there.
 func siblings(path string) (out []sibling, bases []string) {
 	places := []string{path}
 	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
@@ -249,20 +247,39 @@ func siblings(path string) (out []sibling, bases []string) {
 	}
 	for _, p := range places {
 		bases = append(bases, filepath.Base(p))
-		entries, err := os.ReadDir(filepath.Dir(p))
+		out = append(out, listFolder(filepath.Dir(p))...)
+	}
+	return out, bases
+}
+
+// listFolder lists the regular files of a folder. A file that is renamed during
+// the listing may be missing from it, so it is done again until the folder has
+// not changed meanwhile, a few times at most.
+func listFolder(dir string) (out []sibling) {
+	for range 5 {
+		before, err := os.Stat(dir)
 		if err != nil {
-			continue
+			return nil
 		}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil
+		}
+		out = out[:0]
 		for _, e := range entries {
 			if !e.Type().IsRegular() {
 				continue
 			}
 			if st, err := e.Info(); err == nil {
-				out = append(out, sibling{filepath.Join(filepath.Dir(p), e.Name()), idOf(st), st})
+				out = append(out, sibling{filepath.Join(dir, e.Name()), idOf(st), st})
 			}
 		}
+		after, err := os.Stat(dir)
+		if err == nil && after.ModTime().Equal(before.ModTime()) {
+			break
+		}
 	}
-	return out, bases
+	return out
 }
 
 // generation says whether a file called name is what rotation made of one called
@@ -314,91 +331,104 @@ func (fw *Follower) candidates(path string, group int, wanted func(sibling) bool
 	return out
 }
 
-// between gives, oldest first, the files that bore a path after the one at
-// position last and before the file now.
-func (fw *Follower) between(path string, last positions.Position, now positions.ID) []*File {
-	all := fw.candidates(path, fw.groupOf(path), func(s sibling) bool {
-		return s.id != now && s.info.ModTime().UnixNano() >= last.Mtime && s.id != last.ID
+// between gives, oldest first, what bore the path of cur after the file at
+// position last and before cur, or before cur was truncated.
+func (fw *Follower) between(last positions.Position, cur *File) []*File {
+	all := fw.candidates(cur.pos.Path, cur.Group, func(s sibling) bool {
+		return s.id != cur.pos.ID && s.id != last.ID && s.info.ModTime().UnixNano() >= last.Mtime
 	})
 	var out []*File
-	for _, f := range all {
-		// A copy of the one that was read has only its rest to give.
-		f.resumeCopy(last)
-		if f.size == f.pos.Offset || len(out) >= maxGenerations {
-			_ = f.f.Close()
-			continue
+	for _, g := range all {
+		// A copy of the one that was read has only its rest to give, and one of
+		// the file that is there now has nothing.
+		isCopy := last.Offset > 0 && g.resume(last)
+		switch {
+		case len(out) >= maxGenerations, g.size == 0, !isCopy && g.prefixOf(cur):
+			_ = g.f.Close()
+		case g.size == g.pos.Offset:
+			fw.known[g.pos.ID] = g.Position()
+			_ = g.f.Close()
+		default:
+			fw.m.found.Inc()
+			g.rotated = true
+			out = append(out, g)
 		}
-		fw.m.found.Inc()
-		out = append(out, f)
 	}
 	return out
 }
 
-func (f *File) resumeCopy(p positions.Position) bool { return p.Offset > 0 && f.resume(p) }
-
-// findCopy gives the copy that was made of a file before it was truncated, if
-// there is one and it has more than was read.
-func (fw *Follower) findCopy(f *File) *File {
-	last := f.Position()
-	if last.Offset == 0 {
-		return nil
+// prefixOf says whether g looks like a copy of the beginning of f.
+func (g *File) prefixOf(f *File) bool {
+	p := positions.Position{Offset: g.size}
+	head, tail := make([]byte, min(g.size, positions.HeadBytes)), make([]byte, min(g.size, positions.TailBytes))
+	if _, err := g.f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return false
 	}
-	var found *File
-	for _, g := range fw.candidates(f.pos.Path, f.Group, func(s sibling) bool { return s.info.Size() >= last.Offset }) {
-		if found == nil && g.resumeCopy(last) {
-			if g.size > last.Offset {
-				found, g.rotated = g, true
-				continue
-			}
-			fw.known[g.pos.ID] = g.Position()
-		}
-		_ = g.f.Close()
+	if _, err := g.f.ReadAt(tail, g.size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
+		return false
 	}
-	if found != nil {
-		fw.m.found.Inc()
+	p.Head, p.Tail = positions.PrintOf(head), positions.PrintOf(tail)
+	st, err := f.f.Stat()
+	if err != nil {
+		return false
 	}
-	return found
+	_, _, ok := p.Matches(f.f, st.Size())
+	return ok
 }
 
 // findKnown looks, at the start, for files that were read before and have been
 // renamed since, so that their rest is not lost.
-func (fw *Follower) findKnown(matches map[string]*match, now time.Time) {
+func (fw *Follower) findKnown(matches map[string]*match) {
 	byID := map[positions.ID]string{}
 	for p, m := range matches {
 		byID[m.id] = p
 	}
+	paths := map[string]bool{}
+	for _, k := range fw.known {
+		paths[k.Path] = true
+	}
+	for path := range paths {
+		var bears positions.ID
+		if m := matches[path]; m != nil {
+			bears = m.id
+		}
+		if group := fw.groupOf(path); group >= 0 {
+			fw.reopen(path, group, bears, byID)
+		}
+	}
+}
+
+// reopen follows again the known files that have borne a path and have another
+// name now, if there is more to read in them or there may be. bears is the file
+// that is left out; byID says where to look first.
+func (fw *Follower) reopen(path string, group int, bears positions.ID, byID map[positions.ID]string) {
 	var all []positions.Position
 	for _, k := range fw.known {
-		all = append(all, k)
+		if k.Path == path && k.ID != bears {
+			all = append(all, k)
+		}
 	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Mtime < all[j].Mtime })
+	if len(all) == 0 {
+		return
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Gen < all[j].Gen })
+	list, _ := siblings(path)
 	for _, k := range all {
-		if m := matches[k.Path]; m != nil && m.id == k.ID {
-			continue
-		}
-		group := fw.groupOf(k.Path)
-		if group < 0 {
-			continue
-		}
 		name := byID[k.ID]
-		if name == "" {
-			list, _ := siblings(k.Path)
-			for _, s := range list {
-				if s.id == k.ID {
-					name = s.path
-					break
-				}
+		for _, s := range list {
+			if s.id == k.ID {
+				name = s.path
 			}
 		}
 		if name == "" {
 			continue
 		}
-		f := fw.open(name, k.Path, group)
+		f := fw.open(name, path, group)
 		if f == nil {
 			continue
 		}
-		// A writer may not have noticed yet that the file was renamed.
-		recent := now.Sub(time.Unix(0, f.pos.Mtime)) < max(fw.cfg.Grace, time.Minute)
+		// At the start, a writer may not have noticed yet that the file was renamed.
+		recent := byID != nil && time.Since(time.Unix(0, f.pos.Mtime)) < max(fw.cfg.Grace, time.Minute)
 		switch {
 		case f.pos.ID != k.ID:
 			_ = f.f.Close()

@@ -60,6 +60,9 @@ type Position struct {
 	Head, Tail Print
 	// Mtime is the file's time of modification when it was read, in ns.
 	Mtime int64
+	// Gen orders the files that have borne one path by age: a younger one has a
+	// greater number.
+	Gen uint64
 }
 
 // Matches says whether the file r, of size bytes, is the one that p is a position
@@ -112,8 +115,8 @@ func Encode(s Snapshot) []byte {
 		return a.Dev < b.Dev || a.Dev == b.Dev && a.Ino < b.Ino
 	})
 	for _, p := range files {
-		fmt.Fprintf(&b, "file %d %d %d %d %d:%016x %d:%016x %d %s\n", p.Dev, p.Ino, p.Offset, p.State,
-			p.Head.Len, p.Head.Sum, p.Tail.Len, p.Tail.Sum, p.Mtime, strconv.Quote(p.Path))
+		fmt.Fprintf(&b, "file %d %d %d %d %d:%016x %d:%016x %d %d %s\n", p.Dev, p.Ino, p.Offset, p.State,
+			p.Head.Len, p.Head.Sum, p.Tail.Len, p.Tail.Sum, p.Mtime, p.Gen, strconv.Quote(p.Path))
 	}
 	fmt.Fprintf(&b, "%s%08x\n", trailer, crc32.Checksum(b.Bytes(), castagnoli))
 	return b.Bytes()
@@ -161,7 +164,7 @@ func Decode(data []byte) (Snapshot, error) {
 }
 
 func decodeLine(l string) (p Position, err error) {
-	const fields = 8
+	const fields = 9
 	f := strings.SplitN(l, " ", fields+1)
 	if len(f) != fields+1 || f[0] != "file" {
 		return p, errors.New("not a file")
@@ -191,7 +194,8 @@ func decodeLine(l string) (p Position, err error) {
 	p.Head, p.Tail = sum(f[5], HeadBytes), sum(f[6], TailBytes)
 	mtime, e3 := strconv.ParseInt(f[7], 10, 64)
 	p.Mtime = mtime
-	path, e4 := strconv.Unquote(f[8])
+	p.Gen = num(f[8])
+	path, e4 := strconv.Unquote(f[9])
 	p.Path = path
 	return p, errors.Join(err, e1, e2, e3, e4)
 }

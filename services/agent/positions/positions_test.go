@@ -15,7 +15,7 @@ import (
 
 func sample(n uint64) Snapshot {
 	return Snapshot{Seq: n, Last: 5, Files: []Position{
-		{ID: ID{1, 2}, Path: "/var/log/a \"b\"\n\xff.log", Offset: 4096, State: lines.Skip, Head: PrintOf(make([]byte, 1024)), Tail: PrintOf([]byte("x\n")), Mtime: 7},
+		{ID: ID{1, 2}, Path: "/var/log/a \"b\"\n\xff.log", Offset: 4096, State: lines.Skip, Head: PrintOf(make([]byte, 1024)), Tail: PrintOf([]byte("x\n")), Mtime: 7, Gen: 8},
 		{ID: ID{1<<64 - 1, 3}, Path: "/var/log/z.log", Offset: 2, Head: PrintOf([]byte("x\n")), Tail: PrintOf([]byte("x\n"))},
 	}}
 }
