@@ -182,6 +182,7 @@ type query struct {
 	skipped     uint64
 	warnings    []string
 	lostSources []string
+	lostCauses  []error // of lostSources
 }
 
 func (q *query) warn(text string) {

@@ -9,7 +9,7 @@ import (
 )
 
 // intervalPage is how many rows a log query with an interval takes at a time.
-const intervalPage = 1000
+var intervalPage = 1000 // smaller in tests
 
 // logs runs a log query.
 func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuery) (*Result, error) {

@@ -16,7 +16,10 @@ import (
 	"github.com/weir-logs/weir/libs/model"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	engine.SetIntervalPage(3)
+	goleak.VerifyTestMain(m)
+}
 
 const sec = int64(time.Second)
 

@@ -77,12 +77,16 @@ func (o *opened) close() {
 func (q *query) missing(name string, cause error) error {
 	if !slices.Contains(q.lostSources, name) {
 		q.lostSources = append(q.lostSources, name)
+		q.lostCauses = append(q.lostCauses, cause)
 	}
 	if q.Complete != nil && q.Complete(q.lostSources) == nil {
 		return nil
 	}
 	if q.Partial {
-		q.warn("the answer is not complete: " + name + ": " + cause.Error())
+		// Those that did not matter by themselves do together.
+		for i, lost := range q.lostSources {
+			q.warn("the answer is not complete: " + lost + ": " + q.lostCauses[i].Error())
+		}
 		return nil
 	}
 	return &sourceError{name, cause}

@@ -42,7 +42,7 @@ type script struct {
 }
 
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.test")
+	files, err := filepath.Glob("testdata/*.script")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts", err)
 	}

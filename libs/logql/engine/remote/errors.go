@@ -2,6 +2,7 @@ package remote
 
 import (
 	"errors"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -30,6 +31,10 @@ func ToError(err error) error {
 	}
 	if _, ok := errors.AsType[*syntax.ParseError](err); ok {
 		return rpcerr.New(rpcerr.ParseError, "%s", err.Error())
+	}
+	// Why a source failed is not why the query does, unless the query was ended.
+	if errors.Is(err, engine.ErrIncomplete) && !rpcerr.Is(err, rpcerr.Canceled) && !rpcerr.Is(err, rpcerr.Timeout) {
+		return rpcerr.Wrap(err, rpcerr.Incomplete, "%v", err).WithRetry(time.Second)
 	}
 	return Errors.ToError(err)
 }
