@@ -6,7 +6,6 @@ package gateway
 import (
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -117,5 +116,5 @@ func LongLived(r *http.Request) bool {
 	case "/loki/api/v1/tail", "/api/prom/tail", "/api/v1/tail", "/api/v1/query_stream":
 		return true
 	}
-	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	return false
 }

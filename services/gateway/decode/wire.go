@@ -24,6 +24,9 @@ func fields(data []byte, f func(protowire.Number, protowire.Type, value) error) 
 		if n < 0 {
 			return malformed(n)
 		}
+		if num > protowire.MaxValidNumber {
+			return rpcerr.New(rpcerr.InvalidArgument, "the protobuf message is malformed: invalid field number")
+		}
 		data = data[n:]
 		var v value
 		switch typ {
