@@ -257,6 +257,9 @@ func (sc *scan) run(ctx context.Context) (ScanStats, error) {
 			return sc.stats, err
 		}
 		if sc.req.Limit > 0 && sc.counted >= sc.req.Limit {
+			if err := sc.finishGroup(c); err != nil {
+				return sc.stats, err
+			}
 			break
 		}
 		c.advance()
@@ -269,6 +272,24 @@ func (sc *scan) run(ctx context.Context) (ScanStats, error) {
 		sc.take(c)
 	}
 	return sc.stats, sc.flush()
+}
+
+// finishGroup emits the rows that have the time and stream of the one that c
+// stands before, if they are to be united with those of another source.
+func (sc *scan) finishGroup(c *cursor) error {
+	time := c.bound
+	for sc.req.Identity && c.bound == time {
+		c.advance()
+		if err := sc.settle(c); err != nil || c.done {
+			return err
+		}
+		if c.ready && c.bound == time {
+			if err := sc.emit(c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // fill advances the first cursors that are not ready, several at a time.

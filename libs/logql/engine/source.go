@@ -89,7 +89,9 @@ type ScanRequest struct {
 	Ranges []TimeRange
 	// Start (inclusive) and End (exclusive) lie within the session's.
 	Start, End int64
-	// Limit is the most rows; 0: all.
+	// Limit is the most rows; 0: all. With Identity, a group of rows of equal time
+	// and stream that begins within the limit is finished: the order within it
+	// takes all sources.
 	Limit    int
 	Backward bool
 	// Identity asks for hashes, so that rows can be united with another source's.

@@ -790,7 +790,8 @@ type Scan struct {
 	Start int64 `protobuf:"fixed64,3,opt,name=start,proto3" json:"start,omitempty"`
 	// Exclusive.
 	End int64 `protobuf:"fixed64,4,opt,name=end,proto3" json:"end,omitempty"`
-	// Most rows; 0: all.
+	// Most rows; 0: all. With `identity`, a group of rows of equal time and stream
+	// that begins within the limit is finished.
 	Limit uint32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Newest first.
 	Backward bool `protobuf:"varint,6,opt,name=backward,proto3" json:"backward,omitempty"`
