@@ -143,7 +143,9 @@ func TestCopyTruncate(t *testing.T) {
 	for gen := range 5 {
 		for range 500 {
 			appendTo(t, name, numbered(n)+"\n")
-			n++
+			if n++; n == 500*gen+1 {
+				s.await(t, n) // the agent has seen this content; with the rest it may be late
+			}
 		}
 		data, err := os.ReadFile(name)
 		if err != nil {

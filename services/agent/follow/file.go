@@ -31,6 +31,8 @@ type File struct {
 	partial   int64 // size of the unfinished line at the end
 	partialAt time.Time
 	stuck     bool  // of which nothing can be given out
+	restarted bool  // and not read since
+	readMtime int64 // Mtime when it was last read, or began anew
 	checked   int64 // Mtime when the bytes before the offset were compared
 	lastRead  time.Time
 	due       time.Time
@@ -48,7 +50,7 @@ func idOf(st os.FileInfo) positions.ID {
 func newFile(f *os.File, st os.FileInfo, path string, group int, pause time.Duration) *File {
 	return &File{
 		Group: group, f: f, size: st.Size(), pause: pause, lastRead: time.Now(),
-		pos: positions.Position{ID: idOf(st), Path: path, Mtime: st.ModTime().UnixNano()},
+		pos: positions.Position{ID: idOf(st), Path: path, Mtime: st.ModTime().UnixNano()}, readMtime: st.ModTime().UnixNano(),
 		own: make([]byte, 0, positions.TailBytes),
 	}
 }
@@ -63,7 +65,7 @@ func (f *File) resume(p positions.Position) bool {
 	f.head, f.tail = head, tail
 	f.pos.Offset, f.pos.State = p.Offset, p.State
 	if f.pos.ID == p.ID {
-		f.pos.Gen = p.Gen
+		f.pos.Gen, f.readMtime = p.Gen, p.Mtime
 	}
 	return true
 }
@@ -105,7 +107,7 @@ func (f *File) waiting() bool { return f.partial > 0 && !f.stuck }
 
 // restart goes back to the beginning of a file whose content was replaced.
 func (f *File) restart() {
-	f.pos.Offset, f.pos.State = 0, lines.Start
+	f.pos.Offset, f.pos.State, f.readMtime = 0, lines.Start, f.pos.Mtime
 	f.head, f.tail, f.partial, f.stuck = f.head[:0], f.own[:0], 0, false
 }
 
@@ -113,8 +115,11 @@ func (f *File) restart() {
 // on. It says whether anything was taken, and whether there is nothing more in
 // all of them.
 func (fw *Follower) visit(f *File, now time.Time) (took, drained bool) {
-	mtime := f.pos.Mtime
+	before := f.size
 	size, ok := fw.stat(f)
+	if ok && f.pos.Offset == 0 && size < before {
+		fw.truncated(f) // while it waited for its turn
+	}
 	if f.after != nil {
 		// f may be read as far as it was before the older one was found to be
 		// at its end: what was written later may come after what is yet to be
@@ -128,8 +133,15 @@ func (fw *Follower) visit(f *File, now time.Time) (took, drained bool) {
 		return false, true // what cannot be read must not hold up the others
 	}
 	if size < f.pos.Offset || !fw.unchanged(f) {
-		fw.truncated(f, mtime)
+		fw.truncated(f)
 		return true, false
+	}
+	if f.restarted && size > 0 {
+		// It may have been copied and truncated again before it was looked at.
+		f.restarted = false
+		if fw.chainCopies(positions.Position{Mtime: f.readMtime}, f) {
+			return true, false
+		}
 	}
 	took = fw.read(f, size, now)
 	return took, !took && !fw.full && !f.waiting()
@@ -167,20 +179,27 @@ func (fw *Follower) unchanged(f *File) bool {
 }
 
 // truncated starts a file anew, after what copies have that were made before.
-// mtime is when the file had been modified when it was last known to be whole.
-func (fw *Follower) truncated(f *File, mtime int64) {
+func (fw *Follower) truncated(f *File) {
 	fw.m.truncations.Inc()
 	fw.log.Warn("the file was truncated; reading it from its start", "path", f.pos.Path, "offset", f.pos.Offset, "size", f.size)
 	last := f.Position()
-	last.Mtime = mtime
+	last.Mtime = f.readMtime
 	f.restart()
+	f.restarted = true
+	fw.chainCopies(last, f)
+}
+
+// chainCopies puts what copies have that were made since last before f.
+func (fw *Follower) chainCopies(last positions.Position, f *File) (found bool) {
 	for _, g := range fw.between(last, f) {
+		found = true
 		// The copy has the age of what it is a copy of.
 		g.pos.Gen, f.pos.Gen = f.pos.Gen, fw.nextGen()
 		g.after, f.after = f.after, g
 		fw.insert(g)
 		fw.sink.Start(g.Position())
 	}
+	return found
 }
 
 // read hands on lines of f, up to size.
@@ -242,7 +261,7 @@ func (fw *Follower) read(f *File, size int64, now time.Time) bool {
 	f.own = append(f.own[:0], f.tail...)
 	f.tail = f.own
 	if took {
-		f.lastRead = now
+		f.lastRead, f.readMtime = now, f.pos.Mtime
 		fw.m.bytes.Add(float64(at - pre))
 	}
 	f.partial, f.stuck = 0, false
