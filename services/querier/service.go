@@ -22,6 +22,7 @@ import (
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/engine/remote"
+	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/ring"
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/libs/tenant"
@@ -176,22 +177,28 @@ func (s *Service) scope(ctx context.Context) (scope, error) {
 }
 
 // sources returns every ingester that may hold entries, and the judge of whether
-// an answer without some of them is complete.
+// an answer without some of them is complete. Those that the members hold for dead
+// are left out, and not waited for, where an answer without them is complete.
 func (s *Service) sources() ([]engine.Source, func(missing []string) error) {
 	view := s.deps.Ring.View()
 	var out []engine.Source
-	unreachable := map[string]bool{}
+	without := map[string]bool{}
+	enough, _ := view.Complete(func(m *ring.Member) bool { return view.Healthy(m.Name) })
 	for _, m := range view.Ingesters() {
+		if enough && !view.Healthy(m.Name) {
+			without[m.Name] = true
+			continue
+		}
 		c, err := s.deps.Ingesters.Ingester(m)
 		if err != nil {
-			unreachable[m.Name] = true
+			out = append(out, unreachable{m.Name, err})
 			continue
 		}
 		out = append(out, remote.NewSource(m.Name, c))
 	}
 	complete := func(missing []string) error {
 		gone := map[string]bool{}
-		for name := range unreachable {
+		for name := range without {
 			gone[name] = true
 		}
 		for _, name := range missing {
@@ -206,5 +213,22 @@ func (s *Service) sources() ([]engine.Source, func(missing []string) error) {
 		}
 		return nil
 	}
+	if err := complete(nil); err != nil { // too few members are known to answer at all
+		out = append(out, unreachable{"the others", err})
+	}
 	return out, complete
+}
+
+// unreachable is a source that cannot be opened.
+type unreachable struct {
+	name string
+	err  error
+}
+
+// Name implements engine.Source.
+func (u unreachable) Name() string { return u.name }
+
+// Open implements engine.Source.
+func (u unreachable) Open(context.Context, []*syntax.Matcher, int64, int64) (engine.Session, error) {
+	return nil, u.err
 }
