@@ -1,6 +1,9 @@
 package checker
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // History is what writers sent and what became of it. Safe for concurrent use.
 type History struct {
@@ -65,6 +68,13 @@ func (h *History) Mark() Mark {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return Mark(len(h.acks))
+}
+
+// Acknowledged returns the entries that were acknowledged since a moment.
+func (h *History) Acknowledged(since Mark) []ID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.acks[since:])
 }
 
 // find returns nil for an entry that was never sent.

@@ -61,20 +61,6 @@ func (r *Read) EndPage() {
 // Len is the number of rows.
 func (r *Read) Len() int { return len(r.rows) }
 
-// Has reports whether an entry is among the rows.
-func (r *Read) Has(id ID) bool {
-	return slices.ContainsFunc(r.rows, func(x row) bool { return x.entry.ID == id })
-}
-
-// IDs returns the entries that were read, in the order of the answer.
-func (r *Read) IDs() []ID {
-	out := make([]ID, len(r.rows))
-	for i, x := range r.rows {
-		out[i] = x.entry.ID
-	}
-	return out
-}
-
 // Verdict counts broken promises.
 type Verdict struct {
 	Acked, Rows int

@@ -48,7 +48,8 @@ type Node struct {
 }
 
 // New returns a node that is not started, with a data directory in dir, or a
-// temporary one if dir is empty. Its log is shown if the test fails.
+// temporary one if dir is empty. The end of its log is shown if the test fails; all of
+// it is kept in the directory WEIR_TEST_LOGS, if that is set.
 func New(t testing.TB, name, dir string, args ...string) *Node {
 	t.Helper()
 	scratch := t.TempDir()
@@ -61,6 +62,12 @@ func New(t testing.TB, name, dir string, args ...string) *Node {
 	}
 	t.Cleanup(func() {
 		n.Kill()
+		if keep := os.Getenv("WEIR_TEST_LOGS"); keep != "" {
+			path := filepath.Join(keep, strings.ReplaceAll(t.Name(), "/", "-")+"-"+name+".log")
+			if err := os.WriteFile(path, []byte(n.Log()), 0o644); err != nil {
+				t.Error(err)
+			}
+		}
 		if t.Failed() {
 			t.Logf("the end of the log of %s:\n%s", name, n.tail(60))
 		}

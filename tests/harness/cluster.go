@@ -1,0 +1,84 @@
+package harness
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
+	"github.com/weir-logs/weir/libs/client"
+)
+
+// Cluster is ingesters at replication factor 3 and a front, each a process.
+type Cluster struct {
+	Ingesters []*Node
+	Front     *Node // gateway, distributor and querier
+
+	t testing.TB
+}
+
+// StartCluster starts a cluster of n ingesters and waits until its members know each
+// other. args are given to all processes.
+func StartCluster(t testing.TB, n int, args ...string) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t}
+	for i := range n {
+		c.Ingesters = append(c.Ingesters, New(t, fmt.Sprintf("ingester-%d", i), ""))
+	}
+	c.Front = New(t, "front", "")
+	var join []string
+	for _, n := range c.nodes() {
+		join = append(join, n.Gossip)
+	}
+	for _, n := range c.nodes() {
+		target := "ingester"
+		if n == c.Front {
+			target = "gateway,distributor,querier"
+		}
+		n.Args = append([]string{"--target=" + target, "--join=" + strings.Join(join, ","), "--cluster.name=" + n.Name}, args...)
+		n.Start()
+		// The next meets it at once, and need not try again later.
+		Until(t, func() error {
+			conn, err := net.Dial("tcp", n.Gossip)
+			if err != nil {
+				return err
+			}
+			return conn.Close()
+		})
+	}
+	for _, n := range c.nodes() {
+		n.AwaitReady()
+	}
+	c.AwaitHealthy(n)
+	return c
+}
+
+func (c *Cluster) nodes() []*Node { return append(append([]*Node{}, c.Ingesters...), c.Front) }
+
+// Client returns a client of the front.
+func (c *Cluster) Client() *client.Client { return c.Front.Client() }
+
+// AwaitHealthy waits until the front knows n healthy ingesters, exactly.
+func (c *Cluster) AwaitHealthy(n int) {
+	c.t.Helper()
+	admin := c.Client().Admin()
+	Until(c.t, func() error {
+		resp, err := admin.Members(c.t.Context(), &adminv1.MembersRequest{})
+		if err != nil {
+			return err
+		}
+		healthy := 0
+		for _, m := range resp.GetMembers() {
+			for _, r := range m.GetRoles() {
+				if r == "ingester" && m.GetHealthy() {
+					healthy++
+				}
+			}
+		}
+		if healthy != n {
+			return fmt.Errorf("the front knows %d healthy ingesters, not %d", healthy, n)
+		}
+		return nil
+	})
+}
