@@ -6,6 +6,15 @@
 // over gRPC. The engine works on sources only, so an ingester's head, a block and
 // a replica are all one thing to it.
 //
+// Log entries have a total order: by time, then by the labels of their stream as
+// stored, then by batch time, position and hash. Backward is exactly the reverse.
+// Limits, paging cursors and the merging of sources follow it.
+//
+// Results are typed (see Result); the answer's form on the wire is the business of
+// doors. Errors are of one of the kinds ErrUser, ErrUnsupported, ErrLimit,
+// ErrPipeline and ErrIncomplete, or a *syntax.ParseError of a stage that does not
+// compile, or the context's; all but the last have texts for users.
+//
 // Sources may hold copies of each other's rows. Per stream, runs that are equal
 // count once, runs whose times do not touch are used as they are, and only what
 // overlaps and differs is united row by row, by time, hash and bytes.

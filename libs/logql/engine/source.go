@@ -34,7 +34,12 @@ type Store interface {
 }
 
 // Snapshot is a fixed state of a store. Its runs and rows agree with each other.
-// It may be used by several goroutines; Close must come last.
+// It may be used by several goroutines; Close must come last. If it has a method
+// Gaps() []string, that names ranges that the store is known to miss.
+//
+// Runs are best cut at times that other stores cut at too, such as full minutes:
+// where copies of a stream grow, only the newest run then differs between them,
+// and only that is united row by row.
 type Snapshot interface {
 	// Streams are the streams that have rows, ascending by labels.
 	Streams() []Stream
@@ -43,9 +48,10 @@ type Snapshot interface {
 	Close()
 }
 
-// RowReader reads the rows of a stream in batches. Rows within a batch ascend by
-// order key; batches ascend too, or, read backward, descend. It is used by one
-// goroutine.
+// RowReader reads the rows of a stream in batches. Rows within a batch strictly
+// ascend by order key; batches ascend too, or, read backward, descend. A store that
+// no longer knows batch times numbers the rows of equal time by Position, or else
+// paging could not tell them apart. It is used by one goroutine.
 type RowReader interface {
 	// Next returns rows [from, to) of a batch, or io.EOF. The batch is valid,
 	// and not to be changed, until the snapshot is closed.

@@ -27,6 +27,9 @@ func parseLabels(text string) (model.Labels, error) {
 	out := make(model.Labels, len(pairs))
 	for i, p := range pairs {
 		out[i] = model.Label{Name: p.Name, Value: p.Value}
+		if i > 0 && out[i-1].Name >= p.Name {
+			return nil, fmt.Errorf("labels %s are not in canonical order", text)
+		}
 	}
 	return out, nil
 }
