@@ -80,6 +80,7 @@ func (d *delegate) MergeRemoteState(b []byte, _ bool) {
 func (n *Node) heard(s state) {
 	n.joinMu.Lock()
 	defer n.joinMu.Unlock()
+	n.joined = n.joined || s.sender != n.cfg.Self.Name // having been found is as good as having found
 	if n.selfAddr != "" && s.peers[n.cfg.Self.Name] == n.selfAddr {
 		n.knownAt[s.sender] = true
 	} else {
