@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 
 	"google.golang.org/grpc/peer"
@@ -145,15 +146,18 @@ func (a *admin) Leave(ctx context.Context, _ *adminv1.LeaveRequest) (*adminv1.Le
 }
 
 // local refuses callers that are not on this machine. The in-memory door has
-// checked its own.
+// checked its own. On the HTTP port addresses are text, not a *net.TCPAddr.
 func local(ctx context.Context) error {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return rpcerr.New(rpcerr.PermissionDenied, "the caller is not known")
 	}
-	tcp, ok := p.Addr.(*net.TCPAddr)
-	if !ok || tcp.IP.IsLoopback() {
+	if _, tcp := p.Addr.(*net.TCPAddr); !tcp && p.Addr.Network() == "bufconn" {
 		return nil
 	}
-	return rpcerr.New(rpcerr.PermissionDenied, "only callers on the loopback interface may do this, not %s", tcp.IP)
+	from, err := netip.ParseAddrPort(p.Addr.String())
+	if err == nil && from.Addr().Unmap().IsLoopback() {
+		return nil
+	}
+	return rpcerr.New(rpcerr.PermissionDenied, "only callers on the loopback interface may do this, not %s", p.Addr)
 }

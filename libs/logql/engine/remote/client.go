@@ -6,13 +6,20 @@ package remote
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/rpcerr"
 )
+
+// silence is how long a server may say nothing while it is listened to. One that
+// works says something every heartbeat, so that one that hangs is given up long
+// before the query's own time is over.
+var silence = 5 * time.Second // less in tests
 
 // NewSource returns the source that a server has. The context of Open must
 // outlive its session, and ends it. opts are those of each call. Sessions have an
@@ -30,13 +37,16 @@ type source struct {
 func (s *source) Name() string { return s.name }
 
 func (s *source) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	call, err := s.client.Read(ctx, s.opts...)
+	ctx, cancel := context.WithCancelCause(ctx)
+	ses := &session{ctx: ctx, cancel: cancel}
+	err := ses.patiently(func() (err error) {
+		ses.call, err = s.client.Read(ctx, s.opts...)
+		return err
+	})
 	if err != nil {
-		cancel()
-		return nil, fromError(err)
+		cancel(nil)
+		return nil, err
 	}
-	ses := &session{call: call, cancel: cancel}
 	if err := ses.open(matchers, start, end); err != nil {
 		ses.Close()
 		return nil, err
@@ -46,7 +56,8 @@ func (s *source) Open(ctx context.Context, matchers []*syntax.Matcher, start, en
 
 type session struct {
 	call    ingestv1.IngestService_ReadClient
-	cancel  context.CancelFunc
+	ctx     context.Context // of the call
+	cancel  context.CancelCauseFunc
 	streams []engine.Stream
 	opened  *ingestv1.Opened
 	broken  error // the call ended
@@ -117,28 +128,50 @@ func (s *session) Gaps() []string           { return s.opened.GetGaps() }
 
 // Close ends the call.
 func (s *session) Close() error {
-	s.cancel()
+	s.cancel(nil)
 	return nil
 }
 
 func (s *session) fail(err error) error {
 	if s.broken == nil {
 		s.broken = err
-		s.cancel()
+		s.cancel(nil)
 	}
 	return err
+}
+
+// patiently makes a call of gRPC, and ends the session if that takes too long.
+func (s *session) patiently(f func() error) error {
+	timer := time.AfterFunc(silence, func() {
+		s.cancel(rpcerr.New(rpcerr.Unavailable, "no word from it for %s", silence))
+	})
+	defer timer.Stop()
+	err := f()
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(s.ctx); rpcerr.Is(cause, rpcerr.Unavailable) {
+		return cause
+	}
+	return fromError(err)
 }
 
 func (s *session) send(req *ingestv1.ReadRequest) error {
 	if s.broken != nil {
 		return s.broken
 	}
-	if err := s.call.Send(req); err != nil {
-		// The reason comes with the next receive.
-		if _, rerr := s.call.Recv(); rerr != nil {
-			err = rerr
+	err := s.patiently(func() error {
+		err := s.call.Send(req)
+		if err != nil {
+			// The reason comes with the next receive.
+			if _, rerr := s.call.Recv(); rerr != nil {
+				err = rerr
+			}
 		}
-		return s.fail(fromError(err))
+		return err
+	})
+	if err != nil {
+		return s.fail(err)
 	}
 	return nil
 }
@@ -147,9 +180,13 @@ func (s *session) recv() (*ingestv1.ReadResponse, error) {
 	if s.broken != nil {
 		return nil, s.broken
 	}
-	msg, err := s.call.Recv()
+	var msg *ingestv1.ReadResponse
+	err := s.patiently(func() (err error) {
+		msg, err = s.call.Recv()
+		return err
+	})
 	if err != nil {
-		return nil, s.fail(fromError(err))
+		return nil, s.fail(err)
 	}
 	return msg, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
@@ -24,13 +25,64 @@ type Options struct {
 	Memory int64
 }
 
+// heartbeat is how often a server that has nothing to say yet says so.
+var heartbeat = time.Second // less in tests
+
+// answers is the server's end of a call. Its Send may be called while beat runs.
+type answers struct {
+	ingestv1.IngestService_ReadServer
+	mu   sync.Mutex // held while something is sent
+	last time.Time  // when that was
+}
+
+func (a *answers) Send(m *ingestv1.ReadResponse) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last = time.Now()
+	return a.IngestService_ReadServer.Send(m)
+}
+
+// beat sends empty, a message that says nothing, whenever nothing else was sent for
+// a while. The function that it returns ends that.
+func (a *answers) beat(empty *ingestv1.ReadResponse) (stop func()) {
+	end := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		tick := time.NewTicker(heartbeat)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-end:
+				return
+			}
+			// A send that waits for the client to read is a sign of life too.
+			if !a.mu.TryLock() {
+				continue
+			}
+			if time.Since(a.last) >= heartbeat {
+				// The message is used again: sending encodes it before it returns.
+				_ = a.IngestService_ReadServer.Send(empty) // the next answer will tell
+			}
+			a.mu.Unlock()
+		}
+	})
+	return func() { close(end); running.Wait() }
+}
+
+var (
+	noStreams  = &ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Streams{Streams: &ingestv1.StreamRuns{}}}
+	noRows     = &ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Rows{Rows: &ingestv1.Rows{}}}
+	noPartials = &ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Partials{Partials: &ingestv1.Partials{}}}
+)
+
 // Serve answers a Read call from a source, which is the caller's tenant's. Its
 // error is a *rpcerr.Error.
 func Serve(stream ingestv1.IngestService_ReadServer, src engine.Source, opts Options) error {
-	return ToError(serve(stream, src, opts))
+	return ToError(serve(&answers{IngestService_ReadServer: stream}, src, opts))
 }
 
-func serve(stream ingestv1.IngestService_ReadServer, src engine.Source, opts Options) error {
+func serve(stream *answers, src engine.Source, opts Options) error {
 	ctx := engine.WithMemory(stream.Context(), engine.NewMemory(opts.Memory))
 	msg, err := stream.Recv()
 	if err != nil {
@@ -44,7 +96,9 @@ func serve(stream ingestv1.IngestService_ReadServer, src engine.Source, opts Opt
 	if err != nil {
 		return err
 	}
+	stop := stream.beat(noStreams)
 	session, err := src.Open(ctx, matchers, open.GetStart(), open.GetEnd())
+	stop()
 	if err != nil {
 		return err
 	}
@@ -69,9 +123,13 @@ func serve(stream ingestv1.IngestService_ReadServer, src engine.Source, opts Opt
 		var stats engine.ScanStats
 		switch step := msg.GetStep().(type) {
 		case *ingestv1.ReadRequest_Scan:
+			stop := stream.beat(noRows)
 			stats, err = scan(ctx, stream, session, step.Scan)
+			stop()
 		case *ingestv1.ReadRequest_Aggregate:
+			stop := stream.beat(noPartials)
 			stats, err = aggregate(ctx, stream, session, step.Aggregate)
+			stop()
 		default:
 			err = engine.Errorf(engine.ErrUser, "unknown step, or a second open")
 		}
