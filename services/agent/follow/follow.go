@@ -190,7 +190,8 @@ func (fw *Follower) Run(ctx context.Context) {
 		}
 		now = time.Now()
 		next = minTime(next, now.Add(fw.scanDue(now)))
-		timer.Reset(max(next.Sub(now), time.Millisecond))
+		// Files that are due at nearly the same time get one turn together.
+		timer.Reset(max(next.Sub(now), fw.cfg.Poll/5, time.Millisecond))
 		select {
 		case <-ctx.Done():
 		case <-timer.C:

@@ -56,7 +56,8 @@ func naive(data []byte, limit int) (out []string) {
 		if len(l) > limit {
 			keep := l[:limit-len(Mark)]
 			for k := keep; len(keep)-len(k) < utf8.UTFMax && k != ""; k = k[:len(k)-1] {
-				if utf8.ValidString(k) {
+				// The character behind k is valid and would be split.
+				if _, n := utf8.DecodeRuneInString(l[len(k):]); utf8.ValidString(k) && (k == keep || n > len(keep)-len(k)) {
 					keep = k
 					break
 				}

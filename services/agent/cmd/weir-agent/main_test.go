@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -51,6 +52,17 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("%q: %q in %q", c.args, w, out.String())
 			}
 		}
+	}
+}
+
+// Ended, as by SIGTERM, with no server there: it says so and exits with 0.
+func TestEnd(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	var out bytes.Buffer
+	args := []string{"tail", filepath.Join(t.TempDir(), "a.log"), "--server", "127.0.0.1:1", "--label", "app=x"}
+	if code := run(ctx, args, func(string) string { return "" }, &out, &out); code != 0 || !strings.Contains(out.String(), "stopped") {
+		t.Errorf("code %d: %s", code, out.String())
 	}
 }
 
