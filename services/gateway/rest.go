@@ -216,6 +216,9 @@ func (m restMarshaler) NewDecoder(r io.Reader) runtime.Decoder {
 		if len(bytes.TrimSpace(body)) == 0 {
 			return io.EOF
 		}
+		if msg, ok := v.(proto.Message); ok {
+			return m.UnmarshalOptions.Unmarshal(body, msg)
+		}
 		return m.Unmarshal(body, v)
 	})
 }

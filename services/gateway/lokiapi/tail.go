@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
@@ -57,11 +56,21 @@ func (a *API) tail(w http.ResponseWriter, r *http.Request) {
 	}
 	defer c.CloseNow() //nolint:errcheck // it is closed
 	flags, categorize := encodingFlags(r)
+	// The context of a read or write that ends closes the connection, so the request's
+	// is the one for those: what ends a tail still has a close frame to send.
+	client := c.CloseRead(r.Context()) // ends when the client goes away, or sends data
+	pings := make(chan struct{})
+	go func() {
+		defer close(pings)
+		ping(client, c)
+	}()
+	err = a.follow(client, c, req, flags, categorize)
 	code, text := websocket.StatusNormalClosure, ""
-	if err := a.follow(r.Context(), c, req, flags, categorize); err != nil {
+	if !errors.Is(err, io.EOF) {
 		code, text = websocket.StatusInternalError, closeText(err)
 	}
 	_ = c.Close(code, text) // the client may be gone
+	<-pings
 }
 
 func (a *API) tailRequest(r *http.Request) (*tailv1.TailRequest, error) {
@@ -101,68 +110,47 @@ func (a *API) tailRequest(r *http.Request) (*tailv1.TailRequest, error) {
 	return &tailv1.TailRequest{Query: query, Start: start, Limit: limit}, nil
 }
 
-// follow sends frames until something ends: nil if that was the client.
-func (a *API) follow(ctx context.Context, c *websocket.Conn, req *tailv1.TailRequest, flags []string, categorize bool) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	// Reads control frames; a client that sends data or goes away ends it.
-	client := c.CloseRead(ctx)
-	defer context.AfterFunc(client, func() { cancel(errClientGone) })()
+// follow sends frames until something ends, io.EOF if that was the tail itself.
+func (a *API) follow(client context.Context, c *websocket.Conn, req *tailv1.TailRequest, flags []string, categorize bool) error {
+	ctx, cancel := context.WithCancel(client)
+	defer cancel()
 	stream, err := a.deps.Tail.Tail(ctx, req)
 	if err != nil {
 		return err
 	}
-	pings := make(chan struct{})
-	go func() {
-		defer close(pings)
-		ping(ctx, c, cancel)
-	}()
-	err = frames(ctx, c, stream, flags, categorize)
-	gone := errors.Is(context.Cause(ctx), errClientGone)
-	cancel(nil)
-	<-pings
-	if gone || errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
-}
-
-var errClientGone = errors.New("the client is gone")
-
-// ping shows proxies that the connection lives, and us that the client does.
-func ping(ctx context.Context, c *websocket.Conn, cancel context.CancelCauseFunc) {
-	tick := time.NewTicker(pingEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		pctx, done := context.WithTimeout(ctx, pingTimeout)
-		err := c.Ping(pctx)
-		done()
-		if err != nil {
-			cancel(errClientGone)
-			return
-		}
-	}
-}
-
-func frames(ctx context.Context, c *websocket.Conn, stream grpc.ServerStreamingClient[tailv1.TailResponse], flags []string, categorize bool) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
 		for _, frame := range cutFrames(m) {
-			b := appendFrame(nil, frame, flags, categorize)
-			wctx, done := context.WithTimeout(ctx, writeTimeout)
-			err := c.Write(wctx, websocket.MessageText, b)
+			wctx, done := context.WithTimeout(client, writeTimeout)
+			err := c.Write(wctx, websocket.MessageText, appendFrame(nil, frame, flags, categorize))
 			done()
 			if err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// ping shows proxies that the connection lives, and us that the client does. It
+// returns when the connection is closed.
+func ping(client context.Context, c *websocket.Conn) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-client.Done():
+			return
+		}
+		ctx, done := context.WithTimeout(client, pingTimeout)
+		err := c.Ping(ctx)
+		done()
+		if err != nil {
+			_ = c.CloseNow() // it does not answer
+			return
 		}
 	}
 }

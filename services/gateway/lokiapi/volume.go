@@ -115,8 +115,8 @@ func (v *volumeRequest) queries(window time.Duration) map[string]string {
 	}
 	out := make(map[string]string, len(v.by))
 	for _, name := range v.by {
-		selector := strings.TrimRight(strings.TrimSpace(v.selector), "}")
-		selector = strings.TrimRight(strings.TrimSpace(selector), ",") + ", " + name + `!=""}`
+		selector := strings.TrimSuffix(strings.TrimSpace(v.selector), "}")
+		selector = strings.TrimSpace(selector) + ", " + name + `!=""}`
 		out[name] = "sum " + bytes(selector)
 	}
 	return out
