@@ -54,3 +54,18 @@ func BenchmarkQuery(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkUnion counts over two sources that hold the same rows and do not know it.
+func BenchmarkUnion(b *testing.B) {
+	s := benchStore()
+	s.NoDigests = true
+	src := []engine.Source{engine.Local(s, "one"), engine.Local(s, "two")}
+	e := engine.New(engine.Options{})
+	q := engine.RangeQuery{Query: engine.Query{Expr: parse(b, `sum by (app) (count_over_time({env="prod"}[5m]))`), Sources: src}, End: 3600 * sec, Step: 5 * time.Minute}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := e.Range(context.Background(), q); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -243,6 +243,9 @@ func (e *Engine) Instant(ctx context.Context, in Query, at int64) (*Result, erro
 	if _, ok := in.Expr.(*syntax.LogSelector); ok {
 		return nil, Errorf(ErrUser, "log queries are not supported as an instant query type, please change your query to a range query type")
 	}
+	if at < minTime || at > maxTime {
+		return nil, Errorf(ErrUser, "the time is too far from the present")
+	}
 	return e.run(ctx, in, func(ctx context.Context, q *query) (*Result, error) {
 		if lit, ok := in.Expr.(*syntax.Literal); ok {
 			return &Result{Type: TypeScalar, Scalar: Point{at, lit.Value}}, nil

@@ -169,6 +169,7 @@ type scan struct {
 	counted int
 	stats   ScanStats
 	live    *live
+	told    ScanStats // what live knows
 	flushed time.Time
 }
 
@@ -326,21 +327,27 @@ func (sc *scan) fill(ctx context.Context) error {
 			sc.push(c)
 		}
 	}
+	sc.report()
 	return nil
 }
 
 func (sc *scan) take(c *cursor) {
-	if c.stats.RowsRead == 0 {
+	if c.stats == (ScanStats{}) {
 		return
 	}
 	sc.stats.Add(c.stats)
-	sc.live.add(c.stats)
 	c.stats = ScanStats{}
 }
 
 func (sc *scan) settle(c *cursor) error {
 	sc.take(c)
 	return c.err
+}
+
+// report tells the query what was read since it was told last.
+func (sc *scan) report() {
+	sc.live.add(sc.stats.minus(sc.told))
+	sc.told = sc.stats
 }
 
 // emit adds the row that c stands before.
@@ -379,6 +386,7 @@ func (sc *scan) emit(c *cursor) error {
 
 func (sc *scan) flush() error {
 	o := &sc.out
+	sc.report()
 	sc.flushed = time.Now()
 	if len(o.Times) == 0 {
 		return nil
