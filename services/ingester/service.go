@@ -172,6 +172,10 @@ func (s *Service) Ready() error {
 	return nil
 }
 
+// EndTails ends live tails; their clients go on with another process or, after a
+// restart, this one. All else goes on.
+func (s *Service) EndTails() { s.cancel() }
+
 // Stop ends live tails and refuses further calls. Calls in work go on.
 func (s *Service) Stop() {
 	s.state.Store(stopped)

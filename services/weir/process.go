@@ -127,11 +127,17 @@ func (p *Process) initIngester() (serve.Service, error) {
 	s.Register(p.server.Internal())
 	p.server.AddCheck("ingester", func(context.Context) error { return s.Ready() })
 	run := func(ctx context.Context) error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.Failed():
-			return ErrRestart
+		draining := p.server.Draining()
+		for {
+			select {
+			case <-draining:
+				s.EndTails() // they would hold up the end for as long as streams may
+				draining = nil
+			case <-ctx.Done():
+				return nil
+			case <-s.Failed():
+				return ErrRestart
+			}
 		}
 	}
 	return serve.NewService(s.Start, run, func(error) error { return s.Close() }), nil

@@ -12,6 +12,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	// What the binary is made of, so that a change to it makes cached results stale.
+	_ "github.com/weir-logs/weir/services/weir"
 )
 
 // Binary returns the path of the server's binary: $WEIR, or one built from the
