@@ -45,6 +45,8 @@ type cursor struct {
 	value float64
 
 	meta  metaReader
+	key   []byte
+	sets  map[string]uint32 // of a plain pipeline, by metadata
 	stats ScanStats
 	err   error
 }
@@ -350,10 +352,28 @@ func (sc *scan) report() {
 	sc.told = sc.stats
 }
 
+// setOf returns the number of the label set of the row that c stands before.
+func (sc *scan) setOf(c *cursor) (uint32, error) {
+	if !sc.prog.plain() {
+		return sc.in.id(c.stream, c.proc)
+	}
+	// Metadata alone decides.
+	c.key = appendLabelsKey(c.key[:0], c.meta.buf)
+	if id, ok := c.sets[string(c.key)]; ok {
+		return id, nil
+	}
+	id, err := sc.in.id(c.stream, c.proc)
+	if c.sets == nil || len(c.sets) >= 1024 {
+		c.sets = map[string]uint32{}
+	}
+	c.sets[string(c.key)] = id
+	return id, err
+}
+
 // emit adds the row that c stands before.
 func (sc *scan) emit(c *cursor) error {
 	o := &sc.out
-	set, err := sc.in.id(c.stream, c.proc)
+	set, err := sc.setOf(c)
 	if err != nil {
 		return err
 	}

@@ -165,7 +165,12 @@ func (p *program) bytes() bool {
 }
 
 // plain reports whether the pipeline is nothing but line filters.
-func (p *program) plain() bool { return p.extract.Pure() }
+func (p *program) plain() bool {
+	if p.log != nil {
+		return p.log.Pure()
+	}
+	return p.extract.Pure()
+}
 
 // groupStream appends the labels of the series of all rows of a stream that have
 // no metadata that matters.
