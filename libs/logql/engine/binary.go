@@ -73,19 +73,19 @@ func (q *query) binary(ctx context.Context, e *syntax.BinaryExpr) (*vectors, err
 		defer q.mem.Release(in.size())
 		return withScalar(in, func(v float64) (float64, bool) { return combine(e, lit.Value, v, v) }), nil
 	}
-	left, err := q.eval(ctx, e.LHS, true)
-	if err != nil {
-		return nil, err
-	}
-	defer q.mem.Release(left.size())
 	if lit, ok := e.RHS.(*syntax.Literal); ok {
+		left, err := q.eval(ctx, e.LHS, true)
+		if err != nil {
+			return nil, err
+		}
+		defer q.mem.Release(left.size())
 		return withScalar(left, func(v float64) (float64, bool) { return combine(e, v, lit.Value, v) }), nil
 	}
-	right, err := q.eval(ctx, e.RHS, true)
+	left, right, err := q.operands(ctx, e)
 	if err != nil {
 		return nil, err
 	}
-	defer q.mem.Release(right.size())
+	defer q.mem.Release(left.size() + right.size())
 	left.sortSeries()
 	right.sortSeries()
 	m := newMatch(e, left.series, right.series)
@@ -93,6 +93,39 @@ func (q *query) binary(ctx context.Context, e *syntax.BinaryExpr) (*vectors, err
 		return m.set(left, right), nil
 	}
 	return m.join(left, right)
+}
+
+// operands evaluates both sides, at once if not too many are under way.
+func (q *query) operands(ctx context.Context, e *syntax.BinaryExpr) (left, right *vectors, err error) {
+	select {
+	case q.legs <- struct{}{}:
+	default:
+		if left, err = q.eval(ctx, e.LHS, true); err != nil {
+			return nil, nil, err
+		}
+		right, err = q.eval(ctx, e.RHS, true)
+		return left, right, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan error)
+	go func() {
+		var err error
+		left, err = q.eval(ctx, e.LHS, true)
+		if err != nil {
+			cancel(err) // of several errors the first counts
+		}
+		<-q.legs
+		done <- err
+	}()
+	right, err = q.eval(ctx, e.RHS, true)
+	if err != nil {
+		cancel(err)
+	}
+	if lerr := <-done; lerr != nil || err != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	return left, right, nil
 }
 
 func withScalar(in *vectors, f func(float64) (float64, bool)) *vectors {

@@ -71,7 +71,7 @@ type RangeQuery struct {
 	Start, End int64
 	Step       time.Duration // of metric queries
 	// Of log queries:
-	Limit    int // most entries; 0: all
+	Limit    int // most entries; 0: all, where there is no limit to that
 	Backward bool
 	// Interval leaves out entries that are nearer than this to the last one given
 	// out. 0: none.
@@ -176,14 +176,21 @@ type query struct {
 	// Steps of a metric query.
 	start, end, step int64
 
-	mu          sync.Mutex
-	stats       ScanStats
-	streams     uint64
-	skipped     uint64
-	warnings    []string
+	mu       sync.Mutex
+	stats    ScanStats
+	streams  uint64
+	skipped  uint64
+	warnings []string
+
+	lostMu      sync.Mutex
 	lostSources []string
 	lostCauses  []error // of lostSources
+
+	legs chan struct{} // one for each operand that is evaluated beside another
 }
+
+// maxLegs is how many operands of binary operations are evaluated at once.
+const maxLegs = 4
 
 func (q *query) warn(text string) {
 	q.mu.Lock()
@@ -202,6 +209,8 @@ func (q *query) addStats(s ScanStats) {
 // count adds what opened sources hold.
 func (q *query) count(o *opened) {
 	var bytes uint64
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	for i := range o.union {
 		q.skipped += uint64(o.union[i].skipped)
 		bytes += o.union[i].bytes
@@ -213,7 +222,7 @@ func (q *query) count(o *opened) {
 // run prepares a query, runs f, and fills in what all results have.
 func (e *Engine) run(ctx context.Context, in Query, f func(context.Context, *query) (*Result, error)) (*Result, error) {
 	begin := e.now()
-	q := &query{Query: in, engine: e, mem: NewMemory(in.Limits.MaxMemory), live: &live{}}
+	q := &query{Query: in, engine: e, mem: NewMemory(in.Limits.MaxMemory), live: &live{}, legs: make(chan struct{}, maxLegs-1)}
 	ctx = withLive(WithMemory(ctx, q.mem), q.live)
 	stop := q.live.report(in.Progress)
 	res, err := f(ctx, q)
@@ -279,7 +288,7 @@ func (r *RangeQuery) check() error {
 	}
 	if !syntax.IsMetric(r.Expr) {
 		switch {
-		case r.Limit < 0:
+		case r.Limit < 0 || (r.Limit == 0 && r.Limits.MaxEntries > 0):
 			return Errorf(ErrUser, "limit must be a positive value")
 		case r.Limits.MaxEntries > 0 && r.Limit > r.Limits.MaxEntries:
 			return Errorf(ErrLimit, "max entries limit per query exceeded, limit > max_entries_limit_per_query (%d > %d)", r.Limit, r.Limits.MaxEntries)

@@ -75,6 +75,8 @@ func (o *opened) close() {
 
 // missing decides whether the query can go on without a source that failed.
 func (q *query) missing(name string, cause error) error {
+	q.lostMu.Lock()
+	defer q.lostMu.Unlock()
 	if !slices.Contains(q.lostSources, name) {
 		q.lostSources = append(q.lostSources, name)
 		q.lostCauses = append(q.lostCauses, cause)
