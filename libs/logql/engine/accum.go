@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -261,7 +262,7 @@ type interner struct {
 // id returns the number of a set; keep makes of it what may be kept, and is
 // called for new sets only.
 func (in *interner) id(labels []model.Label, keep func([]model.Label) model.Labels) (id uint32, isNew bool) {
-	in.key = appendLabelsKey(in.key[:0], labels)
+	in.key = pipeline.AppendKey(in.key[:0], labels)
 	if id, ok := in.ids[string(in.key)]; ok {
 		return id, false
 	}
@@ -272,20 +273,4 @@ func (in *interner) id(labels []model.Label, keep func([]model.Label) model.Labe
 	in.ids[string(in.key)] = id
 	in.sets = append(in.sets, keep(labels))
 	return id, true
-}
-
-func appendLabelsKey(dst []byte, labels []model.Label) []byte {
-	for _, l := range labels {
-		dst = appendKeyString(appendKeyString(dst, l.Name), l.Value)
-	}
-	return dst
-}
-
-func appendKeyString(dst []byte, s string) []byte {
-	n := len(s)
-	for n >= 0x80 {
-		dst = append(dst, byte(n)|0x80)
-		n >>= 7
-	}
-	return append(append(dst, byte(n)), s...)
 }

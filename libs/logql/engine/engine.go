@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -301,9 +302,18 @@ func (r *RangeQuery) check() error {
 		return Errorf(ErrUser, "zero or negative query resolution step widths are not accepted. Try a positive integer")
 	}
 	if n := (r.End - r.Start) / int64(r.Step); r.Limits.MaxPoints > 0 && n > int64(r.Limits.MaxPoints) {
-		return Errorf(ErrLimit, "exceeded maximum resolution of 11,000 points per time series. Try increasing the value of the step parameter")
+		return Errorf(ErrLimit, "exceeded maximum resolution of %s points per time series. Try increasing the value of the step parameter", thousands(r.Limits.MaxPoints))
 	}
 	return nil
+}
+
+// thousands prints a number as 11,000.
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }
 
 // alignSteps rounds start down and end up to multiples of step.

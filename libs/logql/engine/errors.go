@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -44,8 +45,8 @@ func errSeries(limit int) error {
 
 // errPipeline is about a sample with all its labels.
 func errPipeline(labels model.Labels) error {
-	kind := labels.Get(errorLabel)
-	return Errorf(ErrPipeline, "pipeline error: '%s' for series: '%s'.\nUse a label filter to intentionally skip this error. (e.g | __error__!=\"%s\").\nTo skip all potential errors you can match empty errors.(e.g __error__=\"\")\nThe label filter can also be specified after unwrap. (e.g | unwrap latency | __error__=\"\" )\n", kind, labels, kind)
+	e := pipeline.PipelineError{Kind: labels.Get(errorLabel), Series: labels}
+	return Errorf(ErrPipeline, "%s", e.Error())
 }
 
 const (

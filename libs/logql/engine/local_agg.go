@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -347,7 +348,7 @@ func (a *aggregator) groupOf(proc *processor, known *groupCache, rows *model.Row
 	meta, size := a.meta.at(rows, row)
 	a.stats.BytesRead += uint64(size)
 	a.stats.MetadataBytesRead += uint64(size)
-	known.key = appendLabelsKey(known.key[:0], meta)
+	known.key = pipeline.AppendKey(known.key[:0], meta)
 	if id, ok := known.series[string(known.key)]; ok {
 		return id, nil
 	}

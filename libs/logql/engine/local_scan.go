@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -358,7 +359,7 @@ func (sc *scan) setOf(c *cursor) (uint32, error) {
 		return sc.in.id(c.stream, c.proc)
 	}
 	// Metadata alone decides.
-	c.key = appendLabelsKey(c.key[:0], c.meta.buf)
+	c.key = pipeline.AppendKey(c.key[:0], c.meta.buf)
 	if id, ok := c.sets[string(c.key)]; ok {
 		return id, nil
 	}
@@ -420,61 +421,6 @@ func (sc *scan) flush() error {
 	return nil
 }
 
-// The heap's first is the next in the asked direction.
-
-func (sc *scan) before(a, b *cursor) bool {
-	if a.bound != b.bound {
-		return (a.bound < b.bound) != sc.req.Backward
-	}
-	return (a.stream < b.stream) != sc.req.Backward
-}
-
-func (sc *scan) down(i int) {
-	for {
-		least := i
-		for j := 2*i + 1; j <= 2*i+2 && j < len(sc.heap); j++ {
-			if sc.before(sc.heap[j], sc.heap[least]) {
-				least = j
-			}
-		}
-		if least == i {
-			return
-		}
-		sc.heap[i], sc.heap[least] = sc.heap[least], sc.heap[i]
-		i = least
-	}
-}
-
-func (sc *scan) push(c *cursor) {
-	sc.heap = append(sc.heap, c)
-	for i := len(sc.heap) - 1; i > 0; {
-		up := (i - 1) / 2
-		if !sc.before(sc.heap[i], sc.heap[up]) {
-			return
-		}
-		sc.heap[i], sc.heap[up] = sc.heap[up], sc.heap[i]
-		i = up
-	}
-}
-
-func (sc *scan) pop() *cursor {
-	c := sc.heap[0]
-	n := len(sc.heap) - 1
-	sc.heap[0] = sc.heap[n]
-	sc.heap = sc.heap[:n]
-	sc.down(0)
-	return c
-}
-
-// fix restores the heap after its first cursor moved.
-func (sc *scan) fix() {
-	if sc.heap[0].done {
-		sc.pop()
-		return
-	}
-	sc.down(0)
-}
-
 // rowInterner numbers the label sets of a scan's rows.
 type rowInterner struct {
 	ids  map[string]uint32
@@ -490,9 +436,9 @@ func (in *rowInterner) id(stream int, p *processor) (uint32, error) {
 	buf, a, b := p.appendLabels(in.buf[:0])
 	in.buf = buf
 	key := append(in.key[:0], byte(stream), byte(stream>>8), byte(stream>>16), byte(stream>>24))
-	key = append(appendLabelsKey(key, buf[:a]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
-	key = append(appendLabelsKey(key, buf[a:b]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
-	key = appendLabelsKey(key, buf[b:])
+	key = append(pipeline.AppendKey(key, buf[:a]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+	key = append(pipeline.AppendKey(key, buf[a:b]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+	key = pipeline.AppendKey(key, buf[b:])
 	in.key = key
 	if id, ok := in.ids[string(key)]; ok {
 		return id, nil

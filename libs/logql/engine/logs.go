@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -203,7 +204,7 @@ func (c *collector) set(r *row) (*collected, error) {
 		return nil, err
 	}
 	c.held += size
-	c.key = appendLabelsKey(c.key[:0], r.labels.Labels)
+	c.key = pipeline.AppendKey(c.key[:0], r.labels.Labels)
 	st := c.streams[string(c.key)]
 	if st == nil {
 		st = &LogStream{Labels: r.labels.Labels}
