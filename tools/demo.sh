@@ -26,11 +26,12 @@ cat >"$dir/agent.yaml" <<YAML
 server: {address: "$grpc"}
 external_labels: {env: demo}
 positions: {file: "$dir/positions.yaml"}
-files:
-  - paths: ["$dir/logs/*.log"]
-    labels: {job: shop}
 listen: ""
+files:
 YAML
+for app in gateway catalog checkout payments inventory syslog; do
+  printf -- '  - {paths: ["%s/logs/%s-*.log"], labels: {app: %s}}\n' "$dir" "$app" "$app" >>"$dir/agent.yaml"
+done
 
 echo "starting weir, the shop and the agent; all of it is in $dir"
 start "$dir/weir.log" bin/weir --target=all --data-dir="$dir/data" --listen="$http" --grpc-listen="$grpc"
@@ -42,7 +43,7 @@ shop=$!
 start "$dir/agent.log" bin/weir-agent --config "$dir/agent.yaml"
 agent=$!
 
-answers() { [[ $(bin/weirctl query --addr "$grpc" '{job="shop"}' --since 1h --limit 1 -o raw 2>/dev/null) ]]; }
+answers() { [[ $(bin/weirctl query --addr "$grpc" '{env="demo"}' --since 1h --limit 1 -o raw 2>/dev/null) ]]; }
 await 60 "the first lines" answers || { tail -n 20 "$dir"/*.log >&2; exit 1; }
 
 w="bin/weirctl"
@@ -52,19 +53,20 @@ cat <<TEXT
 Weir is ready: gRPC on $grpc (and on $http), REST and the Loki API on http://$http.
 In another terminal:
 
-  # the newest lines, and a live view
-  $w query '{job="shop"}' --limit 20
-  $w tail '{job="shop"} |= "error"'
+  # the newest lines of an application, and all that has "error" in it, live
+  $w query '{app="checkout"}' --limit 20
+  $w tail '{env="demo"} |~ "(?i)error"'
 
-  # the share of requests that failed, minute by minute
-  $w query 'sum by (status) (rate({filename=~".*gateway.*"} | regexp "HTTP/1.1. (?P<status>[0-9]{3})" [1m]))' --since 15m --step 1m
+  # requests a second by status, in steps of ten seconds
+  $w query 'sum by (status) (rate({app="gateway"} | pattern "<_>\" <status> <_>" [30s]))' --since 5m --step 10s
 
   # the same lines over REST and over the Loki API
-  curl -sG http://$http/api/v1/query_range --data-urlencode 'query={job="shop"}' -d limit=5
-  curl -sG http://$http/loki/api/v1/query_range --data-urlencode 'query={job="shop"}' -d limit=5
+  curl -sG http://$http/api/v1/query_range --data-urlencode 'query={app="checkout"}' -d limit=3
+  curl -sG http://$http/loki/api/v1/query_range --data-urlencode 'query={app="checkout"}' -d limit=3
 
   # a line of your own
-  echo 'hello from me' | $w push --label app=hello && $w query '{app="hello"}'
+  echo 'hello from me' | $w push --label app=hello
+  $w query '{app="hello"}'
 
   # what runs, and what it counts
   $w status

@@ -97,7 +97,7 @@ say "the other doors"
 count=$(curl -fsG "http://127.0.0.1:$WEIR_HTTP_PORT/loki/api/v1/query" --data-urlencode 'query=sum(count_over_time({app="smoke"}[1h]))')
 [[ $count == *"\"$(wc -l <"$work/found")\""* ]] || fail "the Loki API counts otherwise: $count"
 curl -fsG "http://127.0.0.1:$WEIR_HTTP_PORT/api/v1/query_range" --data-urlencode 'query={app="smoke"}' -d limit=1 | grep -q 'line 0' || fail "REST finds nothing"
-await 30 "lines of the agent" bash -c '[[ $(bin/weirctl query "{job=\"shop\", cluster=\"compose\"}" --since 1h --limit 1 -o raw) ]]'
+await 30 "lines of the agent" bash -c '[[ $(bin/weirctl query "{app=\"gateway\", cluster=\"compose\"}" --since 1h --limit 1 -o raw) ]]'
 if /usr/bin/python3 -c 'import grpc, grpc_tools' 2>/dev/null; then
   /usr/bin/python3 tests/clients/python/client.py "$WEIR_ADDR"
 else
