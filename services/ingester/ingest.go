@@ -41,7 +41,10 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "%v", err)
 	}
 	size := int64(proto.Size(req))
-	reserved := size + rowCost*rowCount(blocks)
+	reserved := size
+	for i := range blocks {
+		reserved += blocks[i].MaxCost()
+	}
 	if !s.reserve(reserved) {
 		s.metrics.refused.Inc()
 		return nil, rpcerr.New(rpcerr.Overloaded, "the ingester's memory for recent entries is full (%d bytes)", s.deps.HeadLimit).WithRetry(5 * time.Second)
@@ -67,11 +70,12 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		return nil, walError(err)
 	}
 	<-p.applied
+	if p.broken != nil {
+		s.logger.Error("a durable record could not be taken into memory", "err", p.broken)
+		return nil, rpcerr.Wrap(p.broken, rpcerr.Internal, "internal error")
+	}
 	return &ingestv1.IngestResponse{Added: uint64(p.added), TableVersion: s.deps.TableVersion()}, nil
 }
-
-// rowCost is what a row takes in the head beside its bytes.
-const rowCost = 48
 
 func rowCount(blocks []head.Block) int64 {
 	n := 0

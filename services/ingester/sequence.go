@@ -2,6 +2,8 @@ package ingester
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"github.com/weir-logs/weir/libs/wal"
@@ -28,6 +30,7 @@ type pending struct {
 
 	finished bool // the log has decided
 	failed   bool
+	broken   error // why applying it failed, which nothing should
 	added    int
 	applied  chan struct{} // closed when the record is in the head, or has failed
 }
@@ -65,8 +68,19 @@ func (q *sequence) finish(p *pending, err error, apply func(*pending)) {
 		q.queue[0] = nil
 		q.queue = q.queue[1:]
 		if !next.failed {
-			apply(next)
+			next.broken = attempt(apply, next)
 		}
 		close(next.applied)
 	}
+}
+
+// attempt makes an error of a panic, so that one record cannot stop all behind it.
+func attempt(apply func(*pending), p *pending) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("apply record %d: %v\n%s", p.ticket.LSN(), r, debug.Stack())
+		}
+	}()
+	apply(p)
+	return nil
 }

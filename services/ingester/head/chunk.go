@@ -10,9 +10,22 @@ import (
 const (
 	chunkRows  = 4096
 	chunkBytes = 1 << 20
-	// rowOverhead is what a row costs in a chunk beside its line and metadata:
-	// time, hash, batch time, position, line end, and slack of growing slices.
-	rowOverhead = 8 + 8 + 8 + 4 + 4 + 8
+	// chunkColumns bounds the names of metadata in a chunk: what a row costs to
+	// append and to read grows with them.
+	chunkColumns = 256
+)
+
+// What things take in memory beside the bytes of lines, names and values, slack of
+// growing slices included. TestSizeIsWhatIsTaken measures it.
+const (
+	streamCost = 1024 // its first chunk included
+	labelCost  = 64
+	chunkCost  = 512
+	rowCost    = 8 + 8 + 8 + 4 + 4 + 8 // time, hash, batch time, position, line end
+	runCost    = 16
+	columnCost = 208
+	valueCost  = 10
+	indexCost  = 48 // of a row that an index holds
 )
 
 // chunk is a piece of a stream's rows. Rows are only appended; whoever holds a
@@ -36,7 +49,7 @@ type seqRun struct {
 }
 
 func (c *chunk) full() bool {
-	return c.rows.Len() >= chunkRows || len(c.rows.Lines.Slab) >= chunkBytes
+	return c.rows.Len() >= chunkRows || len(c.rows.Lines.Slab) >= chunkBytes || len(c.rows.Metadata) >= chunkColumns
 }
 
 // append adds row i of src and returns the bytes that it takes.
@@ -49,6 +62,7 @@ func (c *chunk) append(src *model.Rows, i int, key model.OrderKey, seq uint64) i
 	c.minTime, c.maxTime = min(c.minTime, key.Time), max(c.maxTime, key.Time)
 	line := src.Lines.At(i)
 	r.Times = append(r.Times, key.Time)
+	r.Lines.Slab = room(r.Lines.Slab, len(line))
 	r.Lines.Append(line)
 	r.Hashes = append(r.Hashes, key.Hash)
 	r.BatchTimes = append(r.BatchTimes, key.BatchTime)
@@ -59,7 +73,7 @@ func (c *chunk) append(src *model.Rows, i int, key model.OrderKey, seq uint64) i
 		}
 		r.Copies = append(r.Copies, copyNo)
 	}
-	size := len(line) + rowOverhead
+	size := len(line) + rowCost
 	var s int
 	r.Metadata, s = appendMeta(r.Metadata, src.Metadata, i, n)
 	size += s
@@ -69,9 +83,28 @@ func (c *chunk) append(src *model.Rows, i int, key model.OrderKey, seq uint64) i
 	c.digest += key.Hash
 	if k := len(c.seqs); k == 0 || c.seqs[k-1].seq != seq {
 		c.seqs = append(c.seqs, seqRun{uint32(n), seq})
-		size += 16
+		size += runCost
 	}
 	return size
+}
+
+// room returns b with space for n more bytes. It doubles: append alone would grow
+// a large slice by a quarter at a time, and copy it four times over.
+func room(b []byte, n int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	return append(make([]byte, 0, max(2*cap(b), len(b)+n)), b...)
+}
+
+// after returns an empty chunk that has room for about as much as a full one has.
+func after(full *chunk) *chunk {
+	n := full.rows.Len()
+	return &chunk{rows: model.Rows{
+		Times: make([]int64, 0, n), Hashes: make([]uint64, 0, n),
+		BatchTimes: make([]int64, 0, n), Positions: make([]uint32, 0, n),
+		Lines: model.Strings{Ends: make([]uint32, 0, n), Slab: make([]byte, 0, len(full.rows.Lines.Slab)/2)},
+	}}
 }
 
 // appendMeta appends the values that row i of src has to dst as those of row n.
@@ -88,11 +121,11 @@ func appendMeta(dst, src []model.Column, i, n int) ([]model.Column, int) {
 		if at == len(dst) || dst[at].Name != src[k].Name {
 			// A new array, since snapshots share the old one.
 			dst = slices.Insert(slices.Clone(dst), at, model.Column{Name: src[k].Name, Version: src[k].Version})
-			size += len(src[k].Name) + 64
+			size += len(src[k].Name) + columnCost
 		}
 		dst[at].Append(n, v)
 		dst[at].Version = max(dst[at].Version, src[k].Version)
-		size += len(v) + 8
+		size += len(v) + valueCost
 	}
 	for k := range dst {
 		dst[k].Finish(n + 1)
@@ -112,8 +145,17 @@ func (c *chunk) view() *model.Rows {
 func (c *chunk) seal() {
 	c.sealed = true
 	r := &c.rows
-	r.Times = slices.Clip(r.Times)
-	r.Lines.Slab = append(make([]byte, 0, len(r.Lines.Slab)), r.Lines.Slab...)
+	r.Times, r.Hashes, r.BatchTimes, r.Positions = fit(r.Times), fit(r.Hashes), fit(r.BatchTimes), fit(r.Positions)
+	r.Lines.Ends, r.Lines.Slab = fit(r.Lines.Ends), fit(r.Lines.Slab)
+	c.seqs = fit(c.seqs)
+}
+
+// fit returns a copy without room to grow.
+func fit[T any](s []T) []T {
+	if len(s) == cap(s) {
+		return s
+	}
+	return append(make([]T, 0, len(s)), s...)
 }
 
 // lower gives a row the smaller of its place and (batchTime, position), as a copy

@@ -25,6 +25,30 @@ type Block struct {
 	Rows   model.Rows
 }
 
+func (b *Block) streamCost() int64 {
+	return int64(streamCost + labelCost*len(b.Labels) + 4*len(b.Text))
+}
+
+// MaxCost is the most that Size can grow by when the block is appended.
+func (b *Block) MaxCost() int64 {
+	rows, values, columns := b.Rows.Len(), 0, 0
+	size := len(b.Rows.Lines.Slab) + rows*(rowCost+indexCost)
+	name := 0
+	for _, set := range [][]model.Column{b.Rows.Metadata, b.Rows.Derived} {
+		for i := range set {
+			values += set[i].Values.Len()
+			size += len(set[i].Values.Slab)
+			name = max(name, len(set[i].Name))
+			columns++
+		}
+	}
+	// A row may begin a chunk among those in order, another among the late ones.
+	chunks := 4 + rows/chunkRows + len(b.Rows.Lines.Slab)/chunkBytes + values/chunkColumns
+	size += values*valueCost + min(values, columns*chunks)*(columnCost+name) + min(rows, chunks)*(chunkCost+runCost)
+	// The group of rows of one time that is indexed when it has become large.
+	return b.streamCost() + int64(size) + (groupScan+1)*indexCost
+}
+
 // Head holds rows in memory. It may be used by several goroutines, but appends
 // come one after the other, their sequence numbers ascending.
 type Head struct {
@@ -78,7 +102,7 @@ func (h *Head) Append(tenantID string, blocks []Block, batchTime int64, seq uint
 		s, created := t.stream(b)
 		if created {
 			h.streams.Add(1)
-			h.size.Add(int64(4*len(b.Text) + 1024))
+			h.size.Add(b.streamCost())
 		}
 		added, size := s.add(&b.Rows, batchTime, seq)
 		h.size.Add(int64(size))

@@ -217,8 +217,16 @@ func (m *mergeReader) Next() (*model.Rows, int, int, error) {
 		row  int
 	}
 	picks := make([]pick, 0, mergeBatch)
+	columns, counted := 0, map[*model.Rows]bool{}
 	for len(m.cursors) > 0 && len(picks) < mergeBatch {
 		c := m.cursors[0]
+		if !counted[c.rows] {
+			// Putting rows together takes longer the more columns there are.
+			if columns += len(c.rows.Metadata); columns > 2*chunkColumns && len(picks) > 0 {
+				break
+			}
+			counted[c.rows] = true
+		}
 		picks = append(picks, pick{c.rows, c.at})
 		if c.advance() {
 			heap.Fix(m, 0)

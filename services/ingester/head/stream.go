@@ -26,6 +26,8 @@ type stream struct {
 	group  index          // rows of sorted whose timestamp has many
 	groups map[int64]bool // those timestamps
 	seq    uint64         // of the newest append that added a row
+
+	indexed int // bytes that indexes grew by and that are not counted yet
 }
 
 // ref is a row of a chunk.
@@ -108,10 +110,12 @@ func tip(chunks *[]*chunk) *chunk {
 	if n > 0 && !(*chunks)[n-1].full() {
 		return (*chunks)[n-1]
 	}
-	if n > 0 {
+	if n == 0 {
+		*chunks = append(*chunks, &chunk{})
+	} else {
+		*chunks = append(*chunks, after((*chunks)[n-1]))
 		(*chunks)[n-1].seal()
 	}
-	*chunks = append(*chunks, &chunk{})
 	return (*chunks)[n]
 }
 
@@ -162,5 +166,6 @@ func (s *stream) indexGroup(t int64) {
 		for row := from; row < to; row++ {
 			s.group.add(c.rows.Hashes[row], ref{c, uint32(row)})
 		}
+		s.indexed += indexCost * (to - from)
 	}
 }

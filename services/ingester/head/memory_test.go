@@ -1,0 +1,112 @@
+package head
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// load makes requests of a kind.
+func load(kind string, n int) func(i int) []Block {
+	block := func(stream string, times []int64, lines []string, meta []model.Column) Block {
+		ls := model.NewLabels([]model.Label{{Name: "app", Value: stream}, {Name: "service_name", Value: stream}})
+		b := Block{Labels: ls, Text: ls.String()}
+		b.Rows.Times = times
+		for i, l := range lines {
+			b.Rows.Lines.AppendString(l)
+			b.Rows.Positions = append(b.Rows.Positions, uint32(i))
+		}
+		b.Rows.Metadata = meta
+		for i := range times {
+			b.Rows.Hashes = append(b.Rows.Hashes, b.Rows.Hash(i))
+		}
+		return b
+	}
+	return func(i int) []Block {
+		switch kind {
+		case "many streams":
+			return []Block{block(fmt.Sprintf("stream-%08d", i), []int64{int64(i)}, []string{"hello"}, nil)}
+		case "many labels":
+			b := block("x", []int64{int64(i)}, []string{"hello"}, nil)
+			var ls []model.Label
+			for k := range 15 {
+				ls = append(ls, model.Label{Name: fmt.Sprintf("label_%02d", k), Value: fmt.Sprintf("value-%d-%08d", k, i)})
+			}
+			b.Labels = model.NewLabels(ls)
+			b.Text = b.Labels.String()
+			return []Block{b}
+		case "empty lines":
+			return []Block{block("x", []int64{int64(i)}, []string{""}, nil)}
+		case "one time":
+			return []Block{block("x", []int64{1}, []string{fmt.Sprintf("%08d", i)}, nil)}
+		case "late":
+			return []Block{block("x", []int64{int64(n - i)}, []string{fmt.Sprintf("%08d", i)}, nil)}
+		case "many metadata names":
+			var meta []model.Column
+			for k := range 128 {
+				c := model.Column{Name: fmt.Sprintf("name_%08d_%03d", i, k)}
+				c.Append(0, []byte("v"))
+				meta = append(meta, c)
+			}
+			return []Block{block("x", []int64{int64(i)}, []string{"hello"}, meta)}
+		case "many metadata names and streams":
+			var meta []model.Column
+			for k := range 20 {
+				c := model.Column{Name: fmt.Sprintf("name_%03d", k)}
+				c.Append(0, []byte("v"))
+				meta = append(meta, c)
+			}
+			return []Block{block(fmt.Sprintf("stream-%08d", i), []int64{int64(i)}, []string{"hello"}, meta)}
+		case "plain":
+			return []Block{block("x", []int64{int64(i)}, []string{strings.Repeat("x", 150)}, nil)}
+		}
+		panic(kind)
+	}
+}
+
+func heapBytes() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// What the head counts is at least most of what it takes, or its limit means
+// nothing.
+func TestSizeIsWhatIsTaken(t *testing.T) {
+	for _, c := range []struct {
+		kind string
+		n    int
+	}{
+		{"many streams", 10_000}, {"many labels", 5_000}, {"empty lines", 40_000}, {"one time", 40_000}, {"late", 40_000},
+		{"many metadata names", 200}, {"many metadata names and streams", 2_000}, {"plain", 40_000},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			request := load(c.kind, c.n)
+			before := heapBytes()
+			h := New()
+			for i := range c.n {
+				size, cost := h.Size(), int64(0)
+				blocks := request(i)
+				for k := range blocks {
+					cost += blocks[k].MaxCost()
+				}
+				h.Append("t", blocks, 1, uint64(i+1))
+				if grown := h.Size() - size; grown > cost {
+					t.Fatalf("request %d: grown by %d, MaxCost is %d", i, grown, cost)
+				}
+			}
+			taken := heapBytes() - before - int64(cap(h.tails.ring))*int64(unsafe.Sizeof(dirtyStream{})) // of fixed size
+			t.Logf("counted %d KiB, taken %d KiB: %.2f", h.Size()>>10, taken>>10, float64(taken)/float64(h.Size()))
+			if taken > h.Size()*5/4 {
+				t.Errorf("%d bytes are taken, %d counted", taken, h.Size())
+			}
+			runtime.KeepAlive(h)
+		})
+	}
+}
