@@ -354,6 +354,51 @@ func TestLokiVolume(t *testing.T) {
 	}
 }
 
+func TestLokiDetectedFields(t *testing.T) {
+	e := start(t)
+	e.backend.stream = func(r *queryv1.QueryStreamRequest, s queryv1.QueryService_QueryStreamServer) error {
+		x := map[string]string{"app": "x"}
+		info := map[string]string{"detected_level": "info"}
+		entries := []*queryv1.LogEntry{
+			entry(5, `{"app":"y","n":5,"o":{"x-y":"10ms"}}`, info, nil),
+			entry(4, `n=6 ok=true size=5KB f=1.5 plain`, info, nil),
+			entry(3, "nothing to parse", nil, nil),
+		}
+		if strings.Contains(r.GetQuery().GetQuery(), "json") {
+			entries = []*queryv1.LogEntry{entry(5, "x", nil, map[string]string{"n": "7", "__error__": "e"})}
+		}
+		if err := s.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Streams{Streams: &queryv1.Streams{Streams: []*queryv1.LogStream{
+			{Labels: x, Entries: entries},
+		}}}}); err != nil {
+			return err
+		}
+		return s.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Done{Done: &queryv1.Done{}}})
+	}
+	for _, c := range []struct{ path, text string }{
+		{`detected_fields?line_limit=7&query={app="x"}`, `{"fields":[` +
+			`{"label":"app_extracted","type":"string","cardinality":1,"parsers":["json"],"jsonPath":["app"]},` +
+			`{"label":"detected_level","type":"string","cardinality":1,"parsers":null},` +
+			`{"label":"f","type":"float","cardinality":1,"parsers":["logfmt"]},` +
+			`{"label":"n","type":"int","cardinality":2,"parsers":["json","logfmt"],"jsonPath":["n"]},` +
+			`{"label":"o_x_y","type":"duration","cardinality":1,"parsers":["json"],"jsonPath":["o","x-y"]},` +
+			`{"label":"ok","type":"boolean","cardinality":1,"parsers":["logfmt"]},` +
+			`{"label":"size","type":"bytes","cardinality":1,"parsers":["logfmt"]}],"limit":1000}`},
+		{`detected_fields?limit=1&query={app="x"}|json`, `{"fields":[{"label":"n","type":"int","cardinality":1,"parsers":["json"]}],"limit":1}`},
+		{`detected_field/n/values?query={app="x"}`, `{"values":["5","6"],"limit":1000}`},
+		{`detected_field/none/values?query={app="x"}`, `{"values":[],"limit":1000}`},
+	} {
+		path, query, _ := strings.Cut(c.path, "?")
+		values, _ := url.ParseQuery(query)
+		if _, text := e.want(200, "", "GET", "/loki/api/v1/"+path+"?"+values.Encode(), ""); text != c.text+"\n" {
+			t.Errorf("%s: %s\nwant %s", c.path, text, c.text)
+		}
+	}
+	if got := last[*queryv1.QueryStreamRequest](t, e.backend).GetQuery().GetLimit(); got != 100 {
+		t.Error(got)
+	}
+	e.want(400, "parse error", "GET", "/loki/api/v1/detected_fields", "")
+}
+
 func (e *env) dial(query string, headers http.Header) *websocket.Conn {
 	e.Helper()
 	c, resp, err := websocket.Dial(e.Context(), strings.Replace(e.url, "http", "ws", 1)+"/loki/api/v1/tail?"+query, &websocket.DialOptions{HTTPHeader: headers})

@@ -56,7 +56,11 @@ func (g *Gateway) restRoutes(mux *http.ServeMux) error {
 			writeRESTError(w, err)
 		}),
 		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
-			writeRESTStatus(w, code, rpcerr.New(rpcerr.NotFound, "%s: %s %s", strings.ToLower(http.StatusText(code)), r.Method, r.URL.Path))
+			reason := rpcerr.InvalidArgument
+			if code == http.StatusNotFound {
+				reason = rpcerr.NotFound
+			}
+			writeRESTStatus(w, code, rpcerr.New(reason, "%s: %s %s", strings.ToLower(http.StatusText(code)), r.Method, r.URL.Path))
 		}),
 		runtime.WithStreamErrorHandler(func(ctx context.Context, err error) *status.Status {
 			if p, ok := ctx.Value(streamStatus{}).(*int); ok {
@@ -107,6 +111,7 @@ var compress = func() func(http.Handler) http.HandlerFunc {
 // brings times and durations of the query string into the form that next reads.
 func (g *Gateway) restBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff") // log lines are no pages
 		code := 0
 		r = r.WithContext(context.WithValue(r.Context(), streamStatus{}, &code))
 		if err := friendlyQuery(r); err != nil {

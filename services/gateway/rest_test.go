@@ -66,9 +66,9 @@ func TestRESTErrors(t *testing.T) {
 		{400, "INVALID_ARGUMENT", `is not a time`, "GET", "/api/v1/query?query=1&time=yesterday", "", nil},
 		{400, "INVALID_ARGUMENT", `is not a duration`, "GET", "/api/v1/query_range?query=1&step=soon", "", nil},
 		{404, "NOT_FOUND", "not found", "GET", "/api/v1/nothing", "", nil},
-		{405, "NOT_FOUND", "method not allowed", "DELETE", "/api/v1/query", "", nil},
-		{405, "NOT_FOUND", "method not allowed", "POST", "/api/v1/stats", "", []string{"X-HTTP-Method-Override", "GET"}},
-		{405, "NOT_FOUND", "method not allowed", "POST", "/api/v1/stats", "selector={}", []string{"X-HTTP-Method-Override", "GET", "Content-Type", "application/x-www-form-urlencoded"}},
+		{405, "INVALID_ARGUMENT", "method not allowed", "DELETE", "/api/v1/query", "", nil},
+		{405, "INVALID_ARGUMENT", "method not allowed", "POST", "/api/v1/stats", "", []string{"X-HTTP-Method-Override", "GET"}},
+		{405, "INVALID_ARGUMENT", "method not allowed", "POST", "/api/v1/stats", "selector={}", []string{"X-HTTP-Method-Override", "GET", "Content-Type", "application/x-www-form-urlencoded"}},
 	} {
 		resp, text := e.call(c.method, c.path, []byte(c.body), c.headers...)
 		var got struct {

@@ -81,8 +81,8 @@ func (a *API) Routes(mux *http.ServeMux) {
 	query("/loki/api/v1/index/volume_range", a.volumeRange)
 	query("/loki/api/v1/format_query", a.formatQuery)
 	query("/loki/api/v1/detected_labels", a.detectedLabels)
-	query("/loki/api/v1/detected_fields", notYet)
-	query("/loki/api/v1/detected_field/{name}/values", notYet)
+	query("/loki/api/v1/detected_fields", a.detectedFields)
+	query("/loki/api/v1/detected_field/{name}/values", a.detectedFieldValues)
 	query("/loki/api/v1/index/shards", notYet)
 	// Loki's answer where patterns are off; Grafana hides the tab then.
 	query("/loki/api/v1/patterns", func(w http.ResponseWriter, _ *http.Request) error {
@@ -147,8 +147,13 @@ const jsonType = "application/json; charset=UTF-8"
 
 // writeJSON answers with a body that is complete.
 func writeJSON(w http.ResponseWriter, body []byte) {
-	w.Header().Set("Content-Type", jsonType)
+	setJSON(w)
 	_, _ = w.Write(append(body, '\n')) // the client is gone
+}
+
+func setJSON(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", jsonType)
+	w.Header().Set("X-Content-Type-Options", "nosniff") // log lines are no pages
 }
 
 func (a *API) limits(r *http.Request) limits.Limits {

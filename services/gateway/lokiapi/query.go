@@ -86,7 +86,7 @@ func (a *API) queryRange(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	entries.sort(q.GetDirection() != queryv1.Direction_DIRECTION_FORWARD)
-	w.Header().Set("Content-Type", jsonType)
+	setJSON(w)
 	b := appendHead(make([]byte, 0, 4096), done.GetWarnings(), "streams", flags)
 	b, err = entries.append(b, func(b []byte) ([]byte, error) {
 		_, err := w.Write(b)
