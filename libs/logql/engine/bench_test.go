@@ -30,6 +30,7 @@ func benchStore() *enginetest.Store {
 }
 
 func BenchmarkQuery(b *testing.B) {
+	engine.SetSplitRows(64 << 10)
 	src := []engine.Source{engine.Local(benchStore(), "one")}
 	e := engine.New(engine.Options{})
 	for _, bench := range []struct{ name, query string }{

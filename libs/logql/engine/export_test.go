@@ -2,3 +2,6 @@ package engine
 
 // SetIntervalPage sets how many rows a log query with an interval takes at a time.
 func SetIntervalPage(n int) { intervalPage = n }
+
+// SetSplitRows sets how many rows of a stream are worth a task of their own.
+func SetSplitRows(n uint64) { splitRows = n }

@@ -13,7 +13,7 @@ import (
 )
 
 // splitRows is how many rows of a stream are worth a task of their own.
-const splitRows = 128 << 10
+var splitRows uint64 = 64 << 10 // fewer in tests
 
 // Aggregate folds the rows of each series into buckets, stream by stream and in
 // parallel, and those into windows. Which goroutine does what has no influence
@@ -32,7 +32,7 @@ func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 	if err != nil {
 		return nil, ScanStats{}, err
 	}
-	chunks := s.chunks(tasks)
+	chunks := s.chunks(tasks, !prog.plain() || !prog.matcher.Empty())
 	aggs := make([]*aggregator, len(chunks))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -72,23 +72,18 @@ func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 	return out, stats, err
 }
 
-// chunks groups tasks so that there are some for each worker, and cuts streams
-// with many rows at the bounds of runs.
-func (s *localSession) chunks(tasks []task) [][]task {
+// chunks groups tasks so that there are some for each worker. Where lines are
+// read, streams with many rows are cut by time.
+func (s *localSession) chunks(tasks []task, lines bool) [][]task {
 	var pieces []task
 	for _, t := range tasks {
-		rows := uint64(0)
-		for _, r := range s.streams[t.stream].Runs {
-			rows += r.Rows
-			if rows < splitRows {
-				continue
+		if lines {
+			for _, cut := range cuts(s.streams[t.stream].Runs) {
+				if head := clip(t.ranges, minTime, cut); len(head) > 0 {
+					pieces = append(pieces, task{t.stream, head})
+					t.ranges = clip(t.ranges, cut, maxTime)
+				}
 			}
-			rows = 0
-			head := clip(t.ranges, minTime, r.MaxTime+1)
-			if len(head) > 0 {
-				pieces = append(pieces, task{t.stream, head})
-			}
-			t.ranges = clip(t.ranges, r.MaxTime+1, maxTime)
 		}
 		if len(t.ranges) > 0 {
 			pieces = append(pieces, t)
@@ -96,6 +91,29 @@ func (s *localSession) chunks(tasks []task) [][]task {
 	}
 	size := max(1, (len(pieces)+4*s.workers-1)/(4*s.workers))
 	return slices.Collect(slices.Chunk(pieces, size))
+}
+
+// cuts returns times that cut runs into pieces of about splitRows rows, as if rows
+// lay evenly within a run.
+func cuts(runs []Run) []int64 {
+	var out []int64
+	rows := uint64(0)
+	for _, r := range runs {
+		n := max(int64(r.Rows/splitRows), 1)
+		length := (r.MaxTime - r.MinTime + 1) / n
+		for i := range n {
+			if rows += r.Rows / uint64(n); rows < splitRows/2 {
+				continue
+			}
+			rows = 0
+			if i == n-1 {
+				out = append(out, r.MaxTime+1)
+			} else if length > 0 {
+				out = append(out, r.MinTime+(i+1)*length)
+			}
+		}
+	}
+	return out
 }
 
 // finish unites the chunks' series in order and folds buckets into windows.

@@ -18,6 +18,7 @@ import (
 
 func TestMain(m *testing.M) {
 	engine.SetIntervalPage(3)
+	engine.SetSplitRows(4)
 	goleak.VerifyTestMain(m)
 }
 
