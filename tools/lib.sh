@@ -9,7 +9,7 @@ cleanup() { # ends what was started, last first, and waits for it
   local status=$? i
   trap - EXIT INT TERM
   for ((i = ${#started[@]} - 1; i >= 0; i--)); do
-    kill "${started[i]}" 2>/dev/null || true
+    kill -- "-${started[i]}" 2>/dev/null || true
     wait "${started[i]}" 2>/dev/null || true
   done
   rm -rf "$work"
@@ -19,11 +19,15 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# start LOG COMMAND…: runs a command in the background. Its process id is in $!.
+# start LOG COMMAND…: runs a command in the background, in a process group of its
+# own: Ctrl-C interrupts the script, which then ends what it started in order. The
+# process id is in $!.
 start() {
   local log=$1
   shift
-  "$@" >"$log" 2>&1 &
+  set -m
+  "$@" >"$log" 2>&1 </dev/null &
+  set +m
   started+=($!)
 }
 
