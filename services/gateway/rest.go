@@ -258,6 +258,9 @@ func friendlyQuery(r *http.Request) error {
 		return rpcerr.New(rpcerr.InvalidArgument, "the query string is malformed: %v", err)
 	}
 	changed := false
+	if err := lokiapi.ValidText(values); err != nil {
+		return err
+	}
 	for key, list := range values {
 		_, last, nested := strings.Cut(key, ".")
 		if !nested {

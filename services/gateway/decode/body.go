@@ -31,10 +31,12 @@ func Body(r io.Reader, length int64, encoding string, most Sizes, memory *Reserv
 		return nil, rpcerr.New(rpcerr.InvalidArgument, "Content-Encoding %q not supported", encoding)
 	}
 	if length > most.Wire {
+		drain(r, length-most.Wire, most)
 		return nil, wireTooLarge(length, most)
 	}
 	body, err := readAll(r, most.Wire, int(max(length, 0)), memory)
 	if errors.Is(err, errTooLong) {
+		drain(r, 0, most)
 		return nil, wireTooLarge(most.Wire+1, most)
 	}
 	if err != nil {
@@ -71,6 +73,15 @@ func Body(r io.Reader, length int64, encoding string, most Sizes, memory *Reserv
 		return nil, compressed(encoding, err)
 	}
 	return out, nil
+}
+
+// drain reads on for a while in a body that is too long: most clients look at the
+// answer only when they have sent all, and take a connection that is cut before for
+// a fault of the network, after which they try again.
+func drain(r io.Reader, beyond int64, most Sizes) {
+	if beyond < most.Raw {
+		_, _ = io.CopyN(io.Discard, r, most.Raw) // as far as it goes
+	}
 }
 
 // Snappy decompresses a block in snappy's format (the one without frames). What the

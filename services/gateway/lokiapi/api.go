@@ -7,8 +7,10 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/gzhttp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -119,12 +121,28 @@ func queries(h handler) http.Handler {
 			err = rpcerr.Wrap(err, rpcerr.InvalidArgument, "%v", err)
 		}
 		if err == nil {
+			err = ValidText(r.Form)
+		}
+		if err == nil {
 			err = h(w, r)
 		}
 		if err != nil {
 			writeError(w, err, "")
 		}
 	})
+}
+
+// ValidText returns an error if a parameter is not valid UTF-8, which no message to
+// another service can carry.
+func ValidText(params url.Values) error {
+	for key, list := range params {
+		for _, v := range list {
+			if !utf8.ValidString(key) || !utf8.ValidString(v) {
+				return rpcerr.New(rpcerr.InvalidArgument, "parameter %q is not valid UTF-8", key)
+			}
+		}
+	}
+	return nil
 }
 
 // writeError answers as Loki does: the text alone. Push's have a line end.
