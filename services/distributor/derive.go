@@ -2,6 +2,7 @@ package distributor
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/weir-logs/weir/libs/discover"
 	"github.com/weir-logs/weir/libs/model"
@@ -28,14 +29,7 @@ func normalise(r *model.Rows) {
 	for i := range cols {
 		cols[i].Name = cleanName(cols[i].Name)
 	}
-	slices.SortStableFunc(cols, func(a, b model.Column) int {
-		if a.Name < b.Name {
-			return -1
-		} else if a.Name > b.Name {
-			return 1
-		}
-		return 0
-	})
+	sortColumns(cols)
 	out := cols[:0:0]
 	for i := 0; i < len(cols); {
 		j := i + 1
@@ -50,6 +44,10 @@ func normalise(r *model.Rows) {
 		i = j
 	}
 	r.Metadata = out
+}
+
+func sortColumns(cols []model.Column) {
+	slices.SortStableFunc(cols, func(a, b model.Column) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // unite makes one column of several of one name.

@@ -23,9 +23,25 @@ type canonical struct {
 // labelCache remembers the canonical form of label texts. Two generations of a
 // bounded size: what is not asked for while one fills is forgotten.
 type labelCache struct {
-	mu       sync.Mutex // guards both maps
+	mu       sync.Mutex // guards what follows
 	new, old map[string]*canonical
+	bytes    int // of new, roughly
 	limit    int
+}
+
+// labelCacheBytes bounds a generation, whose entries may be long.
+const labelCacheBytes = 16 << 20
+
+// cost is what an entry takes, roughly.
+func (v *canonical) cost(text string) int {
+	n := 256 + len(text) + len(v.text) + 32*len(v.labels)
+	for _, l := range v.labels {
+		n += len(l.Name) + len(l.Value)
+	}
+	if v.refusal != nil {
+		n += len(v.refusal.message)
+	}
+	return n
 }
 
 func newLabelCache(limit int) *labelCache {
@@ -55,8 +71,11 @@ func (c *labelCache) get(text string) *canonical {
 }
 
 func (c *labelCache) put(text string, v *canonical) {
-	if len(c.new) >= c.limit {
-		c.old, c.new = c.new, map[string]*canonical{}
+	if len(c.new) >= c.limit || c.bytes >= labelCacheBytes {
+		c.old, c.new, c.bytes = c.new, map[string]*canonical{}, 0
+	}
+	if _, there := c.new[text]; !there {
+		c.bytes += v.cost(text)
 	}
 	c.new[text] = v
 }

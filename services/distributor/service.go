@@ -100,6 +100,7 @@ type Service struct {
 	labels    *labelCache
 	streams   *streamCounter
 	clock     atomic.Int64   // the last batch time given out
+	stamps    atomic.Int64   // the first time that was not given out yet
 	writes    sync.WaitGroup // replica writes in work
 
 	mu       sync.Mutex // guards inFlight
@@ -153,19 +154,24 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 		batchTime = s.nextBatchTime()
 	}
 	check := &checker{limits: lim, now: s.now().UnixNano(), stamp: req.GetStamp()}
+	if check.stamp {
+		rows := 0
+		for _, in := range req.GetStreams() {
+			rows += len(in.GetTimes())
+		}
+		check.stamps = s.nextStamps(rows)
+	}
 	resp := &ingestv1.WriteResponse{}
 	blocks := make([]*ingestv1.StreamBlock, 0, len(req.GetStreams()))
 	position := uint32(0)
 	for i, in := range req.GetStreams() {
 		n := len(in.GetTimes())
-		block, rej, stamped, err := s.stream(id, in, check, position)
+		stored, rej, stamped, err := s.stream(id, in, check, position)
 		if err != nil {
 			return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "stream %d: %v", i, err)
 		}
 		position += uint32(n)
-		if block != nil {
-			blocks = append(blocks, block)
-		}
+		blocks = append(blocks, stored...)
 		resp.AcceptedEntries += uint64(n - rej.rows)
 		resp.RejectedEntries += uint64(rej.rows)
 		resp.StampedEntries += uint64(stamped)
@@ -185,11 +191,10 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 	return resp, nil
 }
 
-// stream validates one stream of a request. The block is nil if nothing of it is
-// left.
-func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, position uint32) (*ingestv1.StreamBlock, rejects, int, error) {
+// stream validates one stream of a request and returns what of it is left.
+func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, position uint32) (blocks []*ingestv1.StreamBlock, rej rejects, stamped int, err error) {
 	n := len(in.GetTimes())
-	whole := func(why refusal) (*ingestv1.StreamBlock, rejects, int, error) {
+	whole := func(why refusal) ([]*ingestv1.StreamBlock, rejects, int, error) {
 		return nil, rejects{items: []rejected{{0, n, why}}, rows: n}, 0, nil
 	}
 	c := s.labels.get(in.GetLabels())
@@ -208,26 +213,47 @@ func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, po
 	}
 	rows.Derived = nil
 	rows.Copies = nil // duplicates collapse
-	normalise(&rows)
-	rej, stamped := check.rows(c.text, &rows)
-	if rej.rows == n {
-		return nil, rej, 0, nil
+	admitted := false
+	for _, part := range narrow(&rows, maxColumns) {
+		first := position + uint32(part.from)
+		rows := part.rows
+		normalise(&rows)
+		refused, filled := check.rows(c.text, &rows, first)
+		rej.join(refused, part.from)
+		stamped += filled
+		if refused.rows == rows.Len() {
+			continue
+		}
+		if !admitted && !s.streams.admit(id, c.fingerprint, check.limits.MaxStreams) {
+			return whole(refusal{pushv1.RejectReason_REJECT_REASON_STREAM_LIMIT, fmt.Sprintf(
+				"maximum active stream limit exceeded when trying to create stream %s, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: '%s'", c.text, id)})
+		}
+		admitted = true
+		if refused.rows > 0 {
+			rows = without(&rows, &refused)
+			for k := range rows.Positions {
+				rows.Positions[k] += first
+			}
+		}
+		deriveLevel(c.labels, &rows)
+		out := rowspb.ToBlock(c.text, &rows)
+		out.Position = first
+		out.Token = ring.Token(id, c.fingerprint)
+		blocks = append(blocks, out)
 	}
-	if !s.streams.admit(id, c.fingerprint, check.limits.MaxStreams) {
-		return whole(refusal{pushv1.RejectReason_REJECT_REASON_STREAM_LIMIT, fmt.Sprintf(
-			"maximum active stream limit exceeded when trying to create stream %s, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: '%s'", c.text, id)})
-	}
-	if rej.rows > 0 {
-		rows = without(&rows, &rej)
-		for k := range rows.Positions {
-			rows.Positions[k] += position
+	return blocks, rej, stamped, nil
+}
+
+// nextStamps returns the first of n times that no other row of this distributor
+// gets: entries that were sent without a time are new each time.
+func (s *Service) nextStamps(n int) int64 {
+	for {
+		last := s.stamps.Load()
+		first := max(s.now().UnixNano(), last)
+		if s.stamps.CompareAndSwap(last, first+int64(n)) {
+			return first
 		}
 	}
-	deriveLevel(c.labels, &rows)
-	out := rowspb.ToBlock(c.text, &rows)
-	out.Position = position
-	out.Token = ring.Token(id, c.fingerprint)
-	return out, rej, stamped, nil
 }
 
 // nextBatchTime is a hybrid logical clock: the wall clock, but always ahead of

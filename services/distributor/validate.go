@@ -24,6 +24,15 @@ type rejects struct {
 	rows  int
 }
 
+// join adds what is refused of rows that begin at from.
+func (r *rejects) join(o rejects, from int) {
+	for _, it := range o.items {
+		it.row += from
+		r.items = append(r.items, it)
+	}
+	r.rows += o.rows
+}
+
 type rejected struct {
 	row, count int
 	refusal
@@ -46,19 +55,21 @@ type checker struct {
 	limits limits.Limits
 	now    int64 // nanoseconds since the Unix epoch
 	stamp  bool
+	stamps int64 // the time that the request's first row gets if it has none
 }
 
 func (c *checker) oldest() int64 { return c.now - int64(c.limits.MaxAge) }
 
-// rows checks the rows of a stream and fills in missing times. It returns what is
-// refused, and how many times it filled in.
-func (c *checker) rows(stream string, r *model.Rows) (rej rejects, stamped int) {
+// rows checks the rows of a stream and fills in missing times; position is the
+// first row's place in the request. It returns what is refused, and how many times
+// it filled in.
+func (c *checker) rows(stream string, r *model.Rows, position uint32) (rej rejects, stamped int) {
 	oldest, newest := c.oldest(), c.now+int64(c.limits.MaxFuture)
 	maxLine := int(c.limits.MaxLineSize)
 	for i := range r.Times {
 		if r.Times[i] == 0 && c.stamp {
 			// The position keeps stamped rows of one request apart and in order.
-			r.Times[i] = c.now + int64(i)
+			r.Times[i] = c.stamps + int64(position) + int64(i)
 			stamped++
 		}
 		t := r.Times[i]
