@@ -34,8 +34,8 @@ help: ## List the targets.
 .PHONY: build
 build: ## Build bin/weir, bin/weir-agent and bin/weirctl, static.
 	@mkdir -p bin
-	$(GOBUILD) -o bin/ ./services/cmd/weir ./services/cmd/weirctl
-	$(GOBUILD) -o bin/ ./services/agent/cmd/weir-agent
+	@echo "building bin/weir, bin/weirctl, bin/weir-agent $(VERSION)"
+	@$(GOBUILD) -o bin/ ./services/cmd/weir ./services/cmd/weirctl ./services/agent/cmd/weir-agent
 
 .PHONY: generate
 generate: $(TOOLS)/.built ## Generate gen/ from proto/, and docs/config.md from the configuration.
