@@ -123,7 +123,8 @@ func (g *Gateway) restBody(next http.Handler) http.Handler {
 			lim := g.deps.Limits.For(id)
 			memory := g.reserve()
 			defer memory.Release()
-			sizes := decode.Sizes{Wire: int64(lim.MaxRequestSize), Raw: int64(lim.MaxRequestRawSize)}
+			// What it decodes to is one message, which may not be larger than one on the wire.
+			sizes := decode.Sizes{Wire: int64(lim.MaxRequestSize), Raw: int64(min(lim.MaxRequestSize, lim.MaxRequestRawSize))}
 			body, err := decode.Body(r.Body, r.ContentLength, r.Header.Get("Content-Encoding"), sizes, memory)
 			if err == nil {
 				err = memory.Grow(jsonMemory * len(body))

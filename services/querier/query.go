@@ -146,6 +146,12 @@ func (s *Service) rangeQuery(req *queryv1.QueryRangeRequest, sc scope) (engine.R
 	if length := end.Sub(start); length > sc.limits.MaxQueryRange {
 		return engine.RangeQuery{}, rpcerr.New(rpcerr.LimitExceeded, "the query time range exceeds the limit (query length: %s, limit: %s)", length, durationText(sc.limits.MaxQueryRange))
 	}
+	if req.GetStep() != nil && req.GetStep().CheckValid() != nil || req.GetInterval() != nil && req.GetInterval().CheckValid() != nil {
+		return engine.RangeQuery{}, rpcerr.New(rpcerr.InvalidArgument, "step or interval is out of range")
+	}
+	if _, ok := queryv1.Direction_name[int32(req.GetDirection())]; !ok {
+		return engine.RangeQuery{}, rpcerr.New(rpcerr.InvalidArgument, "direction %d is not known", req.GetDirection())
+	}
 	q := engine.RangeQuery{
 		Query: s.base(expr, sc, req.GetPartial()),
 		Start: nanos(start), End: nanos(end),

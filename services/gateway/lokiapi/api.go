@@ -5,14 +5,12 @@ package lokiapi
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"github.com/klauspost/compress/gzhttp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
@@ -31,7 +29,6 @@ type Build struct {
 
 // Deps is what the API needs from outside.
 type Deps struct {
-	Log    *slog.Logger
 	Limits func(tenant string) limits.Limits
 	// Write stores a decoded request. It is given why a request could not be decoded
 	// instead, too, and then fails with that.
@@ -42,6 +39,7 @@ type Deps struct {
 	Build    Build
 	MaxTails int
 	Tails    prometheus.Gauge // tails that are open
+	Compress func(http.Handler) http.HandlerFunc // wraps what answers queries
 	Now      func() time.Time
 }
 
@@ -68,7 +66,7 @@ func (a *API) Routes(mux *http.ServeMux) {
 	mux.Handle("POST /api/prom/push", sameSite.Handler(a.push(decode.LokiLegacyJSON)))
 
 	query := func(path string, h handler) {
-		wrapped := compress(queries(h))
+		wrapped := a.deps.Compress(queries(h))
 		mux.Handle("GET "+path, wrapped)
 		mux.Handle("POST "+path, wrapped)
 	}
@@ -100,15 +98,6 @@ func (a *API) Routes(mux *http.ServeMux) {
 func notYet(_ http.ResponseWriter, r *http.Request) error {
 	return rpcerr.New(rpcerr.Unsupported, "%s is not supported yet", r.URL.Path)
 }
-
-// compress answers with gzip where that is accepted and worth it.
-var compress = func() func(http.Handler) http.HandlerFunc {
-	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(1024))
-	if err != nil {
-		panic(err) // of the options above
-	}
-	return wrap
-}()
 
 // queries wraps a handler that takes parameters from the query string and a form.
 func queries(h handler) http.Handler {
