@@ -102,9 +102,9 @@ func (g *Gateway) Routes(mux *http.ServeMux) error {
 	}
 	g.opsRoutes(mux)
 	lokiapi.New(lokiapi.Deps{
-		Log: g.deps.Log, Limits: g.deps.Limits.For, Write: g.write, Reserve: g.reserve,
+		Limits: g.deps.Limits.For, Write: g.write, Reserve: g.reserve,
 		Query: g.deps.Query, Tail: g.deps.Tail, Build: lokiapi.Build(g.deps.Build),
-		MaxTails: g.cfg.MaxTails, Tails: g.metrics.tails, Now: time.Now,
+		MaxTails: g.cfg.MaxTails, Tails: g.metrics.tails, Compress: compress, Now: time.Now,
 	}).Routes(mux)
 	return nil
 }
