@@ -38,7 +38,7 @@ type Deps struct {
 	Tail     tailv1.TailServiceClient
 	Build    Build
 	MaxTails int
-	Tails    prometheus.Gauge // tails that are open
+	Tails    prometheus.Gauge                    // tails that are open
 	Compress func(http.Handler) http.HandlerFunc // wraps what answers queries
 	Now      func() time.Time
 }
