@@ -157,7 +157,6 @@ func TestPages(t *testing.T) {
 // store is a Sink with faults to be found.
 type store struct {
 	mu      sync.Mutex
-	now     time.Time
 	n       int
 	rows    map[string][]*pushv1.Entry
 	seen    map[string]bool

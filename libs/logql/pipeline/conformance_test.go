@@ -237,7 +237,7 @@ func entryText(labels []model.Label, ts int64, line string, meta, parsed []model
 	delete(p, errorDetailsLabel)
 	l := strings.ToValidUTF8(line, "\uFFFD")
 	if strings.Contains(l, "\uFFFD") || strings.Contains(l, "sha256") || len(l) > 1000 {
-		l = fmt.Sprint("odd or long") // told in other ways by the records
+		l = "odd or long" // told in other ways by the records
 	}
 	return fmt.Sprintf("%d %q %v %v %v", ts, l, asText(m), asText(model.Labels(meta).Map()), asText(p))
 }

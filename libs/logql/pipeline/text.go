@@ -20,13 +20,6 @@ func (a *arena) reset() {
 	a.buf = a.buf[:0]
 }
 
-// add copies b.
-func (a *arena) add(b []byte) []byte {
-	from := len(a.buf)
-	a.buf = append(a.buf, b...)
-	return a.buf[from:len(a.buf):len(a.buf)]
-}
-
 // str is the string over b's memory.
 func str(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
