@@ -3,6 +3,7 @@ package ingester
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
@@ -89,6 +90,13 @@ type follower struct {
 	stream   ingestv1.IngestService_FollowServer
 	streams  map[string]*pipeline.Stream // by canonical labels
 	position uint64
+	told     uint64 // the position of the last message
+
+	// The stream of the last row.
+	pipeStream  *pipeline.Stream
+	labels      model.Labels
+	fingerprint uint64
+	meta        []model.Label
 }
 
 func (f *follower) run(ctx context.Context, lost bool) error {
@@ -122,57 +130,72 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 
 func (f *follower) send(m *ingestv1.FollowResponse) error {
 	m.Position, m.Incarnation = f.position+1, f.service.incarnation
+	f.told = f.position
 	return f.stream.Send(m)
 }
 
-// step sends what came with the appends up to upto.
+// step sends what came with the appends up to upto. A message that does not move the
+// position is a piece of what the next one that does completes.
 func (f *follower) step(upto uint64) error {
 	out := newRowSet()
+	flush := func(position uint64) error {
+		f.position = position
+		m := &ingestv1.FollowResponse{Rows: out.rows}
+		out = newRowSet()
+		return f.send(m)
+	}
+	pieces := false
 	for _, a := range f.service.head.Since(f.tenant, f.position, upto, f.match) {
-		// A message's position covers whole appends only.
-		if len(out.rows.Slab) >= followBytes && a.Seq > f.position+1 {
-			f.position = a.Seq - 1
-			if err := f.send(&ingestv1.FollowResponse{Rows: out.rows}); err != nil {
+		if a.Seq > f.position+1 && (pieces || out.size >= followBytes) {
+			if err := flush(a.Seq - 1); err != nil {
 				return err
 			}
-			out = newRowSet()
+			pieces = false
 		}
-		f.append(out, a)
+		for i := a.From; i < a.To; i++ {
+			f.append(out, &a, i)
+			if out.size < 2*followBytes {
+				continue
+			}
+			if f.told != f.position {
+				if err := f.send(&ingestv1.FollowResponse{}); err != nil {
+					return err
+				}
+			}
+			if err := flush(f.position); err != nil {
+				return err
+			}
+			pieces = true
+		}
 	}
-	f.position = upto
-	if len(out.rows.GetTimes()) == 0 {
+	if !pieces && len(out.rows.GetTimes()) == 0 {
+		f.position = upto
 		return nil
 	}
-	return f.send(&ingestv1.FollowResponse{Rows: out.rows})
+	return flush(upto)
 }
 
-func (f *follower) append(out *rowSet, a head.Appended) {
-	name := a.Labels.String()
-	fingerprint := a.Labels.Fingerprint()
-	st := f.streams[name]
-	if st == nil {
-		// Streams come and go; a follower of all of them must not grow for ever.
-		if len(f.streams) >= 10_000 {
-			clear(f.streams)
-		}
-		st = f.pipe.ForStream(a.Labels)
-		f.streams[name] = st
-	}
-	var meta []model.Label
-	for i := a.From; i < a.To; i++ {
-		meta = a.Rows.AppendDerived(a.Rows.AppendMetadata(meta[:0], i), i)
-		slices.SortFunc(meta, func(x, y model.Label) int {
-			if x.Name < y.Name {
-				return -1
+// append adds row i of what an append brought to out, if the query wants it.
+func (f *follower) append(out *rowSet, a *head.Appended, i int) {
+	if f.pipeStream == nil || !f.labels.Equal(a.Labels) {
+		name := a.Labels.String()
+		f.labels, f.fingerprint = a.Labels, a.Labels.Fingerprint()
+		if f.pipeStream = f.streams[name]; f.pipeStream == nil {
+			// Streams come and go; a follower of all of them must not grow for ever.
+			if len(f.streams) >= 10_000 {
+				clear(f.streams)
 			}
-			return 1
-		})
-		line, labels, ok := st.Process(a.Rows.Times[i], a.Rows.Lines.At(i), meta)
-		if ok {
-			key := a.Rows.Key(i)
-			key.Hash = model.StreamHash(fingerprint, key.Hash)
-			out.add(key, line, labels)
+			f.pipeStream = f.pipe.ForStream(a.Labels)
+			f.streams[name] = f.pipeStream
 		}
+	}
+	f.meta = a.Rows.AppendDerived(a.Rows.AppendMetadata(f.meta[:0], i), i)
+	slices.SortStableFunc(f.meta, func(x, y model.Label) int { return strings.Compare(x.Name, y.Name) })
+	line, labels, ok := f.pipeStream.Process(a.Rows.Times[i], a.Rows.Lines.At(i), f.meta)
+	if ok {
+		key := a.Rows.Key(i)
+		key.Hash = model.StreamHash(f.fingerprint, key.Hash)
+		out.add(key, line, labels)
 	}
 }
 
@@ -180,6 +203,7 @@ func (f *follower) append(out *rowSet, a head.Appended) {
 type rowSet struct {
 	rows *ingestv1.Rows
 	sets map[string]uint32
+	size int // bytes, roughly
 	key  []byte
 	buf  []model.Label
 }
@@ -202,10 +226,12 @@ func (r *rowSet) add(key model.OrderKey, line []byte, labels *pipeline.LabelSet)
 	if !ok {
 		n = uint32(len(r.sets))
 		r.sets[string(r.key)] = n
+		r.size += 2 * len(r.key)
 		r.rows.NewLabels = append(r.rows.NewLabels, &ingestv1.RowLabels{
 			Labels: pairs(r.buf[:ends[0]]), Metadata: pairs(r.buf[ends[0]:ends[1]]), Parsed: pairs(r.buf[ends[1]:]),
 		})
 	}
+	r.size += len(line) + 40
 	r.rows.Labels = append(r.rows.Labels, n)
 	r.rows.Times = append(r.rows.Times, key.Time)
 	r.rows.Slab = append(r.rows.Slab, line...)

@@ -1,9 +1,11 @@
 package head
 
 import (
+	"math"
 	"slices"
 	"sort"
 
+	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -40,6 +42,7 @@ type chunk struct {
 	minTime, maxTime int64
 	bytes            uint64 // of lines
 	digest           uint64
+	parts            []engine.Run // of a sealed chunk, by slot; nil where they are too many
 }
 
 // seqRun says that the rows from row on came with append seq.
@@ -144,6 +147,11 @@ func (c *chunk) view() *model.Rows {
 // seal fixes the chunk, and gives back what growing left over.
 func (c *chunk) seal() {
 	c.sealed = true
+	set := newRunSet(slotWidth)
+	c.scan(set, 0, c.rows.Len(), math.MinInt64, math.MaxInt64)
+	if len(set.slots) <= maxParts {
+		c.parts = set.runs()
+	}
 	r := &c.rows
 	r.Times, r.Hashes, r.BatchTimes, r.Positions = fit(r.Times), fit(r.Hashes), fit(r.BatchTimes), fit(r.Positions)
 	r.Lines.Ends, r.Lines.Slab = fit(r.Lines.Ends), fit(r.Lines.Slab)

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"io"
-	"math"
 	"slices"
 	"sync"
 
@@ -33,8 +32,8 @@ func (ts tenantStore) Open(ctx context.Context, matchers []*syntax.Matcher, star
 		if i&0x3ff == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if v, run, ok := s.snapshot(start, end); ok {
-			sn.streams = append(sn.streams, engine.Stream{Labels: s.labels, Runs: []engine.Run{run}})
+		if v, runs := s.snapshot(start, end); len(runs) > 0 {
+			sn.streams = append(sn.streams, engine.Stream{Labels: s.labels, Runs: runs})
 			sn.views = append(sn.views, v)
 		}
 	}
@@ -79,52 +78,23 @@ func (sn *snapshot) Rows(stream int, start, end int64, backward bool) engine.Row
 	return m
 }
 
-// snapshot returns the stream's rows with start <= time < end as one run.
-func (s *stream) snapshot(start, end int64) (*view, engine.Run, bool) {
+// snapshot returns the stream's rows with start <= time < end, and their runs.
+func (s *stream) snapshot(start, end int64) (*view, []engine.Run) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	v := &view{}
-	run := engine.Run{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	runs := newRunSet(end - start)
 	for _, c := range s.sorted {
-		if c.maxTime >= start && c.minTime < end && c.addTo(&run, start, end, true) {
+		if c.maxTime >= start && c.minTime < end && c.addTo(runs, start, end, true) {
 			v.sorted = append(v.sorted, c.view())
 		}
 	}
 	for _, c := range s.late {
-		if c.maxTime >= start && c.minTime < end && c.addTo(&run, start, end, false) {
+		if c.maxTime >= start && c.minTime < end && c.addTo(runs, start, end, false) {
 			v.late = append(v.late, c.view())
 		}
 	}
-	return v, run, run.Rows > 0
-}
-
-// addTo adds the chunk's rows with start <= time < end to run, and tells whether
-// there are any.
-func (c *chunk) addTo(run *engine.Run, start, end int64, sorted bool) bool {
-	if c.minTime >= start && c.maxTime < end {
-		run.Rows += uint64(c.rows.Len())
-		run.Bytes += c.bytes
-		run.Digest += c.digest
-		run.MinTime, run.MaxTime = min(run.MinTime, c.minTime), max(run.MaxTime, c.maxTime)
-		return true
-	}
-	from, to := 0, c.rows.Len()
-	if sorted {
-		from, to = between(&c.rows, start, end)
-	}
-	any := false
-	for i := from; i < to; i++ {
-		t := c.rows.Times[i]
-		if t < start || t >= end {
-			continue
-		}
-		any = true
-		run.Rows++
-		run.Bytes += uint64(len(c.rows.Lines.At(i)))
-		run.Digest += c.rows.Hashes[i]
-		run.MinTime, run.MaxTime = min(run.MinTime, t), max(run.MaxTime, t)
-	}
-	return any
+	return v, runs.runs()
 }
 
 // plainReader reads chunks that ascend by order key.
