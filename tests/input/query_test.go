@@ -110,8 +110,8 @@ func fill(t *testing.T, node *harness.Node, streams, lines int) {
 // TestQueryCost runs queries that would take much of everything if they could: each
 // is answered or refused, within its bounds.
 func TestQueryCost(t *testing.T) {
-	node := harness.Start(t, "--limits.query-timeout=10s")
-	fill(t, node, 20, 2000)
+	node := harness.Start(t, "--limits.query-timeout=5s")
+	fill(t, node, 20, 1000)
 	c := node.Client()
 	const sel = `{app="x"}`
 	for name, text := range map[string]string{
