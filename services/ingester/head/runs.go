@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/weir-logs/weir/libs/logql/engine"
 )
@@ -12,7 +13,7 @@ import (
 // every ingester: so replicas that hold the same rows of a slot have equal runs,
 // and while new rows come only the newest slot differs.
 const (
-	slotWidth = 5 * 60 * 1e9 // nanoseconds
+	slotWidth = int64(5 * time.Minute)
 	// maxSlots bounds the runs of a stream in one answer: over longer ranges slots
 	// are wider.
 	maxSlots = 32
