@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -41,9 +42,8 @@ func queryHash(q *syntax.LogSelector) uint64 {
 	return h.Sum64()
 }
 
-func (c *tailCursor) encode(q *syntax.LogSelector, s *seen) string {
-	out := tailCursor{Version: cursorVersion, Query: queryHash(q), Positions: c.Positions, Pending: s.pending()}
-	b, err := json.Marshal(out)
+func encodeCursor(q *syntax.LogSelector, positions map[string]position, pending []uint64) string {
+	b, err := json.Marshal(tailCursor{Version: cursorVersion, Query: queryHash(q), Positions: positions, Pending: pending})
 	if err != nil {
 		return "" // cannot be: numbers and strings only
 	}
@@ -77,6 +77,7 @@ func decodeCursor(text string, q *syntax.LogSelector) (*tailCursor, error) {
 // than a replica's write may take.
 type seen struct {
 	new, old map[uint64]*sighting
+	waiting  map[uint64]struct{} // those of both that not all ingesters have sent
 	since    time.Time
 	history  map[uint64]bool // content of the entries sent as history
 }
@@ -84,7 +85,6 @@ type seen struct {
 // sighting is an entry that was sent.
 type sighting struct {
 	from []string // ingesters that have sent it
-	left bool     // all of them have
 }
 
 // seenPeriod is above the deadline of a replica's write with a margin.
@@ -94,9 +94,10 @@ const seenPeriod = 15 * time.Second
 const maxSeen = 500_000
 
 func newSeen(pending []uint64) *seen {
-	s := &seen{new: map[uint64]*sighting{}, old: map[uint64]*sighting{}, history: map[uint64]bool{}}
+	s := &seen{new: map[uint64]*sighting{}, old: map[uint64]*sighting{}, waiting: map[uint64]struct{}{}, history: map[uint64]bool{}}
 	for _, h := range pending {
 		s.new[h] = &sighting{}
+		s.waiting[h] = struct{}{}
 	}
 	return s
 }
@@ -115,11 +116,16 @@ func (s *seen) first(key uint64, ingester string, holders int, now time.Time) bo
 	if known == nil {
 		if holders > 1 {
 			s.new[key] = &sighting{from: []string{ingester}}
+			s.waiting[key] = struct{}{}
 		}
 		return true
 	}
-	known.from = append(known.from, ingester)
-	known.left = len(known.from) >= holders
+	if !slices.Contains(known.from, ingester) {
+		known.from = append(known.from, ingester)
+	}
+	if len(known.from) >= holders {
+		delete(s.waiting, key)
+	}
 	return false
 }
 
@@ -129,6 +135,9 @@ func (s *seen) age(now time.Time) {
 		s.since = now
 	}
 	if now.Sub(s.since) >= seenPeriod || len(s.new) >= maxSeen {
+		for key := range s.old {
+			delete(s.waiting, key)
+		}
 		s.old, s.new, s.since = s.new, map[uint64]*sighting{}, now
 		clear(s.history)
 	}
@@ -136,16 +145,12 @@ func (s *seen) age(now time.Time) {
 
 // pending returns the entries that a replica may still send.
 func (s *seen) pending() []uint64 {
-	var out []uint64
-	for _, m := range []map[uint64]*sighting{s.new, s.old} {
-		for key, v := range m {
-			if len(out) == maxPending {
-				return out
-			}
-			if !v.left {
-				out = append(out, key)
-			}
+	out := make([]uint64, 0, min(len(s.waiting), maxPending))
+	for key := range s.waiting {
+		if len(out) == maxPending {
+			break
 		}
+		out = append(out, key)
 	}
 	return out
 }

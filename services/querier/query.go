@@ -203,9 +203,6 @@ func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, 
 	return res, place, remote.ToError(err)
 }
 
-// streamPage is how many entries one message of QueryStream has.
-const streamPage = 500
-
 // QueryStream implements queryv1.QueryServiceServer.
 func (s *Service) QueryStream(req *queryv1.QueryStreamRequest, stream queryv1.QueryService_QueryStreamServer) error {
 	if req.GetQuery() == nil {
@@ -233,29 +230,6 @@ func (s *Service) QueryStream(req *queryv1.QueryStreamRequest, stream queryv1.Qu
 	return stream.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Done{Done: &queryv1.Done{
 		Statistics: statistics(res, place), Warnings: res.Warnings, NextCursor: res.NextCursor,
 	}}})
-}
-
-// pages cuts streams into pages of bounded length, stream by stream.
-func pages(all []engine.LogStream, yield func([]engine.LogStream) error) error {
-	var page []engine.LogStream
-	n := 0
-	for _, st := range all {
-		for len(st.Entries) > 0 {
-			take := min(len(st.Entries), streamPage-n)
-			page = append(page, engine.LogStream{Labels: st.Labels, Entries: st.Entries[:take]})
-			st.Entries = st.Entries[take:]
-			if n += take; n == streamPage {
-				if err := yield(page); err != nil {
-					return err
-				}
-				page, n = nil, 0
-			}
-		}
-	}
-	if n == 0 {
-		return nil
-	}
-	return yield(page)
 }
 
 // FormatQuery implements queryv1.QueryServiceServer.

@@ -2,6 +2,7 @@ package querier
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -56,7 +57,7 @@ func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailSe
 	t := &tail{
 		service: s, sc: sc, query: sel, stream: stream, ctx: ctx,
 		events: make(chan tailEvent), following: map[string]bool{},
-		cursor: cursor, seen: newSeen(cursor.Pending),
+		cursor: cursor, seen: newSeen(cursor.Pending), sent: maps.Clone(cursor.Positions), pending: cursor.Pending,
 	}
 	if err := t.run(req); err != nil {
 		if ctx.Err() != nil {
@@ -102,16 +103,28 @@ type tail struct {
 	seen      *seen
 	holders   int // ingesters that a row may come from
 
-	out     *queryv1.Streams
-	byName  map[string]*queryv1.LogStream
+	early   []tailEvent // came before history was read
+	pages   []*tailPage // gathered and not sent
 	dropped []*tailv1.Dropped
+
+	// The cursor as of the last send that was whole.
+	sent    map[string]position
+	pending []uint64
+}
+
+// tailPage is entries of one response.
+type tailPage struct {
+	streams []*queryv1.LogStream
+	byName  map[string]*queryv1.LogStream
+	hashes  []uint64 // of the entries
+	bytes   int
 }
 
 // tailEvent is what a follower has to say.
 type tailEvent struct {
 	ingester string
-	message  *ingestv1.FollowResponse
-	err      error // a lasting one: the tail ends
+	messages []*ingestv1.FollowResponse // what leads to one position, the last one's
+	err      error                      // a lasting one: the tail ends
 }
 
 func (t *tail) run(req *tailv1.TailRequest) error {
@@ -127,6 +140,10 @@ func (t *tail) run(req *tailv1.TailRequest) error {
 			return err
 		}
 	}
+	for _, ev := range t.early {
+		t.take(ev)
+	}
+	t.early = nil
 	if err := t.send(); err != nil {
 		return err
 	}
@@ -140,7 +157,7 @@ func (t *tail) run(req *tailv1.TailRequest) error {
 			if err := t.collect(ev); err != nil {
 				return err
 			}
-			if len(t.out.GetStreams()) == 0 && len(t.dropped) == 0 {
+			if len(t.pages) == 0 && len(t.dropped) == 0 {
 				continue
 			}
 		case <-members.C:
@@ -164,13 +181,12 @@ func (t *tail) run(req *tailv1.TailRequest) error {
 func (t *tail) collect(ev tailEvent) error {
 	timer := time.NewTimer(gather)
 	defer timer.Stop()
-	n := 0
 	for {
 		if ev.err != nil {
 			return ev.err
 		}
-		n += t.take(ev)
-		if n >= streamPage {
+		t.take(ev)
+		if len(t.pages) > 1 || len(t.pages) == 1 && t.pages[0].full() {
 			return nil
 		}
 		select {
@@ -195,14 +211,11 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 		if t.following[m.Name] || !view.Healthy(m.Name) {
 			continue
 		}
-		c, err := t.service.deps.Ingesters.Ingester(m)
-		if err != nil {
-			continue
-		}
 		t.following[m.Name] = true
 		waiting[m.Name] = true
 		go (&follower{
-			name: m.Name, client: c, query: t.query.String(), at: t.cursor.Positions[m.Name],
+			name: m.Name, client: func() (ingestv1.IngestServiceClient, error) { return t.service.ingester(m.Name) },
+			query: t.query.String(), at: t.cursor.Positions[m.Name],
 			events: t.events, started: func() { started <- m.Name },
 		}).run(ctx)
 	}
@@ -221,7 +234,7 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 			if ev.err != nil {
 				return ev.err
 			}
-			t.take(ev)
+			t.early = append(t.early, ev)
 		case <-deadline.C:
 			clear(waiting)
 		case <-ctx.Done():
@@ -259,25 +272,30 @@ func (t *tail) history(req *tailv1.TailRequest) error {
 			t.seen.shown(contentKey(e.Time, st.Labels, e.Metadata, e.Parsed, e.Line))
 		}
 	}
+	// Without a cursor: whoever is cut off now has to ask for history again.
 	return pages(res.Streams, func(page []engine.LogStream) error {
-		return t.stream.Send(&tailv1.TailResponse{Streams: streams(page).GetStreams(), Cursor: t.cursor.encode(t.query, t.seen)})
+		return t.stream.Send(&tailv1.TailResponse{Streams: streams(page).GetStreams()})
 	})
 }
 
-// take adds what is new of a message to the next response, and returns how many
-// entries that was.
-func (t *tail) take(ev tailEvent) int {
-	m := ev.message
-	if m.GetLost() {
-		t.dropped = append(t.dropped, &tailv1.Dropped{Reason: "ingester " + ev.ingester + " no longer knows the position of the cursor; entries that only it held may be missing"})
+// take adds what is new of an event to the next response.
+func (t *tail) take(ev tailEvent) {
+	for _, m := range ev.messages {
+		t.takeMessage(ev.ingester, m)
 	}
-	t.cursor.Positions[ev.ingester] = position{m.GetIncarnation(), m.GetPosition()}
+}
+
+func (t *tail) takeMessage(ingester string, m *ingestv1.FollowResponse) {
+	if m.GetLost() {
+		t.dropped = append(t.dropped, &tailv1.Dropped{Reason: "ingester " + ingester + " no longer knows the position of the cursor; entries that only it held may be missing"})
+	}
+	t.cursor.Positions[ingester] = position{m.GetIncarnation(), m.GetPosition()}
 	rows := m.GetRows()
 	lines := model.Strings{Ends: rows.GetLineEnds(), Slab: rows.GetSlab()}
-	n := 0
 	for i, tm := range rows.GetTimes() {
 		ls := rows.GetNewLabels()[rows.GetLabels()[i]]
-		if !t.seen.first(rows.GetHashes()[i], ev.ingester, t.holders, t.service.deps.Now()) {
+		hash := rows.GetHashes()[i]
+		if !t.seen.first(hash, ingester, t.holders, t.service.deps.Now()) {
 			continue
 		}
 		labels, meta, parsed := fromPairs(ls.GetLabels()), fromPairs(ls.GetMetadata()), fromPairs(ls.GetParsed())
@@ -286,30 +304,50 @@ func (t *tail) take(ev tailEvent) int {
 		}
 		e := entry(tm, lines.At(i))
 		e.StructuredMetadata, e.Parsed = labelMap(meta), labelMap(parsed)
-		t.add(labels, e)
-		n++
+		t.add(hash, labels, e, entryBytes(len(lines.At(i)), meta, parsed))
 	}
-	return n
 }
 
-func (t *tail) add(labels model.Labels, e *queryv1.LogEntry) {
-	if t.out == nil {
-		t.out, t.byName = &queryv1.Streams{}, map[string]*queryv1.LogStream{}
+func (t *tail) add(hash uint64, labels model.Labels, e *queryv1.LogEntry, size int) {
+	if n := len(t.pages); n == 0 || t.pages[n-1].full() {
+		t.pages = append(t.pages, &tailPage{byName: map[string]*queryv1.LogStream{}})
 	}
+	p := t.pages[len(t.pages)-1]
 	name := labels.String()
-	st := t.byName[name]
+	st := p.byName[name]
 	if st == nil {
 		st = &queryv1.LogStream{Labels: labelMap(labels)}
-		t.byName[name] = st
-		t.out.Streams = append(t.out.Streams, st)
+		p.byName[name] = st
+		p.streams = append(p.streams, st)
+		p.bytes += entryBytes(0, labels)
 	}
 	st.Entries = append(st.Entries, e)
+	p.hashes = append(p.hashes, hash)
+	p.bytes += size
 }
 
-// send sends what has been gathered, and the cursor.
+func (p *tailPage) full() bool { return len(p.hashes) >= streamPage || p.bytes >= pageBytes }
+
+// send sends what has been gathered, and the cursor. The cursors of all responses
+// but the last are where the tail was before, and name what has been sent since.
 func (t *tail) send() error {
-	resp := &tailv1.TailResponse{Streams: t.out.GetStreams(), Dropped: t.dropped, Cursor: t.cursor.encode(t.query, t.seen)}
-	t.out, t.byName, t.dropped = nil, nil, nil
+	var since []uint64
+	for len(t.pages) > 1 {
+		p := t.pages[0]
+		since = append(since, p.hashes...)
+		all := slices.Concat(since, t.pending)
+		resp := &tailv1.TailResponse{Streams: p.streams, Dropped: t.dropped, Cursor: encodeCursor(t.query, t.sent, all[:min(len(all), maxPending)])}
+		t.pages, t.dropped = t.pages[1:], nil
+		if err := t.stream.Send(resp); err != nil {
+			return err
+		}
+	}
+	t.sent, t.pending = maps.Clone(t.cursor.Positions), t.seen.pending()
+	resp := &tailv1.TailResponse{Dropped: t.dropped, Cursor: encodeCursor(t.query, t.sent, t.pending)}
+	if len(t.pages) > 0 {
+		resp.Streams = t.pages[0].streams
+	}
+	t.pages, t.dropped = nil, nil
 	return t.stream.Send(resp)
 }
 
@@ -321,10 +359,20 @@ func fromPairs(in []*ingestv1.Pair) model.Labels {
 	return out
 }
 
+// ingester returns the client of a member by its name.
+func (s *Service) ingester(name string) (ingestv1.IngestServiceClient, error) {
+	for _, m := range s.deps.Ring.View().Ingesters() {
+		if m.Name == name {
+			return s.deps.Ingesters.Ingester(m)
+		}
+	}
+	return nil, rpcerr.New(rpcerr.Unavailable, "ingester %s is not a member", name)
+}
+
 // follower follows one ingester, and calls it again when the connection is lost.
 type follower struct {
 	name    string
-	client  ingestv1.IngestServiceClient
+	client  func() (ingestv1.IngestServiceClient, error) // asked for each call: a member may come back at another address
 	query   string
 	at      position
 	events  chan<- tailEvent
@@ -346,19 +394,32 @@ func (f *follower) run(ctx context.Context) {
 }
 
 func (f *follower) follow(ctx context.Context) error {
-	stream, err := f.client.Follow(ctx, &ingestv1.FollowRequest{Query: f.query, Incarnation: f.at.Incarnation, Position: f.at.Position})
+	c, err := f.client()
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.Follow(ctx, &ingestv1.FollowRequest{Query: f.query, Incarnation: f.at.Incarnation, Position: f.at.Position})
+	if err != nil {
+		return err
+	}
+	var pieces []*ingestv1.FollowResponse
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		f.at = position{m.GetIncarnation(), m.GetPosition()}
-		if !f.tell(ctx, tailEvent{ingester: f.name, message: m}) {
+		at := position{m.GetIncarnation(), m.GetPosition()}
+		pieces = append(pieces, m)
+		if at == f.at && len(m.GetRows().GetTimes()) > 0 {
+			continue // of something that is too large for one message, and comes again if its end does not come
+		}
+		f.at = at
+		if !f.tell(ctx, tailEvent{ingester: f.name, messages: pieces}) {
 			return ctx.Err()
 		}
+		pieces = nil
 		if f.started != nil {
 			f.started()
 			f.started = nil

@@ -1,0 +1,56 @@
+package querier
+
+import (
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+const (
+	// streamPage is how many entries one message of a stream has at most.
+	streamPage = 500
+	// pageBytes is how many bytes they have, roughly and but for the last entry: well
+	// below what gRPC's clients take by default.
+	pageBytes = 2 << 20
+)
+
+// entryBytes is roughly what an entry takes in a message.
+func entryBytes(line int, sets ...model.Labels) int {
+	n := 32 + line
+	for _, set := range sets {
+		for _, l := range set {
+			n += len(l.Name) + len(l.Value) + 8
+		}
+	}
+	return n
+}
+
+// pages cuts streams into pages of bounded length, stream by stream.
+func pages(all []engine.LogStream, yield func([]engine.LogStream) error) error {
+	var page []engine.LogStream
+	n, bytes := 0, 0
+	for _, st := range all {
+		for len(st.Entries) > 0 {
+			bytes += entryBytes(0, st.Labels)
+			take := 0
+			for take < len(st.Entries) && n+take < streamPage && (bytes < pageBytes || n+take == 0) {
+				e := &st.Entries[take]
+				bytes += entryBytes(len(e.Line), e.Metadata, e.Parsed)
+				take++
+			}
+			if take > 0 {
+				page = append(page, engine.LogStream{Labels: st.Labels, Entries: st.Entries[:take]})
+				st.Entries = st.Entries[take:]
+			}
+			if n += take; n == streamPage || bytes >= pageBytes {
+				if err := yield(page); err != nil {
+					return err
+				}
+				page, n, bytes = nil, 0, 0
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return yield(page)
+}
