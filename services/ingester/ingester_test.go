@@ -2,6 +2,7 @@ package ingester
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -145,6 +146,27 @@ func TestFullHeadRefusesAndStoresNothing(t *testing.T) {
 	}
 	if n.svc.reserved.Load() != 0 {
 		t.Errorf("%d bytes stay reserved", n.svc.reserved.Load())
+	}
+}
+
+func TestReadsAreBoundedInMemory(t *testing.T) {
+	n := start(t, t.TempDir(), 1<<30)
+	n.svc.deps.ReadMemory = 64 << 10
+	var times []int64
+	var lines []string
+	for i := range 5000 {
+		times, lines = append(times, int64(i+1)), append(lines, fmt.Sprintf("n=%d", i))
+	}
+	if _, err := n.ingest(1, "a", times, lines...); err != nil {
+		t.Fatal(err)
+	}
+	expr, err := syntax.ParseExpr(`sum by (n) (count_over_time({s="a"} | logfmt [1h]))`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = engine.New(engine.Options{}).Instant(ctx(t), engine.Query{Expr: expr, Sources: []engine.Source{remote.NewSource("x", n.client)}}, int64(1e12))
+	if !errors.Is(err, engine.ErrLimit) {
+		t.Errorf("error %v, want a limit", err)
 	}
 }
 

@@ -20,7 +20,7 @@ func (s *Service) Read(stream ingestv1.IngestService_ReadServer) error {
 		return err
 	}
 	return remote.Serve(stream, source{engine.Local(s.head.Store(id), s.incarnation), s}, remote.Options{
-		Incarnation: s.incarnation, TableVersion: s.deps.TableVersion(),
+		Incarnation: s.incarnation, TableVersion: s.deps.TableVersion(), Memory: s.deps.ReadMemory,
 	})
 }
 

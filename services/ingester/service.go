@@ -33,6 +33,9 @@ type Deps struct {
 	DataDir string
 	// HeadLimit is the most bytes that the head may take.
 	HeadLimit int64
+	// ReadMemory is the most bytes that one read may hold, beside the rows
+	// themselves; 0: no limit.
+	ReadMemory int64
 	// TableVersion returns the digest of the member table that this process knows.
 	TableVersion func() uint64
 }

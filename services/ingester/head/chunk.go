@@ -190,18 +190,14 @@ func between(r *model.Rows, start, end int64) (from, to int) {
 	return from, to
 }
 
-// sortRows returns rows in the order of their keys, copied.
-func sortRows(r *model.Rows) *model.Rows {
-	perm := make([]int, r.Len())
-	for i := range perm {
-		perm[i] = i
+// ascending returns the numbers of the rows in the order of their keys.
+func ascending(r *model.Rows) []uint32 {
+	order := make([]uint32, r.Len())
+	for i := range order {
+		order[i] = uint32(i)
 	}
-	slices.SortFunc(perm, func(a, b int) int { return r.Key(a).Compare(r.Key(b)) })
-	out := &model.Rows{}
-	for n, i := range perm {
-		appendRow(out, r, i, n)
-	}
-	return out
+	slices.SortFunc(order, func(a, b uint32) int { return r.Key(int(a)).Compare(r.Key(int(b))) })
+	return order
 }
 
 // appendRow appends row i of src as row n of dst, all columns.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/weir-logs/weir/libs/logql/engine"
@@ -51,7 +52,7 @@ type view struct {
 	sorted []*model.Rows // ascending
 	late   []*model.Rows // in order of arrival
 	once   sync.Once
-	parts  [][]*model.Rows // late, put in order: lists of ascending rows
+	order  [][]uint32 // the rows of each of late, ascending by order key
 }
 
 func (sn *snapshot) Streams() []engine.Stream { return sn.streams }
@@ -63,16 +64,16 @@ func (sn *snapshot) Rows(stream int, start, end int64, backward bool) engine.Row
 	v := sn.views[stream]
 	v.once.Do(func() {
 		for _, r := range v.late {
-			v.parts = append(v.parts, []*model.Rows{sortRows(r)})
+			v.order = append(v.order, ascending(r))
 		}
 	})
-	if len(v.parts) == 0 {
+	if len(v.late) == 0 {
 		return &plainReader{chunks: v.sorted, start: start, end: end, backward: backward}
 	}
 	m := &mergeReader{backward: backward}
 	m.add(v.sorted, start, end)
-	for _, p := range v.parts {
-		m.add(p, start, end)
+	for i, r := range v.late {
+		m.addLate(r, v.order[i], start, end)
 	}
 	heap.Init(m)
 	return m
@@ -133,8 +134,17 @@ type mergeReader struct {
 type cursor struct {
 	reader  plainReader
 	rows    *model.Rows
-	at, end int // the row, and the one to stop before
+	order   []uint32 // of rows, if they do not ascend themselves
+	at, end int      // the place of the row, and the one to stop before
 	step    int
+}
+
+// row is where the cursor stands.
+func (c *cursor) row() int {
+	if c.order != nil {
+		return int(c.order[c.at])
+	}
+	return c.at
 }
 
 func (m *mergeReader) add(chunks []*model.Rows, start, end int64) {
@@ -145,6 +155,21 @@ func (m *mergeReader) add(chunks []*model.Rows, start, end int64) {
 	if c.load() {
 		m.cursors = append(m.cursors, c)
 	}
+}
+
+// addLate adds one chunk, whose rows are read in the given order.
+func (m *mergeReader) addLate(rows *model.Rows, order []uint32, start, end int64) {
+	before := func(t int64) int {
+		return sort.Search(len(order), func(i int) bool { return rows.Times[order[i]] >= t })
+	}
+	c := &cursor{rows: rows, order: order, at: before(start), end: before(end), step: 1}
+	if c.at >= c.end {
+		return
+	}
+	if m.backward {
+		c.at, c.end, c.step = c.end-1, c.at-1, -1
+	}
+	m.cursors = append(m.cursors, c)
 }
 
 func (c *cursor) load() bool {
@@ -176,7 +201,7 @@ func (m *mergeReader) Pop() any {
 
 func (m *mergeReader) Less(i, j int) bool {
 	a, b := m.cursors[i], m.cursors[j]
-	c := a.rows.Key(a.at).Compare(b.rows.Key(b.at))
+	c := a.rows.Key(a.row()).Compare(b.rows.Key(b.row()))
 	return c < 0 != m.backward && c != 0
 }
 
@@ -197,7 +222,7 @@ func (m *mergeReader) Next() (*model.Rows, int, int, error) {
 			}
 			counted[c.rows] = true
 		}
-		picks = append(picks, pick{c.rows, c.at})
+		picks = append(picks, pick{c.rows, c.row()})
 		if c.advance() {
 			heap.Fix(m, 0)
 		} else {
