@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -38,10 +39,14 @@ type scenario struct {
 	failed error // the last push that failed
 }
 
-// start starts a cluster under load.
-func start(t *testing.T) *scenario {
+// start starts a cluster under load. Each change is made to it before it starts.
+func start(t *testing.T, change ...func(*harness.Cluster)) *scenario {
 	t.Helper()
-	s := &scenario{Cluster: harness.StartCluster(t, 3), t: t}
+	s := &scenario{Cluster: harness.NewCluster(t, 3), t: t}
+	for _, f := range change {
+		f(s.Cluster)
+	}
+	s.Cluster.Start()
 	s.client = s.Client()
 	s.load = &checker.Load{Sink: s.client, History: &checker.History{}, Seed: rand.Uint64(), Failed: func(err error) {
 		s.mu.Lock()
@@ -166,6 +171,9 @@ func TestRollingRestart(t *testing.T) {
 // answers on them.
 func TestFreezeOne(t *testing.T) {
 	s := start(t)
+	tail := harness.StartTail(t, s.client)
+	s.stored(1)
+	begun := s.load.History.Mark()
 	s.load.ResetGap()
 	n := s.Ingesters[1]
 	n.Freeze()
@@ -176,6 +184,30 @@ func TestFreezeOne(t *testing.T) {
 	s.AwaitHealthy(3)
 	s.stored(50)
 	s.noGap("it thaws")
+	v := s.check()
+	p := s.load.Pushes()
+	t.Logf("%d requests stored, %d failed: %s", p.Stored, p.Failed, v)
+	tail.Check(t, s.load.History, begun)
+}
+
+// TestDiskFullOne fills the disk of one ingester: pushes go on with the other two, and
+// nothing is lost when one of these restarts.
+func TestDiskFullOne(t *testing.T) {
+	disk := harness.Mount(t, "-t", "tmpfs", "-o", "size=12m", "weir-test")
+	s := start(t, func(c *harness.Cluster) {
+		c.Ingesters[0].Dir = filepath.Join(disk, "data")
+		c.Ingesters[0].Args = append(c.Ingesters[0].Args, "--ingester.disk-min-free=10MiB", "--ingester.disk-reserve=0", "--ingester.disk-max-used-percent=100")
+	})
+	s.load.ResetGap()
+	harness.Until(t, func() error {
+		if s.Ingesters[0].Metric("weir_wal_disk_full_total") == 0 {
+			return errors.New("the disk is not full yet")
+		}
+		return nil
+	})
+	s.stored(100)
+	s.noGap("one disk full")
+	s.readUnderLoad()
 	v := s.check()
 	p := s.load.Pushes()
 	t.Logf("%d requests stored, %d failed: %s", p.Stored, p.Failed, v)
@@ -230,7 +262,12 @@ func TestKillTwo(t *testing.T) {
 	s.Ingesters[0].Start()
 	s.Ingesters[0].AwaitReady()
 	s.AwaitHealthy(2)
-	s.judge() // two are enough
+	// Two are enough, once they are connected again.
+	harness.Until(t, func() error {
+		_, err := harness.Read(ctx, s.client, false, 5000)
+		return err
+	})
+	s.judge()
 	s.Ingesters[2].Start()
 	s.Ingesters[2].AwaitReady()
 	s.AwaitHealthy(3)
@@ -242,7 +279,8 @@ func TestKillTwo(t *testing.T) {
 // TestTooFew starts a front that knows a single ingester of those that must be there.
 func TestTooFew(t *testing.T) {
 	ctx := harness.Context(t)
-	c := harness.StartCluster(t, 1)
+	c := harness.NewCluster(t, 1)
+	c.Start()
 	cl := c.Client()
 	_, err := cl.Push(ctx, &pushv1.PushRequest{Streams: []*pushv1.Stream{{
 		Labels: map[string]string{"service_name": "x"}, Entries: []*pushv1.Entry{{Line: &pushv1.Entry_Text{Text: "x"}}},

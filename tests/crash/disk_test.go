@@ -19,25 +19,6 @@ import (
 	"github.com/weir-logs/weir/tests/harness"
 )
 
-// mount mounts what args say on a new directory, until the test ends. It skips the
-// test where that is not possible.
-func mount(t *testing.T, args ...string) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting needs root")
-	}
-	dir := t.TempDir()
-	if out, err := exec.Command("mount", append(args, dir)...).CombinedOutput(); err != nil {
-		t.Skipf("this machine does not mount: %v: %s", err, out)
-	}
-	t.Cleanup(func() { unmount(t, dir) })
-	return dir
-}
-
-func unmount(t *testing.T, dir string) {
-	harness.Until(t, func() error { return exec.Command("umount", dir).Run() })
-}
-
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
@@ -87,7 +68,7 @@ func powerCuts(t *testing.T, cuts int, extra []string, judge func(checker.Verdic
 		t.Fatal(err)
 	}
 	run(t, "mkfs.ext4", "-q", "-F", image)
-	disk := mount(t, "-o", "loop", image)
+	disk := harness.Mount(t, "-o", "loop", image)
 
 	args := append([]string{"--ingester.disk-reserve=1MiB", "--ingester.disk-min-free=1MiB", "--ingester.wal-segment-size=1MiB"}, extra...)
 	node := harness.New(t, "all", filepath.Join(disk, "data"), args...)
@@ -106,7 +87,7 @@ func powerCuts(t *testing.T, cuts int, extra []string, judge func(checker.Verdic
 		run(t, "cp", "--sparse=always", image, copied)
 		node.Thaw()
 		t.Run("cut", func(t *testing.T) {
-			after := harness.New(t, "after", filepath.Join(mount(t, "-o", "loop", copied), "data"), args...)
+			after := harness.New(t, "after", filepath.Join(harness.Mount(t, "-o", "loop", copied), "data"), args...)
 			after.Start()
 			after.AwaitReady()
 			r, err := harness.Read(harness.Context(t), after.Client(), i%2 == 1, 5000)
@@ -133,7 +114,7 @@ func TestDiskFull(t *testing.T) {
 		"no room":   {"--ingester.disk-min-free=0", "--ingester.disk-reserve=0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			disk := mount(t, "-t", "tmpfs", "-o", "size=12m", "weir-test")
+			disk := harness.Mount(t, "-t", "tmpfs", "-o", "size=12m", "weir-test")
 			ballast := filepath.Join(disk, "ballast")
 			if err := os.WriteFile(ballast, make([]byte, 4<<20), 0o600); err != nil {
 				t.Fatal(err)

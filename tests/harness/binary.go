@@ -21,17 +21,38 @@ import (
 // working tree.
 func Binary(t testing.TB) string {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
+	if path := os.Getenv("WEIR"); path != "" {
+		path, err := filepath.Abs(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
-	return path
+	return Program(t, "services/cmd/weir")
 }
 
-var binary = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("WEIR"); path != "" {
-		return filepath.Abs(path)
+// Program builds the program of a package, a path from the repository's root, and
+// returns the path of the binary.
+func Program(t testing.TB, pkg string) string {
+	t.Helper()
+	programs.Lock()
+	defer programs.Unlock()
+	if programs.built[pkg] == "" {
+		path, err := build(pkg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		programs.built[pkg] = path
 	}
+	return programs.built[pkg]
+}
+
+var programs = struct {
+	sync.Mutex
+	built map[string]string // paths by package
+}{built: map[string]string{}}
+
+func build(pkg string) (string, error) {
 	root := Root()
 	dir := filepath.Join(root, ".cache", "test")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -46,15 +67,15 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "weir")
-	cmd := exec.Command("go", "build", "-o", path, "./services/cmd/weir")
+	path := filepath.Join(dir, filepath.Base(pkg))
+	cmd := exec.Command("go", "build", "-o", path, "./"+pkg)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the server: %w\n%s", err, out)
+		return "", fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}
 	return path, nil
-})
+}
 
 // Root is the root of the repository.
 func Root() string {

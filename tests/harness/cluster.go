@@ -18,9 +18,8 @@ type Cluster struct {
 	t testing.TB
 }
 
-// StartCluster starts a cluster of n ingesters and waits until its members know each
-// other. args are given to all processes.
-func StartCluster(t testing.TB, n int, args ...string) *Cluster {
+// NewCluster returns a cluster of n ingesters that is not started.
+func NewCluster(t testing.TB, n int) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
 	for i := range n {
@@ -36,10 +35,18 @@ func StartCluster(t testing.TB, n int, args ...string) *Cluster {
 		if n == c.Front {
 			target = "gateway,distributor,querier"
 		}
-		n.Args = append([]string{"--target=" + target, "--join=" + strings.Join(join, ","), "--cluster.name=" + n.Name}, args...)
+		n.Args = []string{"--target=" + target, "--join=" + strings.Join(join, ","), "--cluster.name=" + n.Name}
+	}
+	return c
+}
+
+// Start starts all processes and waits until they know each other.
+func (c *Cluster) Start() {
+	c.t.Helper()
+	for _, n := range c.nodes() {
 		n.Start()
 		// The next meets it at once, and need not try again later.
-		Until(t, func() error {
+		Until(c.t, func() error {
 			conn, err := net.Dial("tcp", n.Gossip)
 			if err != nil {
 				return err
@@ -50,8 +57,7 @@ func StartCluster(t testing.TB, n int, args ...string) *Cluster {
 	for _, n := range c.nodes() {
 		n.AwaitReady()
 	}
-	c.AwaitHealthy(n)
-	return c
+	c.AwaitHealthy(len(c.Ingesters))
 }
 
 func (c *Cluster) nodes() []*Node { return append(append([]*Node{}, c.Ingesters...), c.Front) }

@@ -1,21 +1,17 @@
 package harness
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -33,46 +29,25 @@ const Patience = time.Minute
 // Node is a server process, which may be started, ended and started again under the
 // same addresses and with the same data. Not safe for concurrent use.
 type Node struct {
-	Name   string
+	*Process
 	Dir    string // its data directory
 	HTTP   string // host:port
 	GRPC   string
 	Gossip string
 	Args   []string // of the command line, beside addresses and directory
-
-	t       testing.TB
-	logPath string
-	cmd     *exec.Cmd
-	exited  chan struct{}
-	stopped bool // by SIGSTOP
 }
 
 // New returns a node that is not started, with a data directory in dir, or a
-// temporary one if dir is empty. The end of its log is shown if the test fails; all of
-// it is kept in the directory WEIR_TEST_LOGS, if that is set.
+// temporary one if dir is empty. See NewProcess for its log.
 func New(t testing.TB, name, dir string, args ...string) *Node {
 	t.Helper()
-	scratch := t.TempDir()
 	if dir == "" {
-		dir = filepath.Join(scratch, "data")
+		dir = filepath.Join(t.TempDir(), "data")
 	}
-	n := &Node{
-		Name: name, Dir: dir, HTTP: FreeAddr(t), GRPC: FreeAddr(t), Gossip: FreeAddr(t), Args: args,
-		t: t, logPath: filepath.Join(scratch, name+".log"),
+	return &Node{
+		Process: NewProcess(t, name),
+		Dir:     dir, HTTP: FreeAddr(t), GRPC: FreeAddr(t), Gossip: FreeAddr(t), Args: args,
 	}
-	t.Cleanup(func() {
-		n.Kill()
-		if keep := os.Getenv("WEIR_TEST_LOGS"); keep != "" {
-			path := filepath.Join(keep, strings.ReplaceAll(t.Name(), "/", "-")+"-"+name+".log")
-			if err := os.WriteFile(path, []byte(n.Log()), 0o644); err != nil {
-				t.Error(err)
-			}
-		}
-		if t.Failed() {
-			t.Logf("the end of the log of %s:\n%s", name, n.tail(60))
-		}
-	})
-	return n
 }
 
 // Start starts an all-in-one process and waits until it is ready.
@@ -87,85 +62,9 @@ func Start(t testing.TB, args ...string) *Node {
 // Start starts the process and does not wait for it.
 func (n *Node) Start() {
 	n.t.Helper()
-	if n.cmd != nil {
-		n.t.Fatalf("%s runs already", n.Name)
-	}
-	log, err := os.OpenFile(n.logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer log.Close()
-	args := slices.Concat([]string{
+	n.Process.Start(Binary(n.t), slices.Concat([]string{
 		"--data-dir=" + n.Dir, "--listen=" + n.HTTP, "--grpc-listen=" + n.GRPC, "--gossip-listen=" + n.Gossip,
-	}, n.Args)
-	cmd := exec.Command(Binary(n.t), args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "WEIR") })
-	// It must not outlive a test that is killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := startLocked(cmd); err != nil {
-		n.t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // what it returns is in ProcessState
-		close(exited)
-	}()
-	n.cmd, n.exited = cmd, exited
-}
-
-// PID is the process' id.
-func (n *Node) PID() int { return n.cmd.Process.Pid }
-
-// Kill ends the process at once with SIGKILL and waits until it is gone. Killing a
-// process that does not run does nothing.
-func (n *Node) Kill() {
-	if n.cmd == nil {
-		return
-	}
-	_ = n.cmd.Process.Kill() // it may have ended by itself
-	<-n.exited
-	n.cmd, n.stopped = nil, false
-}
-
-// Terminate ends the process with SIGTERM; it must exit with status 0.
-func (n *Node) Terminate() {
-	n.t.Helper()
-	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		n.t.Fatal(err)
-	}
-	if code := n.AwaitExit(); code != 0 {
-		n.t.Fatalf("%s exits with status %d after SIGTERM", n.Name, code)
-	}
-}
-
-// AwaitExit waits until the process has ended by itself and returns its status.
-func (n *Node) AwaitExit() int {
-	n.t.Helper()
-	select {
-	case <-n.exited:
-	case <-time.After(Patience):
-		n.t.Fatalf("%s does not end", n.Name)
-	}
-	code := n.cmd.ProcessState.ExitCode()
-	n.cmd, n.stopped = nil, false
-	return code
-}
-
-// Exited is closed when the process has ended.
-func (n *Node) Exited() <-chan struct{} { return n.exited }
-
-// Freeze stops the process with SIGSTOP; its connections stay open.
-func (n *Node) Freeze() { n.signal(syscall.SIGSTOP) }
-
-// Thaw lets a frozen process go on.
-func (n *Node) Thaw() { n.signal(syscall.SIGCONT) }
-
-func (n *Node) signal(s syscall.Signal) {
-	n.t.Helper()
-	if err := n.cmd.Process.Signal(s); err != nil {
-		n.t.Fatal(err)
-	}
+	}, n.Args)...)
 }
 
 // AwaitReady waits until /ready answers 200.
@@ -265,20 +164,6 @@ func (n *Node) statusBytes(key string) int64 {
 	}
 	n.t.Fatalf("/proc/%d/status has no %s", n.PID(), key)
 	return 0
-}
-
-// Log returns all that the process and its predecessors have logged.
-func (n *Node) Log() string {
-	b, err := os.ReadFile(n.logPath)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		n.t.Error(err)
-	}
-	return string(b)
-}
-
-func (n *Node) tail(lines int) string {
-	all := bytes.SplitAfter([]byte(n.Log()), []byte("\n"))
-	return string(bytes.Join(all[max(0, len(all)-lines):], nil))
 }
 
 // DialOptions make connections that come back quickly after a restart.
