@@ -17,6 +17,7 @@ type opened struct {
 	names    []string
 	streams  [][]Stream
 	failed   []bool
+	causes   []error // of sessions that failed once they were open
 	union    []unionStream
 }
 
@@ -25,7 +26,7 @@ func (q *query) open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	n := len(q.Sources)
 	o := &opened{
 		q: q, sessions: make([]Session, n), names: make([]string, n),
-		streams: make([][]Stream, n), failed: make([]bool, n),
+		streams: make([][]Stream, n), failed: make([]bool, n), causes: make([]error, n),
 	}
 	errs := make([]error, n)
 	var wg sync.WaitGroup
@@ -77,10 +78,7 @@ func (o *opened) close() {
 func (q *query) missing(name string, cause error) error {
 	q.lostMu.Lock()
 	defer q.lostMu.Unlock()
-	if !slices.Contains(q.lostSources, name) {
-		q.lostSources = append(q.lostSources, name)
-		q.lostCauses = append(q.lostCauses, cause)
-	}
+	q.lose(name, cause)
 	if q.Complete != nil && q.Complete(q.lostSources) == nil {
 		return nil
 	}
@@ -92,6 +90,14 @@ func (q *query) missing(name string, cause error) error {
 		return nil
 	}
 	return &sourceError{name, cause}
+}
+
+// lose notes that a source failed. The caller holds lostMu.
+func (q *query) lose(name string, cause error) {
+	if !slices.Contains(q.lostSources, name) {
+		q.lostSources = append(q.lostSources, name)
+		q.lostCauses = append(q.lostCauses, cause)
+	}
 }
 
 // sourceError is an ErrIncomplete with its cause.
@@ -109,12 +115,21 @@ func (e *sourceError) Unwrap() []error { return []error{ErrIncomplete, e.cause} 
 // fail notes that a session failed. It returns nil if its part can be had from
 // others, or is not needed.
 func (o *opened) fail(session int, cause error) error {
-	o.failed[session] = true
+	o.failed[session], o.causes[session] = true, cause
 	for i := range o.union {
 		for j := range o.union[i].pieces {
-			if _, lost := o.union[i].pieces[j].from(nil, o.failed); lost >= 0 {
-				return o.q.missing(o.names[session], cause)
+			if _, lost := o.union[i].pieces[j].from(nil, o.failed); lost < 0 {
+				continue
 			}
+			// Those that failed before and were made up for are missing now too.
+			o.q.lostMu.Lock()
+			for s, err := range o.causes {
+				if err != nil {
+					o.q.lose(o.names[s], err)
+				}
+			}
+			o.q.lostMu.Unlock()
+			return o.q.missing(o.names[session], cause)
 		}
 	}
 	return nil
