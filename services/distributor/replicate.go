@@ -47,14 +47,15 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 			for _, i := range part {
 				req.Streams = append(req.Streams, blocks[i])
 			}
-			if !s.take(t.Member.Name) {
+			size := int64(proto.Size(req))
+			if !s.take(t.Member.Name, size) {
 				w.done(part, rpcerr.New(rpcerr.Overloaded, "too many requests in flight to ingester %s", t.Member.Name).WithRetry(time.Second))
 				continue
 			}
 			s.writes.Add(1)
 			go func() {
 				defer s.writes.Done()
-				defer s.give(t.Member.Name)
+				defer s.give(t.Member.Name, size)
 				w.done(part, s.send(ctx, t.Member, req, deadline))
 			}()
 		}
@@ -99,23 +100,37 @@ func parts(blocks []*ingestv1.StreamBlock, index []uint32) [][]uint32 {
 	return append(out, append([]uint32(nil), index[from:]...))
 }
 
-// take reserves one of an ingester's places for requests in flight.
-func (s *Service) take(member string) bool {
+// maxInFlightBytes bounds the requests in flight to one ingester, which stay in
+// memory until it has answered or their time is over.
+const maxInFlightBytes = 128 << 20
+
+// load is what is in flight to an ingester.
+type load struct {
+	requests int
+	bytes    int64
+}
+
+// take reserves room for a request to an ingester.
+func (s *Service) take(member string, size int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.inFlight[member] >= s.cfg.MaxInFlight {
+	l := s.inFlight[member]
+	if l.requests >= s.cfg.MaxInFlight || l.requests > 0 && l.bytes+size > maxInFlightBytes {
 		return false
 	}
-	s.inFlight[member]++
+	s.inFlight[member] = load{l.requests + 1, l.bytes + size}
 	return true
 }
 
-func (s *Service) give(member string) {
+func (s *Service) give(member string, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.inFlight[member]--; s.inFlight[member] == 0 {
+	l := s.inFlight[member]
+	if l = (load{l.requests - 1, l.bytes - size}); l.requests == 0 {
 		delete(s.inFlight, member)
+		return
 	}
+	s.inFlight[member] = l
 }
 
 // wait counts acknowledgements per block until all have a quorum or one cannot

@@ -104,7 +104,7 @@ type Service struct {
 	writes    sync.WaitGroup // replica writes in work
 
 	mu       sync.Mutex // guards inFlight
-	inFlight map[string]int
+	inFlight map[string]load
 }
 
 var _ ingestv1.WriteServiceServer = (*Service)(nil)
@@ -113,7 +113,7 @@ var _ ingestv1.WriteServiceServer = (*Service)(nil)
 func New(cfg Config, d Deps) *Service {
 	s := &Service{
 		cfg: cfg, logger: d.Log, ring: d.Ring, ingesters: d.Ingesters, limits: d.Limits, rates: d.Rates, now: d.Now,
-		labels: newLabelCache(cfg.LabelCache), streams: newStreamCounter(d.Now), inFlight: map[string]int{},
+		labels: newLabelCache(cfg.LabelCache), streams: newStreamCounter(d.Now), inFlight: map[string]load{},
 	}
 	s.metrics = newMetrics(d.Reg, s)
 	return s
