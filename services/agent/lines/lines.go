@@ -91,12 +91,14 @@ func Next(data []byte, st State, limit int, flush bool) Result {
 func cut(data []byte, limit int) Result {
 	n := limit - len(Mark)
 	for back := 0; back < utf8.UTFMax && n-back > 0; back++ {
-		if utf8.RuneStart(data[n-back]) {
-			if utf8.Valid(data[:n-back]) {
-				n -= back
-			}
-			break
+		if !utf8.Valid(data[:n-back]) {
+			continue
 		}
+		// The character behind it would be split, or there is none to split.
+		if _, size := utf8.DecodeRune(data[n-back:]); size > back {
+			n -= back
+		}
+		break
 	}
 	return Result{N: n, Line: data[:n], Emit: true, Cut: true, State: Skip}
 }

@@ -130,6 +130,7 @@ func slicesPrefix(got, want []string) bool {
 
 func FuzzNext(f *testing.F) {
 	f.Add([]byte("a\nb\r\nc"), 20, uint8(0), uint8(3))
+	f.Add([]byte("0000000000000000\xb400000000\n"), 112, uint8(0), uint8(1)) // a stray byte where it is cut
 	f.Add([]byte("0123456789012345678901234567890123456789\nx\n"), 20, uint8(2), uint8(7))
 	f.Fuzz(func(t *testing.T, data []byte, limit int, flushEvery, piece uint8) {
 		limit = MinLimit + int(uint(limit)%100)
