@@ -20,7 +20,7 @@ const (
 // What things take in memory beside the bytes of lines, names and values, slack of
 // growing slices included. TestSizeIsWhatIsTaken measures it.
 const (
-	streamCost = 1024 // its first chunk included
+	streamCost = 512 // its chunks apart
 	labelCost  = 64
 	chunkCost  = 512
 	rowCost    = 8 + 8 + 8 + 4 + 4 + 8 // time, hash, batch time, position, line end

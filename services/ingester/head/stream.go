@@ -89,26 +89,30 @@ func (s *stream) add(src *model.Rows, batchTime int64, seq uint64) (added, size 
 		added++
 		s.seq = seq
 		if fresh || key.Compare(s.last) > 0 {
-			c := tip(&s.sorted)
-			size += c.append(src, i, key, seq)
+			c, cost := tip(&s.sorted)
+			size += cost + c.append(src, i, key, seq)
 			s.last = key
 			if s.groups[key.Time] {
 				s.group.add(key.Hash, ref{c, uint32(c.rows.Len() - 1)})
+				s.indexed += indexCost
 			}
 			continue
 		}
-		c := tip(&s.late)
-		size += c.append(src, i, key, seq) + 32
+		c, cost := tip(&s.late)
+		size += cost + c.append(src, i, key, seq)
 		s.lateAt.add(key.Hash, ref{c, uint32(c.rows.Len() - 1)})
+		s.indexed += indexCost
 	}
+	size += s.indexed
+	s.indexed = 0
 	return added, size
 }
 
-// tip returns the chunk to append to.
-func tip(chunks *[]*chunk) *chunk {
+// tip returns the chunk to append to, and what that takes if it is new.
+func tip(chunks *[]*chunk) (_ *chunk, cost int) {
 	n := len(*chunks)
 	if n > 0 && !(*chunks)[n-1].full() {
-		return (*chunks)[n-1]
+		return (*chunks)[n-1], 0
 	}
 	if n == 0 {
 		*chunks = append(*chunks, &chunk{})
@@ -116,7 +120,7 @@ func tip(chunks *[]*chunk) *chunk {
 		*chunks = append(*chunks, after((*chunks)[n-1]))
 		(*chunks)[n-1].seal()
 	}
-	return (*chunks)[n]
+	return (*chunks)[n], chunkCost
 }
 
 // find looks for row i of src among the rows that are there, and tells whether
