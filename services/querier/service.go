@@ -194,7 +194,7 @@ func (s *Service) sources() ([]engine.Source, func(missing []string) error) {
 			out = append(out, unreachable{m.Name, err})
 			continue
 		}
-		out = append(out, remote.NewSource(m.Name, c))
+		out = append(out, holder{remote.NewSource(m.Name, c), m.Incarnation})
 	}
 	complete := func(missing []string) error {
 		gone := map[string]bool{}
@@ -217,6 +217,26 @@ func (s *Service) sources() ([]engine.Source, func(missing []string) error) {
 		out = append(out, unreachable{"the others", err})
 	}
 	return out, complete
+}
+
+// holder is a member with the data directory that it is known to have. One that
+// answers from another has lost what that held, and has not answered for it.
+type holder struct {
+	engine.Source
+	incarnation string
+}
+
+// Open implements engine.Source.
+func (h holder) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
+	s, err := h.Source.Open(ctx, matchers, start, end)
+	if err != nil {
+		return nil, err
+	}
+	o, ok := s.(interface{ Opened() *ingestv1.Opened })
+	if !ok || o.Opened().GetIncarnation() == h.incarnation {
+		return s, nil
+	}
+	return nil, errors.Join(rpcerr.New(rpcerr.Unavailable, "it has the data directory %s, and not %s as the members know", o.Opened().GetIncarnation(), h.incarnation), s.Close())
 }
 
 // unreachable is a source that cannot be opened.
