@@ -57,8 +57,8 @@ test: build ## Run all tests.
 	go test $(TEST_FLAGS) work
 
 .PHONY: race
-race: build ## Run all tests with the race detector (needs a C compiler).
-	CGO_ENABLED=1 go test -race $(TEST_FLAGS) work
+race: ## Run the tests with the race detector (needs a C compiler), but those of whole programs.
+	CGO_ENABLED=1 go test -race $(TEST_FLAGS) ./gen/... ./libs/... ./libs/client/... ./services/... ./services/agent/... ./tests/checker/...
 
 .PHONY: lint
 lint: $(TOOLS)/.built ## Check format, vet, staticcheck, protos.
