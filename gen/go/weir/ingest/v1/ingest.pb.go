@@ -1101,7 +1101,9 @@ func (x *Aggregate) GetRangeEnds() []int64 {
 	return nil
 }
 
-// ReadResponse is a piece of an answer.
+// ReadResponse is a piece of an answer. One without contents may come at any
+// time, and says that the ingester is at work: one that says nothing for five
+// seconds is given up.
 type ReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What this piece is.
@@ -1969,6 +1971,8 @@ type FollowResponse struct {
 	// numbered anew in each message; their stream index means nothing.
 	Rows *Rows `protobuf:"bytes,1,opt,name=rows,proto3" json:"rows,omitempty"`
 	// All up to here was sent.
+	// A response with rows that leaves it where it was is a piece of what the next
+	// one that moves it completes; without that one the rows come again.
 	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	// The ingester's incarnation.
 	Incarnation string `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
