@@ -158,6 +158,9 @@ func (p *pipeline) check(written map[string][]byte) {
 	if got, err := p.count(); err != nil || got != n {
 		p.t.Errorf("the server counts %d lines (%v), want %d", got, err, n)
 	}
+	if p.t.Failed() {
+		return
+	}
 	p.t.Logf("%d lines of %d files, %d bytes, are there once and in order", n, len(written), size)
 }
 

@@ -39,6 +39,7 @@ func TestDemo(t *testing.T) {
 		if tail {
 			command += " --for 1s"
 		}
+		command = strings.ReplaceAll(command, "curl -s", "curl -fs")
 		ran++
 		// The shop has only begun, and so may have nothing yet to ask for.
 		harness.Until(t, func() error {
@@ -49,6 +50,9 @@ func TestDemo(t *testing.T) {
 			out, err := cmd.CombinedOutput()
 			if err != nil || len(out) == 0 && !tail && !strings.Contains(command, "weirctl push") {
 				return fmt.Errorf("%s: %v, %q", command, err, out)
+			}
+			if strings.Contains(command, "query_range") && !strings.Contains(string(out), `"filename"`) {
+				return fmt.Errorf("%s: no lines in %q", command, out)
 			}
 			return nil
 		})

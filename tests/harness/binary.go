@@ -1,6 +1,13 @@
 // Package harness runs the real binary: it builds it, starts processes on loopback
 // with directories of their own, kills, freezes and restarts them, and reads all
 // that they hold. Whatever it starts ends with the test.
+//
+// Variables of the environment that tests heed:
+//
+//	WEIR            the server's binary; otherwise one is built from the working tree
+//	WEIR_CRASHES    how often the crash tests kill; power is cut a quarter as often
+//	WEIR_SEED       the seed that a crash test has printed
+//	WEIR_TEST_LOGS  a directory that keeps all logs of all processes
 package harness
 
 import (
