@@ -9,19 +9,19 @@ import (
 
 // Config is the configuration of a gateway. What a tenant may send is in its limits.
 type Config struct {
-	DecodeMemory conf.ByteSize `help:"Most memory for push requests that are being decoded, over all tenants; those beyond are answered 503."`
+	DecodeMemory conf.ByteSize `help:"Most memory for push requests that are being decoded, over all tenants; those beyond are answered 503. 0: a quarter of the process' memory, at least 128MiB."`
 	MaxTails     int           `help:"Most live tails over WebSocket at once, over all tenants."`
 }
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{DecodeMemory: 256 * conf.MiB, MaxTails: 500}
+	return Config{MaxTails: 500}
 }
 
 // Validate returns all problems at once.
 func (c Config) Validate() error {
 	var errs []error
-	if c.DecodeMemory < 16*conf.MiB {
+	if c.DecodeMemory != 0 && c.DecodeMemory < 16*conf.MiB {
 		errs = append(errs, fmt.Errorf("decode_memory is %s, at least 16MiB is needed", c.DecodeMemory))
 	}
 	if c.MaxTails < 1 {

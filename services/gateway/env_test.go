@@ -186,6 +186,7 @@ func start(t *testing.T, change ...func(*limits.Limits, *gateway.Config)) *env {
 	}
 	adminv1.RegisterAdminServiceServer(srv.Public(), b)
 	lim, gcfg := limits.Default(), gateway.DefaultConfig()
+	gcfg.DecodeMemory = 256 << 20
 	for _, f := range change {
 		f(&lim, &gcfg)
 	}

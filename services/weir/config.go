@@ -71,11 +71,17 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
+	if c.Server.MaxMessageSize < minMessage {
+		errs = append(errs, fmt.Errorf("server.max_message_size is %s, services need %s to speak to each other", c.Server.MaxMessageSize, conf.ByteSize(minMessage)))
+	}
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("data_dir is empty"))
 	}
 	return errors.Join(errs...)
 }
+
+// minMessage is above the largest message between services (8 MiB) with its headers.
+const minMessage = 9 << 20
 
 // runs reports whether the process runs a module.
 func (c *Config) runs(module string) bool {

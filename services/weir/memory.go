@@ -15,9 +15,12 @@ type MemoryConfig struct {
 	Limit conf.ByteSize `help:"Memory that the process may use. 0: the limit of its control group, else a quarter of the machine's memory, at most 1GiB."`
 }
 
-// minMemory is the smallest budget in which the largest request (64 MiB) fits the
-// head's share, and one query its own.
-const minMemory = 192 << 20
+// minDecode is what the largest request needs to be decoded, and minMemory the
+// smallest budget in which that, the head and one query have their shares.
+const (
+	minDecode = 128 << 20
+	minMemory = 384 << 20
+)
 
 // Validate returns what is wrong.
 func (c MemoryConfig) Validate() error {
@@ -30,7 +33,8 @@ func (c MemoryConfig) Validate() error {
 // budget divides the memory of a process.
 type budget struct {
 	total   int64
-	head    int64 // rows in memory, replay and decoding
+	head    int64 // rows in memory, and replay
+	decode  int64 // push requests on their way
 	queries int64
 }
 
@@ -40,7 +44,7 @@ func (c MemoryConfig) budget() budget {
 		total = detectMemory()
 	}
 	total = max(total, minMemory)
-	return budget{total: total, head: total * 35 / 100, queries: total * 30 / 100}
+	return budget{total: total, head: total * 35 / 100, decode: max(minDecode, total*25/100), queries: total * 30 / 100}
 }
 
 // detectMemory returns the control group's limit, else a quarter of the machine's

@@ -13,6 +13,7 @@ import (
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
+	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/obs"
@@ -116,6 +117,7 @@ func (p *Process) initLimits() (serve.Service, error) {
 func (p *Process) initIngester() (serve.Service, error) {
 	s := ingester.New(p.cfg.Ingester, ingester.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, DataDir: p.cfg.DataDir, HeadLimit: p.budget.head,
+		ReadMemory: p.budget.queries / int64(p.cfg.Querier.MaxConcurrent),
 		TableVersion: func() uint64 {
 			if v := p.View(); v != nil {
 				return v.Table().Digest()
@@ -209,7 +211,11 @@ func (p *Process) initGateway() (serve.Service, error) {
 		return p.clients.role(role, p.cfg.runs(name))
 	}
 	queries := local("querier", ring.Querier)
-	g := gateway.New(p.cfg.Gateway, gateway.Deps{
+	cfg := p.cfg.Gateway
+	if cfg.DecodeMemory == 0 {
+		cfg.DecodeMemory = conf.ByteSize(p.budget.decode)
+	}
+	g := gateway.New(cfg, gateway.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Limits: p.limits,
 		Write:   ingestv1.NewWriteServiceClient(local("distributor", ring.Distributor)),
 		Query:   queryv1.NewQueryServiceClient(queries),
