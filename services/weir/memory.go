@@ -38,13 +38,17 @@ type budget struct {
 	queries int64
 }
 
-func (c MemoryConfig) budget() budget {
+// budget fails where there is too little for any request to succeed: better not to
+// start than to be killed later.
+func (c MemoryConfig) budget() (budget, error) {
 	total := int64(c.Limit)
 	if total == 0 {
 		total = detectMemory()
 	}
-	total = max(total, minMemory)
-	return budget{total: total, head: total * 35 / 100, decode: max(minDecode, total*25/100), queries: total * 30 / 100}
+	if total < minMemory {
+		return budget{}, fmt.Errorf("there are %s of memory for this process, less than one largest request and one query need (%s)", conf.ByteSize(total), conf.ByteSize(minMemory))
+	}
+	return budget{total: total, head: total * 35 / 100, decode: max(minDecode, total*25/100), queries: total * 30 / 100}, nil
 }
 
 // detectMemory returns the control group's limit, else a quarter of the machine's

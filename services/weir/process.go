@@ -48,11 +48,15 @@ var ErrRestart = errors.New("the write-ahead log failed; a restart begins a new 
 // NewProcess builds a process that logs to w. print writes the effective
 // configuration.
 func NewProcess(ctx context.Context, cfg Config, build Build, print func(io.Writer) error, w io.Writer) (*Process, error) {
+	memory, err := cfg.Memory.budget()
+	if err != nil {
+		return nil, err
+	}
 	tel, err := obs.Start(ctx, obs.Config{Log: cfg.Log, Tracing: cfg.Tracing}, obs.BuildInfo{Program: "weir", Version: build.Version, Revision: build.Revision}, w)
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cfg: cfg, build: build, budget: cfg.Memory.budget(), tel: tel}
+	p := &Process{cfg: cfg, build: build, budget: memory, tel: tel}
 	if p.server, err = serve.New(cfg.Server, serve.Options{
 		Telemetry:      tel,
 		Errors:         remote.Errors,
