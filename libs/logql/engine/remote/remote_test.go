@@ -40,7 +40,7 @@ func (s *server) Read(stream ingestv1.IngestService_ReadServer) error {
 func dial(t testing.TB, src engine.Source) (engine.Source, ingestv1.IngestServiceClient) {
 	t.Helper()
 	lis := bufconn.Listen(1 << 20)
-	srv := grpc.NewServer()
+	srv := grpc.NewServer(grpc.WaitForHandlers(true))
 	ingestv1.RegisterIngestServiceServer(srv, &server{src: src})
 	go srv.Serve(lis)
 	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),

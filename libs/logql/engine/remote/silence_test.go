@@ -59,7 +59,7 @@ func logs(t *testing.T, complete func([]string) error, sources ...engine.Source)
 
 // A server that hangs is given up, and the others answer if that is enough.
 func TestHangingServerIsGivenUp(t *testing.T) {
-	defer remote.Hurry(100*time.Millisecond, time.Hour)()
+	t.Cleanup(remote.Hurry(100*time.Millisecond, time.Hour))
 	never := make(chan struct{})
 	hangs, _ := dial(t, slow{engine.Local(store("one", "two"), "hangs"), never})
 	// The rows differ, so that both have to be read.
@@ -82,10 +82,10 @@ func TestHangingServerIsGivenUp(t *testing.T) {
 
 // A server that works for long without a result is not.
 func TestSilentWorkIsWaitedFor(t *testing.T) {
-	defer remote.Hurry(200*time.Millisecond, 10*time.Millisecond)()
+	t.Cleanup(remote.Hurry(2*time.Second, 10*time.Millisecond))
 	proceed := make(chan struct{})
 	works, _ := dial(t, slow{engine.Local(store("one"), "works"), proceed})
-	time.AfterFunc(600*time.Millisecond, func() { close(proceed) })
+	time.AfterFunc(3*time.Second, func() { close(proceed) })
 	res, err := logs(t, nil, works)
 	if err != nil || len(res.Streams) != 1 {
 		t.Errorf("%v, %v", res, err)
