@@ -17,6 +17,11 @@ import (
 // maxIngestBytes is the largest request to an ingester.
 const maxIngestBytes = 8 << 20
 
+// clockSkew is how far the clocks of two members may be apart before an ingester
+// takes a request for too late. Together with the timeout it stays below the time
+// for which tails remember what they have sent.
+const clockSkew = 10 * time.Second
+
 // replicate sends blocks to their ingesters and returns nil as soon as each block
 // is on disk at a quorum of its replicas. The other replicas' requests go on until
 // their own deadline.
@@ -43,7 +48,7 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 	version := view.Table().Digest()
 	for _, t := range split.Targets {
 		for _, part := range parts(blocks, t.Index) {
-			req := &ingestv1.IngestRequest{Tenant: tenantID, BatchTimeUnixNano: batchTime, DeadlineUnixNano: deadline.UnixNano(), TableVersion: version}
+			req := &ingestv1.IngestRequest{Tenant: tenantID, BatchTimeUnixNano: batchTime, DeadlineUnixNano: deadline.Add(clockSkew).UnixNano(), TableVersion: version}
 			for _, i := range part {
 				req.Streams = append(req.Streams, blocks[i])
 			}
