@@ -123,7 +123,7 @@ func awkward() []byte {
 // with awkward lines.
 func samples(t *testing.T) map[string][]byte {
 	t.Helper()
-	paths := []string{}
+	var paths []string
 	for dir := harness.Root(); ; dir = filepath.Dir(dir) {
 		var err error
 		if paths, err = filepath.Glob(filepath.Join(dir, "shared/corpus/samples/*.log")); err != nil {
