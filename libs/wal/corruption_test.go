@@ -120,8 +120,9 @@ func TestCorruptions(t *testing.T) {
 			survive: without(all, 1, 2, 3), damaged: []damaged{{"1", wal.ReasonZeros, 1, 3}}},
 		{name: "last segment full of NULs", damage: func(fs *waltest.FS) { edit(fs, three, zero(0, at(3))) },
 			survive: without(all, 7, 8, 9), damaged: []damaged{{"7", wal.ReasonZeros, 7, 9}}},
+		// As a power cut leaves it, since the records of a killed process may not have been synced.
 		{name: "NULs at the end, killed", killed: true, damage: func(fs *waltest.FS) { edit(fs, three, zero(at(1), at(3))) },
-			survive: without(all, 8, 9), damaged: []damaged{{"7", wal.ReasonZeros, 8, 9}}},
+			survive: without(all, 8, 9), torn: 1, next: 8},
 		{name: "header and first record gone", damage: func(fs *waltest.FS) { edit(fs, two, zero(0, at(1))) },
 			survive: without(all, 4), damaged: []damaged{{"4", wal.ReasonSegment, 4, 4}}},
 		{name: "middle segment removed", damage: func(fs *waltest.FS) { edit(fs, two, remove) },

@@ -142,7 +142,7 @@ func (l *Log) load() error {
 	for len(l.opened) > 1 && l.opened[1].first <= st.low {
 		l.opened = l.opened[1:] // its removal was interrupted; TruncateBefore takes it up again
 	}
-	w := walker{dir: l.dir, state: st, gone: func(segment) bool { return false }}
+	w := walker{dir: l.dir, state: st, unsynced: 2 * l.opts.MaxBatchBytes, gone: func(segment) bool { return false }}
 	ignore := func(uint64, byte, []byte) error { return nil }
 	l.next, err = w.walk(context.Background(), slices.Clone(l.opened[max(0, len(l.opened)-1):]), 0, ignore)
 	if err != nil {

@@ -20,6 +20,8 @@ type walker struct {
 	window window
 	report Report
 	gone   func(seg segment) bool // a missing file that TruncateBefore has just removed
+	// unsynced is the most bytes that can have been written and not synced.
+	unsynced int64
 }
 
 // walk delivers the records of segs and returns the first LSN that no record has or ever had.
@@ -145,8 +147,10 @@ func (w *walker) tail(seg *segment, rest tail, expected, limit uint64) uint64 {
 	size := d.Offset + d.Bytes
 	// The state file names a segment before the first append to it.
 	neverStarted := !seg.intact && size <= segmentHeaderSize && w.state.newest != seg.first
+	// A power cut may leave a file longer than what reached the disk, NULs in between.
+	neverWritten := seg.intact && d.Reason == ReasonZeros && d.Bytes <= w.unsynced
 	switch {
-	case neverStarted, d.Bytes > 0 && rest.incomplete && expected >= w.state.durable:
+	case neverStarted, d.Bytes > 0 && (rest.incomplete || neverWritten) && expected >= w.state.durable:
 		w.torn(d)
 		return expected
 	case size < segmentHeaderSize: // it was longer once and may have held anything
@@ -197,7 +201,7 @@ func (l *Log) Replay(ctx context.Context, fn func(lsn uint64, typ byte, payload 
 	st := l.openedState
 	l.mu.Unlock()
 
-	w := walker{dir: l.dir, state: st, gone: func(seg segment) bool {
+	w := walker{dir: l.dir, state: st, unsynced: 2 * l.opts.MaxBatchBytes, gone: func(seg segment) bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return !slices.ContainsFunc(l.closed, func(c segment) bool { return c.name == seg.name })
