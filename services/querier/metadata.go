@@ -22,7 +22,7 @@ func selector(text string, sc scope) ([]*syntax.Matcher, error) {
 	}
 	m, err := syntax.ParseSelector(text)
 	if err != nil {
-		return nil, rpcerr.Wrap(err, rpcerr.ParseError, "%v", err)
+		return nil, parseError(err)
 	}
 	return m, nil
 }

@@ -2,7 +2,9 @@ package querier
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -32,9 +34,18 @@ func parse(text string, sc scope) (syntax.Expr, error) {
 	}
 	expr, err := syntax.ParseExpr(text)
 	if err != nil {
-		return nil, rpcerr.Wrap(err, rpcerr.ParseError, "%v", err)
+		return nil, parseError(err)
 	}
 	return expr, nil
+}
+
+// parseError tells clients where in the text it is, too.
+func parseError(err error) error {
+	out := rpcerr.Wrap(err, rpcerr.ParseError, "%v", err)
+	if at, ok := errors.AsType[*syntax.ParseError](err); ok && at.Pos != (syntax.Pos{}) {
+		out = out.With("line", strconv.Itoa(at.Pos.Line)).With("col", strconv.Itoa(at.Pos.Col))
+	}
+	return out
 }
 
 // times returns a range, with defaults filled in.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -279,6 +280,20 @@ func TestAdmin(t *testing.T) {
 	}
 	if _, err := c.Leave(t.Context(), &adminv1.LeaveRequest{}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("an ingester that holds the only copy may leave: %v", err)
+	}
+}
+
+func TestErrorsSayWhere(t *testing.T) {
+	p := startProcess(t, t.TempDir(), nil)
+	_, err := queryv1.NewQueryServiceClient(p.conn).QueryRange(t.Context(), &queryv1.QueryRangeRequest{Query: `{app="x"} |= 5`})
+	var info *errdetails.ErrorInfo
+	for _, d := range status.Convert(err).Details() {
+		if i, ok := d.(*errdetails.ErrorInfo); ok {
+			info = i
+		}
+	}
+	if info.GetReason() != "PARSE_ERROR" || info.GetMetadata()["line"] != "1" || info.GetMetadata()["col"] != "14" {
+		t.Errorf("error %v with %v", err, info)
 	}
 }
 
