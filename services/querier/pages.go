@@ -54,3 +54,27 @@ func pages(all []engine.LogStream, yield func([]engine.LogStream) error) error {
 	}
 	return yield(page)
 }
+
+// pagePoints is how many points of a metric result one message has, but for the
+// last series.
+const pagePoints = 50_000
+
+// matrixPages cuts a metric result into pages of whole series; an empty one is one
+// empty page.
+func matrixPages(all []engine.Series, yield func([]engine.Series) error) error {
+	if len(all) == 0 {
+		return yield(nil)
+	}
+	for len(all) > 0 {
+		n, points := 0, 0
+		for n < len(all) && (n == 0 || points+len(all[n].Points) <= pagePoints) {
+			points += len(all[n].Points)
+			n++
+		}
+		if err := yield(all[:n]); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	return nil
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -182,7 +183,7 @@ func (s *Service) rangeQuery(req *queryv1.QueryRangeRequest, sc scope) (engine.R
 
 // QueryRange implements queryv1.QueryServiceServer.
 func (s *Service) QueryRange(ctx context.Context, req *queryv1.QueryRangeRequest) (*queryv1.QueryRangeResponse, error) {
-	res, place, err := s.runRange(ctx, req, nil)
+	res, place, err := s.runRange(ctx, req, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +196,7 @@ func (s *Service) QueryRange(ctx context.Context, req *queryv1.QueryRangeRequest
 	return out, nil
 }
 
-func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, progress func(engine.Progress)) (*engine.Result, admission, error) {
+func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, progress func(engine.Progress), emit func([]engine.LogStream) error) (*engine.Result, admission, error) {
 	sc, err := s.scope(ctx)
 	if err != nil {
 		return nil, admission{}, err
@@ -204,7 +205,7 @@ func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, 
 	if err != nil {
 		return nil, admission{}, err
 	}
-	q.Progress = progress
+	q.Progress, q.Emit = progress, emit
 	ctx, place, done, err := s.bounded(ctx, sc)
 	if err != nil {
 		return nil, admission{}, err
@@ -219,24 +220,32 @@ func (s *Service) QueryStream(req *queryv1.QueryStreamRequest, stream queryv1.Qu
 	if req.GetQuery() == nil {
 		return rpcerr.New(rpcerr.InvalidArgument, "query is missing")
 	}
+	var mu sync.Mutex // progress and entries come from different goroutines
+	send := func(m *queryv1.QueryStreamResponse) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return stream.Send(m)
+	}
 	res, place, err := s.runRange(stream.Context(), req.GetQuery(), func(p engine.Progress) {
 		// The client's going is seen by the query itself.
-		_ = stream.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Progress{Progress: &queryv1.Progress{
+		_ = send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Progress{Progress: &queryv1.Progress{
 			BytesRead: p.BytesRead, BytesTotal: p.BytesTotal, EntriesRead: p.EntriesRead, EntriesMatched: p.EntriesMatched,
 		}}})
+	}, func(found []engine.LogStream) error {
+		return pages(found, func(page []engine.LogStream) error {
+			return send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Streams{Streams: streams(page)}})
+		})
 	})
 	if err != nil {
 		return err
 	}
-	if res.Type == engine.TypeStreams {
-		err = pages(res.Streams, func(page []engine.LogStream) error {
-			return stream.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Streams{Streams: streams(page)}})
+	if res.Type != engine.TypeStreams {
+		err := matrixPages(res.Matrix, func(page []engine.Series) error {
+			return send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Matrix{Matrix: matrix(page)}})
 		})
-	} else {
-		err = stream.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Matrix{Matrix: matrix(res.Matrix)}})
-	}
-	if err != nil {
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	return stream.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Done{Done: &queryv1.Done{
 		Statistics: statistics(res, place), Warnings: res.Warnings, NextCursor: res.NextCursor,

@@ -261,7 +261,7 @@ func (t *tail) history(req *tailv1.TailRequest) error {
 	}
 	res, _, err := t.service.runRange(t.ctx, &queryv1.QueryRangeRequest{
 		Query: req.GetQuery(), Start: req.GetStart(), Limit: limit, Direction: queryv1.Direction_DIRECTION_BACKWARD,
-	}, nil)
+	}, nil, nil)
 	if err != nil {
 		return err
 	}

@@ -316,3 +316,49 @@ func TestConfigurationErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestQueryStreamIsQueryRange(t *testing.T) {
+	p := startProcess(t, t.TempDir(), nil)
+	at := time.Now().Add(-time.Minute).Truncate(time.Second)
+	for i := range 30 {
+		p.push(t, fmt.Sprint("app", i%3), at.Add(time.Duration(i)*time.Second), fmt.Sprint("a", i), fmt.Sprint("b", i))
+	}
+	c := queryv1.NewQueryServiceClient(p.conn)
+	stream := func(q *queryv1.QueryRangeRequest) (lines []string, series int, done *queryv1.Done) {
+		s, err := c.QueryStream(t.Context(), &queryv1.QueryStreamRequest{Query: q})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			m, err := s.Recv()
+			if err == io.EOF {
+				return lines, series, done
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, st := range m.GetStreams().GetStreams() {
+				for _, e := range st.GetEntries() {
+					lines = append(lines, e.GetText())
+				}
+			}
+			series += len(m.GetMatrix().GetSeries())
+			if m.GetDone() != nil {
+				done = m.GetDone()
+			}
+		}
+	}
+	for _, dir := range []queryv1.Direction{queryv1.Direction_DIRECTION_FORWARD, queryv1.Direction_DIRECTION_BACKWARD} {
+		q := &queryv1.QueryRangeRequest{Query: `{app=~".+"}`, Limit: 25, Direction: dir}
+		want, cursor := p.lines(t, q)
+		got, _, done := stream(q)
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) || done.GetNextCursor() != cursor || len(got) != 25 {
+			t.Errorf("%s: streamed %q, want %q", dir, got, want)
+		}
+	}
+	if _, series, done := stream(&queryv1.QueryRangeRequest{Query: `sum by (app) (count_over_time({app=~".+"}[1m]))`}); series != 3 || done == nil {
+		t.Errorf("%d series, want 3", series)
+	}
+}

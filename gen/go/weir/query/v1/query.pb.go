@@ -641,7 +641,7 @@ type QueryStreamResponse_Streams struct {
 }
 
 type QueryStreamResponse_Matrix struct {
-	// The whole metric result.
+	// The next series of a metric result.
 	Matrix *Matrix `protobuf:"bytes,3,opt,name=matrix,proto3,oneof"`
 }
 

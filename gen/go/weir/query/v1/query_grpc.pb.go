@@ -57,7 +57,8 @@ type QueryServiceClient interface {
 	// QueryStream evaluates like QueryRange and reports while it works: progress
 	// about once a second, log entries as soon as their place in the order is
 	// certain, and a last message with the statistics. Log entries of all
-	// messages together are the answer; a metric result comes whole, once.
+	// messages together are the answer, and so are the series of a metric result,
+	// each of which comes whole.
 	// Over REST the messages are newline-delimited JSON.
 	QueryStream(ctx context.Context, in *QueryStreamRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryStreamResponse], error)
 	// Labels lists the label names of the streams that have entries in a range.
@@ -205,7 +206,8 @@ type QueryServiceServer interface {
 	// QueryStream evaluates like QueryRange and reports while it works: progress
 	// about once a second, log entries as soon as their place in the order is
 	// certain, and a last message with the statistics. Log entries of all
-	// messages together are the answer; a metric result comes whole, once.
+	// messages together are the answer, and so are the series of a metric result,
+	// each of which comes whole.
 	// Over REST the messages are newline-delimited JSON.
 	QueryStream(*QueryStreamRequest, grpc.ServerStreamingServer[QueryStreamResponse]) error
 	// Labels lists the label names of the streams that have entries in a range.
