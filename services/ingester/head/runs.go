@@ -14,12 +14,18 @@ import (
 // and while new rows come only the newest slot differs.
 const (
 	slotWidth = int64(5 * time.Minute)
-	// maxSlots bounds the runs of a stream in one answer: over longer ranges slots
-	// are wider.
+	// maxSlots bounds the runs of a stream in one answer, but for ranges of years:
+	// over longer ranges slots are wider.
 	maxSlots = 32
 	// maxParts bounds what a sealed chunk remembers of its slots.
 	maxParts = 128
 )
+
+// slotWidths are multiples of slotWidth that also divide the windows people ask
+// for: a run that lies within one window need not be read to be counted.
+var slotWidths = []int64{
+	slotWidth, int64(15 * time.Minute), int64(time.Hour), int64(6 * time.Hour), int64(24 * time.Hour), int64(28 * 24 * time.Hour),
+}
 
 // runSet gathers runs by slot.
 type runSet struct {
@@ -31,11 +37,11 @@ type runSet struct {
 
 // newRunSet returns a set for rows within a range of that length.
 func newRunSet(length int64) *runSet {
-	r := &runSet{width: slotWidth, slots: map[int64]*engine.Run{}}
-	for length/r.width >= maxSlots {
-		r.width *= 2
+	i := 0
+	for i < len(slotWidths)-1 && length/slotWidths[i] >= maxSlots {
+		i++
 	}
-	return r
+	return &runSet{width: slotWidths[i], slots: map[int64]*engine.Run{}}
 }
 
 func (r *runSet) slot(t int64) int64 {
@@ -94,15 +100,38 @@ func (c *chunk) addTo(set *runSet, start, end int64, sorted bool) bool {
 	return c.scan(set, from, to, start, end)
 }
 
-// scan adds those of the rows [from, to) with start <= time < end one by one.
+// scan adds those of the rows [from, to) with start <= time < end.
 func (c *chunk) scan(set *runSet, from, to int, start, end int64) (any bool) {
+	var run engine.Run // of rows of the slot [low, high) that were not added yet
+	var low, high int64
+	flush := func() {
+		if run.Rows > 0 {
+			set.add(run)
+		}
+		run = engine.Run{}
+	}
+	begin := uint32(0)
+	if from > 0 {
+		begin = c.rows.Lines.Ends[from-1]
+	}
 	for i := from; i < to; i++ {
-		t := c.rows.Times[i]
+		t, line := c.rows.Times[i], c.rows.Lines.Ends[i]-begin
+		begin = c.rows.Lines.Ends[i]
 		if t < start || t >= end {
 			continue
 		}
+		if run.Rows == 0 || t < low || t >= high {
+			flush()
+			low = set.slot(t) * set.width
+			high = low + set.width
+			run.MinTime, run.MaxTime = t, t
+		}
 		any = true
-		set.add(engine.Run{MinTime: t, MaxTime: t, Rows: 1, Bytes: uint64(len(c.rows.Lines.At(i))), Digest: c.rows.Hashes[i]})
+		run.MinTime, run.MaxTime = min(run.MinTime, t), max(run.MaxTime, t)
+		run.Rows++
+		run.Bytes += uint64(line)
+		run.Digest += c.rows.Hashes[i]
 	}
+	flush()
 	return any
 }
