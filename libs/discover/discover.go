@@ -348,6 +348,13 @@ func closing(line []byte, i int) int {
 	}
 }
 
+// LabelLevel returns the level that a stream's labels tell, if they do: that of all
+// its entries that have no detected_level of their own.
+func LabelLevel[L ~struct{ Name, Value string }](labels []L) (string, bool) {
+	v, ok := field(labels)
+	return normalOr(v, v), ok
+}
+
 // TellsLevel reports whether metadata of that name plays a part in Level.
 func TellsLevel(name string) bool {
 	return name == LevelName || name == "severity_number" || slices.Contains(levelFields[:], name)

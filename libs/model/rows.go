@@ -80,13 +80,17 @@ func (c *Column) At(row int) []byte {
 // Append adds a value for a row behind all rows so far. A column that gets a
 // value for each row stays dense.
 func (c *Column) Append(row int, value []byte) {
+	c.next(row)
+	c.Values.Append(value)
+}
+
+func (c *Column) next(row int) {
 	if c.Rows == nil && c.Values.Len() != row {
 		c.sparse()
 	}
 	if c.Rows != nil {
 		c.Rows = append(c.Rows, uint32(row))
 	}
-	c.Values.Append(value)
 }
 
 func (c *Column) sparse() {
@@ -94,6 +98,12 @@ func (c *Column) sparse() {
 	for i := range c.Rows {
 		c.Rows[i] = uint32(i)
 	}
+}
+
+// AppendString is Append.
+func (c *Column) AppendString(row int, value string) {
+	c.next(row)
+	c.Values.AppendString(value)
 }
 
 // Finish makes a dense column that ends before row n sparse, as it must be when

@@ -115,6 +115,8 @@ func deriveLevel(ls model.Labels, r *model.Rows) {
 	derived := model.Column{Name: discover.LevelName, Version: levelVersion}
 	derived.Values.Ends = make([]uint32, 0, n)
 	derived.Values.Slab = make([]byte, 0, 7*n)
+	// What the labels say is the same for all rows.
+	whole, fixed := discover.LabelLevel(ls)
 	var meta []model.Label
 	var own *model.Column
 	if sent >= 0 {
@@ -127,12 +129,15 @@ func deriveLevel(ls model.Labels, r *model.Rows) {
 				meta = append(meta, model.Label{Name: fields[k].Name, Value: string(v)})
 			}
 		}
-		level := []byte(discover.Level(ls, meta, r.Lines.At(i)))
+		level := whole
+		if !fixed || own != nil && len(r.Metadata[sent].At(i)) > 0 {
+			level = discover.Level[model.Label](nil, meta, r.Lines.At(i))
+		}
 		if own != nil && len(r.Metadata[sent].At(i)) > 0 {
-			own.Append(i, level)
+			own.AppendString(i, level)
 			continue
 		}
-		derived.Append(i, level)
+		derived.AppendString(i, level)
 	}
 	if own != nil {
 		own.Finish(n)
