@@ -206,4 +206,3 @@ func TestCheckRefusesWhatDoesNotFit(t *testing.T) {
 		}
 	}
 }
-
