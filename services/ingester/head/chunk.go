@@ -149,8 +149,8 @@ func (c *chunk) seal() {
 	c.sealed = true
 	set := newRunSet(slotWidth)
 	c.scan(set, 0, c.rows.Len(), math.MinInt64, math.MaxInt64)
-	if len(set.slots) <= maxParts {
-		c.parts = set.runs()
+	if len(set.runs) <= maxParts {
+		c.parts = set.runs
 	}
 	r := &c.rows
 	r.Times, r.Hashes, r.BatchTimes, r.Positions = fit(r.Times), fit(r.Hashes), fit(r.BatchTimes), fit(r.Positions)

@@ -10,6 +10,7 @@ package head
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,8 @@ type tenant struct {
 	streams map[string]*stream
 	// values has the streams by label name and value, in order of creation.
 	values map[string]map[string][]*stream
+	// ordered has all streams, ascending by labels; nil: to be made anew.
+	ordered []*stream
 }
 
 // New returns an empty head.
@@ -161,6 +164,7 @@ func (t *tenant) stream(b *Block) (s *stream, created bool) {
 	}
 	s = &stream{labels: b.Labels, text: b.Text}
 	t.streams[b.Text] = s
+	t.ordered = nil
 	for _, l := range b.Labels {
 		byValue := t.values[l.Name]
 		if byValue == nil {
@@ -175,18 +179,43 @@ func (t *tenant) stream(b *Block) (s *stream, created bool) {
 // match returns the streams that all matchers match, ascending by labels.
 func (t *tenant) match(matchers []*syntax.Matcher) []*stream {
 	t.mu.RLock()
-	var out []*stream
-	if best, ok := t.smallest(matchers); ok {
-		out = slices.Clone(best)
-	} else {
-		out = make([]*stream, 0, len(t.streams))
-		for _, s := range t.streams {
+	best, ok := t.smallest(matchers)
+	all := t.ordered
+	t.mu.RUnlock()
+	if ok {
+		out := filter(best, matchers)
+		sortStreams(out)
+		return out
+	}
+	if all == nil {
+		all = t.order()
+	}
+	return filter(all, matchers)
+}
+
+// order sorts all streams and remembers the result until there is a new one.
+func (t *tenant) order() []*stream {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ordered == nil {
+		t.ordered = slices.Collect(maps.Values(t.streams))
+		sortStreams(t.ordered)
+	}
+	return t.ordered
+}
+
+func sortStreams(list []*stream) {
+	slices.SortFunc(list, func(a, b *stream) int { return a.labels.Compare(b.labels) })
+}
+
+// filter returns those of list that all matchers match, as a new slice.
+func filter(list []*stream, matchers []*syntax.Matcher) []*stream {
+	out := make([]*stream, 0, len(list))
+	for _, s := range list {
+		if Matches(matchers, s.labels) {
 			out = append(out, s)
 		}
 	}
-	t.mu.RUnlock()
-	out = slices.DeleteFunc(out, func(s *stream) bool { return !Matches(matchers, s.labels) })
-	slices.SortFunc(out, func(a, b *stream) int { return a.labels.Compare(b.labels) })
 	return out
 }
 

@@ -1,8 +1,6 @@
 package head
 
 import (
-	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -29,10 +27,9 @@ var slotWidths = []int64{
 
 // runSet gathers runs by slot.
 type runSet struct {
-	width int64 // a multiple of slotWidth
-	slots map[int64]*engine.Run
-	last  *engine.Run // of slot at
-	at    int64
+	width int64        // a multiple of slotWidth
+	runs  []engine.Run // ascending, one a slot
+	rows  uint64
 }
 
 // newRunSet returns a set for rows within a range of that length.
@@ -41,7 +38,7 @@ func newRunSet(length int64) *runSet {
 	for i < len(slotWidths)-1 && length/slotWidths[i] >= maxSlots {
 		i++
 	}
-	return &runSet{width: slotWidths[i], slots: map[int64]*engine.Run{}}
+	return &runSet{width: slotWidths[i]}
 }
 
 func (r *runSet) slot(t int64) int64 {
@@ -54,28 +51,40 @@ func (r *runSet) slot(t int64) int64 {
 
 // add adds rows that lie within one slot.
 func (r *runSet) add(run engine.Run) {
+	r.rows += run.Rows
 	s := r.slot(run.MinTime)
-	if r.last == nil || s != r.at {
-		r.last, r.at = r.slots[s], s
-		if r.last == nil {
-			r.last = &engine.Run{MinTime: run.MinTime, MaxTime: run.MaxTime}
-			r.slots[s] = r.last
-		}
+	// Rows mostly come in order.
+	i := len(r.runs)
+	for i > 0 && r.slot(r.runs[i-1].MinTime) > s {
+		i--
 	}
-	r.last.MinTime, r.last.MaxTime = min(r.last.MinTime, run.MinTime), max(r.last.MaxTime, run.MaxTime)
-	r.last.Rows += run.Rows
-	r.last.Bytes += run.Bytes
-	r.last.Digest += run.Digest
+	if i == 0 || r.slot(r.runs[i-1].MinTime) != s {
+		r.runs = slices.Insert(r.runs, i, run)
+		return
+	}
+	join(&r.runs[i-1], run)
 }
 
-// runs returns what was gathered, ascending.
-func (r *runSet) runs() []engine.Run {
-	out := make([]engine.Run, 0, len(r.slots))
-	for run := range maps.Values(r.slots) {
-		out = append(out, *run)
+func join(to *engine.Run, run engine.Run) {
+	to.MinTime, to.MaxTime = min(to.MinTime, run.MinTime), max(to.MaxTime, run.MaxTime)
+	to.Rows += run.Rows
+	to.Bytes += run.Bytes
+	to.Digest += run.Digest
+}
+
+// fewRows is how many rows are not worth several runs: there may be many streams
+// that have no more.
+const fewRows = 256
+
+// coarse returns the runs that are worth telling apart.
+func (r *runSet) coarse() []engine.Run {
+	if r.rows > fewRows || len(r.runs) < 2 {
+		return r.runs
 	}
-	slices.SortFunc(out, func(a, b engine.Run) int { return cmp.Compare(a.MinTime, b.MinTime) })
-	return out
+	for _, run := range r.runs[1:] {
+		join(&r.runs[0], run)
+	}
+	return r.runs[:1]
 }
 
 // addTo adds the chunk's rows with start <= time < end to a set, and tells whether

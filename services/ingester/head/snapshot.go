@@ -95,7 +95,7 @@ func (s *stream) snapshot(start, end int64) (*view, []engine.Run) {
 			v.late = append(v.late, c.view())
 		}
 	}
-	return v, runs.runs()
+	return v, runs.coarse()
 }
 
 // plainReader reads chunks that ascend by order key.
