@@ -21,6 +21,11 @@ import (
 // weirctl query, REST and Loki's API, and gRPC says what there is to call.
 func TestDoors(t *testing.T) {
 	server := harness.Start(t)
+	// What Grafana asks to see whether a data source works, before there is anything.
+	code, body, err := server.Get("/loki/api/v1/query?direction=backward&query=vector%281%29%2Bvector%281%29&time=4000000000")
+	if err != nil || code != http.StatusOK || !strings.Contains(body, `"result":[{"metric":{},"value":[4000000000,"2"]}]`) {
+		t.Errorf("Grafana's health query: %d %v %s", code, err, body)
+	}
 	path := filepath.Join(t.TempDir(), "app.txt")
 	write := func(text string) {
 		t.Helper()

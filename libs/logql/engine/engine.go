@@ -287,6 +287,9 @@ func (r *RangeQuery) check() error {
 	if r.End < r.Start {
 		return Errorf(ErrUser, "end timestamp must not be before or equal to start time")
 	}
+	if r.End-r.Start > maxSpan {
+		return Errorf(ErrUser, "start and end are too far from each other")
+	}
 	if !syntax.IsMetric(r.Expr) {
 		switch {
 		case r.Limit < 0 || (r.Limit == 0 && r.Limits.MaxEntries > 0):

@@ -27,7 +27,7 @@ func TestExtremes(t *testing.T) {
 	for _, text := range []string{
 		`{a="b"}`, `count_over_time({a="b"}[1h])`, `count_over_time({a="b"}[100y])`, `count_over_time({a="b"}[1h] offset 99y)`,
 		`count_over_time({a="b"}[290y])`, `count_over_time({a="b"}[1h] offset 290y)`, `count_over_time({a="b"}[1h] offset -290y)`,
-		`quantile_over_time(0.5, {a="b"} | unwrap a [99y])`,
+		`quantile_over_time(0.5, {a="b"} | unwrap a [99y])`, `count_over_time({a="b"}[99y] offset 99y)`, `count_over_time({a="b"}[99y] offset -99y)`,
 	} {
 		expr, err := syntax.ParseExpr(text)
 		if err != nil {
@@ -37,6 +37,7 @@ func TestExtremes(t *testing.T) {
 		for _, span := range [][2]int64{
 			{0, 10 * sec}, {math.MinInt64, math.MaxInt64}, {math.MinInt64, 0}, {0, math.MaxInt64}, {10 * sec, 0},
 			{math.MinInt64 / 4, math.MaxInt64 / 4}, {-1 << 62, 1 << 62}, {3 * sec, 3 * sec},
+			{0, math.MaxInt64 / 2}, {math.MinInt64 / 4, math.MaxInt64 / 2}, {math.MaxInt64/2 - sec, math.MaxInt64 / 2},
 		} {
 			for _, step := range []time.Duration{1, time.Second, year, 290 * year, math.MaxInt64, 0, -1, math.MinInt64} {
 				for _, limit := range []int{0, 1, math.MaxUint32, math.MaxInt64 - 1, -1} {
@@ -85,7 +86,7 @@ func TestExtremes(t *testing.T) {
 				}
 			}
 		}
-		for _, at := range []int64{math.MinInt64, math.MaxInt64, -1 << 62, 1 << 62, math.MaxInt64 / 4, math.MinInt64 / 4, 0} {
+		for _, at := range []int64{math.MinInt64, math.MaxInt64, -1 << 62, 1 << 62, math.MaxInt64 / 2, math.MaxInt64 / 4, math.MinInt64 / 4, 0} {
 			if _, err := e.Instant(t.Context(), engine.Query{Expr: expr, Sources: []engine.Source{source}}, at); err != nil && !errors.Is(err, engine.ErrUser) && !errors.Is(err, engine.ErrPipeline) {
 				t.Errorf("%s at %d: %v", text, at, err)
 			}

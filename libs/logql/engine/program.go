@@ -12,11 +12,13 @@ import (
 	"github.com/weir-logs/weir/libs/model"
 )
 
-// Times before and behind all others, far enough from the ends of int64 that
-// arithmetic with ranges does not overflow.
+// Times before and behind all others (1896 and 2116), and the longest time between
+// the ends of a query: far enough from the ends of int64 that arithmetic with ranges,
+// offsets and steps does not overflow. Grafana's health query asks for 2096.
 const (
 	minTime = math.MinInt64 / 4
-	maxTime = math.MaxInt64 / 4
+	maxTime = math.MaxInt64 / 2
+	maxSpan = math.MaxInt64 / 2
 )
 
 // program is the compiled lower part of a query: what sources do. It is safe for
