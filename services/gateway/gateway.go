@@ -1,5 +1,5 @@
-// Package gateway is the service that users talk to: it takes pushes over gRPC, REST
-// and the Loki API, and passes queries, tails and operators' calls on. It has no
+// Package gateway is the service that users talk to: it takes pushes over gRPC, REST,
+// OTLP and the Loki API, and passes queries, tails and operators' calls on. It has no
 // state; it reaches the other services by their stubs alone.
 package gateway
 
@@ -85,10 +85,11 @@ func (g *Gateway) reserve() *decode.Reservation {
 	return g.memory.Reserve(int64(g.cfg.DecodeMemory) / 4 * 3)
 }
 
-// Register adds the gRPC services to a server: PushService, and with Deps.Proxies
-// QueryService and TailService.
+// Register adds the gRPC services to a server: PushService, OpenTelemetry's
+// LogsService, and with Deps.Proxies QueryService and TailService.
 func (g *Gateway) Register(r grpc.ServiceRegistrar) {
 	r.RegisterService(pushDesc(), g)
+	r.RegisterService(otlpDesc(), g)
 	if g.deps.Proxies {
 		queryv1.RegisterQueryServiceServer(r, queryProxy{to: g.deps.Query})
 		tailv1.RegisterTailServiceServer(r, tailProxy{to: g.deps.Tail})

@@ -14,6 +14,7 @@ const welcome = `Weir, a log database.
 
 Push logs            POST /api/v1/push            (or gRPC: weir.push.v1.PushService)
                      POST /loki/api/v1/push       (Loki's API)
+                     POST /otlp/v1/logs           (OpenTelemetry; gRPC, too)
 Query logs           GET  /api/v1/query_range     (or gRPC: weir.query.v1.QueryService)
                      GET  /loki/api/v1/query_range
 Follow logs          GET  /api/v1/tail            (or gRPC: weir.tail.v1.TailService)

@@ -47,9 +47,9 @@ func freeAddrs(t *testing.T, n int) []string {
 	return addrs
 }
 
-// startServer starts a server with an empty data directory and returns its gRPC
-// address when it answers.
-func startServer(t *testing.T) string {
+// startServer starts a server with an empty data directory and returns its addresses
+// when it answers.
+func startServer(t *testing.T) (grpcAddr, httpAddr string) {
 	t.Helper()
 	binary := serverBinary(t)
 	addrs := freeAddrs(t, 2)
@@ -86,7 +86,7 @@ func startServer(t *testing.T) string {
 	for {
 		_, err := c.FormatQuery(ctx, `{app="x"}`)
 		if err == nil {
-			return addrs[1]
+			return addrs[1], addrs[0]
 		}
 		var e *client.Error
 		if !errors.As(err, &e) || !e.Temporary() || ctx.Err() != nil {
@@ -129,7 +129,7 @@ func TestExamples(t *testing.T) {
 	for _, e := range examples {
 		why := e.ready()
 		if why == "" && addr == "" {
-			addr = startServer(t)
+			addr, _ = startServer(t)
 		}
 		t.Run(e.name, func(t *testing.T) {
 			if why != "" {

@@ -10,6 +10,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
@@ -30,6 +32,28 @@ func Body(r io.Reader, length int64, encoding string, most Sizes, memory *Reserv
 	default:
 		return nil, rpcerr.New(rpcerr.InvalidArgument, "Content-Encoding %q not supported", encoding)
 	}
+	return body(r, length, encoding, most, memory)
+}
+
+// OTLPBody is [Body] with the encodings of OpenTelemetry's exporters: none, gzip, zstd
+// or lz4 (with frames).
+func OTLPBody(r io.Reader, length int64, encoding string, most Sizes, memory *Reservation) ([]byte, error) {
+	switch encoding {
+	case "", "gzip", "zstd", "lz4":
+	default:
+		return nil, rpcerr.New(rpcerr.InvalidArgument, "unsupported content encoding %s: only gzip, lz4 and zstd are supported", encoding)
+	}
+	return body(r, length, encoding, most, memory)
+}
+
+// maxWindow is the most that zstd may look back: what its levels use, and what RFC 8878
+// recommends at least.
+const maxWindow = 8 << 20
+
+// lz4Blocks is what decompressing lz4 holds: blocks of at most 4 MiB, packed and not.
+const lz4Blocks = 2 * 4 << 20
+
+func body(r io.Reader, length int64, encoding string, most Sizes, memory *Reservation) ([]byte, error) {
 	if length > most.Wire {
 		drain(r, length-most.Wire, most)
 		return nil, wireTooLarge(length, most)
@@ -56,6 +80,23 @@ func Body(r io.Reader, length int64, encoding string, most Sizes, memory *Reserv
 		} else {
 			raw = flate.NewReader(bytes.NewReader(body))
 		}
+	case "zstd":
+		if err := memory.Grow(2 * maxWindow); err != nil {
+			return nil, err
+		}
+		defer memory.Shrink(2 * maxWindow)
+		dec, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, compressed(encoding, err)
+		}
+		defer dec.Close()
+		raw = dec
+	case "lz4":
+		if err := memory.Grow(lz4Blocks); err != nil {
+			return nil, err
+		}
+		defer memory.Shrink(lz4Blocks)
+		raw = lz4.NewReader(bytes.NewReader(body))
 	default:
 		if int64(len(body)) > most.Raw {
 			return nil, rawTooLarge(most)

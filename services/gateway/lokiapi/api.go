@@ -64,6 +64,7 @@ func (a *API) Routes(mux *http.ServeMux) {
 	sameSite := http.NewCrossOriginProtection()
 	mux.Handle("POST /loki/api/v1/push", sameSite.Handler(a.push(decode.LokiJSON)))
 	mux.Handle("POST /api/prom/push", sameSite.Handler(a.push(decode.LokiLegacyJSON)))
+	mux.Handle("POST /otlp/v1/logs", sameSite.Handler(http.HandlerFunc(a.otlp)))
 
 	query := func(path string, h handler) {
 		wrapped := a.deps.Compress(queries(h))
@@ -142,12 +143,16 @@ func writeError(w http.ResponseWriter, err error, end string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Del("Content-Length")
 	rpcerr.SetRetryAfter(h, e)
-	code := rpcerr.HTTPStatus(e)
-	if e.Reason == reasonNoStreams {
-		code = http.StatusUnprocessableEntity
-	}
-	w.WriteHeader(code)
+	w.WriteHeader(statusCode(e))
 	_, _ = w.Write([]byte(e.Error() + end)) // the client is gone
+}
+
+// statusCode is the HTTP status of an error.
+func statusCode(e *rpcerr.Error) int {
+	if e.Reason == reasonNoStreams {
+		return http.StatusUnprocessableEntity
+	}
+	return rpcerr.HTTPStatus(e)
 }
 
 const jsonType = "application/json; charset=UTF-8"

@@ -1,0 +1,376 @@
+package decode
+
+import (
+	"bytes"
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/discover"
+	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+// DoorOTLP names OpenTelemetry's push in WriteRequest.door.
+const DoorOTLP = "otlp"
+
+// OTLP decodes an opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest. A
+// resource with records becomes a stream:
+//
+//   - Resource attributes that say where logs come from ([IndexAttributes]) become
+//     its labels, the other ones structured metadata of each of its entries, as do the
+//     attributes of scopes and records, and the records' own fields (severity_number,
+//     severity_text, trace_id, span_id, flags, event_name, observed_timestamp, …). Of
+//     equal names the nearest to the record wins: its own fields, its attributes, the
+//     scope, the resource.
+//   - Names have _ for whatever no label's name may have. Maps become a pair for each
+//     of their leaves, with the keys on the way joined by _; arrays become JSON.
+//   - The line is the body: a string as it is, maps and arrays as JSON, bytes in base64.
+//   - The time is the record's own, else when it was observed, else 0, which the
+//     request asks to be filled in.
+//
+// Nothing of data is referred to afterwards.
+func OTLP(data []byte, memory *Reservation) (*ingestv1.WriteRequest, error) {
+	r := &otlpReader{builder: newBuilder(memory, DoorOTLP), text: textWriter{memory: memory}}
+	r.out.Stamp = true
+	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+		if num == 1 && typ == protowire.BytesType {
+			return r.resource(v.bytes)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.out, nil
+}
+
+// IndexAttributes returns the resource attributes that become labels.
+func IndexAttributes() []string { return slices.Clone(indexAttributes[:]) }
+
+var indexAttributes = [...]string{
+	"service.name", "service.namespace", "service.instance.id", "deployment.environment", "deployment.environment.name",
+	"cloud.region", "cloud.availability_zone", "k8s.cluster.name", "k8s.namespace.name", "k8s.pod.name",
+	"k8s.container.name", "container.name", "k8s.replicaset.name", "k8s.deployment.name", "k8s.statefulset.name",
+	"k8s.daemonset.name", "k8s.cronjob.name", "k8s.job.name",
+}
+
+// maxAttributeName is the longest name of structured metadata, in bytes. The longest
+// that could be stored is what the distributor says; this bounds the work.
+const maxAttributeName = 4096
+
+type otlpReader struct {
+	*builder
+	common []attribute // of the resource in work
+	scoped []attribute // of the scope in work and its resource
+	name   []byte      // scratch: the name of an attribute
+	text   textWriter  // scratch: the text of a value
+}
+
+// attribute is a pair of structured metadata.
+type attribute struct{ name, value []byte }
+
+// resource decodes a ResourceLogs { resource 1, scope_logs 2 }.
+func (r *otlpReader) resource(data []byte) error {
+	rows, size := 0, 0
+	pairs := r.pairs[:0]
+	r.common = r.common[:0]
+	held := 0
+	defer func() { r.memory.Shrink(held) }()
+	// Fields may come in any order, and the resource is needed first.
+	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+		switch {
+		case num == 1 && typ == protowire.BytesType:
+			return r.attributes(v.bytes, 1, func(name, val []byte, index bool) error {
+				if !index {
+					return r.keep(&r.common, &held, name, val)
+				}
+				pairs = append(pairs, model.Label{Name: string(name), Value: string(bytes.ToValidUTF8(val, []byte("\uFFFD")))})
+				return r.memory.Grow(64 + len(name) + len(val))
+			})
+		case num == 2 && typ == protowire.BytesType:
+			n, bytes, err := count(v.bytes, 2)
+			rows, size = rows+n, size+bytes
+			return err
+		}
+		return nil
+	})
+	if err != nil || rows == 0 {
+		return err
+	}
+	if len(pairs) == 0 {
+		pairs = append(pairs, model.Label{Name: discover.ServiceNameName, Value: discover.UnknownService})
+	}
+	// Of equal names the last counts.
+	slices.Reverse(pairs)
+	slices.SortStableFunc(pairs, func(a, b model.Label) int { return strings.Compare(a.Name, b.Name) })
+	pairs = slices.CompactFunc(pairs, func(a, b model.Label) bool { return a.Name == b.Name })
+	r.common = lastOfEqual(r.common)
+	if err := r.startStream(rows, size); err != nil {
+		return err
+	}
+	err = fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+		if num == 2 && typ == protowire.BytesType {
+			return r.scope(v.bytes)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.setLabels(pairs)
+	r.pairs = pairs[:0]
+	r.endStream()
+	return nil
+}
+
+// lastOfEqual sorts attributes by name and keeps the last one of each.
+func lastOfEqual(as []attribute) []attribute {
+	slices.Reverse(as)
+	slices.SortStableFunc(as, func(a, b attribute) int { return bytes.Compare(a.name, b.name) })
+	return slices.CompactFunc(as, func(a, b attribute) bool { return bytes.Equal(a.name, b.name) })
+}
+
+// keep adds a copy of an attribute to a list and counts it in held.
+func (r *otlpReader) keep(list *[]attribute, held *int, name, val []byte) error {
+	n := 2*48 + len(name) + len(val)
+	if err := r.memory.Grow(n); err != nil {
+		return err
+	}
+	*held += n
+	*list = append(*list, attribute{bytes.Clone(name), bytes.Clone(val)})
+	return nil
+}
+
+// scope decodes a ScopeLogs { scope 1, log_records 2 }.
+func (r *otlpReader) scope(data []byte) error {
+	if rows, _, err := count(data, 2); err != nil || rows == 0 {
+		return err
+	}
+	held := 0
+	defer func() { r.memory.Shrink(held) }()
+	r.scoped = append(r.scoped[:0], r.common...)
+	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+		if num == 1 && typ == protowire.BytesType {
+			return r.scopeFields(v.bytes, func(name, val []byte) error { return r.keep(&r.scoped, &held, name, val) })
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(r.scoped) > len(r.common) {
+		r.scoped = lastOfEqual(r.scoped)
+	}
+	return fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+		if num == 2 && typ == protowire.BytesType {
+			return r.record(v.bytes)
+		}
+		return nil
+	})
+}
+
+// scopeFields decodes an InstrumentationScope { name 1, version 2, attributes 3,
+// dropped_attributes_count 4 }.
+func (r *otlpReader) scopeFields(data []byte, add func(name, val []byte) error) error {
+	if err := r.attributes(data, 3, func(name, val []byte, _ bool) error { return add(name, val) }); err != nil {
+		return err
+	}
+	return fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+		switch {
+		case num == 1 && typ == protowire.BytesType && len(v.bytes) > 0:
+			return add([]byte("scope_name"), v.bytes)
+		case num == 2 && typ == protowire.BytesType && len(v.bytes) > 0:
+			return add([]byte("scope_version"), v.bytes)
+		case num == 4 && typ == protowire.VarintType && uint32(v.number) != 0:
+			return add([]byte("scope_dropped_attributes_count"), strconv.AppendUint(nil, uint64(uint32(v.number)), 10))
+		}
+		return nil
+	})
+}
+
+// Names of the metadata that a record's own fields become.
+var (
+	severityNumber    = []byte("severity_number")
+	severityText      = []byte("severity_text")
+	droppedAttributes = []byte("dropped_attributes_count")
+	flagsName         = []byte("flags")
+	traceID           = []byte("trace_id")
+	spanID            = []byte("span_id")
+	eventName         = []byte("event_name")
+	observedTimestamp = []byte("observed_timestamp")
+)
+
+// record decodes a LogRecord { time_unix_nano 1, severity_number 2, severity_text 3,
+// body 5, attributes 6, dropped_attributes_count 7, flags 8, trace_id 9, span_id 10,
+// observed_time_unix_nano 11, event_name 12 }.
+func (r *otlpReader) record(data []byte) error {
+	for _, a := range r.scoped {
+		if err := r.setMetadata(a.name, a.value); err != nil {
+			return err
+		}
+	}
+	set := func(name, val []byte, _ bool) error { return r.setMetadata(name, val) }
+	if err := r.attributes(data, 6, set); err != nil {
+		return err
+	}
+	var time, observed uint64
+	var body []byte
+	number := func(name []byte, n uint64) error {
+		if n == 0 {
+			return nil
+		}
+		var b [20]byte
+		return r.setMetadata(name, strconv.AppendUint(b[:0], n, 10))
+	}
+	// An id of zeros or of another length means that there is none.
+	id := func(name, val []byte, length int) error {
+		if len(val) != length || len(bytes.Trim(val, "\x00")) == 0 {
+			return nil
+		}
+		var b [32]byte
+		return r.setMetadata(name, hex.AppendEncode(b[:0], val))
+	}
+	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+		switch typ {
+		case protowire.Fixed64Type:
+			switch num {
+			case 1:
+				time = v.number
+			case 11:
+				observed = v.number
+			}
+		case protowire.VarintType:
+			switch num {
+			case 2:
+				if n := int32(v.number); n > 0 {
+					return number(severityNumber, uint64(n))
+				}
+			case 7:
+				return number(droppedAttributes, uint64(uint32(v.number)))
+			}
+		case protowire.Fixed32Type:
+			if num == 8 {
+				return number(flagsName, v.number)
+			}
+		case protowire.BytesType:
+			switch num {
+			case 3:
+				if len(v.bytes) > 0 {
+					return r.setMetadata(severityText, v.bytes)
+				}
+			case 5:
+				body = v.bytes
+			case 9:
+				return id(traceID, v.bytes, 16)
+			case 10:
+				return id(spanID, v.bytes, 8)
+			case 12:
+				if len(v.bytes) > 0 {
+					return r.setMetadata(eventName, v.bytes)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if time != 0 && observed != 0 {
+		if err := number(observedTimestamp, observed); err != nil {
+			return err
+		}
+	}
+	v, err := readAny(body)
+	if err != nil {
+		return err
+	}
+	line, err := r.text.of(v, 0)
+	if err != nil {
+		return err
+	}
+	if err := r.setLine(line); err != nil {
+		return err
+	}
+	if time == 0 {
+		time = observed
+	}
+	// What is behind the last nanosecond is refused as too new, by itself.
+	return r.endRow(int64(min(time, 1<<63-1)), 0)
+}
+
+// attributes calls f with each attribute of a message, which are KeyValues at a field's
+// number. name and val are valid until f returns; val is never empty. index says that
+// it is a resource's attribute that becomes a label.
+func (r *otlpReader) attributes(data []byte, number protowire.Number, f func(name, val []byte, index bool) error) error {
+	return fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+		if num != number || typ != protowire.BytesType {
+			return nil
+		}
+		key, val, err := pair(v.bytes)
+		if err != nil {
+			return err
+		}
+		r.name = r.name[:0]
+		return r.flatten(key, val, number == 1 && slices.Contains(indexAttributes[:], string(key)), 0, f)
+	})
+}
+
+// flatten calls f with the leaves of an attribute.
+func (r *otlpReader) flatten(key, data []byte, index bool, depth int, f func(name, val []byte, index bool) error) error {
+	if depth > maxDepth {
+		return errTooDeep
+	}
+	from := len(r.name)
+	defer func() { r.name = r.name[:from] }()
+	if from > 0 {
+		r.name = append(r.name, '_')
+	}
+	if from+len(key) > maxAttributeName {
+		return rpcerr.New(rpcerr.InvalidArgument, "the name of an attribute has more than %d bytes", maxAttributeName)
+	}
+	if r.name = appendName(r.name, key); len(r.name) == 0 {
+		return nil
+	}
+	v, err := readAny(data)
+	if err != nil {
+		return err
+	}
+	if v.kind == anyMap {
+		return fields(v.bytes, func(num protowire.Number, typ protowire.Type, e value) error {
+			if num != 1 || typ != protowire.BytesType {
+				return nil
+			}
+			key, val, err := pair(e.bytes)
+			if err != nil {
+				return err
+			}
+			return r.flatten(key, val, index, depth+1, f)
+		})
+	}
+	text, err := r.text.of(v, depth)
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	return f(r.name, text, index)
+}
+
+// appendName appends a name in the alphabet of labels.
+func appendName(b, name []byte) []byte {
+	if len(b) == 0 && len(name) > 0 && '0' <= name[0] && name[0] <= '9' {
+		b = append(b, "key_"...)
+	}
+	for _, c := range string(name) { // an invalid byte counts as a rune
+		switch {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+			b = append(b, byte(c))
+		default:
+			b = append(b, '_')
+		}
+	}
+	return b
+}
