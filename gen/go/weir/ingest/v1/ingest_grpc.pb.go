@@ -148,8 +148,9 @@ const (
 // IngestService is the ingester's.
 type IngestServiceClient interface {
 	// Ingest appends the batch to the write-ahead log and, when that is on disk,
-	// to the head. At most 8 MiB. Errors: UNAVAILABLE with READ_ONLY, DISK_FULL
-	// or OVERLOADED (nothing stored), FAILED_PRECONDITION with FENCED.
+	// to the head. At most 8 MiB. Errors: UNAVAILABLE with READ_ONLY or DISK_FULL,
+	// RESOURCE_EXHAUSTED with OVERLOADED (nothing stored), FAILED_PRECONDITION with
+	// FENCED.
 	Ingest(ctx context.Context, in *IngestRequest, opts ...grpc.CallOption) (*IngestResponse, error)
 	// Read opens a snapshot and reads from it. The client sends `open` first and
 	// gets StreamRuns messages up to `opened`; then any number of `scan` and
@@ -241,8 +242,9 @@ func (c *ingestServiceClient) Compact(ctx context.Context, in *CompactRequest, o
 // IngestService is the ingester's.
 type IngestServiceServer interface {
 	// Ingest appends the batch to the write-ahead log and, when that is on disk,
-	// to the head. At most 8 MiB. Errors: UNAVAILABLE with READ_ONLY, DISK_FULL
-	// or OVERLOADED (nothing stored), FAILED_PRECONDITION with FENCED.
+	// to the head. At most 8 MiB. Errors: UNAVAILABLE with READ_ONLY or DISK_FULL,
+	// RESOURCE_EXHAUSTED with OVERLOADED (nothing stored), FAILED_PRECONDITION with
+	// FENCED.
 	Ingest(context.Context, *IngestRequest) (*IngestResponse, error)
 	// Read opens a snapshot and reads from it. The client sends `open` first and
 	// gets StreamRuns messages up to `opened`; then any number of `scan` and

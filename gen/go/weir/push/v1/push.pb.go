@@ -58,7 +58,7 @@ const (
 	RejectReason_REJECT_REASON_STRUCTURED_METADATA_TOO_MANY RejectReason = 11
 	// The entry would create a stream beyond the tenant's limit.
 	RejectReason_REJECT_REASON_STREAM_LIMIT RejectReason = 12
-	// The entry falls into a range that was deleted.
+	// The entry falls into a range that was deleted. Not used yet.
 	RejectReason_REJECT_REASON_DELETED_RANGE RejectReason = 13
 	// Structured metadata that is not valid (a name or value that is not UTF-8).
 	RejectReason_REJECT_REASON_INVALID_STRUCTURED_METADATA RejectReason = 14
@@ -261,9 +261,9 @@ type Entry struct {
 	// as a trace id. Pairs with an empty value are dropped. Default limits: 128
 	// pairs, 64 KiB.
 	StructuredMetadata map[string]string `protobuf:"bytes,4,rep,name=structured_metadata,json=structuredMetadata,proto3" json:"structured_metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Tells equal entries of one request apart for tenants that keep duplicates
-	// (limit `duplicates: keep`); part of the entry's identity there. 0: the
-	// server numbers them. Ignored for other tenants.
+	// Tells equal entries of one request apart for tenants that keep duplicates,
+	// where it is part of the entry's identity. 0: the server numbers them. Ignored
+	// for tenants that do not, which for now are all: equal entries are one.
 	Copy          uint32 `protobuf:"varint,5,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

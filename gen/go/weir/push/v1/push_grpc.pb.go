@@ -44,11 +44,13 @@ type PushServiceClient interface {
 	// Push stores the entries of one request.
 	//
 	// Validation is per entry: the valid ones are stored, the others are listed
-	// in the answer, and the call itself succeeds. It fails as a whole, with
-	// nothing stored, with INVALID_ARGUMENT (INVALID_TENANT, or a request that
-	// cannot be decoded), RESOURCE_EXHAUSTED (RATE_LIMITED; RetryInfo says when
-	// to try again; TOO_LARGE) or UNAVAILABLE (NO_QUORUM, OVERLOADED, DISK_FULL,
-	// READ_ONLY: outcome unknown, retry).
+	// in the answer, and the call itself succeeds. It fails as a whole
+	//   - with nothing stored: INVALID_ARGUMENT (INVALID_TENANT, TOO_LARGE, or a
+	//     request that cannot be decoded), RESOURCE_EXHAUSTED (RATE_LIMITED, whose
+	//     RetryInfo says when to try again);
+	//   - with a part of it stored or not, to be tried again as it is: UNAVAILABLE
+	//     (NO_QUORUM, DISK_FULL, READ_ONLY), RESOURCE_EXHAUSTED (OVERLOADED),
+	//     DEADLINE_EXCEEDED.
 	Push(ctx context.Context, in *PushRequest, opts ...grpc.CallOption) (*PushResponse, error)
 	// PushStream stores a sequence of batches over one call and acknowledges each
 	// by its sequence number. Acknowledgements may come in another order than the
@@ -106,11 +108,13 @@ type PushServiceServer interface {
 	// Push stores the entries of one request.
 	//
 	// Validation is per entry: the valid ones are stored, the others are listed
-	// in the answer, and the call itself succeeds. It fails as a whole, with
-	// nothing stored, with INVALID_ARGUMENT (INVALID_TENANT, or a request that
-	// cannot be decoded), RESOURCE_EXHAUSTED (RATE_LIMITED; RetryInfo says when
-	// to try again; TOO_LARGE) or UNAVAILABLE (NO_QUORUM, OVERLOADED, DISK_FULL,
-	// READ_ONLY: outcome unknown, retry).
+	// in the answer, and the call itself succeeds. It fails as a whole
+	//   - with nothing stored: INVALID_ARGUMENT (INVALID_TENANT, TOO_LARGE, or a
+	//     request that cannot be decoded), RESOURCE_EXHAUSTED (RATE_LIMITED, whose
+	//     RetryInfo says when to try again);
+	//   - with a part of it stored or not, to be tried again as it is: UNAVAILABLE
+	//     (NO_QUORUM, DISK_FULL, READ_ONLY), RESOURCE_EXHAUSTED (OVERLOADED),
+	//     DEADLINE_EXCEEDED.
 	Push(context.Context, *PushRequest) (*PushResponse, error)
 	// PushStream stores a sequence of batches over one call and acknowledges each
 	// by its sequence number. Acknowledgements may come in another order than the
