@@ -36,8 +36,10 @@ func TestOTLPExporters(t *testing.T) {
 		return otlploggrpc.New(ctx, append(opts, otlploggrpc.WithEndpoint(grpcAddr), otlploggrpc.WithInsecure())...)
 	}
 	for name, start := range map[string]func() (sdklog.Exporter, error){
-		"http":      func() (sdklog.Exporter, error) { return overHTTP() },
-		"http-gzip": func() (sdklog.Exporter, error) { return overHTTP(otlploghttp.WithCompression(otlploghttp.GzipCompression)) },
+		"http": func() (sdklog.Exporter, error) { return overHTTP() },
+		"http-gzip": func() (sdklog.Exporter, error) {
+			return overHTTP(otlploghttp.WithCompression(otlploghttp.GzipCompression))
+		},
 		"grpc":      func() (sdklog.Exporter, error) { return overGRPC() },
 		"grpc-gzip": func() (sdklog.Exporter, error) { return overGRPC(otlploggrpc.WithCompressor("gzip")) },
 	} {

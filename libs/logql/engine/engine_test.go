@@ -13,6 +13,7 @@ import (
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
 	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
 )
 
 // broken is a source that cannot be opened.
@@ -112,6 +113,37 @@ func TestMetadata(t *testing.T) {
 	}
 	stats, _, err := e.Stats(t.Context(), in)
 	if want := (engine.StreamStats{Streams: 2, Runs: 2, Entries: 13, Bytes: 13*6 + 7}); err != nil || stats.Streams != want.Streams || stats.Entries != want.Entries || stats.Runs != want.Runs {
+		t.Errorf("stats: %+v, %v", stats, err)
+	}
+}
+
+// A stream is there between its entries, too, for questions about streams, and only
+// for those.
+func TestMetadataSpans(t *testing.T) {
+	e := engine.New(engine.Options{})
+	entry := func(app string, at int64) enginetest.Entry {
+		return enginetest.Entry{Labels: model.LabelsFromMap(map[string]string{"app": app, app: "y"}), Time: at * sec, Line: "x", BatchTime: 1}
+	}
+	sources := sources([]*enginetest.Store{
+		enginetest.NewStore(entry("sparse", 10), entry("sparse", 90), entry("before", 10), entry("after", 90), entry("dense", 50)),
+		enginetest.NewStore(entry("sparse", 10), entry("half", 10)),
+		enginetest.NewStore(entry("half", 90)), // one piece each: whether it is there between is not known
+	}, true)
+	in := engine.MetaQuery{Sources: sources, Start: 40 * sec, End: 60 * sec}
+	series, _, err := e.Series(t.Context(), in)
+	if err != nil || fmt.Sprint(series) != `[{app="dense", dense="y"} {app="sparse", sparse="y"}]` {
+		t.Errorf("series: %v, %v", series, err)
+	}
+	names, _, err := e.Labels(t.Context(), in)
+	if err != nil || !slices.Equal(names, []string{"app", "dense", "sparse"}) {
+		t.Errorf("names: %v, %v", names, err)
+	}
+	values, _, err := e.LabelValues(t.Context(), in, "app")
+	if err != nil || !slices.Equal(values, []string{"dense", "sparse"}) {
+		t.Errorf("values: %v, %v", values, err)
+	}
+	stats, _, err := e.Stats(t.Context(), in)
+	if err != nil || stats.Streams != 1 || stats.Entries != 1 {
 		t.Errorf("stats: %+v, %v", stats, err)
 	}
 }

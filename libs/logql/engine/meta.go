@@ -10,7 +10,8 @@ import (
 
 // MetaQuery is a question about the streams that have entries with
 // Start <= t < End. No row is read for it, so a stream may be listed for a run
-// that merely reaches into the range.
+// that merely reaches into the range, or for a stored piece that spans it, see
+// WithSpans.
 type MetaQuery struct {
 	// Selectors: a stream counts if any matches it; none at all: every stream.
 	Selectors  [][]*syntax.Matcher
@@ -52,7 +53,7 @@ func (e *Engine) meta(ctx context.Context, in MetaQuery, f func(*unionStream)) (
 // Labels returns the names of labels, sorted.
 func (e *Engine) Labels(ctx context.Context, in MetaQuery) (names, warnings []string, err error) {
 	seen := map[string]bool{}
-	warnings, err = e.meta(ctx, in, func(u *unionStream) {
+	warnings, err = e.meta(WithSpans(ctx), in, func(u *unionStream) {
 		for _, l := range u.labels {
 			seen[l.Name] = true
 		}
@@ -63,7 +64,7 @@ func (e *Engine) Labels(ctx context.Context, in MetaQuery) (names, warnings []st
 // LabelValues returns the values of a label, sorted.
 func (e *Engine) LabelValues(ctx context.Context, in MetaQuery, name string) (values, warnings []string, err error) {
 	seen := map[string]bool{}
-	warnings, err = e.meta(ctx, in, func(u *unionStream) {
+	warnings, err = e.meta(WithSpans(ctx), in, func(u *unionStream) {
 		if v, ok := u.labels.Lookup(name); ok {
 			seen[v] = true
 		}
@@ -74,7 +75,7 @@ func (e *Engine) LabelValues(ctx context.Context, in MetaQuery, name string) (va
 // Series returns the streams, ascending by labels.
 func (e *Engine) Series(ctx context.Context, in MetaQuery) (series []model.Labels, warnings []string, err error) {
 	var all []model.Labels
-	warnings, err = e.meta(ctx, in, func(u *unionStream) { all = append(all, u.labels) })
+	warnings, err = e.meta(WithSpans(ctx), in, func(u *unionStream) { all = append(all, u.labels) })
 	slices.SortFunc(all, model.Labels.Compare)
 	return slices.CompactFunc(all, model.Labels.Equal), warnings, err
 }

@@ -19,7 +19,7 @@ type Run struct {
 }
 
 // Stream is a stream that a snapshot holds rows of. Its runs ascend and do not
-// touch.
+// touch; there are none only with WithSpans.
 type Stream struct {
 	Labels model.Labels
 	Runs   []Run
@@ -32,6 +32,19 @@ type Store interface {
 	// rows with start <= time < end. Within one store an entry occurs once.
 	Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (Snapshot, error)
 }
+
+// WithSpans makes stores and sources that are opened under ctx list streams without
+// runs, too: those of which a stored piece (a chunk, a run of a block) has rows on both
+// sides of the range and none within. Questions about which streams there are count
+// them: a stream that logs now and then is there all the time. A store may leave it.
+func WithSpans(ctx context.Context) context.Context {
+	return context.WithValue(ctx, spansKey{}, true)
+}
+
+type spansKey struct{}
+
+// Spans reports whether ctx is of WithSpans.
+func Spans(ctx context.Context) bool { return ctx.Value(spansKey{}) != nil }
 
 // Snapshot is a fixed state of a store. Its runs and rows agree with each other.
 // It may be used by several goroutines; Close must come last. If it has a method

@@ -68,10 +68,12 @@ func unite(names []string, streams [][]Stream, start, end int64) []unionStream {
 			return out
 		}
 		var runs []placedRun
+		spans := false
 		for s := range streams {
 			if next[s] == len(streams[s]) || !streams[s][next[s]].Labels.Equal(labels) {
 				continue
 			}
+			spans = spans || len(streams[s][next[s]].Runs) == 0
 			for _, r := range streams[s][next[s]].Runs {
 				if r.MaxTime >= start && r.MinTime < end {
 					runs = append(runs, placedRun{r, place{s, next[s]}})
@@ -79,8 +81,11 @@ func unite(names []string, streams [][]Stream, start, end int64) []unionStream {
 			}
 			next[s]++
 		}
-		if len(runs) > 0 {
+		switch {
+		case len(runs) > 0:
 			out = append(out, uniteStream(names, labels, runs, start, end))
+		case spans:
+			out = append(out, unionStream{labels: labels})
 		}
 	}
 }

@@ -271,3 +271,40 @@ func TestMatchUsesAllMatchers(t *testing.T) {
 		}
 	}
 }
+
+func TestSpans(t *testing.T) {
+	h := New()
+	add := func(app string, at ...int64) {
+		var rows []entry
+		for _, at := range at {
+			rows = append(rows, entry{key: model.OrderKey{Time: at}, line: "x"})
+		}
+		h.Append("t", []Block{block(model.Labels{{Name: "app", Value: app}}, rows, 0)}, 1, 1)
+	}
+	add("sparse", 10, 90)
+	add("before", 10, 39)
+	add("after", 60, 90)
+	add("late", 90)
+	add("late", 10, 70) // behind what is there
+	add("dense", 50)
+	names := func(ctx context.Context) (out []string) {
+		sn, err := h.Store("t").Open(ctx, nil, 40, 60)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sn.Close()
+		for i, s := range sn.Streams() {
+			out = append(out, s.Labels.Get("app"))
+			if _, _, _, err := sn.Rows(i, 40, 60, false).Next(); (err == nil) != (len(s.Runs) > 0) {
+				t.Errorf("%v has runs %v, and rows: %v", s.Labels, s.Runs, err)
+			}
+		}
+		return out
+	}
+	if got := names(t.Context()); !slices.Equal(got, []string{"dense"}) {
+		t.Error(got)
+	}
+	if got := names(engine.WithSpans(t.Context())); !slices.Equal(got, []string{"dense", "late", "sparse"}) {
+		t.Error(got)
+	}
+}

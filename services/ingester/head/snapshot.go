@@ -29,11 +29,12 @@ func (ts tenantStore) Open(ctx context.Context, matchers []*syntax.Matcher, star
 	if t == nil {
 		return sn, nil
 	}
+	spans := engine.Spans(ctx)
 	for i, s := range t.match(matchers) {
 		if i&0x3ff == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if v, runs := s.snapshot(start, end); len(runs) > 0 {
+		if v, runs, touched := s.snapshot(start, end); len(runs) > 0 || (touched && spans) {
 			sn.streams = append(sn.streams, engine.Stream{Labels: s.labels, Runs: runs})
 			sn.views = append(sn.views, v)
 		}
@@ -79,23 +80,33 @@ func (sn *snapshot) Rows(stream int, start, end int64, backward bool) engine.Row
 	return m
 }
 
-// snapshot returns the stream's rows with start <= time < end, and their runs.
-func (s *stream) snapshot(start, end int64) (*view, []engine.Run) {
+// snapshot returns the stream's rows with start <= time < end, and their runs. touched
+// says that the time between the first and the last row of a chunk touches that
+// interval, whether a row lies in it or not.
+func (s *stream) snapshot(start, end int64) (v *view, _ []engine.Run, touched bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	v := &view{}
+	v = &view{}
 	runs := newRunSet(end - start)
 	for _, c := range s.sorted {
-		if c.maxTime >= start && c.minTime < end && c.addTo(runs, start, end, true) {
+		if c.maxTime < start || c.minTime >= end {
+			continue
+		}
+		touched = true
+		if c.addTo(runs, start, end, true) {
 			v.sorted = append(v.sorted, c.view())
 		}
 	}
 	for _, c := range s.late {
-		if c.maxTime >= start && c.minTime < end && c.addTo(runs, start, end, false) {
+		if c.maxTime < start || c.minTime >= end {
+			continue
+		}
+		touched = true
+		if c.addTo(runs, start, end, false) {
 			v.late = append(v.late, c.view())
 		}
 	}
-	return v, runs.coarse()
+	return v, runs.coarse(), touched
 }
 
 // plainReader reads chunks that ascend by order key.

@@ -133,7 +133,7 @@ func columns(es []Entry, labels func(Entry) model.Labels) []model.Column {
 func (s *Store) OpenSnapshots() int { return int(s.open.Load()) }
 
 // Open takes a snapshot.
-func (s *Store) Open(_ context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Snapshot, error) {
+func (s *Store) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Snapshot, error) {
 	snap := &snapshot{store: s}
 	for i := range s.streams {
 		st := &s.streams[i]
@@ -141,7 +141,7 @@ func (s *Store) Open(_ context.Context, matchers []*syntax.Matcher, start, end i
 			continue
 		}
 		from, to := between(st.rows.Times, start, end)
-		if from == to {
+		if from == to && (!engine.Spans(ctx) || from == 0 || from == len(st.rows.Times)) {
 			continue
 		}
 		snap.streams = append(snap.streams, engine.Stream{Labels: st.labels, Runs: s.runs(&st.rows, from, to)})

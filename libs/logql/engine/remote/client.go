@@ -47,7 +47,7 @@ func (s *source) Open(ctx context.Context, matchers []*syntax.Matcher, start, en
 		cancel(nil)
 		return nil, err
 	}
-	if err := ses.open(matchers, start, end); err != nil {
+	if err := ses.open(matchers, start, end, engine.Spans(ctx)); err != nil {
 		ses.Close()
 		return nil, err
 	}
@@ -63,9 +63,9 @@ type session struct {
 	broken  error // the call ended
 }
 
-func (s *session) open(matchers []*syntax.Matcher, start, end int64) error {
+func (s *session) open(matchers []*syntax.Matcher, start, end int64, spans bool) error {
 	err := s.send(&ingestv1.ReadRequest{Step: &ingestv1.ReadRequest_Open{Open: &ingestv1.Open{
-		Selector: selectorText(matchers), Start: start, End: end,
+		Selector: selectorText(matchers), Start: start, End: end, Spans: spans,
 	}}})
 	if err != nil {
 		return err

@@ -210,3 +210,20 @@ func TestCancel(t *testing.T) {
 		}
 	}
 }
+
+// Streams that are there between their entries are listed from afar, too.
+func TestSpans(t *testing.T) {
+	entry := func(at int64) enginetest.Entry {
+		return enginetest.Entry{Labels: model.LabelsFromMap(map[string]string{"app": "sparse"}), Time: at * sec, Line: "x", BatchTime: 1}
+	}
+	far, _ := dial(t, engine.Local(enginetest.NewStore(entry(10), entry(90)), "s"))
+	in := engine.MetaQuery{Sources: []engine.Source{far}, Start: 40 * sec, End: 60 * sec}
+	series, _, err := engine.New(engine.Options{}).Series(t.Context(), in)
+	if err != nil || len(series) != 1 {
+		t.Errorf("series: %v, %v", series, err)
+	}
+	stats, _, err := engine.New(engine.Options{}).Stats(t.Context(), in)
+	if err != nil || stats.Streams != 0 {
+		t.Errorf("stats: %v, %v", stats, err)
+	}
+}

@@ -96,6 +96,9 @@ func serve(stream *answers, src engine.Source, opts Options) error {
 	if err != nil {
 		return err
 	}
+	if open.GetSpans() {
+		ctx = engine.WithSpans(ctx)
+	}
 	stop := stream.beat(noStreams)
 	session, err := src.Open(ctx, matchers, open.GetStart(), open.GetEnd())
 	stop()

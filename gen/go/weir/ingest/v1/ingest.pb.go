@@ -719,7 +719,11 @@ type Open struct {
 	// Inclusive, nanoseconds since the Unix epoch.
 	Start int64 `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`
 	// Exclusive.
-	End           int64 `protobuf:"fixed64,3,opt,name=end,proto3" json:"end,omitempty"`
+	End int64 `protobuf:"fixed64,3,opt,name=end,proto3" json:"end,omitempty"`
+	// List streams without runs, too, that have a stored piece (a chunk) with rows
+	// on both sides of the interval and none within. For questions about which
+	// streams there are.
+	Spans         bool `protobuf:"varint,4,opt,name=spans,proto3" json:"spans,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -773,6 +777,13 @@ func (x *Open) GetEnd() int64 {
 		return x.End
 	}
 	return 0
+}
+
+func (x *Open) GetSpans() bool {
+	if x != nil {
+		return x.Spans
+	}
+	return false
 }
 
 // Scan asks for rows in time order.
@@ -2243,11 +2254,12 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x04open\x18\x01 \x01(\v2\x14.weir.ingest.v1.OpenH\x00R\x04open\x12*\n" +
 	"\x04scan\x18\x02 \x01(\v2\x14.weir.ingest.v1.ScanH\x00R\x04scan\x129\n" +
 	"\taggregate\x18\x03 \x01(\v2\x19.weir.ingest.v1.AggregateH\x00R\taggregateB\x06\n" +
-	"\x04step\"J\n" +
+	"\x04step\"`\n" +
 	"\x04Open\x12\x1a\n" +
 	"\bselector\x18\x01 \x01(\tR\bselector\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x10R\x05start\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\x10R\x03end\"\xc1\x02\n" +
+	"\x03end\x18\x03 \x01(\x10R\x03end\x12\x14\n" +
+	"\x05spans\x18\x04 \x01(\bR\x05spans\"\xc1\x02\n" +
 	"\x04Scan\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x18\n" +
 	"\astreams\x18\x02 \x03(\rR\astreams\x12\x14\n" +
