@@ -298,6 +298,10 @@ func (s *Set) resolveFlags(cl commandLine, problems *[]error) []setting {
 			*problems = append(*problems, fmt.Errorf("unknown flag --%s%s", fl.name, didYouMean(fl.name, s.allFlags(), "--")))
 			continue
 		}
+		if fl.bare {
+			*problems = append(*problems, errBare(fl.name))
+			continue
+		}
 		out = append(out, setting{field: f, part: p, text: fl.value, source: "flag --" + fl.name, more: seen[f]})
 		seen[f] = true
 	}

@@ -135,7 +135,7 @@ server:
 log: {format: xml, level: LOUD}
 limits: {max_lines: 300, tenants: [a]}
 hidden: x
-`, []string{"WEIR_SERVER_WORKER=1", "WEIR_SERVER_TIMEOUT=5"}, "--listne=x", "stray", "--server.tls=perhaps", "--data-dir")
+`, []string{"WEIR_SERVER_WORKER=1", "WEIR_SERVER_TIMEOUT=5"}, "--listne=x", "stray", "--server.tls=perhaps", "--help-me", "--data-dir")
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -155,6 +155,7 @@ hidden: x
 		`unknown flag --listne (did you mean --listen?)`,
 		`unexpected argument "stray"`,
 		`flag --server.tls: "perhaps" is not true or false`,
+		`unknown flag --help-me`,
 		`flag --data-dir needs a value`,
 	} {
 		if !strings.Contains(err.Error(), want) {

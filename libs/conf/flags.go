@@ -14,7 +14,10 @@ type commandLine struct {
 	problems []error
 }
 
-type flagValue struct{ name, value string }
+type flagValue struct {
+	name, value string
+	bare        bool // no value was given, and one is needed if there is such a flag
+}
 
 // parseArgs reads -name=value, --name=value, --name value, and --name alone where isBool.
 func parseArgs(args []string, isBool func(name string) bool) commandLine {
@@ -49,16 +52,18 @@ func parseArgs(args []string, isBool func(name string) bool) commandLine {
 			value, has = args[i], true
 		}
 		switch {
-		case !has:
-			cl.problems = append(cl.problems, fmt.Errorf("flag --%s needs a value", name))
+		case name == "config" && !has:
+			cl.problems = append(cl.problems, errBare(name))
 		case name == "config":
 			cl.config = value
 		default:
-			cl.flags = append(cl.flags, flagValue{name, value})
+			cl.flags = append(cl.flags, flagValue{name, value, !has})
 		}
 	}
 	return cl
 }
+
+func errBare(flag string) error { return fmt.Errorf("flag --%s needs a value", flag) }
 
 // didYouMean names the candidate nearest to got, if one is near enough to be meant.
 func didYouMean(got string, candidates []string, prefix string) string {

@@ -58,12 +58,14 @@ func (c *Config) Validate() error {
 	if len(c.Target) == 0 {
 		errs = append(errs, errors.New("target is empty: want all, or some of gateway, distributor, ingester, querier"))
 	}
+	known := true
 	for _, t := range c.Target {
 		if t != "all" && !slices.Contains(roleModules, t) {
 			errs = append(errs, fmt.Errorf("unknown target %q: want all, or some of %s", t, strings.Join(roleModules, ", ")))
+			known = false
 		}
 	}
-	if !c.runs("all") && len(c.Cluster.Join) == 0 {
+	if known && !c.runs("all") && len(c.Cluster.Join) == 0 {
 		for _, m := range roleModules {
 			if !c.runs(m) {
 				errs = append(errs, fmt.Errorf("target %s needs --join, to find the services that this process does not run (%s and others)", strings.Join(c.Target, ","), m))
