@@ -7,26 +7,8 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
-
-// MaxBody is the middleware that refuses bodies of more than limit bytes with 413: at once when
-// the length is announced, else when the handler reads past it (rpcerr maps the error of that read
-// to TooLarge).
-func MaxBody(limit conf.ByteSize) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.ContentLength > int64(limit) {
-				w.Header().Set("Connection", "close") // nobody is going to read that body
-				rpcerr.WriteHTTP(w, rpcerr.New(rpcerr.TooLarge, "request body too large: %d bytes, at most %d are allowed", r.ContentLength, limit))
-				return
-			}
-			r.Body = http.MaxBytesReader(w, r.Body, int64(limit))
-			next.ServeHTTP(w, r)
-		})
-	}
-}
 
 // InFlight bounds the requests that are served at once, over all doors that share it.
 type InFlight struct {
@@ -62,7 +44,7 @@ func (f *InFlight) HTTP(exempt func(*http.Request) bool) func(http.Handler) http
 				return
 			}
 			if err := f.enter(); err != nil {
-				rpcerr.WriteHTTP(w, err)
+				rpcerr.WriteHTTP(w, r, err)
 				return
 			}
 			defer f.leave()

@@ -323,29 +323,6 @@ type fakeStream struct {
 func (f fakeStream) Context() context.Context    { return f.ctx }
 func (f fakeStream) SetHeader(metadata.MD) error { return nil }
 
-func TestMaxBody(t *testing.T) {
-	h := obs.MaxBody(10)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := io.ReadAll(r.Body); err != nil {
-			rpcerr.WriteHTTP(w, err)
-		}
-	}))
-	for _, c := range []struct {
-		body io.Reader
-		want int
-	}{
-		{strings.NewReader("0123456789"), 200},
-		{strings.NewReader("0123456789a"), 413},
-		{io.MultiReader(strings.NewReader("0123456789")), 200}, // no length announced
-		{io.MultiReader(strings.NewReader("0123456789a")), 413},
-	} {
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("POST", "/", c.body))
-		if w.Code != c.want {
-			t.Errorf("%d, want %d: %s", w.Code, c.want, w.Body)
-		}
-	}
-}
-
 func TestInFlight(t *testing.T) {
 	bound := obs.NewInFlight(2)
 	inside, leave := make(chan struct{}), make(chan struct{})

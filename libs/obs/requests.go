@@ -184,7 +184,7 @@ func (m *RequestMetrics) recoverHTTP(log *slog.Logger, next http.Handler) http.H
 			if begun {
 				panic(http.ErrAbortHandler)
 			}
-			rpcerr.WriteHTTP(w, rpcerr.New(rpcerr.Internal, "internal error"))
+			rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.Internal, "internal error"))
 		}()
 		next.ServeHTTP(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {

@@ -102,7 +102,7 @@ func TestNothingLeaks(t *testing.T) {
 		"around status": fmt.Errorf("/secret: %w", status.Error(codes.NotFound, "no such block")),
 	} {
 		rec := httptest.NewRecorder()
-		WriteHTTP(rec, table.ToError(err))
+		WriteHTTP(rec, httptest.NewRequest("GET", "/x", nil), table.ToError(err))
 		if text := table.ToStatus(err).String() + rec.Body.String(); strings.Contains(text, "secret") {
 			t.Errorf("%s: %s", name, text)
 		}
@@ -153,8 +153,15 @@ func TestAnyTextSurvives(t *testing.T) {
 
 func TestWriteHTTP(t *testing.T) {
 	rec := httptest.NewRecorder()
-	WriteHTTP(rec, New(RateLimited, "slow down").WithRetry(1200*time.Millisecond))
+	err := New(RateLimited, "slow down").WithRetry(1200 * time.Millisecond)
+	WriteHTTP(rec, httptest.NewRequest("POST", "/loki/api/v1/push", nil), err)
 	if rec.Code != 429 || rec.Body.String() != "slow down\n" || rec.Header().Get("Retry-After") != "2" {
+		t.Error(rec.Code, rec.Body, rec.Header())
+	}
+	rec = httptest.NewRecorder()
+	WriteHTTP(rec, httptest.NewRequest("POST", "/api/v1/push", nil), err)
+	if want := `{"code":8,"reason":"RATE_LIMITED","message":"slow down","retry_after_ms":1200,"details":{}}` + "\n"; rec.Code != 429 ||
+		rec.Body.String() != want || rec.Header().Get("Retry-After") != "2" || rec.Header().Get("Content-Type") != "application/json" {
 		t.Error(rec.Code, rec.Body, rec.Header())
 	}
 }

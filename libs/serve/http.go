@@ -72,7 +72,7 @@ func isGRPC(r *http.Request) bool {
 func (s *Server) admitHTTP(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.admit(); err != nil {
-			rpcerr.WriteHTTP(w, err)
+			rpcerr.WriteHTTP(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -29,10 +29,10 @@ func (s *Server) registerOps() {
 
 // HandleConfig serves /config, the configuration in effect as print writes it (YAML, secrets redacted).
 func (s *Server) HandleConfig(print func(io.Writer) error) {
-	s.ops.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) {
+	s.ops.HandleFunc("GET /config", func(w http.ResponseWriter, r *http.Request) {
 		var b bytes.Buffer
 		if err := print(&b); err != nil {
-			rpcerr.WriteHTTP(w, err)
+			rpcerr.WriteHTTP(w, r, err)
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -57,7 +57,7 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	if err := s.Ready(ctx); err != nil {
-		rpcerr.WriteHTTP(w, err)
+		rpcerr.WriteHTTP(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -100,7 +100,7 @@ func LoopbackOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		forwarded := r.Header.Get("Forwarded") != "" || r.Header.Get("X-Forwarded-For") != ""
 		if !loopbackHost(r.RemoteAddr) || !loopbackHost(r.Host) || forwarded {
-			rpcerr.WriteHTTP(w, rpcerr.New(rpcerr.PermissionDenied, "only from this machine"))
+			rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.PermissionDenied, "only from this machine"))
 			return
 		}
 		sameSite.ServeHTTP(w, r)

@@ -146,7 +146,7 @@ func build(t *testing.T, change func(*Config, *Options)) *fixture {
 	f.Mux().HandleFunc("POST /read", func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		if err != nil {
-			rpcerr.WriteHTTP(w, err)
+			rpcerr.WriteHTTP(w, r, err)
 			return
 		}
 		_, _ = fmt.Fprint(w, n)

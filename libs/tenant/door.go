@@ -58,7 +58,7 @@ func Middleware(a Authenticator) func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, err := authenticate(r.Context(), a, r.Header)
 			if err != nil {
-				rpcerr.WriteHTTP(w, err)
+				rpcerr.WriteHTTP(w, r, err)
 				return
 			}
 			next.ServeHTTP(w, r.WithContext(ctx))

@@ -65,7 +65,7 @@ func get(h http.Handler, set ...string) *httptest.ResponseRecorder {
 var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	id, err := tenant.Require(r.Context())
 	if err != nil {
-		rpcerr.WriteHTTP(w, err)
+		rpcerr.WriteHTTP(w, r, err)
 		return
 	}
 	_, _ = io.WriteString(w, id)

@@ -37,7 +37,7 @@ func (g *Gateway) opsRoutes(mux *http.ServeMux) {
 	operate := func(call func(context.Context) error) http.Handler {
 		return serve.LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := call(r.Context()); err != nil {
-				rpcerr.WriteHTTP(w, err)
+				rpcerr.WriteHTTP(w, r, err)
 				return
 			}
 			w.WriteHeader(http.StatusNoContent)

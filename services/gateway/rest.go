@@ -60,7 +60,7 @@ func (g *Gateway) restRoutes(mux *http.ServeMux) error {
 			if code == http.StatusNotFound {
 				reason = rpcerr.NotFound
 			}
-			writeRESTStatus(w, code, rpcerr.New(reason, "%s: %s %s", strings.ToLower(http.StatusText(code)), r.Method, r.URL.Path))
+			rpcerr.WriteJSON(w, code, rpcerr.New(reason, "%s: %s %s", strings.ToLower(http.StatusText(code)), r.Method, r.URL.Path))
 		}),
 		runtime.WithStreamErrorHandler(func(ctx context.Context, err error) *status.Status {
 			if p, ok := ctx.Value(streamStatus{}).(*int); ok {
@@ -159,43 +159,8 @@ func (w *streamWriter) WriteHeader(code int) {
 func (w *streamWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *streamWriter) Flush()                      { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
-// restError is the body of every error.
-type restError struct {
-	Code         int               `json:"code"` // of gRPC
-	Reason       string            `json:"reason"`
-	Message      string            `json:"message"`
-	RetryAfterMs int64             `json:"retry_after_ms"`
-	Details      map[string]string `json:"details"`
-}
-
-func newRESTError(err error) restError {
-	e := rpcerr.Table(nil).ToError(err)
-	// The protobuf runtime puts spaces that are none into its messages.
-	out := restError{
-		Code: int(e.GRPCStatus().Code()), Reason: string(rpcerr.ReasonOf(e)), Message: strings.ReplaceAll(e.Error(), "\u00a0", " "),
-		RetryAfterMs: e.RetryAfter.Milliseconds(), Details: e.Metadata,
-	}
-	if out.Details == nil {
-		out.Details = map[string]string{}
-	}
-	return out
-}
-
 func writeRESTError(w http.ResponseWriter, err error) {
-	writeRESTStatus(w, rpcerr.HTTPStatus(err), err)
-}
-
-func writeRESTStatus(w http.ResponseWriter, code int, err error) {
-	body, _ := json.Marshal(newRESTError(err)) // strings and numbers always can be
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Del("Content-Length")
-	h.Del("Transfer-Encoding")
-	h.Del("Trailer")
-	rpcerr.SetRetryAfter(h, err)
-	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n')) // the client is gone
+	rpcerr.WriteJSON(w, rpcerr.HTTPStatus(err), err)
 }
 
 // restMarshaler is JSON as REST speaks it: a body is one value, and streams are
@@ -206,7 +171,7 @@ type restMarshaler struct{ *runtime.JSONPb }
 func (m restMarshaler) Marshal(v any) ([]byte, error) {
 	if chunk, ok := v.(map[string]proto.Message); ok {
 		if st, ok := chunk["error"].(*spb.Status); ok {
-			return json.Marshal(map[string]restError{"error": newRESTError(status.ErrorProto(st))})
+			return json.Marshal(map[string]rpcerr.JSON{"error": rpcerr.ToJSON(status.ErrorProto(st))})
 		}
 	}
 	return m.JSONPb.Marshal(v)

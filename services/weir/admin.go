@@ -29,19 +29,19 @@ var _ adminv1.AdminServiceServer = (*admin)(nil)
 
 func (p *Process) registerAdmin() {
 	adminv1.RegisterAdminServiceServer(p.server.Public(), &admin{p: p})
-	p.server.Ops().HandleFunc("GET /ring", func(w http.ResponseWriter, _ *http.Request) {
+	p.server.Ops().HandleFunc("GET /ring", func(w http.ResponseWriter, r *http.Request) {
 		if m := p.member.Load(); m != nil {
 			serve.WriteJSON(w, (*m).RingStatus())
 			return
 		}
-		rpcerr.WriteHTTP(w, rpcerr.New(rpcerr.NotReady, "not a member yet"))
+		rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.NotReady, "not a member yet"))
 	})
-	p.server.Ops().HandleFunc("GET /memberlist", func(w http.ResponseWriter, _ *http.Request) {
+	p.server.Ops().HandleFunc("GET /memberlist", func(w http.ResponseWriter, r *http.Request) {
 		if m := p.member.Load(); m != nil {
 			serve.WriteJSON(w, (*m).GossipStatus())
 			return
 		}
-		rpcerr.WriteHTTP(w, rpcerr.New(rpcerr.NotReady, "not a member yet"))
+		rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.NotReady, "not a member yet"))
 	})
 }
 

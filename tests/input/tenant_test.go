@@ -33,6 +33,9 @@ func TestTenants(t *testing.T) {
 				h[k] = v
 			}
 			d.header, d.status = h, []int{400}
+			if strings.HasPrefix(d.path, "/api/") {
+				d.text = `"reason":"INVALID_TENANT"`
+			}
 			t.Run(tenant[:min(len(tenant), 20)]+d.path, func(t *testing.T) { d.do(t, node) })
 		}
 	}
