@@ -105,9 +105,32 @@ func TestRule12NothingIsVoid(t *testing.T) {
 				all = append(all, b)
 			}
 		}
-		s, err := NewSnapshot(all, time.Time{})
+		taken := time.Unix(1, 0)
+		s, err := NewSnapshot(all, taken)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if !s.Taken().Equal(taken) {
+			t.Fatalf("taken at %v", s.Taken())
+		}
+		live := ids(s.Live("t", 0, 100))
+		for _, b := range all {
+			// A block is live, or hidden by blocks that have all of it.
+			by := s.HiddenBy(b.ID)
+			if slices.Contains(live, b.ID) != (len(by) == 0) {
+				t.Fatalf("%s: live %v, hidden by %v", b.ID, live, by)
+			}
+			has := map[int]bool{}
+			for _, id := range by {
+				for e := range content[id] {
+					has[e] = true
+				}
+			}
+			for e := range content[b.ID] {
+				if len(by) > 0 && !has[e] {
+					t.Fatalf("%s is hidden by %v, which lack %d", b.ID, by, e)
+				}
+			}
 		}
 		there := map[int]bool{}
 		for _, b := range s.Live("t", 0, 100) {
