@@ -12,7 +12,7 @@ import (
 
 // MemoryConfig is the process' budget of memory.
 type MemoryConfig struct {
-	Limit conf.ByteSize `help:"Memory that the process may use. 0: the limit of its control group, else a quarter of the machine's memory, at most 1GiB."`
+	Limit conf.ByteSize `help:"Memory that the process may use. 0: the limit of its control group, else a quarter of the machine's memory, at least 384MiB and at most 1GiB."`
 }
 
 // minDecode is what the largest request needs to be decoded, and minMemory the
@@ -51,17 +51,26 @@ func (c MemoryConfig) budget() (budget, error) {
 	return budget{total: total, head: total * 35 / 100, decode: max(minDecode, total*25/100), queries: total * 30 / 100}, nil
 }
 
-// detectMemory returns the control group's limit, else a quarter of the machine's
-// memory, at most 1 GiB.
 func detectMemory() int64 {
 	system, err := memlimit.FromSystem()
 	if err != nil || system == 0 {
 		system = 4 << 30
 	}
-	if group, err := memlimit.FromCgroup(); err == nil && group > 0 && group < system {
+	group, err := memlimit.FromCgroup()
+	if err != nil {
+		group = 0
+	}
+	return defaultMemory(system, group)
+}
+
+// defaultMemory returns the control group's limit, if it has one (not 0), else a
+// quarter of the machine's memory, at most 1 GiB. On a small machine it is more than
+// a quarter, so that Weir starts without being configured.
+func defaultMemory(system, group uint64) int64 {
+	if group > 0 && group < system {
 		return int64(min(group, math.MaxInt64))
 	}
-	return int64(min(system/4, 1<<30))
+	return int64(min(max(system/4, minMemory), system, 1<<30))
 }
 
 // apply tells the garbage collector to stay within the budget.
