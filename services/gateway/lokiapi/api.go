@@ -85,11 +85,7 @@ func (a *API) Routes(mux *http.ServeMux) {
 	query("/loki/api/v1/detected_fields", a.detectedFields)
 	query("/loki/api/v1/detected_field/{name}/values", a.detectedFieldValues)
 	query("/loki/api/v1/index/shards", notYet)
-	// Loki's answer where patterns are off; Grafana hides the tab then.
-	query("/loki/api/v1/patterns", func(w http.ResponseWriter, _ *http.Request) error {
-		w.WriteHeader(http.StatusNotFound)
-		return nil
-	})
+	query("/loki/api/v1/patterns", a.patterns)
 	mux.Handle("GET /loki/api/v1/drilldown-limits", queries(a.drilldownLimits))
 	mux.Handle("GET /loki/api/v1/status/buildinfo", queries(a.buildInfo))
 	mux.Handle("GET /loki/api/v1/tail", http.HandlerFunc(a.tail))

@@ -184,7 +184,7 @@ func (a *API) drilldownLimits(w http.ResponseWriter, r *http.Request) error {
 			"volume_enabled":              true,
 			"volume_max_series":           maxVolumes,
 		},
-		"pattern_ingester_enabled": false,
+		"pattern_ingester_enabled": true,
 		"version":                  a.deps.Build.Version,
 	})
 	if err != nil {

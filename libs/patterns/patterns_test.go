@@ -1,0 +1,214 @@
+package patterns
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestPatterns(t *testing.T) {
+	for name, c := range map[string]struct {
+		line func(i int) string
+		want []Pattern
+	}{
+		"words": {
+			func(i int) string {
+				if i%4 == 0 {
+					return fmt.Sprintf("cache entry %d evicted after %d seconds", i, 3*i)
+				}
+				return fmt.Sprintf("user u%d logged in from 10.0.0.%d", i, i)
+			},
+			[]Pattern{
+				{Text: "user <_> logged in from <_>", Total: 30, Samples: map[int64]uint64{0: 7, 1: 8, 2: 7, 3: 8}},
+				{Text: "cache entry <_> evicted after <_> seconds", Total: 10, Samples: map[int64]uint64{0: 3, 1: 2, 2: 3, 3: 2}},
+			},
+		},
+		"logfmt": {
+			func(i int) string {
+				return fmt.Sprintf(`ts=2026-01-01 level=info msg="request done" path=/item/%d status=200`, i)
+			},
+			[]Pattern{{Text: `ts=<_> level=info msg="request done" path=<_> status=200`, Total: 40, Samples: map[int64]uint64{0: 10, 1: 10, 2: 10, 3: 10}}},
+		},
+		"json": {
+			func(i int) string {
+				return fmt.Sprintf(`{"level":"info","msg":"request %d \"done\"", "message":7,"status":200}`, i)
+			},
+			[]Pattern{{Text: `<_>request <_> \"done\"<_>`, Total: 40, Samples: map[int64]uint64{0: 10, 1: 10, 2: 10, 3: 10}}},
+		},
+		"punctuation": {
+			func(i int) string { return fmt.Sprintf("GET /a/%d [id=%d, ok]: took 5ms", i, i) },
+			[]Pattern{{Text: "GET <_> [id=<_>, ok]: took 5ms", Total: 40, Samples: map[int64]uint64{0: 10, 1: 10, 2: 10, 3: 10}}},
+		},
+		"neighbours": {
+			func(i int) string { return fmt.Sprintf("the last of them %d %d", i, -i) },
+			[]Pattern{{Text: "the last of them <_>", Total: 40, Samples: map[int64]uint64{0: 10, 1: 10, 2: 10, 3: 10}}},
+		},
+		"short":             {func(int) string { return "one two three" }, nil},
+		"long":              {func(int) string { return strings.Repeat("a ", 2000) }, nil},
+		"empty":             {func(int) string { return "" }, nil},
+		"no text":           {func(int) string { return `{"a":1}` }, nil},
+		"nothing in common": {func(i int) string { return fmt.Sprintf("%da %db %dc %dd", i, i, i, i) }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(10)
+			for i := range 40 {
+				s.Add(`{app="x"}`, "", int64(i), c.line(i))
+			}
+			if got := s.Patterns(2, 10); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got  %+v\nwant %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestStreamsAndLevels(t *testing.T) {
+	s := New(10)
+	for i := range 20 {
+		for _, stream := range []string{"a", "b"} {
+			s.Add(stream, "info", int64(i)-5, fmt.Sprint("everything is well with ", i))
+		}
+		s.Add("a", "error", 0, fmt.Sprint("everything is well with ", i))
+		s.Add("a", "error", 0, fmt.Sprint("nothing is well with ", i))
+	}
+	want := []Pattern{
+		{Text: "everything is well with <_>", Level: "info", Total: 40, Samples: map[int64]uint64{-1: 10, 0: 20, 1: 10}},
+		{Text: "everything is well with <_>", Level: "error", Total: 20, Samples: map[int64]uint64{0: 20}},
+	}
+	if got := s.Patterns(20, 2); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+	if got := s.Patterns(41, 2); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestBounds(t *testing.T) {
+	words := func(n, i int) string {
+		var sb strings.Builder
+		for k := range n {
+			fmt.Fprintf(&sb, "%c%c%c ", 'a'+i%26, 'a'+i/26%26, 'a'+(k+i)%26)
+		}
+		return sb.String()
+	}
+	s := New(10)
+	for i := range 20_000 {
+		s.Add(fmt.Sprint(i%50), "", 0, words(4+i/26/26%70, i))
+	}
+	if s.clusters > maxAll {
+		t.Error(s.clusters)
+	}
+	clusters := 0
+	for _, tr := range s.trees {
+		if len(tr.all) > maxClusters {
+			t.Error(len(tr.all))
+		}
+		clusters += len(tr.all)
+		count := 0
+		var walk func(*node)
+		walk = func(n *node) {
+			if len(n.children) > maxChildren {
+				t.Error(len(n.children), " children")
+			}
+			if len(n.children) == 0 && len(n.clusters) == 0 {
+				t.Error("a node leads to nothing")
+			}
+			count += len(n.clusters)
+			for _, c := range n.children {
+				walk(c)
+			}
+		}
+		for _, n := range tr.roots {
+			walk(n)
+		}
+		if count != len(tr.all) {
+			t.Errorf("%d clusters in the tree, %d in the list", count, len(tr.all))
+		}
+	}
+	if clusters != s.clusters {
+		t.Errorf("%d clusters, counted %d", clusters, s.clusters)
+	}
+}
+
+// matches reports whether a line is of a pattern, as LogQL's |> does,
+// whose patterns may begin anywhere.
+func matches(pattern, line string) bool {
+	parts := strings.Split(pattern, Wildcard)
+	for _, p := range parts {
+		at := strings.Index(line, p)
+		if at < 0 {
+			return false
+		}
+		line = line[at+len(p):]
+	}
+	return true
+}
+
+// Every line is counted once, and the pattern of a stream of one shape matches its lines.
+func TestCounts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		word := rapid.SampledFrom([]string{"get", "put", "7", "x=1", "(", `"`, "été", "a-b", "ts=1"})
+		sep := rapid.SampledFrom([]string{" ", "  ", "\t"})
+		lines := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string {
+			var sb strings.Builder
+			for range rapid.IntRange(4, 8).Draw(t, "n") {
+				sb.WriteString(word.Draw(t, "word") + sep.Draw(t, "sep"))
+			}
+			return sb.String()
+		}), 1, 60).Draw(t, "lines")
+		s := New(10)
+		counted := uint64(0)
+		for i, l := range lines {
+			before := total(s)
+			s.Add("s", "", int64(i), l)
+			counted += total(s) - before
+		}
+		sum := uint64(0)
+		for _, tr := range s.trees {
+			for _, c := range tr.all {
+				n := uint64(0)
+				for _, k := range c.samples {
+					n += k
+				}
+				if n != c.total {
+					t.Fatalf("samples of %d lines, %d in all", n, c.total)
+				}
+				sum += c.total
+			}
+		}
+		if sum != counted {
+			t.Fatalf("%d lines are in patterns, %d were added", sum, counted)
+		}
+	})
+}
+
+func total(s *Set) (n uint64) {
+	for _, tr := range s.trees {
+		for _, c := range tr.all {
+			n += c.total
+		}
+	}
+	return n
+}
+
+func FuzzAdd(f *testing.F) {
+	for _, l := range []string{
+		`{"msg":"request 0 done","status":200}`, `level=info msg="a \" b" ts=5`, `a b c d e`, "\xff\xfe = (", `{"log":"a\u0000 b \\"}`,
+	} {
+		f.Add(l, l)
+	}
+	f.Fuzz(func(t *testing.T, first, line string) {
+		s := New(10)
+		s.Add("s", "", 1, first)
+		s.Add("s", "", 1, line)
+		s = New(10)
+		s.Add("s", "", 1, line)
+		for _, p := range s.Patterns(1, 10) {
+			if !strings.Contains(line, Wildcard) && !matches(p.Text, line) {
+				t.Fatalf("%q is not of its pattern %q", line, p.Text)
+			}
+		}
+	})
+}
