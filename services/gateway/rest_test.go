@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,6 +19,7 @@ import (
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	restv1 "github.com/weir-logs/weir/gen/go/weir/rest/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/rpcerr"
@@ -202,4 +204,24 @@ func TestOperators(t *testing.T) {
 		t.Error(resp.Header)
 	}
 	_, _ = io.Copy(io.Discard, resp.Body)
+}
+
+// TestRESTErrorIsDescribed: errors have the form that the protos, and so OpenAPI, say.
+func TestRESTErrorIsDescribed(t *testing.T) {
+	e := start(t)
+	for _, target := range []string{"/api/v1/nothing", "/api/v1/query_range?bogus=1"} {
+		res, body := e.call("GET", target, nil)
+		var got restv1.Error
+		if err := protojson.Unmarshal([]byte(body), &got); err != nil || got.GetReason() == "" || got.GetMessage() == "" || got.GetCode() == 0 {
+			t.Errorf("%s: %d %v: %s", target, res.StatusCode, err, body)
+		}
+	}
+	body, err := json.Marshal(rpcerr.ToJSON(rpcerr.New(rpcerr.RateLimited, "slow down").WithRetry(1500 * time.Millisecond).With("a", "b")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &restv1.Error{Code: 8, Reason: "RATE_LIMITED", Message: "slow down", RetryAfterMs: 1500, Details: map[string]string{"a": "b"}}
+	if got := new(restv1.Error); protojson.Unmarshal(body, got) != nil || !proto.Equal(got, want) {
+		t.Errorf("%s is not %v", body, want)
+	}
 }
