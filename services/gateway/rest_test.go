@@ -216,7 +216,7 @@ func TestRESTErrorIsDescribed(t *testing.T) {
 			t.Errorf("%s: %d %v: %s", target, res.StatusCode, err, body)
 		}
 	}
-	body, err := json.Marshal(rpcerr.ToJSON(rpcerr.New(rpcerr.RateLimited, "slow down").WithRetry(1500 * time.Millisecond).With("a", "b")))
+	body, err := json.Marshal(rpcerr.ToJSON(rpcerr.New(rpcerr.RateLimited, "slow down").WithRetry(1500*time.Millisecond).With("a", "b")))
 	if err != nil {
 		t.Fatal(err)
 	}
