@@ -25,7 +25,7 @@ done
 cat >"$dir/agent.yaml" <<YAML
 server: {address: "$grpc"}
 external_labels: {env: demo}
-positions: {file: "$dir/positions.yaml"}
+positions: {file: "$dir/positions"}
 listen: ""
 files:
 YAML

@@ -2,6 +2,7 @@ package weir
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,7 +17,10 @@ func HealthCheck(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("weir healthcheck", flag.ContinueOnError)
 	url := fs.String("url", "http://127.0.0.1:3100/ready", "what to ask")
 	timeout := fs.Duration("timeout", 3*time.Second, "how long to wait for the answer")
-	if err := fs.Parse(args); err != nil {
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp): // is printed
+		return nil
+	case err != nil:
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
