@@ -96,8 +96,8 @@ var roleModules = []string{"gateway", "distributor", "ingester", "querier"}
 // Settings returns the configuration with its keys, flags and help.
 func Settings(cfg *Config) (*conf.Set, error) {
 	return conf.New(cfg, conf.Options{
-		Name:      "weir",
-		About:     "Weir is a log database: push, query and tail logs over gRPC, REST and the Loki API.\n\n"+
+		Name: "weir",
+		About: "Weir is a log database: push, query and tail logs over gRPC, REST and the Loki API.\n\n" +
 			"weir healthcheck [--url=http://127.0.0.1:3100/ready] asks a process whether it is ready.",
 		EnvPrefix: "WEIR",
 		Aliases: map[string]string{
