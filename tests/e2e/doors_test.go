@@ -143,6 +143,7 @@ func TestDoors(t *testing.T) {
 		services := reflect(t, addr)
 		for _, want := range []string{
 			"weir.push.v1.PushService", "weir.query.v1.QueryService", "weir.tail.v1.TailService", "weir.admin.v1.AdminService",
+			"opentelemetry.proto.collector.logs.v1.LogsService",
 			"grpc.health.v1.Health",
 		} {
 			if !slices.Contains(services, want) {

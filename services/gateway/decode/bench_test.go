@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	logs "go.opentelemetry.io/proto/otlp/logs/v1"
+	resource "go.opentelemetry.io/proto/otlp/resource/v1"
 	"google.golang.org/protobuf/proto"
 
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
@@ -37,6 +41,18 @@ func BenchmarkDecode(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	var records []*logs.LogRecord
+	for i := range 10_000 {
+		e := m.Streams[i/1000].Entries[i%1000]
+		records = append(records, &logs.LogRecord{
+			TimeUnixNano: uint64(i) + 1, SeverityNumber: 9, SeverityText: "INFO", Body: str(e.GetText()),
+			Attributes: []*common.KeyValue{kv("user", str("erin"))}, TraceId: fmt.Appendf(nil, "%016x", i),
+		})
+	}
+	otlp := export(b, &logs.ResourceLogs{
+		Resource:  &resource.Resource{Attributes: []*common.KeyValue{kv("service.name", str("shop")), kv("host.name", str("h1"))}},
+		ScopeLogs: []*logs.ScopeLogs{{LogRecords: records}},
+	})
 	run := func(name string, data []byte, f func([]byte) error) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(data)))
@@ -51,5 +67,7 @@ func BenchmarkDecode(b *testing.B) {
 	run("push", wire, func(d []byte) error { _, err := Push(d, nil); return err })
 	run("generated", wire, func(d []byte) error { return proto.Unmarshal(d, &pushv1.PushRequest{}) })
 	run("loki", lokiWire(loki), func(d []byte) error { _, err := Loki(d, nil); return err })
+	run("otlp", otlp, func(d []byte) error { _, err := OTLP(d, nil); return err })
+	run("otlp-generated", otlp, func(d []byte) error { return proto.Unmarshal(d, &collogs.ExportLogsServiceRequest{}) })
 	run("json", []byte(text.String()), func(d []byte) error { _, err := LokiJSON(d, nil); return err })
 }

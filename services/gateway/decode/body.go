@@ -50,6 +50,9 @@ func OTLPBody(r io.Reader, length int64, encoding string, most Sizes, memory *Re
 // recommends at least.
 const maxWindow = 8 << 20
 
+// zstdHolds is what decompressing zstd holds: the window, and a block.
+const zstdHolds = maxWindow + 1<<20
+
 // lz4Blocks is what decompressing lz4 holds: blocks of at most 4 MiB, packed and not.
 const lz4Blocks = 2 * 4 << 20
 
@@ -81,10 +84,10 @@ func body(r io.Reader, length int64, encoding string, most Sizes, memory *Reserv
 			raw = flate.NewReader(bytes.NewReader(body))
 		}
 	case "zstd":
-		if err := memory.Grow(2 * maxWindow); err != nil {
+		if err := memory.Grow(zstdHolds); err != nil {
 			return nil, err
 		}
-		defer memory.Shrink(2 * maxWindow)
+		defer memory.Shrink(zstdHolds)
 		dec, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, compressed(encoding, err)

@@ -61,12 +61,14 @@ type QueryServiceClient interface {
 	// each of which comes whole.
 	// Over REST the messages are newline-delimited JSON.
 	QueryStream(ctx context.Context, in *QueryStreamRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryStreamResponse], error)
-	// Labels lists the label names of the streams that have entries in a range.
+	// Labels lists the label names of the streams that have entries in a range, or
+	// shortly before and after it: a stream that is written to now and then is there
+	// in between, too.
 	Labels(ctx context.Context, in *LabelsRequest, opts ...grpc.CallOption) (*LabelsResponse, error)
-	// LabelValues lists the values of one label among the streams that have
-	// entries in a range.
+	// LabelValues lists the values of one label among the streams that Labels
+	// covers.
 	LabelValues(ctx context.Context, in *LabelValuesRequest, opts ...grpc.CallOption) (*LabelValuesResponse, error)
-	// Series lists the streams that have entries in a range.
+	// Series lists the streams that Labels covers.
 	Series(ctx context.Context, in *SeriesRequest, opts ...grpc.CallOption) (*SeriesResponse, error)
 	// Stats counts the streams, entries and bytes that a selector covers, without
 	// reading a line.
@@ -210,12 +212,14 @@ type QueryServiceServer interface {
 	// each of which comes whole.
 	// Over REST the messages are newline-delimited JSON.
 	QueryStream(*QueryStreamRequest, grpc.ServerStreamingServer[QueryStreamResponse]) error
-	// Labels lists the label names of the streams that have entries in a range.
+	// Labels lists the label names of the streams that have entries in a range, or
+	// shortly before and after it: a stream that is written to now and then is there
+	// in between, too.
 	Labels(context.Context, *LabelsRequest) (*LabelsResponse, error)
-	// LabelValues lists the values of one label among the streams that have
-	// entries in a range.
+	// LabelValues lists the values of one label among the streams that Labels
+	// covers.
 	LabelValues(context.Context, *LabelValuesRequest) (*LabelValuesResponse, error)
-	// Series lists the streams that have entries in a range.
+	// Series lists the streams that Labels covers.
 	Series(context.Context, *SeriesRequest) (*SeriesResponse, error)
 	// Stats counts the streams, entries and bytes that a selector covers, without
 	// reading a line.
