@@ -144,6 +144,23 @@ func TestStampedRowsAreNewEachTime(t *testing.T) {
 	}
 }
 
+// What is refused is not among the entries that got a time.
+func TestStampedRowsAreAccepted(t *testing.T) {
+	c := newCluster(t, 1, 1)
+	lim := limits.Default()
+	lim.MaxLineSize = 3
+	r := model.Rows{Times: []int64{0, 0, 0}}
+	for _, line := range []string{"x", "too long", "y"} {
+		r.Lines.AppendString(line)
+	}
+	req := request(`{app="x"}`, r)
+	req.Stamp = true
+	resp, err := c.distributor(lim).Write(ctx(), req)
+	if err != nil || resp.GetAcceptedEntries() != 2 || resp.GetRejectedEntries() != 1 || resp.GetStampedEntries() != 2 {
+		t.Errorf("%v, %v", resp, err)
+	}
+}
+
 // The label cache is bounded in bytes too.
 func TestLabelCacheIsBounded(t *testing.T) {
 	c := newLabelCache(1 << 20)

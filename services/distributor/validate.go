@@ -61,16 +61,16 @@ type checker struct {
 func (c *checker) oldest() int64 { return c.now - int64(c.limits.MaxAge) }
 
 // rows checks the rows of a stream and fills in missing times; position is the
-// first row's place in the request. It returns what is refused, and how many times
-// it filled in.
+// first row's place in the request. It returns what is refused, and how many of the
+// others had no time.
 func (c *checker) rows(stream string, r *model.Rows, position uint32) (rej rejects, stamped int) {
 	oldest, newest := c.oldest(), c.now+int64(c.limits.MaxFuture)
 	maxLine := int(c.limits.MaxLineSize)
 	for i := range r.Times {
-		if r.Times[i] == 0 && c.stamp {
+		untimed, refused := r.Times[i] == 0 && c.stamp, rej.rows
+		if untimed {
 			// The position keeps stamped rows of one request apart and in order.
 			r.Times[i] = c.stamps + int64(position) + int64(i)
-			stamped++
 		}
 		t := r.Times[i]
 		n := len(r.Lines.At(i))
@@ -88,6 +88,9 @@ func (c *checker) rows(stream string, r *model.Rows, position uint32) (rej rejec
 			if why, bad := c.metadata(stream, r, i); bad {
 				rej.add(i, why)
 			}
+		}
+		if untimed && rej.rows == refused {
+			stamped++
 		}
 	}
 	return rej, stamped
