@@ -51,7 +51,7 @@ func (s *Service) Follow(req *ingestv1.FollowRequest, stream ingestv1.IngestServ
 	case s.followers <- struct{}{}:
 		defer func() { <-s.followers }()
 	default:
-		return rpcerr.New(rpcerr.LimitExceeded, "this ingester serves %d live tails, its limit", s.cfg.MaxFollowers)
+		return rpcerr.New(rpcerr.Overloaded, "this ingester serves %d live tails, its limit", s.cfg.MaxFollowers).WithRetry(time.Second)
 	}
 	s.metrics.followers.Inc()
 	defer s.metrics.followers.Dec()

@@ -72,7 +72,7 @@ func (s *Service) takeTail(sc scope) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := s.tails[sc.tenant] + 1; n > sc.limits.MaxTails {
-		return rpcerr.New(rpcerr.LimitExceeded, "max concurrent tail requests limit exceeded, count > limit (%d > %d)", n, sc.limits.MaxTails)
+		return rpcerr.New(rpcerr.Overloaded, "max concurrent tail requests limit exceeded, count > limit (%d > %d)", n, sc.limits.MaxTails).WithRetry(time.Second)
 	}
 	s.tails[sc.tenant]++
 	s.open.Inc()

@@ -101,7 +101,7 @@ func (p *Process) addModules() {
 		serve.Module{Name: "limits", Visibility: serve.Hidden, Init: p.initLimits},
 		serve.Module{Name: "ingester-store", Visibility: serve.Hidden, Init: p.initIngester},
 		serve.Module{Name: "cluster", Visibility: serve.Hidden, DependsOn: cluster, Init: p.initCluster},
-		serve.Module{Name: "ingester", DependsOn: []string{"ingester-store", "cluster"}},
+		serve.Module{Name: "ingester", DependsOn: []string{"ingester-store", "cluster"}, Init: idle},
 		serve.Module{Name: "distributor", DependsOn: []string{"cluster"}, Init: p.initDistributor},
 		serve.Module{Name: "querier", DependsOn: []string{"cluster"}, Init: p.initQuerier},
 		serve.Module{Name: "gateway", DependsOn: []string{"cluster"}, Init: p.initGateway},
@@ -207,7 +207,7 @@ func (p *Process) initQuerier() (serve.Service, error) {
 		Memory: p.budget.queries, Now: time.Now,
 	})
 	s.Register(p.server.Public())
-	return nil, nil
+	return idle()
 }
 
 func (p *Process) initGateway() (serve.Service, error) {
@@ -230,7 +230,16 @@ func (p *Process) initGateway() (serve.Service, error) {
 		Proxies: !p.cfg.runs("querier"),
 	})
 	g.Register(p.server.Public())
-	return nil, g.Routes(p.server.Mux())
+	if err := g.Routes(p.server.Mux()); err != nil {
+		return nil, err
+	}
+	return idle()
+}
+
+// idle returns a service that does nothing by itself: the module answers calls, and
+// is to be seen among those that run.
+func idle() (serve.Service, error) {
+	return serve.NewService(nil, func(ctx context.Context) error { <-ctx.Done(); return nil }, nil), nil
 }
 
 // View returns the current view of the cluster; nil before the process has joined,

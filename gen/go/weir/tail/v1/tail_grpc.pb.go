@@ -41,10 +41,10 @@ type TailServiceClient interface {
 	// An entry that is pushed again later may be sent again. Where entries had to
 	// be left out, a response says so in `dropped`: never silently.
 	//
-	// The call ends with INVALID_ARGUMENT (PARSE_ERROR; LIMIT_EXCEEDED: too many
-	// tails; CURSOR_EXPIRED: the cursor names something that is no longer known),
-	// UNAVAILABLE (go on with the cursor) or, after the tenant's longest duration of
-	// a tail (1 h), DEADLINE_EXCEEDED.
+	// The call ends with INVALID_ARGUMENT (PARSE_ERROR; CURSOR_EXPIRED: the cursor
+	// names something that is no longer known), RESOURCE_EXHAUSTED (OVERLOADED: too
+	// many tails), UNAVAILABLE (go on with the cursor) or, after the tenant's longest
+	// duration of a tail (1 h), DEADLINE_EXCEEDED.
 	// Over REST the messages are newline-delimited JSON.
 	Tail(ctx context.Context, in *TailRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailResponse], error)
 }
@@ -89,10 +89,10 @@ type TailServiceServer interface {
 	// An entry that is pushed again later may be sent again. Where entries had to
 	// be left out, a response says so in `dropped`: never silently.
 	//
-	// The call ends with INVALID_ARGUMENT (PARSE_ERROR; LIMIT_EXCEEDED: too many
-	// tails; CURSOR_EXPIRED: the cursor names something that is no longer known),
-	// UNAVAILABLE (go on with the cursor) or, after the tenant's longest duration of
-	// a tail (1 h), DEADLINE_EXCEEDED.
+	// The call ends with INVALID_ARGUMENT (PARSE_ERROR; CURSOR_EXPIRED: the cursor
+	// names something that is no longer known), RESOURCE_EXHAUSTED (OVERLOADED: too
+	// many tails), UNAVAILABLE (go on with the cursor) or, after the tenant's longest
+	// duration of a tail (1 h), DEADLINE_EXCEEDED.
 	// Over REST the messages are newline-delimited JSON.
 	Tail(*TailRequest, grpc.ServerStreamingServer[TailResponse]) error
 	mustEmbedUnimplementedTailServiceServer()
