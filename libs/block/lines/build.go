@@ -26,7 +26,7 @@ type Builder struct {
 
 // NewBuilder returns the builder of an empty section.
 func NewBuilder(level column.Level) *Builder {
-	b := &Builder{compress: column.NewCompressor(level)}
+	b := &Builder{compress: column.NewCompressor(level), analyzer: template.NewAnalyzer()}
 	b.Reset()
 	return b
 }
@@ -34,7 +34,7 @@ func NewBuilder(level column.Level) *Builder {
 // Reset begins a new section; the memory of the last one is kept, and what Finish
 // returned becomes invalid.
 func (b *Builder) Reset() {
-	b.analyzer = template.NewAnalyzer()
+	b.analyzer.Reset()
 	b.out, b.blocks = b.out[:0], b.blocks[:0]
 }
 

@@ -291,7 +291,9 @@ func (d *decoder) pieces() [][]piece {
 	cursors := make([]int, len(d.opened))
 	out := make([][]piece, len(d.info.Templates))
 	for i, c := range d.info.Templates {
-		for _, p := range d.section.Table.Templates[c.Template].Pieces() {
+		ps := d.section.Table.Templates[c.Template].Pieces()
+		out[i] = make([]piece, 0, len(ps))
+		for _, p := range ps {
 			q := piece{literal: p.Literal, isTime: p.IsTime, layout: p.Layout}
 			if p.Slot {
 				n := d.values[p.Column]

@@ -10,7 +10,8 @@ import (
 // Analyzer learns the templates of the lines of one section. It is for one
 // goroutine at a time.
 type Analyzer struct {
-	tok    *tokenizer
+	tok    tokenizer
+	begun  bool
 	merger *merger
 	ids    map[slotContext]uint32 // columns by context
 	cols   []Column
@@ -51,7 +52,15 @@ type Count struct {
 
 // NewAnalyzer returns an analyzer for a new section.
 func NewAnalyzer() *Analyzer {
-	return &Analyzer{ids: map[slotContext]uint32{}, merger: newMerger()}
+	a := &Analyzer{}
+	a.Reset()
+	return a
+}
+
+// Reset forgets all that was learnt, for another section.
+func (a *Analyzer) Reset() {
+	a.begun, a.lines = false, 0
+	a.ids, a.cols, a.merger = map[slotContext]uint32{}, nil, newMerger()
 }
 
 // Analyze cuts the lines of the section's next block, whose entries have these
@@ -61,10 +70,11 @@ func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) 
 	if lines.Len() != len(times) || len(lines.Slab) > 1<<30 {
 		return nil, fmt.Errorf("%d lines of %d bytes with %d times", lines.Len(), len(lines.Slab), len(times))
 	}
-	if a.tok == nil {
-		a.tok = newTokenizer(learnLayouts(lines, times))
+	t := &a.tok
+	if !a.begun {
+		t.reset(learnLayouts(lines, times))
+		a.begun = true
 	}
-	t := a.tok
 	t.begin()
 	start := uint32(0)
 	for i, end := range lines.Ends {
@@ -79,12 +89,7 @@ func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) 
 }
 
 // Layouts returns the layouts of in-line times that the section's lines have.
-func (a *Analyzer) Layouts() []Layout {
-	if a.tok == nil {
-		return nil
-	}
-	return a.tok.layouts
-}
+func (a *Analyzer) Layouts() []Layout { return a.tok.layouts }
 
 // slotContext is what decides a slot's column.
 type slotContext struct {
@@ -158,7 +163,7 @@ func (a *Analyzer) assign() {
 
 // scatter gathers the values of every column.
 func (a *Analyzer) scatter(lines *model.Strings) {
-	t, finals := a.tok, a.merger.out
+	t, finals := &a.tok, a.merger.out
 	b := &a.block
 	counts := make([]int, len(a.cols))
 	b.Templates = b.Templates[:0]

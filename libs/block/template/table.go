@@ -62,7 +62,7 @@ type Piece struct {
 
 // Pieces returns the template in pieces; the last one has no slot.
 func (t *Template) Pieces() []Piece {
-	var out []Piece
+	out := make([]Piece, 0, len(t.Columns)+1)
 	lit := 0
 	for p := 0; p < len(t.Text); p++ {
 		mark := t.Text[p]

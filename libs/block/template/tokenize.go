@@ -56,10 +56,10 @@ type tokenizer struct {
 	buf    []byte
 }
 
-// newTokenizer returns one with the template Raw only.
-func newTokenizer(layouts_ []Layout) *tokenizer {
-	t := &tokenizer{layouts: layouts_, table: make([]int32, 1024)}
-	for _, l := range layouts_ {
+// reset begins a section: with the template Raw only.
+func (t *tokenizer) reset(found []Layout) {
+	*t = tokenizer{layouts: found, table: make([]int32, 1024), rows: t.rows[:0], slots: t.slots[:0], deltas: t.deltas[:0], buf: t.buf}
+	for _, l := range found {
 		switch {
 		case layouts[l].pattern == "md H:M:S.f":
 			t.klog = append(t.klog, l)
@@ -71,7 +71,6 @@ func newTokenizer(layouts_ []Layout) *tokenizer {
 		}
 	}
 	t.lookup([]byte{markRaw}, 1)
-	return t
 }
 
 // begin starts a block.
@@ -225,7 +224,8 @@ func (t *tokenizer) findTime(s []byte, end, a, j, e int, entry int64) (int, Layo
 	}
 	if a == j {
 		for _, l := range t.digital {
-			if layouts[l].run == e-j {
+			lay := layouts[l]
+			if lay.run == e-j && (lay.run == lay.n || e < len(s) && s[e] == lay.shape[lay.run]) {
 				if v, ok := try(l, j); ok {
 					return j, l, v
 				}
