@@ -144,9 +144,17 @@ func (b *Builder) Finish() []byte {
 	table := b.analyzer.Table(used).Append(nil)
 	foot := binary.AppendUvarint(nil, uint64(len(table)))
 	foot = append(foot, table...)
-	foot = binary.AppendUvarint(foot, uint64(len(b.blocks)))
-	for i := range b.blocks {
-		k := &b.blocks[i]
+	foot = appendBlocks(foot, b.blocks, func(t uint32) uint32 { return renumbered[t] })
+	b.out = appendTail(b.out, b.compress, foot)
+	return b.out
+}
+
+// appendBlocks appends what the footer says about blocks, with new numbers for
+// their templates.
+func appendBlocks(foot []byte, blocks []BlockInfo, number func(uint32) uint32) []byte {
+	foot = binary.AppendUvarint(foot, uint64(len(blocks)))
+	for i := range blocks {
+		k := &blocks[i]
 		for _, v := range []int{k.Rows, k.Bytes, k.size, k.directory} {
 			foot = binary.AppendUvarint(foot, uint64(v))
 		}
@@ -160,19 +168,23 @@ func (b *Builder) Finish() []byte {
 		}
 		foot = binary.AppendUvarint(foot, uint64(len(k.Templates)))
 		for _, c := range k.Templates {
-			foot = binary.AppendUvarint(foot, uint64(renumbered[c.Template]))
+			foot = binary.AppendUvarint(foot, uint64(number(c.Template)))
 		}
 		for _, c := range k.Templates {
 			foot = binary.AppendUvarint(foot, uint64(c.Rows))
 		}
 	}
-	at := len(b.out)
-	b.out = b.compress.AppendFrame(b.out, foot)
-	b.out = binary.LittleEndian.AppendUint32(b.out, uint32(len(b.out)-at))
-	b.out = binary.LittleEndian.AppendUint16(b.out, majorVersion)
-	b.out = binary.LittleEndian.AppendUint16(b.out, minorVersion)
-	b.out = append(b.out, magic...)
-	return b.out
+	return foot
+}
+
+// appendTail appends the footer and what leads readers to it.
+func appendTail(out []byte, c *column.Compressor, foot []byte) []byte {
+	at := len(out)
+	out = c.AppendFrame(out, foot)
+	out = binary.LittleEndian.AppendUint32(out, uint32(len(out)-at))
+	out = binary.LittleEndian.AppendUint16(out, majorVersion)
+	out = binary.LittleEndian.AppendUint16(out, minorVersion)
+	return append(out, magic...)
 }
 
 func checkRuns(ends []uint32, rows int) error {

@@ -1,0 +1,172 @@
+package lines_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+var update = flag.Bool("update", false, "write the golden files of the current version anew")
+
+// goldenBlocks has every kind of column, slot, layout family and line. It never
+// changes: golden files of old versions hold it.
+func goldenBlocks() []block {
+	const start = 1772368215123456789 // 2026-03-01T12:30:15.123456789Z
+	var plain, nasty block
+	for i := range 300 {
+		x := uint64(i+1) * 0x9E3779B97F4A7C15
+		for _, s := range []string{
+			fmt.Sprintf("2026-03-01T12:30:%02d.%03dZ level=info id=%d rising=%d pad=%05d hex=%08x HEX=%010X", 15+i/100, i*7%1000, x>>40, 1000000+i*3, x>>50, uint32(x), x>>24),
+			fmt.Sprintf("Mar  1 12:30:%02d host app[%d]: peer 10.%d.%d.1 is job-%d of blk_%03d", 15+i/100, 100+i%4, x>>56, x>>48&255, x>>44, x>>55),
+			fmt.Sprintf(`{"id":"%08x-%04x-4%03x-8%03x-%012x","path":"/a/%s/%d","same":"7"}`, uint32(x), uint16(x>>8), x>>52, x>>50&0xfff, x>>16, []string{"users", "orders"}[i&1], x>>54),
+			fmt.Sprintf("1772368215 1772368215%03d E0301 12:30:15.%06d 9 %d", i, i, i%3),
+			fmt.Sprintf("%c%c wanders to %c%c", 'a'+x>>60, 'a'+x>>56&15, 'a'+x>>52&15, 'a'+x>>48&15),
+		} {
+			plain.lines.AppendString(s)
+			plain.times = append(plain.times, start+int64(i)*1e7+int64(x>>45))
+		}
+	}
+	for i, s := range []string{"", "\x00", "\x01\x80", "\x02", "\xff\xfe 1", "a\nb 2\n", "ü 3", strings.Repeat("7 ", 4097), strings.Repeat("long ", 14000), "00", "99999999999999999999"} {
+		nasty.lines.AppendString(s)
+		nasty.times = append(nasty.times, start-int64(i)*1e9)
+	}
+	nasty.runs = []uint32{4, uint32(len(nasty.times))}
+	return []block{plain, nasty, plain}
+}
+
+// Sections that any version has written are read for ever.
+func TestGoldenSections(t *testing.T) {
+	if *update {
+		name := filepath.Join("testdata", "section-v1.golden")
+		if err := os.WriteFile(name, build(t, column.LevelDefault, goldenBlocks()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths, _ := filepath.Glob(filepath.Join("testdata", "*.golden"))
+	if len(paths) == 0 {
+		t.Fatal("no golden files")
+	}
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, b, goldenBlocks())
+	}
+}
+
+// Payloads do not depend on the compressor, so they are compared byte for byte.
+func TestEncodingIsWhatItWas(t *testing.T) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "section-v1.golden"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := lines.Payloads(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := lines.Payloads(build(t, column.LevelDefault, goldenBlocks()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.EqualFunc(got, want, bytes.Equal) {
+		t.Error("the encoder writes other bytes than it did: where that is meant and every reader of this version reads them, write the file anew with -update")
+	}
+}
+
+// decodeAll decodes whatever it is given: rows that hold together, or an error that
+// says that it is damage.
+func decodeAll(t *testing.T, b []byte) {
+	s, err := lines.Open(b)
+	if err != nil {
+		if !errors.Is(err, column.ErrCorrupt) {
+			t.Fatalf("%v does not say that it is damage", err)
+		}
+		return
+	}
+	for i := range s.Blocks {
+		if s.Blocks[i].Bytes > 1<<20 {
+			continue // within the limits, but slow
+		}
+		var rows model.Rows
+		if err := s.Decode(i, &rows); err != nil {
+			if !errors.Is(err, column.ErrCorrupt) {
+				t.Fatalf("%v does not say that it is damage", err)
+			}
+			if rows.Len() > 0 || rows.Lines.Len() > 0 {
+				t.Fatalf("rows in spite of %v", err)
+			}
+		} else if err := rows.Check(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func smallSection(t fataler) []byte {
+	var b block
+	for i := range 40 {
+		x := uint64(i+1) * 0x9E3779B97F4A7C15
+		b.lines.AppendString(fmt.Sprintf("2026-03-01T12:30:%02d.000Z job %03d of %d by %08x at 10.0.0.%d %c%c", i, i*7, i%3, uint32(x), i, 'a'+x>>60, 'a'+x>>55&15))
+		b.times = append(b.times, 1772368215e9+int64(i)*1e8+int64(x>>50))
+	}
+	return build(t, column.LevelFastest, []block{b})
+}
+
+// FuzzOpen reads arbitrary sections.
+func FuzzOpen(f *testing.F) {
+	f.Add(smallSection(f))
+	f.Add(build(f, column.LevelFastest, goldenBlocks()))
+	f.Fuzz(decodeAll)
+}
+
+// FuzzDecode reads sections whose checksums are right but whose payloads are not:
+// what a bug or a foe writes, not what a disk does.
+func FuzzDecode(f *testing.F) {
+	section := smallSection(f)
+	for n := range byte(12) {
+		f.Add(n, uint16(n)*3, []byte{1}, byte(0))
+	}
+	f.Fuzz(func(t *testing.T, frame byte, at uint16, x []byte, cut byte) {
+		decodeAll(t, lines.Edit(section, func(n int, payload []byte) []byte {
+			if n == int(frame) && len(payload) > 0 {
+				at := int(at) % len(payload)
+				tail := slices.Clone(payload[min(len(payload), at+int(cut)):])
+				payload = append(append(payload[:at], x...), tail...)
+			}
+			return payload
+		}))
+	})
+}
+
+// Every byte of every payload changed in turn, with checksums right.
+func TestChangedPayloads(t *testing.T) {
+	section := smallSection(t)
+	frames := 0
+	var sizes []int
+	lines.Edit(section, func(n int, b []byte) []byte {
+		frames, sizes = n+1, append(sizes, len(b))
+		return b
+	})
+	for frame := range frames {
+		for at := range sizes[frame] {
+			for _, x := range []byte{1, 0x7f, 0x80, 0xff} {
+				decodeAll(t, lines.Edit(section, func(n int, b []byte) []byte {
+					if n == frame {
+						b[at] ^= x
+					}
+					return b
+				}))
+			}
+		}
+	}
+}
