@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -220,35 +221,66 @@ func sampleDir(t testing.TB) string {
 	return ""
 }
 
-// sample returns a sample log of at most limit bytes; an entry is a little younger
-// than the time in its line, where there is one.
+// sample returns a sample log of at most limit bytes. Entries are a little younger
+// than the times in their lines; those are in a file beside the log, or found.
 func sample(t testing.TB, path string, limit int) block {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b block
-	if stamps, err := os.ReadFile(strings.TrimSuffix(path, ".log") + ".ts"); err == nil {
-		for _, s := range strings.Fields(string(stamps)) {
-			var v int64
-			fmt.Sscan(s, &v)
-			b.times = append(b.times, v)
-		}
+	var stamps []string
+	if s, err := os.ReadFile(strings.TrimSuffix(path, ".log") + ".ts"); err == nil {
+		stamps = strings.Fields(string(s))
 	}
+	var b block
+	var find timeFinder
 	rng := rand.New(rand.NewPCG(3, 4))
 	at := int64(1772323199e9)
+	last := int64(math.MinInt64)
 	for line := range bytes.SplitSeq(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")) {
-		if len(b.lines.Slab)+len(line) > limit || b.lines.Len() == lines.MaxRows {
+		if len(b.lines.Slab)+len(line) > limit {
 			break
 		}
+		if i := b.lines.Len(); i < len(stamps) {
+			if at, err = strconv.ParseInt(stamps[i], 10, 64); err != nil {
+				t.Fatal(err)
+			}
+		} else if v, ok := find.in(string(line)); ok {
+			at = v
+		}
 		b.lines.Append(line)
-		at += rng.Int64N(20e6)
-		if b.lines.Len() > len(b.times) {
-			b.times = append(b.times, at)
+		v := at + 1e6 + int64(rng.ExpFloat64()*30e6)
+		if v <= last {
+			v = last + 1 + int64(rng.ExpFloat64()*20e3)
+		}
+		last = v
+		b.times = append(b.times, v)
+	}
+	return b
+}
+
+// timeFinder finds the times in the lines of one log.
+type timeFinder struct{ layout string }
+
+func (f *timeFinder) in(line string) (int64, bool) {
+	try := []string{f.layout}
+	if f.layout == "" {
+		try = []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006/01/02 15:04:05", "02/Jan/2006:15:04:05", "Mon Jan 02 15:04:05 2006", "Jan _2 15:04:05", "01-02 15:04:05", "01.02 15:04:05", "06/01/02 15:04:05", "060102 150405", "0102 15:04:05"}
+	}
+	for _, l := range try {
+		for i := 0; i+len(l) <= len(line) && i < 100; i++ {
+			v, err := time.Parse(l, line[i:i+len(l)])
+			if err != nil {
+				continue
+			}
+			f.layout = l
+			if v.Year() == 0 {
+				v = v.AddDate(2026, 0, 0)
+			}
+			return v.UnixNano(), true
 		}
 	}
-	b.times = b.times[:b.lines.Len()]
-	return b
+	return 0, false
 }
 
 func TestSamplesComeBackByteForByte(t *testing.T) {
