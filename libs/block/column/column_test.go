@@ -2,6 +2,7 @@ package column
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -99,6 +100,7 @@ func TestKinds(t *testing.T) {
 		{"both cases", []string{"00fF", "BEEF"}, Bytes, 0},
 		{"ip", []string{"1.2.3.4", "255.255.255.255", "0.0.0.0"}, IPv4, 0},
 		{"not quite ip", []string{"1.2.3.4", "255.255.255.256"}, Bytes, 0},
+		{"ip with a leading zero", []string{"1.2.3.4", "01.2.3.4"}, Bytes, 0},
 		{"uuid", []string{"123e4567-e89b-12d3-a456-426614174000", "00000000-0000-0000-0000-00000000000f"}, UUID, 0},
 		{"prefix", []string{"job-1", "job-22"}, Int, 0},
 		{"prefix, padded", []string{"blk_007", "blk_123"}, Pad, 0},
@@ -120,6 +122,72 @@ func TestKinds(t *testing.T) {
 				t.Errorf("encoded as %v %v", got.Kind, got.Values)
 			}
 		})
+	}
+}
+
+func TestPrefixesDoNotEndInDigits(t *testing.T) {
+	if got := roundTrip(t, []string{"job-1002", "job-1001"}); got.Kind != Int || string(got.Prefix) != "job-" {
+		t.Errorf("%v behind %q", got.Kind, got.Prefix)
+	}
+}
+
+// What no encoder writes is refused, not guessed at.
+func TestOpenRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		info    Info
+		payload string
+	}{
+		"no values":             {Info{Kind: Const}, ""},
+		"unknown kind":          {Info{Kind: kinds, N: 1}, ""},
+		"lengths crossed":       {Info{Kind: Bytes, N: 1, MinLen: 2, MaxLen: 1}, "ab"},
+		"const with payload":    {Info{Kind: Const, N: 1, MinLen: 1, MaxLen: 1, Prefix: []byte("x")}, "x"},
+		"const of other length": {Info{Kind: Const, N: 1, MinLen: 2, MaxLen: 2, Prefix: []byte("x")}, ""},
+		"int too short":         {Info{Kind: Int, N: 3, Width: 1}, "ab"},
+		"int too long":          {Info{Kind: Int, N: 3, Width: 1}, "abcd"},
+		"pad overflows":         {Info{Kind: Pad, N: 1, MinLen: 2, MaxLen: 2, Width: 1}, "\xc8"},
+		"pad base overflows":    {Info{Kind: Pad, N: 1, MinLen: 2, MaxLen: 2, Min: 200}, ""},
+		"pad of no digits":      {Info{Kind: Pad, N: 1, MinLen: 1, MaxLen: 1, Prefix: []byte("x")}, ""},
+		"pad of 20 digits":      {Info{Kind: Pad, N: 1, MinLen: 20, MaxLen: 20}, ""},
+		"hex of nothing":        {Info{Kind: Hex, N: 1}, ""},
+		"steps missing":         {Info{Kind: Delta, N: 3}, "ab"},
+		"step unfinished":       {Info{Kind: Delta, N: 1}, "\x80"},
+		"steps too many":        {Info{Kind: Delta, N: 1}, "ab"},
+		"bytes missing":         {Info{Kind: Bytes, N: 2, MinLen: 1, MaxLen: 3, Width: 1}, "\x00\x02abc"},
+		"bytes too many":        {Info{Kind: Bytes, N: 2, MinLen: 1, MaxLen: 3, Width: 1}, "\x00\x02abcde"},
+		"bytes of one length":   {Info{Kind: Bytes, N: 2, MinLen: 2, MaxLen: 2}, "abcde"},
+		"huge length":           {Info{Kind: Bytes, N: 1, MinLen: 0, MaxLen: 3, Width: 8}, "\xff\xff\xff\xff\xff\xff\xff\xffa"},
+		"lengths missing":       {Info{Kind: Bytes, N: 1 << 27, Width: 8}, "abc"},
+		"dict without values":   {Info{Kind: Dict, N: 1, Width: 1}, "\x00"},
+		"dict of dict":          {Info{Kind: Dict, N: 1, Width: 1, Values: &Info{Kind: Dict, N: 1}}, "\x00"},
+		"dict without width":    {Info{Kind: Dict, N: 1, Values: &Info{Kind: Int, N: 1}}, ""},
+		"dict index too high":   {Info{Kind: Dict, N: 2, Width: 1, IndexAt: 2, Values: &Info{Kind: Int, N: 2, Width: 1, MinLen: 1, MaxLen: 1}}, "ab\x01\x02"},
+		"dict of more values":   {Info{Kind: Dict, N: 2, Width: 1, IndexAt: 0, Values: &Info{Kind: Int, N: 1 << 28}}, "\x01\x01"},
+		"dict offset behind":    {Info{Kind: Dict, N: 1, Width: 1, IndexAt: 5, Values: &Info{Kind: Int, N: 1}}, "a"},
+	} {
+		if _, err := Open(&c.info, []byte(c.payload)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestParseInfosRefuses(t *testing.T) {
+	one := Info{ID: 3, Kind: Int, N: 2, MinLen: 1, MaxLen: 1, Width: 1, Max: 9, Prefix: []byte("p")}
+	good := AppendInfos(nil, []Info{one})
+	for i := range good {
+		if _, _, err := ParseInfos(good[:i]); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("the first %d bytes pass for a directory: %v", i, err)
+		}
+	}
+	for name, infos := range map[string][]Info{
+		"same number twice": {one, one},
+		"dict of dicts":     {{Kind: Dict, Values: &Info{Kind: Dict}}},
+		"unknown kind":      {{Kind: kinds}},
+		"width 9":           {{Width: 9}},
+		"unknown class":     {{Classes: allClasses + 1}},
+	} {
+		if _, _, err := ParseInfos(AppendInfos(nil, infos)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

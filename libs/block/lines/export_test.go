@@ -31,6 +31,8 @@ func Payloads(section []byte) ([][]byte, error) {
 	return append(out, s.Table.Append(nil)), nil
 }
 
+var editor = column.NewCompressor(column.LevelFastest)
+
 // Edit writes a section of one block anew, with payloads changed but all checksums
 // and lengths right: frames 0, 1, …, then the directory and the footer.
 func Edit(section []byte, edit func(n int, payload []byte) []byte) []byte {
@@ -43,7 +45,7 @@ func Edit(section []byte, edit func(n int, payload []byte) []byte) []byte {
 	if err := d.open(); err != nil {
 		panic(err)
 	}
-	c := column.NewCompressor(column.LevelFastest)
+	c := editor
 	var out []byte
 	directory := binary.AppendUvarint([]byte{directoryVersion}, uint64(len(d.cache)))
 	for n := range d.cache {

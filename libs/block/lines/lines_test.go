@@ -160,6 +160,36 @@ func TestRandomRowsComeBackByteForByte(t *testing.T) {
 	})
 }
 
+func TestRangesComeBack(t *testing.T) {
+	want := made(997)
+	want.runs = []uint32{100, 500, 997}
+	s, err := lines.Open(build(t, column.LevelFastest, []block{want}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		from := rapid.IntRange(0, 997).Draw(t, "from")
+		to := rapid.IntRange(from, 997).Draw(t, "to")
+		rows := model.Rows{Times: []int64{1}, Lines: model.Strings{Ends: []uint32{3}, Slab: []byte("abc")}} // appended to
+		if err := s.DecodeRange(0, from, to, &rows); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(rows.Times[1:], want.times[from:to]) || rows.Lines.Len() != to-from+1 || string(rows.Lines.At(0)) != "abc" {
+			t.Fatalf("rows %d to %d: %d times, %d lines", from, to, rows.Len(), rows.Lines.Len())
+		}
+		for i := from; i < to; i++ {
+			if got := rows.Lines.At(i - from + 1); !bytes.Equal(got, want.lines.At(i)) {
+				t.Fatalf("row %d: %q, want %q", i, got, want.lines.At(i))
+			}
+		}
+	})
+	for _, r := range [][2]int{{-1, 1}, {2, 1}, {0, 998}} {
+		if s.DecodeRange(0, r[0], r[1], &model.Rows{}) == nil {
+			t.Errorf("rows %d to %d: no error", r[0], r[1])
+		}
+	}
+}
+
 func TestTemplateExplosionsComeBackAndStayBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	text := func(n int) string {

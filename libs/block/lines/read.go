@@ -2,6 +2,7 @@ package lines
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 
 	"github.com/weir-logs/weir/libs/block/column"
@@ -151,11 +152,20 @@ func (r *reader) block() BlockInfo {
 // Decode appends the lines and times of a block to the rows: those columns of rows
 // and no others. Nothing is appended if it fails.
 func (s *Section) Decode(block int, rows *model.Rows) error {
+	return s.DecodeRange(block, 0, s.Blocks[block].Rows, rows)
+}
+
+// DecodeRange appends the lines and times of rows from … to-1 of a block, and reads
+// only the frames that these need. Nothing is appended if it fails.
+func (s *Section) DecodeRange(block, from, to int, rows *model.Rows) error {
 	k := &s.Blocks[block]
+	if from < 0 || from > to || to > k.Rows {
+		return at(block, fmt.Errorf("no rows %d to %d of %d", from, to, k.Rows))
+	}
 	if uint64(len(rows.Lines.Slab))+uint64(k.Bytes) > math.MaxUint32 {
 		return at(block, column.Corrupt("more than 4 GiB of lines"))
 	}
-	d := decoder{section: s, info: k}
+	d := decoder{section: s, info: k, from: from, to: to}
 	if err := d.open(); err != nil {
 		return at(block, err)
 	}
@@ -171,13 +181,16 @@ func (s *Section) Decode(block int, rows *model.Rows) error {
 type decoder struct {
 	section *Section
 	info    *BlockInfo
+	from    int // rows wanted
+	to      int
 	offsets []int // of frames, and where the last one ends
 	cache   [][]byte
 	times   uint32 // frame
 	tid     column.Info
 	columns []column.Info
-	values  map[uint32]int // column of the section → of the block
+	numbers map[uint32]int // column of the section → of the block
 	opened  []*column.Values
+	cursors []int // next value of each column
 }
 
 func (d *decoder) open() error {
@@ -214,11 +227,11 @@ func (d *decoder) open() error {
 		return column.Corrupt("directory without one column of templates")
 	}
 	d.tid = tids[0]
-	return d.openColumns()
+	return d.checkColumns()
 }
 
-// openColumns checks that every column has as many values as the templates' rows use.
-func (d *decoder) openColumns() error {
+// checkColumns checks that every column has as many values as the templates' rows use.
+func (d *decoder) checkColumns() error {
 	table := d.section.Table
 	uses := make(map[uint32]int, len(d.columns))
 	for _, c := range d.info.Templates {
@@ -229,8 +242,9 @@ func (d *decoder) openColumns() error {
 	if len(uses) != len(d.columns) {
 		return column.Corrupt("%d columns where the templates use %d", len(d.columns), len(uses))
 	}
-	d.values = make(map[uint32]int, len(d.columns))
+	d.numbers = make(map[uint32]int, len(d.columns))
 	d.opened = make([]*column.Values, len(d.columns))
+	d.cursors = make([]int, len(d.columns))
 	for i := range d.columns {
 		c := &d.columns[i]
 		if n := uses[c.ID]; n != c.N {
@@ -239,11 +253,7 @@ func (d *decoder) openColumns() error {
 		if table.Columns[c.ID].IsTime != (c.Kind == column.Signed) {
 			return column.Corrupt("column %d of %v", c.ID, c.Kind)
 		}
-		var err error
-		if d.opened[i], err = d.column(c); err != nil {
-			return err
-		}
-		d.values[c.ID] = i
+		d.numbers[c.ID] = i
 	}
 	return nil
 }
@@ -287,62 +297,97 @@ type piece struct {
 	layout  template.Layout
 }
 
-func (d *decoder) pieces() [][]piece {
-	cursors := make([]int, len(d.opened))
-	out := make([][]piece, len(d.info.Templates))
-	for i, c := range d.info.Templates {
-		ps := d.section.Table.Templates[c.Template].Pieces()
-		out[i] = make([]piece, 0, len(ps))
-		for _, p := range ps {
-			q := piece{literal: p.Literal, isTime: p.IsTime, layout: p.Layout}
-			if p.Slot {
-				n := d.values[p.Column]
-				q.values, q.cursor = d.opened[n], &cursors[n]
+// pieces prepares a template of the block's list, and the columns it uses.
+func (d *decoder) pieces(t int) ([]piece, error) {
+	ps := d.section.Table.Templates[d.info.Templates[t].Template].Pieces()
+	out := make([]piece, len(ps))
+	for i, p := range ps {
+		out[i] = piece{literal: p.Literal, isTime: p.IsTime, layout: p.Layout}
+		if !p.Slot {
+			continue
+		}
+		n := d.numbers[p.Column]
+		if d.opened[n] == nil {
+			var err error
+			if d.opened[n], err = d.column(&d.columns[n]); err != nil {
+				return nil, err
 			}
-			out[i] = append(out[i], q)
+		}
+		out[i].values, out[i].cursor = d.opened[n], &d.cursors[n]
+	}
+	return out, nil
+}
+
+// templates returns each row's template in the block's list.
+func (d *decoder) templates() (*column.Values, error) {
+	tids, err := d.column(&d.tid)
+	if err != nil {
+		return nil, err
+	}
+	// As many rows of each template as the footer says: so no column runs out.
+	left := make([]uint32, len(d.info.Templates))
+	for i, c := range d.info.Templates {
+		left[i] = c.Rows
+	}
+	for i := range d.info.Rows {
+		t := uint64(tids.Signed(i))
+		if t >= uint64(len(left)) || left[t] == 0 {
+			return nil, column.Corrupt("row %d has template %d of %d, or too many have it", i, t, len(left))
+		}
+		left[t]--
+		if i+1 == d.from {
+			d.skip(left)
 		}
 	}
-	return out
+	return tids, nil
+}
+
+// skip moves the cursors behind the rows before the first one wanted, given how many
+// rows of each template are still to come.
+func (d *decoder) skip(left []uint32) {
+	for i, c := range d.info.Templates {
+		for _, id := range d.section.Table.Templates[c.Template].Columns {
+			d.cursors[d.numbers[id]] += int(c.Rows - left[i])
+		}
+	}
 }
 
 func (d *decoder) rows(rows *model.Rows) error {
 	k := d.info
-	tids, err := d.column(&d.tid)
+	tids, err := d.templates()
 	if err != nil {
 		return err
-	}
-	// As many rows of each template as the footer says: so no column runs out.
-	left := make([]uint32, len(k.Templates))
-	for i, c := range k.Templates {
-		left[i] = c.Rows
-	}
-	for i := range k.Rows {
-		t := uint64(tids.Signed(i))
-		if t >= uint64(len(left)) || left[t] == 0 {
-			return column.Corrupt("row %d has template %d of %d, or too many have it", i, t, len(left))
-		}
-		left[t]--
 	}
 	b, err := d.frame(d.times)
 	if err != nil {
 		return err
 	}
-	first := len(rows.Times)
-	if rows.Times, err = column.DecodeTimes(grown(rows.Times, k.Rows), b, k.Rows, k.RunEnds); err != nil {
+	times, err := column.DecodeTimes(make([]int64, 0, k.Rows), b, k.Rows, k.RunEnds)
+	if err != nil {
 		return err
 	}
-	times := rows.Times[first:]
 	for _, t := range times {
 		if t < k.MinTime || t > k.MaxTime {
 			return column.Corrupt("time %d is not within %d to %d", t, k.MinTime, k.MaxTime)
 		}
 	}
-	pieces := d.pieces()
-	slab := grown(rows.Lines.Slab, k.Bytes)
-	ends := grown(rows.Lines.Ends, k.Rows)
+	n := d.to - d.from
+	size := k.Bytes
+	if n < k.Rows {
+		size = int(int64(k.Bytes) * int64(n) / int64(k.Rows)) // a guess
+	}
+	slab := grown(rows.Lines.Slab, size)
+	ends := grown(rows.Lines.Ends, n)
 	limit := len(slab) + k.Bytes
-	for i := range k.Rows {
-		ps := pieces[tids.Signed(i)]
+	pieces := make([][]piece, len(k.Templates))
+	for i := d.from; i < d.to; i++ {
+		t := tids.Signed(i)
+		if pieces[t] == nil {
+			if pieces[t], err = d.pieces(int(t)); err != nil {
+				return err
+			}
+		}
+		ps := pieces[t]
 		for j := range ps {
 			p := &ps[j]
 			if slab = append(slab, p.literal...); p.values == nil {
@@ -368,9 +413,10 @@ func (d *decoder) rows(rows *model.Rows) error {
 		}
 		ends = append(ends, uint32(len(slab)))
 	}
-	if len(slab) != limit {
+	if n == k.Rows && len(slab) != limit {
 		return column.Corrupt("%d bytes of lines, %d missing", k.Bytes, limit-len(slab))
 	}
+	rows.Times = append(rows.Times, times[d.from:d.to]...)
 	rows.Lines.Slab, rows.Lines.Ends = slab, ends
 	return nil
 }
