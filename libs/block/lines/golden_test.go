@@ -108,16 +108,28 @@ func decodeAll(t *testing.T, b []byte) {
 			}
 		} else if err := rows.Check(); err != nil {
 			t.Fatal(err)
+		} else if k := &s.Blocks[i]; rows.Len() != k.Rows || len(rows.Lines.Slab) != k.Bytes || slices.Min(rows.Times) < k.MinTime || slices.Max(rows.Times) > k.MaxTime {
+			t.Fatal("the rows are not what the footer says")
 		}
 	}
 }
 
+// smallSection has a few templates with few columns in common, and a weekday.
 func smallSection(t fataler) []byte {
 	var b block
 	for i := range 40 {
 		x := uint64(i+1) * 0x9E3779B97F4A7C15
-		b.lines.AppendString(fmt.Sprintf("2026-03-01T12:30:%02d.000Z job %03d of %d by %08x at 10.0.0.%d %c%c", i, i*7, i%3, uint32(x), i, 'a'+x>>60, 'a'+x>>55&15))
-		b.times = append(b.times, 1772368215e9+int64(i)*1e8+int64(x>>50))
+		line := fmt.Sprintf("job %03d of %d by %08x at 10.0.0.%d %c%c", i, i%3, uint32(x), i, 'a'+x>>60, 'a'+x>>55&15)
+		switch i % 5 {
+		case 1:
+			line = fmt.Sprintf("Sun Mar  1 12:30:%02d 2026 step %d", 15+i, i*i)
+		case 2:
+			line = fmt.Sprintf("2026-03-01T12:30:%02d.000Z done", 15+i)
+		case 4:
+			line = fmt.Sprintf("\x00raw %d", i)
+		}
+		b.lines.AppendString(line)
+		b.times = append(b.times, 1772368215e9+int64(i)*1e9+int64(x>>50))
 	}
 	return build(t, column.LevelFastest, []block{b})
 }
@@ -159,7 +171,7 @@ func TestChangedPayloads(t *testing.T) {
 	})
 	for frame := range frames {
 		for at := range sizes[frame] {
-			for _, x := range []byte{1, 0x7f, 0x80, 0xff} {
+			for _, x := range []byte{1, 2, 4, 8, 16, 0x7f, 0x80, 0xff} {
 				decodeAll(t, lines.Edit(section, func(n int, b []byte) []byte {
 					if n == frame {
 						b[at] ^= x

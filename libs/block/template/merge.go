@@ -106,6 +106,10 @@ func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 				changed = true
 			}
 		}
+		for k := range m.quotes[i] {
+			q := &m.quotes[i][k]
+			q.ctx = mix(m.tokens[i][q.t0].ctx, 77)
+		}
 	}
 	return changed
 }
@@ -121,7 +125,6 @@ func (m *merger) scanQuotes(raws []rawTemplate) bool {
 			if q.fixed {
 				continue
 			}
-			q.ctx = mix(m.tokens[i][q.t0].ctx, 77)
 			shape, end := uint64(3), q.a
 			for _, t := range m.tokens[i][q.t0:q.t1] {
 				shape = mix(shape, hashText(text[end:t.a]))

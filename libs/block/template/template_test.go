@@ -173,6 +173,46 @@ func TestVariableWordsBecomeValues(t *testing.T) {
 	}
 }
 
+// Quoted strings of many shapes become values, but never with a time in them.
+func TestQuotesBecomeValues(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, quoted := range []string{"%s", "2026-03-01T12:30:15.123Z%s"} {
+		var texts []string
+		for i := range 4000 {
+			var q strings.Builder
+			for range 2 + rng.IntN(6) {
+				q.WriteString([]string{" ", "; ", ", ", " (", ") ", " [", "] "}[rng.IntN(7)])
+				q.WriteString([]string{"x", "y", "z", "7"}[rng.IntN(4)])
+			}
+			texts = append(texts, fmt.Sprintf(`agent "`+quoted+`" took %d`, q.String(), i))
+		}
+		lines, times := input(day.UnixNano(), texts...)
+		a := NewAnalyzer()
+		for range 2 {
+			b, err := a.Analyze(lines, times)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tab, number := all(a)
+			rebuild(t, tab, number, b, lines, times)
+			if n := len(b.Templates); quoted == "%s" && n > 4 {
+				t.Errorf("%d templates", n)
+			}
+		}
+	}
+}
+
+func TestColumnsByContext(t *testing.T) {
+	tab, b, _, _ := analyzed(t, 0, "listens on port 1", "stopped on port 2 now", "port 1, port 2, port 3")
+	cols := func(row int) []uint32 { return tab.Templates[b.Rows[row]].Columns }
+	if cols(0)[0] != cols(1)[0] {
+		t.Error("like contexts have different columns")
+	}
+	if c := cols(2); c[1] == c[2] {
+		t.Error("slots of one template share a column")
+	}
+}
+
 func TestExplosionsEndUpRaw(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var texts []string
@@ -199,13 +239,13 @@ func TestExplosionsEndUpRaw(t *testing.T) {
 	a = NewAnalyzer()
 	texts = texts[:0]
 	for range 200 {
-		texts = append(texts, strings.Repeat(string('a'+rune(rng.IntN(26)))+string('a'+rune(rng.IntN(26))), MaxTokenized/2-1)+fmt.Sprint(" ", rng.Int()))
+		texts = append(texts, strings.Repeat(string('a'+rune(rng.IntN(26)))+string('a'+rune(rng.IntN(26))), MaxTokenized/2-20)+fmt.Sprint(" ", rng.Int()))
 	}
 	lines, times = input(0, texts...)
 	if b, err = a.Analyze(lines, times); err != nil {
 		t.Fatal(err)
 	}
-	if a.tok.text > maxText {
+	if a.tok.text > maxText || a.tok.text < maxText/2 {
 		t.Errorf("%d bytes of templates", a.tok.text)
 	}
 	tab, number = all(a)
@@ -246,6 +286,34 @@ func TestLayoutsPrintWhatTheyParse(t *testing.T) {
 	})
 	if len(hits) < 15 {
 		t.Errorf("only %d layouts were met", len(hits))
+	}
+}
+
+func TestNoTimes(t *testing.T) {
+	for _, c := range []struct {
+		text  string
+		entry int64
+	}{
+		{"2026-03-01T24:00:00Z", day.UnixNano()},
+		{"2026-03-01T12:60:00Z", day.UnixNano()},
+		{"2026-03-01T12:30:60Z", day.UnixNano()},
+		{"2026-02-29T12:30:15Z", day.UnixNano()},
+		{"2026-03-00T12:30:15Z", day.UnixNano()},
+		{"2026-00-01T12:30:15Z", day.UnixNano()},
+		{"2026-13-01T12:30:15Z", day.UnixNano()},
+		{"2026-03-03T12:30:15Z", day.UnixNano()},     // too far off
+		{"Mon Mar  1 12:30:15 2026", day.UnixNano()}, // it was a Sunday
+		{"Mar  0 12:30:15", day.UnixNano()},
+		{"mar  1 12:30:15", day.UnixNano()},
+		{"1969-12-31T23:59:59Z", 0},
+		{"2262-04-12T00:00:00.000000000Z", 1<<63 - 1}, // past what 64 bits hold
+		{"0000000001", 1e9},
+	} {
+		for k, l := range layouts {
+			if _, ok := l.parse([]byte(c.text), c.entry); ok && l.n >= len(c.text)-1 {
+				t.Errorf("%q is a time of layout %d %q", c.text, k, l.pattern)
+			}
+		}
 	}
 }
 
@@ -347,6 +415,16 @@ func TestUnionOfLikeSectionsIsNoLarger(t *testing.T) {
 	u, _, _ := Union(a, b)
 	if len(u.Columns) != len(a.Columns)+1 || len(u.Templates) != len(a.Templates)+1 {
 		t.Errorf("%d columns, %d templates of %d and %d", len(u.Columns), len(u.Templates), len(a.Columns), len(a.Templates))
+	}
+}
+
+func TestUnionKeepsColumnsApart(t *testing.T) {
+	slot := func(text string, col uint32) Template { return Template{[]byte(text + "\x00"), []uint32{col}} }
+	a := &Table{Columns: make([]Column, 1), Templates: []Template{slot("long text port ", 0)}}
+	b := &Table{Columns: make([]Column, 2), Templates: []Template{slot("other long text port ", 1), slot("long text port ", 0)}}
+	u, templates, columns := Union(a, b)
+	if columns[0] != 0 || columns[1] != 1 || len(u.Columns) != 2 || templates[1] != 0 || templates[0] != 1 {
+		t.Errorf("columns %v of %d, templates %v", columns, len(u.Columns), templates)
 	}
 }
 
