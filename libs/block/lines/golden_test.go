@@ -182,3 +182,31 @@ func TestChangedPayloads(t *testing.T) {
 		}
 	}
 }
+
+// FuzzLines builds blocks of arbitrary lines and reads them back.
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("a 1\nb 2\n\n\x00\n2026-03-01T12:30:15.123Z x=10.0.0.1 \"q w 1\"\na 1\na 01\n"), int64(1772368215e9), uint8(3))
+	f.Add([]byte("Mar  1 12:30:15 h\n1772368215\nI0301 12:30:15.123456 7\n\xff\xfe"), int64(1772368215e9), uint8(0))
+	builder := lines.NewBuilder(column.LevelFastest)
+	f.Fuzz(func(t *testing.T, data []byte, start int64, again uint8) {
+		var b block
+		for range 1 + again%20 {
+			for line := range bytes.SplitSeq(data, []byte("\n")) {
+				b.lines.Append(line)
+				b.times = append(b.times, start+int64(len(b.times))*1e6)
+			}
+		}
+		b.lines.Append(data)
+		b.times = append(b.times, start)
+		if len(b.times) > lines.MaxRows {
+			return
+		}
+		builder.Reset()
+		for range 2 {
+			if _, err := builder.Add(&b.lines, b.times, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same(t, builder.Finish(), []block{b, b})
+	})
+}
