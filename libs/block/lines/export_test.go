@@ -36,6 +36,15 @@ var editor = column.NewCompressor(column.LevelFastest)
 // Edit writes a section of one block anew, with payloads changed but all checksums
 // and lengths right: frames 0, 1, …, then the directory and the footer.
 func Edit(section []byte, edit func(n int, payload []byte) []byte) []byte {
+	return rewrite(section, edit, func([]column.Info) {})
+}
+
+// EditColumns does the same with the descriptions of the columns changed.
+func EditColumns(section []byte, edit func([]column.Info)) []byte {
+	return rewrite(section, func(_ int, b []byte) []byte { return b }, edit)
+}
+
+func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]column.Info)) []byte {
 	s, err := Open(section)
 	if err != nil || len(s.Blocks) != 1 {
 		panic("no section of one block")
@@ -58,6 +67,7 @@ func Edit(section []byte, edit func(n int, payload []byte) []byte) []byte {
 		directory = binary.AppendUvarint(directory, uint64(len(out)-at))
 	}
 	directory = binary.AppendUvarint(directory, uint64(d.times))
+	editColumns(d.columns)
 	directory = column.AppendInfos(directory, []column.Info{d.tid})
 	directory = column.AppendInfos(directory, d.columns)
 	at := len(out)

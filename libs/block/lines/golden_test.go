@@ -183,6 +183,38 @@ func TestChangedPayloads(t *testing.T) {
 	}
 }
 
+func TestChangedColumns(t *testing.T) {
+	for name, edit := range map[string]func(c *column.Info){
+		"time long past":  func(c *column.Info) { c.Min, c.Max = 1<<62, 1<<62 },
+		"time far ahead":  func(c *column.Info) { c.Min, c.Max = 3<<62, 3<<62 },
+		"time as text":    func(c *column.Info) { c.Kind = column.Int },
+		"too many values": func(c *column.Info) { c.N++ },
+		"too few values":  func(c *column.Info) { c.N-- },
+		"other column":    func(c *column.Info) { c.ID += 1000 },
+		"no such frame":   func(c *column.Info) { c.Frame, c.Size = 1000, 1 },
+		"past the frame":  func(c *column.Info) { c.Size = 1 << 20 },
+		"offset far off":  func(c *column.Info) { c.Offset, c.Size = 1<<28, 1 },
+	} {
+		edited := false
+		section := lines.EditColumns(smallSection(t), func(infos []column.Info) {
+			for i := range infos {
+				if c := &infos[i]; c.Kind == column.Signed && !edited {
+					edit(c)
+					edited = true
+				}
+			}
+			slices.SortFunc(infos, func(a, b column.Info) int { return int(a.ID) - int(b.ID) })
+		})
+		s, err := lines.Open(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Decode(0, &model.Rows{}); !errors.Is(err, column.ErrCorrupt) || !edited {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // FuzzLines builds blocks of arbitrary lines and reads them back.
 func FuzzLines(f *testing.F) {
 	f.Add([]byte("a 1\nb 2\n\n\x00\n2026-03-01T12:30:15.123Z x=10.0.0.1 \"q w 1\"\na 1\na 01\n"), int64(1772368215e9), uint8(3))

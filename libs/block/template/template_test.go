@@ -184,7 +184,7 @@ func TestQuotesBecomeValues(t *testing.T) {
 				q.WriteString([]string{" ", "; ", ", ", " (", ") ", " [", "] "}[rng.IntN(7)])
 				q.WriteString([]string{"x", "y", "z", "7"}[rng.IntN(4)])
 			}
-			texts = append(texts, fmt.Sprintf(`agent "`+quoted+`" took %d`, q.String(), i))
+			texts = append(texts, fmt.Sprintf(`2026-03-01T12:30:15.123Z agent "`+quoted+`" took %d`, q.String(), i))
 		}
 		lines, times := input(day.UnixNano(), texts...)
 		a := NewAnalyzer()
@@ -425,6 +425,11 @@ func TestUnionKeepsColumnsApart(t *testing.T) {
 	u, templates, columns := Union(a, b)
 	if columns[0] != 0 || columns[1] != 1 || len(u.Columns) != 2 || templates[1] != 0 || templates[0] != 1 {
 		t.Errorf("columns %v of %d, templates %v", columns, len(u.Columns), templates)
+	}
+	b.Templates = []Template{slot("long text port ", 0), slot("long text port ", 1)}
+	u, templates, columns = Union(a, b)
+	if columns[0] != 0 || columns[1] != 1 || templates[0] != 0 || templates[1] != 1 || u.Templates[1].Columns[0] != 1 {
+		t.Errorf("columns %v, templates %v", columns, templates)
 	}
 }
 
