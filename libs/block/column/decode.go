@@ -1,0 +1,322 @@
+package column
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// Values gives access to the values of a column by number. It is immutable, so
+// safe for concurrent use; it aliases the payload and the info.
+type Values struct {
+	info  *Info
+	kind  Kind
+	n     int
+	nums  []uint64 // numbers; Dict: indexes. nil: all are info.Min
+	bytes []byte   // Bytes, Hex, UUID; Dict: the text of the distinct values
+	ends  []uint32 // where the values in bytes end; nil: one length
+	size  int      // length of each value in bytes
+
+	values *Values // Dict with a long prefix: not printed beforehand
+}
+
+// maxRepeated is the longest prefix that is written out for every distinct value
+// of a dictionary: the memory for a column stays a small multiple of its payload.
+const maxRepeated = 64
+
+// Open checks that a payload is what the info says and makes its values ready. No
+// later call on the values can fail. The info's N is the caller's to check:
+// columns of equal values have any number of them.
+func Open(info *Info, payload []byte) (*Values, error) {
+	v := &Values{info: info, kind: info.Kind, n: info.N}
+	if info.N <= 0 || info.MinLen > info.MaxLen {
+		return nil, Corrupt("column of %d values, %d to %d bytes long", info.N, info.MinLen, info.MaxLen)
+	}
+	want := -1 // payload size
+	switch info.Kind {
+	case Const:
+		want = 0
+		if info.MinLen != len(info.Prefix) {
+			return nil, Corrupt("constant column of %d bytes with a value of %d", info.MinLen, len(info.Prefix))
+		}
+	case Int, Pad, Signed:
+		want = info.N * int(info.Width)
+	case IPv4:
+		want = info.N * 4
+	case UUID:
+		v.size, want = 16, info.N*16
+	case Hex:
+		if info.MinLen == 0 {
+			return nil, Corrupt("hexadecimal column of empty values")
+		}
+		v.size = (info.MinLen + 1) / 2
+		want = info.N * v.size
+	}
+	if want >= 0 && want != len(payload) {
+		return nil, Corrupt("%v column of %d bytes that should have %d", info.Kind, len(payload), want)
+	}
+	switch info.Kind {
+	case Int, Pad, Signed:
+		v.nums = readPlanes(payload, info.N, info.Width)
+		for i := range v.nums {
+			v.nums[i] += info.Min
+		}
+		if info.Kind == Pad {
+			return v, v.checkPad()
+		}
+	case IPv4:
+		v.nums = readPlanes(payload, info.N, 4)
+	case UUID, Hex:
+		v.bytes = payload
+	case Delta:
+		return v, v.openDelta(payload)
+	case Bytes:
+		return v, v.openBytes(payload)
+	case Dict:
+		return v, v.openDict(payload)
+	case Const:
+	default:
+		return nil, Corrupt("column of %v", info.Kind)
+	}
+	return v, nil
+}
+
+func (v *Values) checkPad() error {
+	digits := v.info.MinLen - len(v.info.Prefix)
+	if digits < 1 || digits > maxNumber {
+		return Corrupt("padded numbers of %d digits", digits)
+	}
+	limit := uint64(1)
+	for range digits {
+		limit *= 10
+	}
+	if v.nums == nil && v.info.Min >= limit {
+		return Corrupt("number %d in %d digits", v.info.Min, digits)
+	}
+	for _, x := range v.nums {
+		if x >= limit {
+			return Corrupt("number %d in %d digits", x, digits)
+		}
+	}
+	return nil
+}
+
+func (v *Values) openDelta(b []byte) error {
+	if v.n > len(b) {
+		return Corrupt("%d steps in %d bytes", v.n, len(b))
+	}
+	v.nums = make([]uint64, v.n)
+	prev := v.info.Min
+	for i := range v.nums {
+		d, k := binary.Varint(b)
+		if k <= 0 {
+			return Corrupt("steps end early")
+		}
+		b = b[k:]
+		prev += uint64(d)
+		v.nums[i] = prev
+	}
+	if len(b) > 0 {
+		return Corrupt("%d bytes behind the steps", len(b))
+	}
+	return nil
+}
+
+func (v *Values) openBytes(b []byte) error {
+	if v.n*int(v.info.Width) > len(b) {
+		return Corrupt("lengths of %d values in %d bytes", v.n, len(b))
+	}
+	v.size = v.info.MinLen
+	lens := readPlanes(b, v.n, v.info.Width)
+	v.bytes = b[v.n*int(v.info.Width):]
+	if lens == nil {
+		if v.n*v.size != len(v.bytes) {
+			return Corrupt("%d values of %d bytes in %d", v.n, v.size, len(v.bytes))
+		}
+		return nil
+	}
+	v.ends = make([]uint32, v.n)
+	at := uint64(0)
+	for i, x := range lens {
+		if x > math.MaxUint32 {
+			return Corrupt("value of %d bytes", x)
+		}
+		at += x + uint64(v.size)
+		if at > uint64(len(v.bytes)) {
+			return Corrupt("values end at %d of %d bytes", at, len(v.bytes))
+		}
+		v.ends[i] = uint32(at)
+	}
+	if at != uint64(len(v.bytes)) {
+		return Corrupt("values end at %d of %d bytes", at, len(v.bytes))
+	}
+	return nil
+}
+
+func (v *Values) openDict(b []byte) error {
+	c := v.info
+	if c.Values == nil || c.Values.Kind == Dict || c.Values.Kind == Const || c.Values.Kind == Signed || c.IndexAt > len(b) || c.Width == 0 {
+		return Corrupt("dictionary without values or indexes")
+	}
+	index := b[c.IndexAt:]
+	if v.n*int(c.Width) != len(index) || c.Values.N > v.n {
+		return Corrupt("%d indexes of %d values in %d bytes", v.n, c.Values.N, len(index))
+	}
+	values, err := Open(c.Values, b[:c.IndexAt])
+	if err != nil {
+		return err
+	}
+	v.nums = readPlanes(index, v.n, c.Width)
+	for _, x := range v.nums {
+		if x >= uint64(values.n) {
+			return Corrupt("index %d of %d values", x, values.n)
+		}
+	}
+	if values.kind == Bytes {
+		v.bytes, v.ends, v.size = values.bytes, values.ends, values.size
+		return nil
+	}
+	if len(c.Values.Prefix) > maxRepeated {
+		v.values = values
+		return nil
+	}
+	// Printed once, so that rows copy text.
+	v.ends = make([]uint32, values.n)
+	for i := range v.ends {
+		v.bytes = values.Append(v.bytes, i)
+		v.ends[i] = uint32(len(v.bytes))
+	}
+	return nil
+}
+
+// readPlanes returns nil for numbers of no width, which are all 0.
+func readPlanes(b []byte, n int, width uint8) []uint64 {
+	if width == 0 {
+		return nil
+	}
+	nums := make([]uint64, n)
+	for k := range int(width) {
+		plane := b[k*n : k*n+n]
+		for i, x := range plane {
+			nums[i] |= uint64(x) << (8 * k)
+		}
+	}
+	return nums
+}
+
+// Len returns the number of values.
+func (v *Values) Len() int { return v.n }
+
+// Info describes the column.
+func (v *Values) Info() *Info { return v.info }
+
+// Number returns number i of an Int, Delta or Pad column, the index of a Dict
+// column, or the address of an IPv4 column.
+func (v *Values) Number(i int) uint64 {
+	if v.nums == nil {
+		return v.info.Min
+	}
+	return v.nums[i]
+}
+
+// Signed returns integer i of a Signed column.
+func (v *Values) Signed(i int) int64 { return int64(v.Number(i)) }
+
+func (v *Values) span(i int) []byte {
+	if v.ends == nil {
+		return v.bytes[i*v.size : (i+1)*v.size]
+	}
+	from := uint32(0)
+	if i > 0 {
+		from = v.ends[i-1]
+	}
+	return v.bytes[from:v.ends[i]]
+}
+
+// Append appends value i to dst. A Signed column has no text.
+func (v *Values) Append(dst []byte, i int) []byte {
+	switch v.kind {
+	case Dict:
+		if v.values != nil {
+			return v.values.Append(dst, int(v.nums[i]))
+		}
+		return append(dst, v.span(int(v.nums[i]))...)
+	case Bytes:
+		return append(dst, v.span(i)...)
+	case Const:
+		return append(dst, v.info.Prefix...)
+	case Int, Delta:
+		dst = append(dst, v.info.Prefix...)
+		return AppendUint(dst, v.Number(i))
+	case Pad:
+		dst = append(dst, v.info.Prefix...)
+		return AppendPadded(dst, v.Number(i), v.info.MinLen-len(v.info.Prefix))
+	case Hex:
+		return unpackHex(dst, v.span(i), v.info.MinLen, v.info.Upper)
+	case IPv4:
+		x := v.nums[i]
+		dst = append(AppendUint(dst, x>>24&255), '.')
+		dst = append(AppendUint(dst, x>>16&255), '.')
+		dst = append(AppendUint(dst, x>>8&255), '.')
+		return AppendUint(dst, x&255)
+	case UUID:
+		b := v.span(i)
+		dst = append(unpackHex(dst, b, 8, false), '-')
+		dst = append(unpackHex(dst, b[4:], 4, false), '-')
+		dst = append(unpackHex(dst, b[6:], 4, false), '-')
+		dst = append(unpackHex(dst, b[8:], 4, false), '-')
+		return unpackHex(dst, b[10:], 12, false)
+	}
+	return dst
+}
+
+func unpackHex(dst, b []byte, n int, upper bool) []byte {
+	digits := "0123456789abcdef"
+	if upper {
+		digits = "0123456789ABCDEF"
+	}
+	for i := 0; i+1 < n; i += 2 {
+		x := b[i/2]
+		dst = append(dst, digits[x>>4], digits[x&15])
+	}
+	if n&1 == 1 {
+		dst = append(dst, digits[b[n/2]>>4])
+	}
+	return dst
+}
+
+const pairs = "00010203040506070809" + "10111213141516171819" + "20212223242526272829" + "30313233343536373839" +
+	"40414243444546474849" + "50515253545556575859" + "60616263646566676869" + "70717273747576777879" +
+	"80818283848586878889" + "90919293949596979899"
+
+// AppendUint appends a number in decimal.
+func AppendUint(dst []byte, x uint64) []byte {
+	var b [20]byte
+	i := len(b)
+	for x >= 100 {
+		q := x / 100
+		r := (x - q*100) * 2
+		i -= 2
+		b[i], b[i+1] = pairs[r], pairs[r+1]
+		x = q
+	}
+	if x >= 10 {
+		i -= 2
+		b[i], b[i+1] = pairs[x*2], pairs[x*2+1]
+	} else {
+		i--
+		b[i] = byte('0' + x)
+	}
+	return append(dst, b[i:]...)
+}
+
+// AppendPadded appends the last digits decimal digits of a number, with leading
+// zeros; at most 19.
+func AppendPadded(dst []byte, x uint64, digits int) []byte {
+	at := len(dst)
+	dst = append(dst, "0000000000000000000"[:digits]...)
+	for p := len(dst) - 1; p >= at && x > 0; p-- {
+		dst[p] = byte('0' + x%10)
+		x /= 10
+	}
+	return dst
+}

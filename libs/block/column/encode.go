@@ -1,0 +1,345 @@
+package column
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Encoder encodes columns; it keeps scratch memory between them. It is for one
+// goroutine at a time. The zero value is ready for use.
+type Encoder struct {
+	dict dictBuilder
+	nums []uint64
+}
+
+// Encode appends the payload of a column of values to dst and returns its
+// description. There is at least one value; the refs lie within the slab.
+func (e *Encoder) Encode(dst, slab []byte, refs []Ref) (Info, []byte) {
+	first := refs[0].Of(slab)
+	if allEqual(slab, refs) {
+		c := Info{Kind: Const, N: len(refs), MinLen: len(first), MaxLen: len(first)}
+		c.Prefix = append([]byte(nil), first...)
+		for _, b := range first {
+			c.Classes |= classes[b]
+		}
+		return c, dst
+	}
+	// A dictionary is worth it when its values recur.
+	limit := len(refs) / 4
+	if limit < 256 {
+		limit = min(256, len(refs)/2)
+	}
+	if len(refs) < 16 || !e.dict.build(slab, refs, min(limit, 1<<16)) {
+		return e.direct(dst, slab, refs)
+	}
+	start := len(dst)
+	values, dst := e.direct(dst, slab, e.dict.distinct)
+	c := Info{Kind: Dict, N: len(refs), Values: &values, IndexAt: len(dst) - start}
+	c.MinLen, c.MaxLen, c.Classes = values.MinLen, values.MaxLen, values.Classes
+	c.Width = max(1, width(uint64(len(e.dict.distinct)-1)))
+	nums := e.scratch(len(refs))
+	for i, k := range e.dict.index {
+		nums[i] = uint64(k)
+	}
+	return c, appendPlanes(dst, nums, c.Width)
+}
+
+// EncodeSigned appends the payload of a column of integers to dst and returns its
+// description. There is at least one value.
+func (e *Encoder) EncodeSigned(dst []byte, values []int64) (Info, []byte) {
+	lo, hi := values[0], values[0]
+	for _, v := range values {
+		lo, hi = min(lo, v), max(hi, v)
+	}
+	c := Info{Kind: Signed, N: len(values), Min: uint64(lo), Max: uint64(hi)}
+	c.Width = width(c.Max - c.Min)
+	nums := e.scratch(len(values))
+	for i, v := range values {
+		nums[i] = uint64(v) - c.Min
+	}
+	return c, appendPlanes(dst, nums, c.Width)
+}
+
+func allEqual(slab []byte, refs []Ref) bool {
+	first := refs[0].Of(slab)
+	for _, r := range refs[1:] {
+		if r.Len() != len(first) || string(r.Of(slab)) != string(first) {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *Encoder) scratch(n int) []uint64 {
+	if cap(e.nums) < n {
+		e.nums = make([]uint64, n+n/4)
+	}
+	return e.nums[:n]
+}
+
+// direct encodes values one by one in the narrowest form that fits them all.
+func (e *Encoder) direct(dst, slab []byte, refs []Ref) (Info, []byte) {
+	first := refs[0].Of(slab)
+	c := Info{N: len(refs), MinLen: len(first), MaxLen: len(first)}
+	shared := len(first) // prefix of all
+	zeros := false       // a leading zero
+	for _, r := range refs {
+		s := r.Of(slab)
+		c.MinLen, c.MaxLen = min(c.MinLen, len(s)), max(c.MaxLen, len(s))
+		for _, b := range s {
+			c.Classes |= classes[b]
+		}
+		zeros = zeros || len(s) > 1 && s[0] == '0'
+		if shared > 0 {
+			n := 0
+			for n < shared && n < len(s) && s[n] == first[n] {
+				n++
+			}
+			shared = n
+		}
+	}
+	oneLen := c.MinLen == c.MaxLen
+	switch {
+	case c.Classes == Digit && c.MinLen > 0 && c.MaxLen <= maxNumber && (!zeros || oneLen):
+		c.Kind = Int
+		if zeros {
+			c.Kind = Pad
+		}
+		return c, e.numbers(dst, &c, slab, refs)
+	case oneLen && c.MinLen == UUIDLen && c.Classes&Other != 0 && every(slab, refs, IsUUID):
+		c.Kind = UUID
+		for _, r := range refs {
+			dst = packHex(dst, r.Of(slab))
+		}
+		return c, dst
+	case c.Classes == Digit|Other && c.MinLen >= 7 && c.MaxLen <= 15 && every(slab, refs, isIPv4):
+		c.Kind, c.Width = IPv4, 4
+		nums := e.scratch(len(refs))
+		for i, r := range refs {
+			nums[i] = packIPv4(r.Of(slab))
+		}
+		return c, appendPlanes(dst, nums, 4)
+	case oneLen && c.MinLen >= 4 && (c.Classes&^(Digit|LowHex) == 0 || c.Classes&^(Digit|UpHex) == 0):
+		c.Kind, c.Upper = Hex, c.Classes&UpHex != 0
+		for _, r := range refs {
+			dst = packHex(dst, r.Of(slab))
+		}
+		return c, dst
+	}
+	// A number behind a prefix that does not end in a digit.
+	for shared > 0 && shared < len(first) && classes[first[shared-1]] == Digit {
+		shared--
+	}
+	if shared > 0 {
+		if ok, zeros := numbersBehind(slab, refs, shared); ok && (!zeros || oneLen) {
+			c.Kind = Int
+			if zeros {
+				c.Kind = Pad
+			}
+			c.Prefix = append([]byte(nil), first[:shared]...)
+			return c, e.numbers(dst, &c, slab, refs)
+		}
+	}
+	c.Kind = Bytes
+	c.Width = width(uint64(c.MaxLen - c.MinLen))
+	nums := e.scratch(len(refs))
+	for i, r := range refs {
+		nums[i] = uint64(r.Len() - c.MinLen)
+	}
+	dst = appendPlanes(dst, nums, c.Width)
+	for _, r := range refs {
+		dst = append(dst, r.Of(slab)...)
+	}
+	return c, dst
+}
+
+func every(slab []byte, refs []Ref, is func([]byte) bool) bool {
+	for _, r := range refs {
+		if !is(r.Of(slab)) {
+			return false
+		}
+	}
+	return true
+}
+
+func isIPv4(s []byte) bool { return IPv4Prefix(s) == len(s) }
+
+// numbersBehind tells whether 1 to 19 digits and nothing else follow the prefix in
+// every value, and whether any of these numbers begins with a needless zero.
+func numbersBehind(slab []byte, refs []Ref, prefix int) (ok, zeros bool) {
+	for _, r := range refs {
+		s := r.Of(slab)[prefix:]
+		if len(s) == 0 || len(s) > maxNumber {
+			return false, false
+		}
+		for _, b := range s {
+			if classes[b] != Digit {
+				return false, false
+			}
+		}
+		zeros = zeros || len(s) > 1 && s[0] == '0'
+	}
+	return true, zeros
+}
+
+// numbers encodes what follows c.Prefix, as c.Kind or, where that is narrower,
+// as Delta.
+func (e *Encoder) numbers(dst []byte, c *Info, slab []byte, refs []Ref) []byte {
+	nums := e.scratch(len(refs))
+	lo, hi := ^uint64(0), uint64(0)
+	stepBits := 0
+	prev := uint64(0)
+	for i, r := range refs {
+		n := uint64(0)
+		for _, b := range r.Of(slab)[len(c.Prefix):] {
+			n = n*10 + uint64(b-'0')
+		}
+		nums[i] = n
+		lo, hi = min(lo, n), max(hi, n)
+		if i > 0 {
+			d := int64(n - prev)
+			stepBits += bits.Len64(uint64(d<<1 ^ d>>63))
+		}
+		prev = n
+	}
+	c.Min, c.Max = lo, hi
+	if c.Kind == Int && len(refs) > 8 && stepBits*2 < bits.Len64(hi-lo)*len(refs) {
+		c.Kind = Delta
+		prev := lo
+		for _, n := range nums {
+			dst = binary.AppendVarint(dst, int64(n-prev))
+			prev = n
+		}
+		return dst
+	}
+	c.Width = width(hi - lo)
+	for i := range nums {
+		nums[i] -= lo
+	}
+	return appendPlanes(dst, nums, c.Width)
+}
+
+// width is the number of bytes that x needs; 0 for 0.
+func width(x uint64) uint8 { return uint8((bits.Len64(x) + 7) / 8) }
+
+// appendPlanes appends the lowest byte of every number, then the next one of
+// every number, and so on.
+func appendPlanes(dst []byte, nums []uint64, width uint8) []byte {
+	for k := range width {
+		at := len(dst)
+		dst = append(dst, make([]byte, len(nums))...)
+		plane := dst[at:]
+		for i, x := range nums {
+			plane[i] = byte(x >> (8 * k))
+		}
+	}
+	return dst
+}
+
+func packHex(dst, s []byte) []byte {
+	var acc byte
+	half := false
+	for _, b := range s {
+		var d byte
+		switch {
+		case b-'0' < 10:
+			d = b - '0'
+		case b == '-':
+			continue
+		default:
+			d = (b | 0x20) - 'a' + 10
+		}
+		if half {
+			dst = append(dst, acc|d)
+		} else {
+			acc = d << 4
+		}
+		half = !half
+	}
+	if half {
+		dst = append(dst, acc)
+	}
+	return dst
+}
+
+func packIPv4(s []byte) uint64 {
+	var x, part uint64
+	for _, b := range s {
+		if b == '.' {
+			x, part = x<<8|part, 0
+		} else {
+			part = part*10 + uint64(b-'0')
+		}
+	}
+	return x<<8 | part
+}
+
+// dictBuilder finds the distinct values of a column.
+type dictBuilder struct {
+	table    []uint32 // open addressing, number+1
+	hashes   []uint64
+	distinct []Ref
+	index    []uint32
+}
+
+// build returns false when the values are too diverse for a dictionary: more than
+// limit distinct ones, or many of the first 1024.
+func (d *dictBuilder) build(slab []byte, refs []Ref, limit int) bool {
+	size := 64
+	for size < 2*min(limit+1, len(refs)) {
+		size *= 2
+	}
+	if cap(d.table) < size {
+		d.table = make([]uint32, size)
+	}
+	d.table = d.table[:size]
+	clear(d.table)
+	mask := uint64(size - 1)
+	d.distinct, d.hashes, d.index = d.distinct[:0], d.hashes[:0], d.index[:0]
+	for i, r := range refs {
+		if i == 1024 && len(d.distinct) > 700 {
+			return false
+		}
+		v := r.Of(slab)
+		h := hashValue(v)
+		for j := h & mask; ; j = (j + 1) & mask {
+			k := d.table[j]
+			if k == 0 {
+				if len(d.distinct) >= limit {
+					return false
+				}
+				d.distinct = append(d.distinct, r)
+				d.hashes = append(d.hashes, h)
+				d.table[j] = uint32(len(d.distinct))
+				d.index = append(d.index, uint32(len(d.distinct)-1))
+				break
+			}
+			if d.hashes[k-1] == h && string(d.distinct[k-1].Of(slab)) == string(v) {
+				d.index = append(d.index, k-1)
+				break
+			}
+		}
+	}
+	return true
+}
+
+func hashValue(v []byte) uint64 {
+	if len(v) > 8 {
+		return xxhash.Sum64(v)
+	}
+	x := uint64(len(v)) << 56
+	switch {
+	case len(v) == 8:
+		x ^= binary.LittleEndian.Uint64(v)
+	case len(v) >= 4:
+		x |= uint64(binary.LittleEndian.Uint32(v)) | uint64(binary.LittleEndian.Uint32(v[len(v)-4:]))<<(8*(len(v)-4))
+	default:
+		for i, b := range v {
+			x |= uint64(b) << (8 * i)
+		}
+	}
+	x *= 0x9E3779B97F4A7C15
+	return x ^ x>>32
+}

@@ -1,0 +1,145 @@
+package column
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/zstd"
+)
+
+// FrameVersion is the version of frames, and of the payloads in them.
+const FrameVersion = 1
+
+// Codecs of frames.
+const (
+	codecStored = 0
+	codecZstd   = 1
+)
+
+const (
+	frameOverhead = 2 + 8 // version, codec; checksum
+	minFrame      = frameOverhead + 2
+)
+
+// Level is how hard a Compressor works.
+type Level uint8
+
+// Levels, in ascending order of ratio and CPU.
+const (
+	LevelDefault Level = iota // for blocks built at ingest
+	LevelFastest
+	LevelBetter // for merges
+	LevelBest
+)
+
+// Compressor makes frames. It is for one goroutine at a time.
+type Compressor struct {
+	zstd *zstd.Encoder
+}
+
+// NewCompressor returns a compressor of a level.
+func NewCompressor(level Level) *Compressor {
+	l := zstd.SpeedDefault
+	switch level {
+	case LevelFastest:
+		l = zstd.SpeedFastest
+	case LevelBetter:
+		l = zstd.SpeedBetterCompression
+	case LevelBest:
+		l = zstd.SpeedBestCompression
+	}
+	// Literals are always entropy coded: byte planes are skewed, though they
+	// hold no matches. The frame has its own checksum.
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(l), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true))
+	if err != nil {
+		panic(err) // options are constants
+	}
+	return &Compressor{zstd: e}
+}
+
+// AppendFrame appends a frame that holds the payload: compressed, or as it is
+// when that is not longer.
+func (c *Compressor) AppendFrame(dst, payload []byte) []byte {
+	start := len(dst)
+	dst = append(dst, FrameVersion, codecZstd)
+	dst = binary.AppendUvarint(dst, uint64(len(payload)))
+	at := len(dst)
+	dst = c.zstd.EncodeAll(payload, dst)
+	if len(dst)-at >= len(payload) {
+		dst[start+1] = codecStored
+		dst = append(dst[:at], payload...)
+	}
+	return binary.LittleEndian.AppendUint64(dst, xxhash.Sum64(dst[start:]))
+}
+
+// MaxFrame is the largest payload of a frame that readers accept.
+const MaxFrame = 1 << 28
+
+var decoder = sync.OnceValue(func() *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderMaxMemory(MaxFrame), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		panic(err) // options are constants
+	}
+	return d
+})
+
+// FrameLen returns the length of the payload of a frame without decoding it, so
+// that memory can be reserved first. Nothing is verified but the head.
+func FrameLen(frame []byte) (int, error) {
+	n, _, err := frameHead(frame)
+	return n, err
+}
+
+func frameHead(frame []byte) (size, at int, err error) {
+	if len(frame) < minFrame-1 {
+		return 0, 0, Corrupt("frame of %d bytes", len(frame))
+	}
+	if frame[0] != FrameVersion {
+		return 0, 0, Corrupt("frame version %d, this is a reader of version %d", frame[0], FrameVersion)
+	}
+	if frame[1] > codecZstd {
+		return 0, 0, Corrupt("frame codec %d", frame[1])
+	}
+	n, k := binary.Uvarint(frame[2 : len(frame)-8])
+	if k <= 0 || n > MaxFrame {
+		return 0, 0, Corrupt("frame with a payload of %d bytes, at most %d are allowed", n, MaxFrame)
+	}
+	return int(n), 2 + k, nil
+}
+
+// ReadFrame verifies a frame and returns its payload. frame is exactly one frame.
+// A payload over limit bytes is refused before anything is allocated. The result
+// may alias the frame. Safe for concurrent use.
+func ReadFrame(frame []byte, limit int) ([]byte, error) {
+	n, at, err := frameHead(frame)
+	if err != nil {
+		return nil, err
+	}
+	if n > limit {
+		return nil, Corrupt("frame with a payload of %d bytes where at most %d are expected", n, limit)
+	}
+	body := len(frame) - 8
+	if got, want := xxhash.Sum64(frame[:body]), binary.LittleEndian.Uint64(frame[body:]); got != want {
+		return nil, Corrupt("frame checksum %016x, computed %016x", want, got)
+	}
+	stored := frame[at:body:body]
+	if frame[1] == codecStored {
+		if len(stored) != n {
+			return nil, Corrupt("frame stores %d bytes of %d", len(stored), n)
+		}
+		return stored, nil
+	}
+	// One byte more than needed: a payload of 0 bytes would be no capacity, which
+	// is no limit.
+	out, err := decoder().DecodeAll(stored, make([]byte, 0, n+1))
+	if err != nil {
+		return nil, Corrupt("frame: %v", err)
+	}
+	if len(out) != n {
+		return nil, Corrupt("frame decodes to %d bytes of %d", len(out), n)
+	}
+	return out, nil
+}

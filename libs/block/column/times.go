@@ -1,0 +1,199 @@
+package column
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+)
+
+const (
+	timesVersion = 1
+	timesGroup   = 128
+)
+
+// The units that times are stored in.
+var timeUnits = [...]int64{1, 1e3, 1e6, 1e9}
+
+// AppendTimes appends the encoded times of rows in runs: runEnds are the ascending
+// row numbers at which the runs (of one stream each) end, the last one len(times);
+// nil: one run. Any times are kept exactly, in whatever order; ascending ones
+// within a run take the least room.
+func AppendTimes(dst []byte, times []int64, runEnds []uint32) []byte {
+	unit := timeUnit(times)
+	dst = append(dst, timesVersion, byte(unit))
+	scale := timeUnits[unit]
+	whole := [1]uint32{uint32(len(times))}
+	if runEnds == nil && len(times) > 0 {
+		runEnds = whole[:]
+	}
+	// The first time of each run, against that of the run before.
+	from, prev := uint32(0), int64(0)
+	for _, end := range runEnds {
+		if from == end {
+			continue
+		}
+		t := times[from] / scale
+		dst = binary.AppendVarint(dst, t-prev)
+		from, prev = end, t
+	}
+	// Then the steps within the runs, in groups.
+	var group [timesGroup]int64
+	n := 0
+	from = 0
+	for _, end := range runEnds {
+		for i := from + 1; i < end; i++ {
+			group[n] = times[i]/scale - times[i-1]/scale
+			if n++; n == timesGroup {
+				dst = appendSteps(dst, group[:n])
+				n = 0
+			}
+		}
+		from = max(from, end)
+	}
+	return appendSteps(dst, group[:n])
+}
+
+func timeUnit(times []int64) int {
+	unit := len(timeUnits) - 1
+	for _, t := range times {
+		for t%timeUnits[unit] != 0 {
+			unit--
+		}
+		if unit == 0 {
+			break
+		}
+	}
+	return unit
+}
+
+func appendSteps(dst []byte, steps []int64) []byte {
+	if len(steps) == 0 {
+		return dst
+	}
+	lo, hi := int64(math.MaxInt64), int64(math.MinInt64)
+	for _, d := range steps {
+		lo, hi = min(lo, d), max(hi, d)
+	}
+	width := bits.Len64(uint64(hi) - uint64(lo))
+	dst = binary.AppendVarint(dst, lo)
+	dst = append(dst, byte(width))
+	var acc uint64
+	fill := 0
+	for _, d := range steps {
+		x := uint64(d) - uint64(lo)
+		acc |= x << fill
+		if fill+width >= 64 {
+			dst = binary.LittleEndian.AppendUint64(dst, acc)
+			acc = x >> (64 - fill) // 0 for fill 0
+			fill += width - 64
+		} else {
+			fill += width
+		}
+	}
+	for ; fill > 0; fill -= 8 {
+		dst = append(dst, byte(acc))
+		acc >>= 8
+	}
+	return dst
+}
+
+// DecodeTimes appends the n times that b holds to dst. runEnds is what they were
+// encoded with.
+func DecodeTimes(dst []int64, b []byte, n int, runEnds []uint32) ([]int64, error) {
+	if len(b) < 2 || b[0] != timesVersion || int(b[1]) >= len(timeUnits) {
+		return dst, Corrupt("times without a known version and unit")
+	}
+	scale := timeUnits[b[1]]
+	b = b[2:]
+	whole := [1]uint32{uint32(n)}
+	if runEnds == nil && n > 0 {
+		runEnds = whole[:]
+	}
+	from := uint32(0)
+	runs := 0
+	for _, end := range runEnds {
+		if end < from || int(end) > n {
+			return dst, Corrupt("run ends at row %d after %d of %d", end, from, n)
+		}
+		if end > from {
+			runs++
+		}
+		from = end
+	}
+	if int(from) != n {
+		return dst, Corrupt("runs end at row %d of %d", from, n)
+	}
+	if runs > len(b) {
+		return dst, Corrupt("%d bytes of times for %d runs", len(b), runs)
+	}
+	firsts := b
+	for range runs {
+		_, k := binary.Varint(b)
+		if k <= 0 {
+			return dst, Corrupt("times end within the first times of the runs")
+		}
+		b = b[k:]
+	}
+	var group [timesGroup]int64
+	at, have, left := 0, 0, n-runs
+	from = 0
+	first := int64(0)
+	for _, end := range runEnds {
+		if end == from {
+			continue
+		}
+		d, k := binary.Varint(firsts)
+		firsts = firsts[k:]
+		first += d
+		t := first
+		dst = append(dst, t*scale)
+		for range end - from - 1 {
+			if at == have {
+				var err error
+				have = min(left, timesGroup)
+				if b, err = readSteps(group[:have], b); err != nil {
+					return dst, err
+				}
+				left -= have
+				at = 0
+			}
+			t += group[at]
+			at++
+			dst = append(dst, t*scale)
+		}
+		from = end
+	}
+	if len(b) != 0 {
+		return dst, Corrupt("%d bytes behind the times", len(b))
+	}
+	return dst, nil
+}
+
+func readSteps(steps []int64, b []byte) ([]byte, error) {
+	lo, k := binary.Varint(b)
+	if k <= 0 || k >= len(b) || b[k] > 64 {
+		return nil, Corrupt("times end within a group's head")
+	}
+	width := int(b[k])
+	b = b[k+1:]
+	size := (len(steps)*width + 7) / 8
+	if size > len(b) {
+		return nil, Corrupt("times end within a group")
+	}
+	mask := uint64(1)<<width - 1 // all ones for 64
+	bit := 0
+	for i := range steps {
+		p, sh := bit>>3, bit&7
+		var x uint64
+		if p+9 <= len(b) {
+			x = binary.LittleEndian.Uint64(b[p:])>>sh | uint64(b[p+8])<<(64-sh)
+		} else {
+			var tail [9]byte
+			copy(tail[:], b[p:])
+			x = binary.LittleEndian.Uint64(tail[:])>>sh | uint64(tail[8])<<(64-sh)
+		}
+		steps[i] = int64(uint64(lo) + x&mask)
+		bit += width
+	}
+	return b[size:], nil
+}

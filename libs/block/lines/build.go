@@ -1,0 +1,272 @@
+package lines
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/template"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Builder builds a section. It is for one goroutine at a time. Its memory is a few
+// times that of the largest block, plus the templates, which are bounded.
+type Builder struct {
+	compress *column.Compressor
+	columns  column.Encoder
+	analyzer *template.Analyzer
+	out      []byte
+	blocks   []BlockInfo
+
+	frames  frames
+	payload []byte
+	tids    []int64
+}
+
+// NewBuilder returns the builder of an empty section.
+func NewBuilder(level column.Level) *Builder {
+	b := &Builder{compress: column.NewCompressor(level), analyzer: template.NewAnalyzer()}
+	b.Reset()
+	return b
+}
+
+// Reset begins a new section; the memory of the last one is kept, and what Finish
+// returned becomes invalid.
+func (b *Builder) Reset() {
+	b.analyzer.Reset()
+	b.out, b.blocks = b.out[:0], b.blocks[:0]
+}
+
+// Size returns the bytes of the blocks so far.
+func (b *Builder) Size() int { return len(b.out) }
+
+// Stats says what a block was made of.
+type Stats struct {
+	Bytes     int // of the block
+	Templates int // in use
+	RawRows   int // rows without a template
+	Columns   int
+}
+
+// Add encodes a block of rows: lines and their entries' times, in runs of one stream
+// each that end at the given rows (nil: one run). Lines and times are given back in
+// the same order, whatever it is.
+func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (Stats, error) {
+	rows := len(times)
+	if err := lines.Check(); err != nil {
+		return Stats{}, err
+	}
+	if rows < 1 || rows > MaxRows || lines.Len() != rows || len(lines.Slab) > MaxBytes {
+		return Stats{}, fmt.Errorf("a block of %d lines of %d bytes with %d times: at most %d and %d are allowed", lines.Len(), len(lines.Slab), rows, MaxRows, MaxBytes)
+	}
+	if len(b.blocks) == MaxBlocks {
+		return Stats{}, fmt.Errorf("the section has %d blocks already", MaxBlocks)
+	}
+	if runEnds == nil {
+		runEnds = []uint32{uint32(rows)}
+	}
+	if err := checkRuns(runEnds, rows); err != nil {
+		return Stats{}, err
+	}
+	blk, err := b.analyzer.Analyze(lines, times)
+	if err != nil {
+		return Stats{}, err
+	}
+	info := BlockInfo{Rows: rows, Bytes: len(lines.Slab), MinTime: slices.Min(times), MaxTime: slices.Max(times),
+		RunEnds: slices.Clone(runEnds), Templates: slices.Clone(blk.Templates), offset: len(b.out)}
+
+	f := &b.frames
+	f.begin(b.compress, b.out)
+	infos := make([]column.Info, 0, len(blk.Columns)) // frames hold pointers into it
+	for _, v := range blk.Columns {
+		var c column.Info
+		if v.Deltas != nil {
+			c, b.payload = b.columns.EncodeSigned(b.payload[:0], v.Deltas)
+		} else {
+			c, b.payload = b.columns.Encode(b.payload[:0], lines.Slab, v.Refs)
+		}
+		c.ID = v.Column
+		infos = append(infos, c)
+		f.add(&infos[len(infos)-1], b.payload)
+	}
+	tid := b.encodeTemplates(blk)
+	f.flush()
+	b.payload = column.AppendTimes(b.payload[:0], times, runEnds)
+	timesFrame := f.frame(b.payload)
+
+	b.payload = append(b.payload[:0], directoryVersion)
+	b.payload = binary.AppendUvarint(b.payload, uint64(len(f.sizes)))
+	for _, n := range f.sizes {
+		b.payload = binary.AppendUvarint(b.payload, uint64(n))
+	}
+	b.payload = binary.AppendUvarint(b.payload, uint64(timesFrame))
+	b.payload = column.AppendInfos(b.payload, []column.Info{tid})
+	b.payload = column.AppendInfos(b.payload, infos)
+	b.out = f.out
+	at := len(b.out)
+	b.out = b.compress.AppendFrame(b.out, b.payload)
+	info.directory = len(b.out) - at
+	info.size = len(b.out) - info.offset
+	b.blocks = append(b.blocks, info)
+	return Stats{Bytes: info.size, Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(infos)}, nil
+}
+
+// encodeTemplates encodes each row's template, as its place in the block's list.
+func (b *Builder) encodeTemplates(blk *template.Block) column.Info {
+	rank := make(map[uint32]int64, len(blk.Templates))
+	for i, c := range blk.Templates {
+		rank[c.Template] = int64(i)
+	}
+	b.tids = b.tids[:0]
+	for _, t := range blk.Rows {
+		b.tids = append(b.tids, rank[t])
+	}
+	var c column.Info
+	c, b.payload = b.columns.EncodeSigned(b.payload[:0], b.tids)
+	c.Frame, c.Size = b.frames.frame(b.payload), uint32(len(b.payload))
+	return c
+}
+
+// Finish returns the section. At least one block was added.
+func (b *Builder) Finish() []byte {
+	// Templates in use get new numbers, in the order of the blocks.
+	renumbered := map[uint32]uint32{}
+	var used []uint32
+	for i := range b.blocks {
+		for _, c := range b.blocks[i].Templates {
+			if _, ok := renumbered[c.Template]; !ok {
+				renumbered[c.Template] = uint32(len(used))
+				used = append(used, c.Template)
+			}
+		}
+	}
+	table := b.analyzer.Table(used).Append(nil)
+	foot := binary.AppendUvarint(nil, uint64(len(table)))
+	foot = append(foot, table...)
+	foot = appendBlocks(foot, b.blocks, func(t uint32) uint32 { return renumbered[t] })
+	b.out = appendTail(b.out, b.compress, foot)
+	return b.out
+}
+
+// appendBlocks appends what the footer says about blocks, with new numbers for
+// their templates.
+func appendBlocks(foot []byte, blocks []BlockInfo, number func(uint32) uint32) []byte {
+	foot = binary.AppendUvarint(foot, uint64(len(blocks)))
+	for i := range blocks {
+		k := &blocks[i]
+		for _, v := range []int{k.Rows, k.Bytes, k.size, k.directory} {
+			foot = binary.AppendUvarint(foot, uint64(v))
+		}
+		foot = binary.AppendVarint(foot, k.MinTime)
+		foot = binary.AppendUvarint(foot, uint64(k.MaxTime)-uint64(k.MinTime))
+		foot = binary.AppendUvarint(foot, uint64(len(k.RunEnds)))
+		from := uint32(0)
+		for _, end := range k.RunEnds {
+			foot = binary.AppendUvarint(foot, uint64(end-from))
+			from = end
+		}
+		foot = binary.AppendUvarint(foot, uint64(len(k.Templates)))
+		for _, c := range k.Templates {
+			foot = binary.AppendUvarint(foot, uint64(number(c.Template)))
+		}
+		for _, c := range k.Templates {
+			foot = binary.AppendUvarint(foot, uint64(c.Rows))
+		}
+	}
+	return foot
+}
+
+// appendTail appends the footer and what leads readers to it.
+func appendTail(out []byte, c *column.Compressor, foot []byte) []byte {
+	at := len(out)
+	out = c.AppendFrame(out, foot)
+	out = binary.LittleEndian.AppendUint32(out, uint32(len(out)-at))
+	out = binary.LittleEndian.AppendUint16(out, majorVersion)
+	out = binary.LittleEndian.AppendUint16(out, minorVersion)
+	return append(out, magic...)
+}
+
+func checkRuns(ends []uint32, rows int) error {
+	from := uint32(0)
+	for _, end := range ends {
+		if end <= from || int(end) > rows {
+			return column.Corrupt("run from row %d to %d of %d", from, end, rows)
+		}
+		from = end
+	}
+	if int(from) != rows {
+		return column.Corrupt("runs end at row %d of %d", from, rows)
+	}
+	return nil
+}
+
+// frames puts payloads together in frames.
+type frames struct {
+	compress *column.Compressor
+	out      []byte
+	sizes    []int
+	groups   [3]group // small, bytes, hexadecimal
+}
+
+type group struct {
+	payload []byte
+	infos   []*column.Info
+}
+
+func (f *frames) begin(c *column.Compressor, out []byte) {
+	f.compress, f.out, f.sizes = c, out, f.sizes[:0]
+}
+
+// frame writes a frame and returns its number.
+func (f *frames) frame(payload []byte) uint32 {
+	at := len(f.out)
+	f.out = f.compress.AppendFrame(f.out, payload)
+	f.sizes = append(f.sizes, len(f.out)-at)
+	return uint32(len(f.sizes) - 1)
+}
+
+// add places a column's payload. The info must stay where it is until flush.
+func (f *frames) add(c *column.Info, payload []byte) {
+	c.Size = uint32(len(payload))
+	if len(payload) == 0 {
+		return
+	}
+	kind := c.Kind
+	if c.Values != nil {
+		kind = c.Values.Kind
+	}
+	g, limit := &f.groups[0], smallFrame
+	switch {
+	case kind == column.Bytes: // like values in other columns are found as matches
+		g, limit = &f.groups[1], groupFrame
+	case kind == column.Hex || kind == column.UUID:
+		g, limit = &f.groups[2], groupFrame
+	case len(payload) >= ownFrame:
+		c.Frame = f.frame(payload)
+		return
+	}
+	if len(g.payload)+len(payload) > limit {
+		f.flushGroup(g)
+	}
+	c.Offset = uint32(len(g.payload))
+	g.payload = append(g.payload, payload...)
+	g.infos = append(g.infos, c)
+}
+
+func (f *frames) flush() {
+	for i := range f.groups {
+		f.flushGroup(&f.groups[i])
+	}
+}
+
+func (f *frames) flushGroup(g *group) {
+	if len(g.infos) == 0 {
+		return
+	}
+	n := f.frame(g.payload)
+	for _, c := range g.infos {
+		c.Frame = n
+	}
+	g.payload, g.infos = g.payload[:0], g.infos[:0]
+}

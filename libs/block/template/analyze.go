@@ -1,0 +1,259 @@
+package template
+
+import (
+	"fmt"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Analyzer learns the templates of the lines of one section. It is for one
+// goroutine at a time.
+type Analyzer struct {
+	tok    tokenizer
+	begun  bool
+	merger *merger
+	ids    map[slotContext]uint32 // columns by context
+	cols   []Column
+	lines  int
+
+	refs  []column.Ref
+	ints  []int64
+	block Block
+}
+
+// Column is a column of the section.
+type Column struct {
+	// IsTime tells that the values are in-line times of the layout: entry times,
+	// floored to its unit, less the times.
+	IsTime bool
+	Layout Layout
+}
+
+// Values are the values of one column in one block, in the order of their rows.
+type Values struct {
+	Column uint32       // of the section
+	Refs   []column.Ref // within the lines' slab
+	Deltas []int64      // instead, if the column is one of times
+}
+
+// Block is what Analyze makes of the lines of one block.
+type Block struct {
+	Rows      []uint32 // template of each row, as a number of the section
+	Templates []Count  // those in use, the most frequent first
+	Columns   []Values // those in use, ascending
+	RawRows   int      // rows kept whole
+}
+
+// Count is a template and how many rows of a block have it.
+type Count struct {
+	Template, Rows uint32
+}
+
+// NewAnalyzer returns an analyzer for a new section.
+func NewAnalyzer() *Analyzer {
+	a := &Analyzer{}
+	a.Reset()
+	return a
+}
+
+// Reset forgets all that was learnt, for another section.
+func (a *Analyzer) Reset() {
+	a.begun, a.lines = false, 0
+	a.ids, a.cols, a.merger = map[slotContext]uint32{}, nil, newMerger()
+}
+
+// Analyze cuts the lines of the section's next block, whose entries have these
+// times, into templates and values. The result is valid until the next call. Lines
+// are at most 1 GiB together.
+func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) {
+	if lines.Len() != len(times) || len(lines.Slab) > 1<<30 {
+		return nil, fmt.Errorf("%d lines of %d bytes with %d times", lines.Len(), len(lines.Slab), len(times))
+	}
+	t := &a.tok
+	if !a.begun {
+		t.reset(learnLayouts(lines, times))
+		a.begun = true
+	}
+	t.begin()
+	start := uint32(0)
+	for i, end := range lines.Ends {
+		t.line(lines.Slab[start:end], start, times[i])
+		start = end
+	}
+	a.lines += len(times)
+	a.merger.merge(t.raws, a.lines)
+	a.assign()
+	a.scatter(lines)
+	return &a.block, nil
+}
+
+// Layouts returns the layouts of in-line times that the section's lines have.
+func (a *Analyzer) Layouts() []Layout { return a.tok.layouts }
+
+// slotContext is what decides a slot's column.
+type slotContext struct {
+	hash uint64
+	time bool
+	lay  Layout
+	nth  uint64 // within a template
+}
+
+const rawContext = 0x1c5a3d
+
+// slotContexts returns the contexts of a template's slots: the last bytes of
+// literal text before a slot, and where that says little, the slot before.
+func slotContexts(text []byte) []slotContext {
+	var out []slotContext
+	seen := map[slotContext]uint64{}
+	prev, lit := uint64(0), 0
+	for p := 0; p < len(text); p++ {
+		mark := text[p]
+		if mark > markRaw {
+			continue
+		}
+		before := text[lit:p]
+		letters := 0
+		for k := len(before) - 1; k >= 0 && letters < 3; k-- {
+			if column.ClassOf(before[k])&(column.Digit|column.Other) == 0 {
+				letters++
+			}
+		}
+		c := slotContext{hash: hashText(before[max(0, len(before)-8):])}
+		if letters < 3 {
+			c.hash = mix(prev, c.hash)
+		}
+		switch mark {
+		case markTime:
+			c.time, c.lay = true, Layout(text[p+1]-layoutBase)
+			c.hash = mix(c.hash, 1000+uint64(c.lay))
+			p++
+		case markRaw:
+			c.hash = rawContext
+		}
+		prev = c.hash
+		n := seen[c]
+		seen[c] = n + 1
+		c.nth = n
+		out = append(out, c)
+		lit = p + 1
+	}
+	return out
+}
+
+// assign gives the slots of the templates in use columns.
+func (a *Analyzer) assign() {
+	for i := range a.merger.out {
+		f := &a.merger.out[i]
+		if f.rows == 0 || f.cols != nil {
+			continue
+		}
+		f.cols = []uint32{}
+		for _, c := range slotContexts(f.text) {
+			id, ok := a.ids[c]
+			if !ok {
+				id = uint32(len(a.cols))
+				a.ids[c] = id
+				a.cols = append(a.cols, Column{IsTime: c.time, Layout: c.lay})
+			}
+			f.cols = append(f.cols, id)
+		}
+	}
+}
+
+// scatter gathers the values of every column.
+func (a *Analyzer) scatter(lines *model.Strings) {
+	t, finals := &a.tok, a.merger.out
+	b := &a.block
+	counts := make([]int, len(a.cols))
+	b.Templates = b.Templates[:0]
+	for i := range finals {
+		f := &finals[i]
+		if f.rows == 0 {
+			continue
+		}
+		b.Templates = append(b.Templates, Count{uint32(i), uint32(f.rows)})
+		for _, c := range f.cols {
+			counts[c] += f.rows
+		}
+	}
+	sortCounts(b.Templates)
+	refs, ints := 0, 0
+	for c, n := range counts {
+		if a.cols[c].IsTime {
+			ints += n
+		} else {
+			refs += n
+		}
+	}
+	a.refs, a.ints = grow(a.refs, refs), grow(a.ints, ints)
+	refSpace, intSpace := a.refs, a.ints
+	b.Columns = b.Columns[:0]
+	cur := make([]Values, len(a.cols)) // filling up
+	for c, n := range counts {
+		if n == 0 {
+			continue
+		}
+		v := Values{Column: uint32(c)}
+		if a.cols[c].IsTime {
+			v.Deltas, intSpace = intSpace[:0:n], intSpace[n:]
+		} else {
+			v.Refs, refSpace = refSpace[:0:n], refSpace[n:]
+		}
+		cur[c] = v
+	}
+	b.Rows = grow(b.Rows, len(t.rows))
+	slot, delta := 0, 0
+	start := uint32(0)
+	for i, end := range lines.Ends {
+		r := &t.raws[t.rows[i]]
+		b.Rows[i] = uint32(r.final)
+		cols := finals[r.final].cols
+		slots := t.slots[slot : slot+r.slots]
+		slot += r.slots
+		put := func(k int, v uint64) {
+			c := &cur[cols[k]]
+			if v&timeFlag != 0 {
+				c.Deltas = append(c.Deltas, t.deltas[delta])
+				delta++
+			} else {
+				c.Refs = append(c.Refs, column.Ref(v))
+			}
+		}
+		if r.same {
+			for k, v := range slots {
+				put(k, v)
+			}
+		} else {
+			for k, s := range r.spans {
+				if !s.whole {
+					put(k, slots[s.start])
+					continue
+				}
+				from, to := start, start
+				if s.start >= 0 {
+					from = slotEnd(slots[s.start])
+				}
+				if s.end >= 0 {
+					to = slotEnd(slots[s.end])
+				}
+				from += s.startOff
+				put(k, uint64(column.MakeRef(from, to+s.endOff-from)))
+			}
+		}
+		start = end
+	}
+	for c := range cur {
+		if counts[c] > 0 {
+			b.Columns = append(b.Columns, cur[c])
+		}
+	}
+	b.RawRows = t.raws[0].rows
+}
+
+func grow[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/4)
+	}
+	return s[:n]
+}

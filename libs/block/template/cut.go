@@ -1,0 +1,140 @@
+package template
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// A token is a stretch of a raw template between delimiters.
+type token struct {
+	a, b     uint32
+	ctx      uint64 // what stands before it
+	variable bool   // becomes one value
+	time     bool   // holds an in-line time
+	slot     bool   // holds a slot
+}
+
+// A quote is a quoted string of several tokens.
+type quote struct {
+	a, b   uint32
+	t0, t1 int32 // tokens
+	ctx    uint64
+	fixed  bool // may not become a value
+}
+
+const delimiters = " \t\n\r\"'=,;()[]{}<>|:\\"
+
+var isDelimiter = func() (t [256]bool) {
+	for _, c := range []byte(delimiters) {
+		t[c] = true
+	}
+	return t
+}()
+
+// cut splits a raw template into tokens and quotes.
+func cut(s []byte) ([]token, []quote) {
+	var tokens []token
+	var quotes []quote
+	open, open0 := -1, 0
+	for i := 0; i < len(s); {
+		if c := s[i]; isDelimiter[c] {
+			if c == '"' && (i == 0 || s[i-1] != '\\') {
+				if open < 0 {
+					open, open0 = i, len(tokens)
+				} else {
+					q := quote{a: uint32(open + 1), b: uint32(i), t0: int32(open0), t1: int32(len(tokens))}
+					words := false
+					for _, x := range s[q.a:q.b] {
+						words = words || x == ' '
+						q.fixed = q.fixed || x == markTime || x == '\n'
+					}
+					if words && q.t1 > q.t0+1 {
+						quotes = append(quotes, q)
+					}
+					open = -1
+				}
+			}
+			i++
+			continue
+		}
+		t := token{a: uint32(i)}
+		for i < len(s) && !isDelimiter[s[i]] {
+			switch s[i] {
+			case markTime:
+				t.time = true
+				i++ // the layout
+			case markSlot:
+				t.slot = true
+			}
+			i++
+		}
+		t.b = uint32(i)
+		tokens = append(tokens, t)
+	}
+	return tokens, quotes
+}
+
+// hashText is a quick hash for short texts.
+func hashText(s []byte) uint64 {
+	if len(s) > 24 {
+		return xxhash.Sum64(s)
+	}
+	h := uint64(len(s)) * 0x9E3779B97F4A7C15
+	for ; len(s) >= 8; s = s[8:] {
+		h = mix(h, binary.LittleEndian.Uint64(s))
+	}
+	x := uint64(0)
+	for i, c := range s {
+		x |= uint64(c) << (8 * i)
+	}
+	return mix(h, x)
+}
+
+// distinct counts the distinct shapes seen in a context, up to a limit; over it the
+// context is variable and the shapes are forgotten.
+type distinct struct {
+	shapes   []uint64
+	variable bool
+}
+
+const maxContexts = 128 << 10
+
+// contexts knows which contexts are variable.
+type contexts struct {
+	limit int
+	m     map[uint64]*distinct
+}
+
+func newContexts(limit int) contexts { return contexts{limit: limit, m: map[uint64]*distinct{}} }
+
+func (c *contexts) variable(ctx uint64) bool {
+	d := c.m[ctx]
+	return d != nil && d.variable
+}
+
+// see notes a shape in a context and reports whether that made the context variable.
+func (c *contexts) see(ctx, shape uint64) bool {
+	d := c.m[ctx]
+	if d == nil {
+		if len(c.m) >= maxContexts {
+			return false
+		}
+		d = &distinct{}
+		c.m[ctx] = d
+	}
+	if d.variable {
+		return false
+	}
+	for _, s := range d.shapes {
+		if s == shape {
+			return false
+		}
+	}
+	if len(d.shapes) < c.limit {
+		d.shapes = append(d.shapes, shape)
+		return false
+	}
+	d.shapes, d.variable = nil, true
+	return true
+}

@@ -1,0 +1,248 @@
+package template
+
+const (
+	wordLimit  = 24 // distinct tokens in one context before the token becomes a value
+	quoteLimit = 64 // distinct shapes of a quoted string before all of it becomes one
+)
+
+// finalTemplate is a merged template of the section.
+type finalTemplate struct {
+	text []byte
+	rows int      // in this block
+	cols []uint32 // column of each slot; nil: not yet assigned
+}
+
+// A merger turns raw templates into merged ones: words that differ from line to
+// line become values. It remembers what it learnt from block to block; templates
+// once made keep their numbers.
+type merger struct {
+	tokens [][]token // per raw template
+	quotes [][]quote
+	words  contexts
+	quoted contexts
+	active bool // there are enough templates to be worth it
+	done   int  // raw templates rewritten
+	index  map[string]int
+	out    []finalTemplate
+	text   int // bytes of all final texts
+	buf    []byte
+}
+
+func newMerger() *merger {
+	return &merger{words: newContexts(wordLimit), quoted: newContexts(quoteLimit), index: map[string]int{}}
+}
+
+// merge gives every raw template its final one and counts the rows of this block.
+// rows is how many the section has so far.
+func (m *merger) merge(raws []rawTemplate, rows int) {
+	limit := 64 + rows/256
+	if !m.active && len(raws) > limit {
+		m.active = true
+		m.done = 0
+	}
+	if m.active {
+		for i := len(m.tokens); i < len(raws); i++ {
+			t, q := cut(raws[i].text)
+			m.tokens, m.quotes = append(m.tokens, t), append(m.quotes, q)
+		}
+		if m.scanWords(raws, m.done) { // new variable contexts change the contexts behind them
+			for range 2 {
+				if !m.scanWords(raws, 0) {
+					break
+				}
+			}
+			m.done = 0
+		}
+	}
+	m.rewrite(raws)
+	if m.active && m.live(raws) > limit && m.scanQuotes(raws) {
+		m.done = 0
+		m.rewrite(raws)
+	}
+	for i := range m.out {
+		m.out[i].rows = 0
+	}
+	for i := range raws {
+		m.out[raws[i].final].rows += raws[i].rows
+	}
+}
+
+// live counts the merged templates that the block uses.
+func (m *merger) live(raws []rawTemplate) int {
+	seen := make([]bool, len(m.out))
+	n := 0
+	for i := range raws {
+		if f := raws[i].final; raws[i].rows > 0 && !seen[f] {
+			seen[f] = true
+			n++
+		}
+	}
+	return n
+}
+
+// scanWords notes the tokens of raw templates, from number from on, in their
+// contexts: the token before, and the delimiters between. It reports whether a
+// context became variable.
+func (m *merger) scanWords(raws []rawTemplate, from int) bool {
+	changed := false
+	for i := max(from, 1); i < len(raws); i++ {
+		text := raws[i].text
+		prev, end := uint64(1), uint32(0)
+		for k := range m.tokens[i] {
+			t := &m.tokens[i][k]
+			t.ctx = mix(prev, hashText(text[end:t.a]))
+			t.variable = !t.time && m.words.variable(t.ctx)
+			end = t.b
+			switch {
+			case t.variable || t.slot && t.b-t.a == 1:
+				prev = mix(t.ctx, 7)
+				continue
+			case t.slot:
+				prev = mix(t.ctx, 9)
+			default:
+				prev = hashText(text[t.a:t.b])
+			}
+			if !t.time && m.words.see(t.ctx, hashText(text[t.a:t.b])) {
+				changed = true
+			}
+		}
+		for k := range m.quotes[i] {
+			q := &m.quotes[i][k]
+			q.ctx = mix(m.tokens[i][q.t0].ctx, 77)
+		}
+	}
+	return changed
+}
+
+// scanQuotes makes quoted strings of too many shapes values as a whole, and reports
+// whether it found new ones.
+func (m *merger) scanQuotes(raws []rawTemplate) bool {
+	changed := false
+	for i := 1; i < len(raws); i++ {
+		text := raws[i].text
+		for k := range m.quotes[i] {
+			q := &m.quotes[i][k]
+			if q.fixed {
+				continue
+			}
+			shape, end := uint64(3), q.a
+			for _, t := range m.tokens[i][q.t0:q.t1] {
+				shape = mix(shape, hashText(text[end:t.a]))
+				if t.variable {
+					shape = mix(shape, 5)
+				} else {
+					shape = mix(shape, hashText(text[t.a:t.b]))
+				}
+				end = t.b
+			}
+			if m.quoted.see(q.ctx, shape) {
+				changed = true
+			}
+		}
+	}
+	return changed
+}
+
+// rewrite makes the merged templates of raw ones not yet done.
+func (m *merger) rewrite(raws []rawTemplate) {
+	for i := m.done; i < len(raws); i++ {
+		r := &raws[i]
+		w := writer{text: r.text, out: m.buf[:0], spans: r.spans[:0], slot: -1, same: true}
+		if m.active && i > 0 {
+			m.write(&w, m.tokens[i], m.quotes[i])
+		} else {
+			w.copyTo(len(r.text))
+		}
+		m.buf = w.out
+		f, ok := m.index[string(w.out)]
+		if !ok && (len(m.out) >= maxFinals || m.text >= maxFinalText) {
+			// The raw template itself, if need be beyond the limit: there are
+			// fewer than maxRaws of those.
+			w = writer{text: r.text, out: m.buf[:0], spans: r.spans[:0], slot: -1, same: true}
+			w.copyTo(len(r.text))
+			m.buf = w.out
+			f, ok = m.index[string(w.out)]
+		}
+		r.same, r.spans = w.same, nil
+		if !w.same {
+			r.spans = w.spans
+		}
+		if !ok {
+			f = len(m.out)
+			text := string(w.out)
+			m.out = append(m.out, finalTemplate{text: []byte(text)})
+			m.index[text] = f
+			m.text += len(text)
+		}
+		r.final = f
+	}
+	m.done = len(raws)
+}
+
+func (m *merger) write(w *writer, tokens []token, quotes []quote) {
+	q := 0
+	for k := 0; k < len(tokens); k++ {
+		for q < len(quotes) && (int(quotes[q].t0) < k || quotes[q].fixed || !m.quoted.variable(quotes[q].ctx)) {
+			q++
+		}
+		if q < len(quotes) && int(quotes[q].t0) == k {
+			w.value(int(quotes[q].a), int(quotes[q].b))
+			k = int(quotes[q].t1) - 1
+			q++
+		} else if tokens[k].variable {
+			w.value(int(tokens[k].a), int(tokens[k].b))
+		}
+	}
+	w.copyTo(len(w.text))
+}
+
+// A writer writes a merged template and notes where its values are.
+type writer struct {
+	text  []byte // raw template
+	at    int    // read so far
+	slot  int    // last slot read
+	off   int    // literal bytes read since
+	out   []byte
+	spans []span
+	same  bool // all values are the raw template's slots
+}
+
+// copyTo copies up to a place in the raw template.
+func (w *writer) copyTo(end int) { w.read(end, true) }
+
+func (w *writer) read(end int, write bool) {
+	for w.at < end {
+		n := 1
+		switch w.text[w.at] {
+		case markTime:
+			n = 2
+			fallthrough
+		case markSlot, markRaw:
+			w.slot++
+			w.off = 0
+			if write {
+				w.spans = append(w.spans, span{start: int32(w.slot)})
+			}
+		default:
+			for w.at+n < end && w.text[w.at+n] > markRaw {
+				n++
+			}
+			w.off += n
+		}
+		if write {
+			w.out = append(w.out, w.text[w.at:w.at+n]...)
+		}
+		w.at += n
+	}
+}
+
+// value makes [a, b) of the raw template one value.
+func (w *writer) value(a, b int) {
+	w.copyTo(a)
+	s := span{whole: true, start: int32(w.slot), startOff: uint32(w.off)}
+	w.read(b, false)
+	s.end, s.endOff = int32(w.slot), uint32(w.off)
+	w.spans = append(w.spans, s)
+	w.out = append(w.out, markSlot)
+	w.same = false
+}

@@ -1,0 +1,278 @@
+package template
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"github.com/weir-logs/weir/libs/block/column"
+)
+
+func sortCounts(c []Count) {
+	slices.SortFunc(c, func(a, b Count) int {
+		if d := cmp.Compare(b.Rows, a.Rows); d != 0 {
+			return d
+		}
+		return cmp.Compare(a.Template, b.Template)
+	})
+}
+
+// Template is a line's literal text with slots.
+type Template struct {
+	// Text holds marks in the slots' place: see docs/format/block.md.
+	Text []byte
+	// Columns is the column of each slot, in the order of the text.
+	Columns []uint32
+}
+
+// Table is the templates and columns of a section. Read-only, so safe for
+// concurrent use.
+type Table struct {
+	Templates []Template
+	Columns   []Column
+}
+
+// Limits of what readers accept.
+const (
+	maxTableTemplates = 1 << 20
+	maxTableColumns   = column.MaxColumns
+
+	tableVersion = 1
+)
+
+// Table returns the templates with the given numbers, in that order, which is to
+// say with new numbers 0, 1, …, and all the section's columns.
+func (a *Analyzer) Table(numbers []uint32) *Table {
+	t := &Table{Columns: slices.Clone(a.cols)}
+	for _, n := range numbers {
+		f := &a.merger.out[n]
+		t.Templates = append(t.Templates, Template{slices.Clone(f.text), slices.Clone(f.cols)})
+	}
+	return t
+}
+
+// A Piece is literal text and the slot behind it.
+type Piece struct {
+	Literal []byte
+	Slot    bool // false: the template ends behind the literal
+	IsTime  bool
+	Layout  Layout
+	Column  uint32
+}
+
+// Pieces returns the template in pieces; the last one has no slot.
+func (t *Template) Pieces() []Piece {
+	out := make([]Piece, 0, len(t.Columns)+1)
+	lit := 0
+	for p := 0; p < len(t.Text); p++ {
+		mark := t.Text[p]
+		if mark > markRaw {
+			continue
+		}
+		s := Piece{Literal: t.Text[lit:p], Slot: true, Column: t.Columns[len(out)]}
+		if mark == markTime {
+			p++
+			s.IsTime, s.Layout = true, Layout(t.Text[p]-layoutBase)
+		}
+		out = append(out, s)
+		lit = p + 1
+	}
+	return append(out, Piece{Literal: t.Text[lit:]})
+}
+
+// IsRaw reports whether lines of the template are kept whole.
+func (t *Template) IsRaw() bool { return len(t.Text) == 1 && t.Text[0] == markRaw }
+
+// Append appends the encoded table.
+func (t *Table) Append(dst []byte) []byte {
+	dst = append(dst, tableVersion)
+	dst = binary.AppendUvarint(dst, uint64(len(t.Columns)))
+	for _, c := range t.Columns {
+		kind := byte(0)
+		if c.IsTime {
+			kind = layoutBase + byte(c.Layout)
+		}
+		dst = append(dst, kind)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(t.Templates)))
+	for i := range t.Templates {
+		dst = binary.AppendUvarint(dst, uint64(len(t.Templates[i].Text)))
+	}
+	for i := range t.Templates {
+		dst = append(dst, t.Templates[i].Text...)
+	}
+	for i := range t.Templates {
+		for _, c := range t.Templates[i].Columns {
+			dst = binary.AppendUvarint(dst, uint64(c))
+		}
+	}
+	return dst
+}
+
+// ParseTable reads a table, whole and nothing but. The texts alias b.
+func ParseTable(b []byte) (*Table, error) {
+	if len(b) == 0 || b[0] != tableVersion {
+		return nil, column.Corrupt("template table without a known version")
+	}
+	b = b[1:]
+	n, k := binary.Uvarint(b)
+	if k <= 0 || n > maxTableColumns || n > uint64(len(b)-k) {
+		return nil, column.Corrupt("template table: %d columns in %d bytes", n, len(b))
+	}
+	t := &Table{Columns: make([]Column, n)}
+	for i, c := range b[k : k+int(n)] {
+		if c == 0 {
+			continue
+		}
+		l := Layout(c - layoutBase)
+		if c < layoutBase || !l.Valid() {
+			return nil, column.Corrupt("template table: column of unknown kind %#x", c)
+		}
+		t.Columns[i] = Column{IsTime: true, Layout: l}
+	}
+	b = b[k+int(n):]
+	n, k = binary.Uvarint(b)
+	if k <= 0 || n > maxTableTemplates || n > uint64(len(b)-k) {
+		return nil, column.Corrupt("template table: %d templates in %d bytes", n, len(b))
+	}
+	b = b[k:]
+	t.Templates = make([]Template, n)
+	lens := make([]int, n)
+	for i := range lens {
+		n, k := binary.Uvarint(b)
+		if k <= 0 || n > column.MaxFrame {
+			return nil, column.Corrupt("template table ends within lengths")
+		}
+		b = b[k:]
+		lens[i] = int(n)
+	}
+	for i, n := range lens {
+		if n > len(b) {
+			return nil, column.Corrupt("template table ends within texts")
+		}
+		t.Templates[i].Text = b[:n:n]
+		b = b[n:]
+	}
+	for i := range t.Templates {
+		var err error
+		if b, err = t.parseColumns(&t.Templates[i], b); err != nil {
+			return nil, err
+		}
+	}
+	if len(b) > 0 {
+		return nil, column.Corrupt("template table: %d bytes too many", len(b))
+	}
+	return t, nil
+}
+
+func (t *Table) parseColumns(m *Template, b []byte) ([]byte, error) {
+	slots := 0
+	for p := 0; p < len(m.Text); p++ {
+		if m.Text[p] <= markRaw {
+			slots++
+			if m.Text[p] == markTime {
+				p++
+			}
+		}
+	}
+	if slots > len(b) {
+		return nil, column.Corrupt("template table ends within columns")
+	}
+	m.Columns = make([]uint32, 0, slots)
+	for p := 0; p < len(m.Text); p++ {
+		mark := m.Text[p]
+		if mark > markRaw {
+			continue
+		}
+		c, k := binary.Uvarint(b)
+		if k <= 0 || c >= uint64(len(t.Columns)) {
+			return nil, column.Corrupt("template table: slot of no column")
+		}
+		b = b[k:]
+		want := Column{}
+		switch mark {
+		case markTime:
+			if p++; p == len(m.Text) || m.Text[p] < layoutBase {
+				return nil, column.Corrupt("template table: in-line time without layout")
+			}
+			want = Column{IsTime: true, Layout: Layout(m.Text[p] - layoutBase)}
+		case markRaw:
+			if len(m.Text) != 1 {
+				return nil, column.Corrupt("template table: text around a raw line")
+			}
+		}
+		if t.Columns[c] != want {
+			return nil, column.Corrupt("template table: slot and column %d differ in kind", c)
+		}
+		m.Columns = append(m.Columns, uint32(c))
+	}
+	return b, nil
+}
+
+// Union returns a table that serves the blocks of both a and b: those of a as they
+// are, those of b with their templates and columns renumbered by the returned
+// lists. No two columns of b become one, so payloads can be copied as they are.
+func Union(a, b *Table) (u *Table, templates, columns []uint32) {
+	u = &Table{Templates: slices.Clone(a.Templates), Columns: slices.Clone(a.Columns)}
+	byContext := map[slotContext]uint32{}
+	byText := map[string][]uint32{}
+	for i := range a.Templates {
+		m := &a.Templates[i]
+		byText[string(m.Text)] = append(byText[string(m.Text)], uint32(i))
+		for k, c := range slotContexts(m.Text) {
+			if _, ok := byContext[c]; !ok {
+				byContext[c] = m.Columns[k]
+			}
+		}
+	}
+	const none = ^uint32(0)
+	columns = slices.Repeat([]uint32{none}, len(b.Columns))
+	taken := make([]bool, len(a.Columns))
+	give := func(from, to uint32) {
+		if columns[from] == none && !taken[to] && a.Columns[to] == b.Columns[from] {
+			columns[from], taken[to] = to, true
+		}
+	}
+	// First the columns of templates that both have, then those of like contexts.
+	for i := range b.Templates {
+		m := &b.Templates[i]
+		if same := byText[string(m.Text)]; len(same) > 0 {
+			for k, c := range m.Columns {
+				give(c, a.Templates[same[0]].Columns[k])
+			}
+		}
+	}
+	for i := range b.Templates {
+		m := &b.Templates[i]
+		for k, c := range slotContexts(m.Text) {
+			if to, ok := byContext[c]; ok {
+				give(m.Columns[k], to)
+			}
+		}
+	}
+	for c, to := range columns {
+		if to == none {
+			columns[c] = uint32(len(u.Columns))
+			u.Columns = append(u.Columns, b.Columns[c])
+		}
+	}
+	templates = make([]uint32, len(b.Templates))
+	for i := range b.Templates {
+		m := Template{Text: b.Templates[i].Text, Columns: make([]uint32, len(b.Templates[i].Columns))}
+		for k, c := range b.Templates[i].Columns {
+			m.Columns[k] = columns[c]
+		}
+		templates[i] = none
+		for _, k := range byText[string(m.Text)] {
+			if slices.Equal(u.Templates[k].Columns, m.Columns) {
+				templates[i] = k
+				break
+			}
+		}
+		if templates[i] == none {
+			templates[i] = uint32(len(u.Templates))
+			u.Templates = append(u.Templates, m)
+		}
+	}
+	return u, templates, columns
+}

@@ -1,0 +1,256 @@
+package template
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/weir-logs/weir/libs/block/column"
+)
+
+// timeFlag marks a slot that is an in-line time.
+const timeFlag = 1 << 31
+
+// slotEnd returns where a slot ends in the slab.
+func slotEnd(v uint64) uint32 { return uint32(v>>32) + uint32(v)&^timeFlag }
+
+// rawTemplate is a distinct line with its slots masked.
+type rawTemplate struct {
+	text  []byte
+	hash  uint64
+	slots int // in-line times included
+	rows  int // in this block
+	final int // merged template
+	same  bool
+	spans []span // of the merged template's values, unless they are the same
+}
+
+// A span is one value of a merged template in terms of the raw one's slots: a slot
+// itself, or a stretch of the line from startOff bytes behind the end of one slot
+// (-1: the line's start) to endOff bytes behind the end of another.
+type span struct {
+	whole            bool
+	start, end       int32 // slots; only start unless whole
+	startOff, endOff uint32
+}
+
+// tokenizer turns lines into raw templates and slots.
+type tokenizer struct {
+	layouts []Layout
+	digital []Layout // those that begin with a digit
+	named   []Layout // those that begin with a letter
+	klog    []Layout // those that come right behind a letter
+
+	raws  []rawTemplate
+	table []int32 // open addressing, number+1
+	arena []byte  // texts
+	text  int     // bytes of all texts
+
+	// Of the current block.
+	unseen int      // lookups of templates not seen before
+	rows   []int32  // raw template of each row
+	slots  []uint64 // offset<<32 | length, timeFlag
+	deltas []int64  // of each in-line time: entry time, floored, less the time
+	buf    []byte
+}
+
+// reset begins a section: with the template Raw only.
+func (t *tokenizer) reset(found []Layout) {
+	*t = tokenizer{layouts: found, table: make([]int32, 1024), rows: t.rows[:0], slots: t.slots[:0], deltas: t.deltas[:0], buf: t.buf}
+	for _, l := range found {
+		switch {
+		case layouts[l].pattern == "md H:M:S.f":
+			t.klog = append(t.klog, l)
+			t.digital = append(t.digital, l)
+		case layouts[l].letter:
+			t.named = append(t.named, l)
+		default:
+			t.digital = append(t.digital, l)
+		}
+	}
+	t.lookup([]byte{markRaw}, 1)
+}
+
+// begin starts a block.
+func (t *tokenizer) begin() {
+	for i := range t.raws {
+		t.raws[i].rows = 0
+	}
+	t.unseen = 0
+	t.rows, t.slots, t.deltas = t.rows[:0], t.slots[:0], t.deltas[:0]
+}
+
+// lookup returns the number of a raw template, or -1 when it is new and there is no
+// room: lines that share no templates are kept as they are.
+func (t *tokenizer) lookup(text []byte, slots int) int32 {
+	h := xxhash.Sum64(text)
+	mask := uint64(len(t.table) - 1)
+	i := h & mask
+	for ; t.table[i] != 0; i = (i + 1) & mask {
+		k := t.table[i] - 1
+		if r := &t.raws[k]; r.hash == h && bytes.Equal(r.text, text) {
+			r.rows++
+			return k
+		}
+	}
+	t.unseen++
+	if len(t.raws) >= maxRaws || t.text+len(text) > maxText || t.unseen > 1024 && t.unseen*3 > len(t.rows) {
+		return -1
+	}
+	if cap(t.arena)-len(t.arena) < len(text) {
+		t.arena = make([]byte, 0, max(64<<10, len(text))) // older texts keep theirs
+	}
+	at := len(t.arena)
+	t.arena = append(t.arena, text...)
+	t.text += len(text)
+	t.raws = append(t.raws, rawTemplate{text: t.arena[at:len(t.arena):len(t.arena)], hash: h, slots: slots, rows: 1})
+	t.table[i] = int32(len(t.raws))
+	if len(t.raws)*2 > len(t.table) {
+		t.table = make([]int32, len(t.table)*4)
+		mask = uint64(len(t.table) - 1)
+		for k := range t.raws {
+			j := t.raws[k].hash & mask
+			for t.table[j] != 0 {
+				j = (j + 1) & mask
+			}
+			t.table[j] = int32(k + 1)
+		}
+	}
+	return int32(len(t.raws) - 1)
+}
+
+// nextDigit returns the place of the next digit, or byte that templates cannot
+// hold, in s from i on; len(s) if there is none.
+func nextDigit(s []byte, i int) int {
+	for ; i+8 <= len(s); i += 8 {
+		x := binary.LittleEndian.Uint64(s[i:])
+		y := x ^ 0x3030303030303030
+		m := ^((y&0x7f7f7f7f7f7f7f7f + 0x7676767676767676) | y) // bytes of y under 10
+		m |= ^((x&0x7f7f7f7f7f7f7f7f + 0x7d7d7d7d7d7d7d7d) | x) // bytes of x under 3
+		if m &= 0x8080808080808080; m != 0 {
+			return i + bits.TrailingZeros64(m)>>3
+		}
+	}
+	for ; i < len(s); i++ {
+		if isDigit(s[i]) || s[i] <= markRaw {
+			return i
+		}
+	}
+	return i
+}
+
+// line tokenizes one line, which begins at start of the slab.
+func (t *tokenizer) line(s []byte, start uint32, entry int64) {
+	slots0, deltas0 := len(t.slots), len(t.deltas)
+	text, ok := t.mask(s, start, entry)
+	if ok {
+		if k := t.lookup(text, len(t.slots)-slots0); k >= 0 {
+			t.rows = append(t.rows, k)
+			return
+		}
+	}
+	t.slots = append(t.slots[:slots0], uint64(start)<<32|uint64(len(s)))
+	t.deltas = t.deltas[:deltas0]
+	t.raws[0].rows++
+	t.rows = append(t.rows, 0)
+}
+
+// mask finds the slots of a line and returns its text with marks in their place;
+// not ok if the line cannot have a template.
+func (t *tokenizer) mask(s []byte, start uint32, entry int64) (text []byte, ok bool) {
+	if len(s) > MaxTokenized {
+		return nil, false
+	}
+	text = t.buf[:0]
+	defer func() { t.buf = text[:0] }()
+	slots := 0
+	for end := 0; ; {
+		j := nextDigit(s, end)
+		if j == len(s) {
+			return append(text, s[end:]...), true
+		}
+		if slots++; s[j] <= markRaw || slots > MaxSlots {
+			return text, false
+		}
+		// The run of letters and digits around the digit.
+		a, e := j, j+1
+		for a > end && alnum(s[a-1]) {
+			a--
+		}
+		for e < len(s) && alnum(s[e]) {
+			e++
+		}
+		if len(t.layouts) > 0 {
+			if at, l, v := t.findTime(s, end, a, j, e, entry); at >= 0 {
+				text = append(text, s[end:at]...)
+				text = append(text, markTime, layoutBase+byte(l))
+				n := layouts[l].n
+				t.slots = append(t.slots, uint64(start+uint32(at))<<32|timeFlag|uint64(n))
+				t.deltas = append(t.deltas, l.Floor(entry)-v)
+				end = at + n
+				continue
+			}
+		}
+		switch {
+		case e == len(s):
+		case s[e] == '.' && e-a <= 3 && a == j:
+			if n := column.IPv4Prefix(s[a:]); n > 0 {
+				e = a + n
+			}
+		case s[e] == '-' && e-a == 8 && column.IsUUID(s[a:]) && (len(s)-a == column.UUIDLen || !alnum(s[a+column.UUIDLen])):
+			e = a + column.UUIDLen
+		}
+		if s[a] == '0' && e-a > 2 && s[a+1] == 'x' {
+			a += 2
+		}
+		text = append(text, s[end:a]...)
+		text = append(text, markSlot)
+		t.slots = append(t.slots, uint64(start+uint32(a))<<32|uint64(e-a))
+		end = e
+	}
+}
+
+// findTime tries the layouts at the run [a, e) of letters and digits whose first
+// digit is at j; nothing before end is free. It returns where the time begins, or -1.
+func (t *tokenizer) findTime(s []byte, end, a, j, e int, entry int64) (int, Layout, int64) {
+	try := func(l Layout, at int) (int64, bool) {
+		n := layouts[l].n
+		if at < end || len(s)-at < n || at+n < len(s) && isDigit(s[at+n]) {
+			return 0, false
+		}
+		return layouts[l].parse(s[at:], entry)
+	}
+	if a == j {
+		for _, l := range t.digital {
+			lay := layouts[l]
+			if lay.run == e-j && (lay.run == lay.n || e < len(s) && s[e] == lay.shape[lay.run]) {
+				if v, ok := try(l, j); ok {
+					return j, l, v
+				}
+			}
+		}
+		if e-j > 2 || e == len(s) || s[e] != ' ' {
+			return -1, 0, 0
+		}
+		for _, l := range t.named {
+			// A padded day of one digit comes one byte later.
+			for p := j - layouts[l].digit; p >= j-layouts[l].digit-1; p-- {
+				if p < end || p > 0 && alnum(s[p-1]) {
+					continue
+				}
+				if v, ok := try(l, p); ok {
+					return p, l, v
+				}
+			}
+		}
+	} else if j == a+1 && e-a == 5 {
+		for _, l := range t.klog {
+			if v, ok := try(l, j); ok {
+				return j, l, v
+			}
+		}
+	}
+	return -1, 0, 0
+}
