@@ -2,6 +2,7 @@ package checker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,12 +159,19 @@ func TestPages(t *testing.T) {
 type store struct {
 	mu      sync.Mutex
 	n       int
-	rows    map[string][]*pushv1.Entry
+	rows    map[string][]taken
 	seen    map[string]bool
 	drop    int // loses every n-th entry
 	double  bool
 	lenient bool // takes what must be refused
 	fail    int  // every n-th request fails, half of them after they were stored
+}
+
+// taken is an entry and when its batch was made, which orders entries of one time:
+// a batch that comes late, because an earlier try of it failed, is no newer for it.
+type taken struct {
+	*pushv1.Entry
+	batch int64
 }
 
 func (s *store) Push(_ context.Context, req *pushv1.PushRequest) (*pushv1.PushResponse, error) {
@@ -191,7 +199,7 @@ func (s *store) Push(_ context.Context, req *pushv1.PushRequest) (*pushv1.PushRe
 				continue
 			}
 			name := st.GetLabels()["stream"]
-			s.rows[name] = append(s.rows[name], e)
+			s.rows[name] = append(s.rows[name], taken{e, req.GetBatchTimeUnixNano()})
 		}
 	}
 	if failing {
@@ -203,8 +211,8 @@ func (s *store) Push(_ context.Context, req *pushv1.PushRequest) (*pushv1.PushRe
 func (s *store) read() *Read {
 	r := &Read{}
 	for name, rows := range s.rows {
-		slices.SortStableFunc(rows, func(a, b *pushv1.Entry) int {
-			return int(a.GetTimestampUnixNano() - b.GetTimestampUnixNano())
+		slices.SortStableFunc(rows, func(a, b taken) int {
+			return cmp.Or(cmp.Compare(a.GetTimestampUnixNano(), b.GetTimestampUnixNano()), cmp.Compare(a.batch, b.batch))
 		})
 		for _, e := range rows {
 			r.Add(name, e.GetTimestampUnixNano(), []byte(e.GetText()))
@@ -231,7 +239,7 @@ func TestLoad(t *testing.T) {
 		{"refuses nothing", &store{lenient: true}, func(_ Verdict, l *Load) bool { return l.Err() != nil }},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			x.store.rows, x.store.seen = map[string][]*pushv1.Entry{}, map[string]bool{}
+			x.store.rows, x.store.seen = map[string][]taken{}, map[string]bool{}
 			l := &Load{Sink: x.store, History: &History{}, Resend: true, Pause: time.Microsecond, Seed: 1}
 			stop := l.Start()
 			for l.Pushes().Stored < 600 {
