@@ -51,6 +51,7 @@ func (s *Service) Follow(req *ingestv1.FollowRequest, stream ingestv1.IngestServ
 	case s.followers <- struct{}{}:
 		defer func() { <-s.followers }()
 	default:
+		s.metrics.tooMany.Inc()
 		return rpcerr.New(rpcerr.Overloaded, "this ingester serves %d live tails, its limit", s.cfg.MaxFollowers).WithRetry(time.Second)
 	}
 	s.metrics.followers.Inc()

@@ -10,6 +10,7 @@ type metrics struct {
 	duplicates prometheus.Counter
 	refused    prometheus.Counter
 	followers  prometheus.Gauge
+	tooMany    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
@@ -34,5 +35,8 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		followers: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_ingester_followers",
 			Help: "Live tails being served."}),
+		tooMany: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_ingester_refused_followers_total",
+			Help: "Live tails refused because as many as may be were being served."}),
 	}
 }

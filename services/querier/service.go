@@ -93,9 +93,10 @@ type Service struct {
 	maxQueued int64
 	refused   prometheus.Counter
 
-	mu    sync.Mutex // guards tails
-	tails map[string]int
-	open  prometheus.Gauge
+	mu      sync.Mutex // guards tails
+	tails   map[string]int
+	open    prometheus.Gauge
+	tooMany prometheus.Counter
 }
 
 var (
@@ -117,6 +118,8 @@ func New(cfg Config, d Deps) *Service {
 			Name: "weir_querier_refused_queries_total", Help: "Queries refused because too many were waiting."}),
 		open: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_querier_tails", Help: "Live tails being served."}),
+		tooMany: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_querier_refused_tails_total", Help: "Live tails refused because the tenant had as many as it may."}),
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_querier_running_queries", Help: "Queries that run."},
 		func() float64 { return float64(len(s.running)) })

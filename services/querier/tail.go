@@ -72,6 +72,7 @@ func (s *Service) takeTail(sc scope) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := s.tails[sc.tenant] + 1; n > sc.limits.MaxTails {
+		s.tooMany.Inc()
 		return rpcerr.New(rpcerr.Overloaded, "max concurrent tail requests limit exceeded, count > limit (%d > %d)", n, sc.limits.MaxTails).WithRetry(time.Second)
 	}
 	s.tails[sc.tenant]++

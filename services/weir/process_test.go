@@ -235,6 +235,49 @@ func TestTailHistoryLiveAndResume(t *testing.T) {
 	}
 }
 
+// TestTooManyTailsIsLoad: the limit is answered as what passes, is counted, and
+// the place of a tail that ends is free again.
+func TestTooManyTailsIsLoad(t *testing.T) {
+	p := startProcess(t, t.TempDir(), func(c *Config) { c.Limits.MaxTails = 1 })
+	tail := func() (context.CancelFunc, error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s, err := tailv1.NewTailServiceClient(p.conn).Tail(ctx, &tailv1.TailRequest{Query: `{app="shop"}`})
+		if err == nil {
+			_, err = s.Recv()
+		}
+		return cancel, err
+	}
+	stop, err := tail()
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := tail()
+	end()
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a second tail of one allowed: %v", err)
+	}
+	resp, err := http.Get("http://" + p.HTTPAddr() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil || !strings.Contains(string(body), "weir_querier_refused_tails_total 1\n") {
+		t.Errorf("the refusal is not counted (%v)", err)
+	}
+	stop()
+	for {
+		end, err := tail()
+		end()
+		if err == nil {
+			break
+		}
+		if status.Code(err) != codes.ResourceExhausted {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestTenantsAreApart(t *testing.T) {
 	p := startProcess(t, t.TempDir(), nil)
 	p.push(t, "shop", time.Now(), "secret")
