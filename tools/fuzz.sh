@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # fuzz.sh TIME [JOBS]: runs every fuzz target of the repository for TIME, JOBS (2)
 # at once. A finding is written to the package's testdata/fuzz and fails the run.
+# Now and then go test calls the end of the time itself a failure (golang/go#75804:
+# "context deadline exceeded" and no input): that is no finding.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 time=${1:?usage: fuzz.sh TIME [JOBS]}
@@ -17,7 +19,7 @@ done >"$work/targets"
 one() { # one DIR TARGET
   local log
   log=$(mktemp "$work/log.XXXXXX")
-  if go test "./$1" -run '^$' -fuzz "^$2\$" -fuzztime "$time" -parallel 1 >"$log" 2>&1; then
+  if go test "./$1" -run '^$' -fuzz "^$2\$" -fuzztime "$time" -parallel 1 >"$log" 2>&1 || time_is_up "$log"; then
     echo "fuzz: $1 $2: $(grep -o 'execs: [0-9]*' "$log" | tail -1)"
   else
     echo "fuzz: $1 $2 FAILED" >&2
@@ -25,7 +27,11 @@ one() { # one DIR TARGET
     return 1
   fi
 }
-export -f one
+
+time_is_up() { # time_is_up LOG: the only complaint is that the time is over
+  grep -q '^ *context deadline exceeded$' "$1" && ! grep -qE 'Failing input written|panic:|_test\.go:[0-9]+:' "$1"
+}
+export -f one time_is_up
 export work time
 
 # xargs goes on after a failure and reports it with 123.
