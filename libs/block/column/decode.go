@@ -320,3 +320,13 @@ func AppendPadded(dst []byte, x uint64, digits int) []byte {
 	}
 	return dst
 }
+
+// MemorySize returns about how many bytes of memory the values take, the payload
+// not counted.
+func (v *Values) MemorySize() int {
+	n := 128 + 8*len(v.nums) + 4*len(v.ends)
+	if v.kind == Dict {
+		n += len(v.bytes)
+	}
+	return n
+}

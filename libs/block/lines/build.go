@@ -74,7 +74,7 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 		return Stats{}, err
 	}
 	info := BlockInfo{Rows: rows, Bytes: len(lines.Slab), MinTime: slices.Min(times), MaxTime: slices.Max(times),
-		RunEnds: slices.Clone(runEnds), Templates: slices.Clone(blk.Templates), offset: len(b.out)}
+		RunEnds: slices.Clone(runEnds), Templates: slices.Clone(blk.Templates), Offset: int64(len(b.out))}
 
 	f := &b.frames
 	f.begin(b.compress, b.out)
@@ -107,9 +107,9 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 	at := len(b.out)
 	b.out = b.compress.AppendFrame(b.out, b.payload)
 	info.directory = len(b.out) - at
-	info.size = len(b.out) - info.offset
+	info.Size = int64(len(b.out)) - info.Offset
 	b.blocks = append(b.blocks, info)
-	return Stats{Bytes: info.size, Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(infos)}, nil
+	return Stats{Bytes: int(info.Size), Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(infos)}, nil
 }
 
 // encodeTemplates encodes each row's template, as its place in the block's list.
@@ -128,7 +128,11 @@ func (b *Builder) encodeTemplates(blk *template.Block) column.Info {
 	return c
 }
 
-// Finish returns the section. At least one block was added.
+// Blocks returns what the footer says about the blocks, once Finish was called.
+func (b *Builder) Blocks() []BlockInfo { return b.blocks }
+
+// Finish returns the section. At least one block was added. The section can be
+// extended no more.
 func (b *Builder) Finish() []byte {
 	// Templates in use get new numbers, in the order of the blocks.
 	renumbered := map[uint32]uint32{}
@@ -142,20 +146,25 @@ func (b *Builder) Finish() []byte {
 		}
 	}
 	table := b.analyzer.Table(used).Append(nil)
+	for i := range b.blocks {
+		for k := range b.blocks[i].Templates {
+			c := &b.blocks[i].Templates[k]
+			c.Template = renumbered[c.Template]
+		}
+	}
 	foot := binary.AppendUvarint(nil, uint64(len(table)))
 	foot = append(foot, table...)
-	foot = appendBlocks(foot, b.blocks, func(t uint32) uint32 { return renumbered[t] })
+	foot = appendBlocks(foot, b.blocks)
 	b.out = appendTail(b.out, b.compress, foot)
 	return b.out
 }
 
-// appendBlocks appends what the footer says about blocks, with new numbers for
-// their templates.
-func appendBlocks(foot []byte, blocks []BlockInfo, number func(uint32) uint32) []byte {
+// appendBlocks appends what the footer says about blocks.
+func appendBlocks(foot []byte, blocks []BlockInfo) []byte {
 	foot = binary.AppendUvarint(foot, uint64(len(blocks)))
 	for i := range blocks {
 		k := &blocks[i]
-		for _, v := range []int{k.Rows, k.Bytes, k.size, k.directory} {
+		for _, v := range []int{k.Rows, k.Bytes, int(k.Size), k.directory} {
 			foot = binary.AppendUvarint(foot, uint64(v))
 		}
 		foot = binary.AppendVarint(foot, k.MinTime)
@@ -168,7 +177,7 @@ func appendBlocks(foot []byte, blocks []BlockInfo, number func(uint32) uint32) [
 		}
 		foot = binary.AppendUvarint(foot, uint64(len(k.Templates)))
 		for _, c := range k.Templates {
-			foot = binary.AppendUvarint(foot, uint64(number(c.Template)))
+			foot = binary.AppendUvarint(foot, uint64(c.Template))
 		}
 		for _, c := range k.Templates {
 			foot = binary.AppendUvarint(foot, uint64(c.Rows))

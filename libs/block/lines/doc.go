@@ -25,7 +25,6 @@ const (
 	magic        = "WLIN"
 	majorVersion = 1
 	minorVersion = 0
-	tailLen      = 4 + 2 + 2 + len(magic)
 
 	directoryVersion = 1
 
@@ -44,7 +43,10 @@ type BlockInfo struct {
 	RunEnds          []uint32         // where the runs of rows of one stream each end
 	Templates        []template.Count // in use, the most frequent first
 
-	offset, size, directory int
+	// Where the block is in the section. A block is fetched as a whole.
+	Offset, Size int64
+
+	directory int // bytes of the directory's frame, at the block's end
 }
 
 // payloadLimit bounds the payload of any frame of a block: a number of one digit

@@ -15,11 +15,12 @@ func Payloads(section []byte) ([][]byte, error) {
 	}
 	var out [][]byte
 	for i := range s.Blocks {
-		d := decoder{section: s, info: &s.Blocks[i]}
-		if err := d.open(); err != nil {
+		k := &s.Blocks[i]
+		d, err := s.Body(i, s.data[k.Offset:k.Offset+k.Size])
+		if err != nil {
 			return nil, err
 		}
-		for n := range d.cache {
+		for n := range d.frames {
 			b, err := d.frame(uint32(n))
 			if err != nil {
 				return nil, err
@@ -50,14 +51,14 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 		panic("no section of one block")
 	}
 	k := &s.Blocks[0]
-	d := decoder{section: s, info: k}
-	if err := d.open(); err != nil {
+	d, err := s.Body(0, s.data)
+	if err != nil {
 		panic(err)
 	}
 	c := editor
 	var out []byte
-	directory := binary.AppendUvarint([]byte{directoryVersion}, uint64(len(d.cache)))
-	for n := range d.cache {
+	directory := binary.AppendUvarint([]byte{directoryVersion}, uint64(len(d.frames)))
+	for n := range d.frames {
 		b, err := d.frame(uint32(n))
 		if err != nil {
 			panic(err)
@@ -66,15 +67,15 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 		out = c.AppendFrame(out, edit(n, append([]byte(nil), b...)))
 		directory = binary.AppendUvarint(directory, uint64(len(out)-at))
 	}
-	directory = binary.AppendUvarint(directory, uint64(d.times))
+	directory = binary.AppendUvarint(directory, uint64(d.timesAt))
 	editColumns(d.columns)
 	directory = column.AppendInfos(directory, []column.Info{d.tid})
 	directory = column.AppendInfos(directory, d.columns)
 	at := len(out)
-	out = c.AppendFrame(out, edit(len(d.cache), directory))
+	out = c.AppendFrame(out, edit(len(d.frames), directory))
 	table := s.Table.Append(nil)
 	foot := append(binary.AppendUvarint(nil, uint64(len(table))), table...)
 	foot = appendBlocks(foot, []BlockInfo{{Rows: k.Rows, Bytes: k.Bytes, MinTime: k.MinTime, MaxTime: k.MaxTime, RunEnds: k.RunEnds,
-		Templates: k.Templates, size: len(out), directory: len(out) - at}}, func(t uint32) uint32 { return t })
-	return appendTail(out, c, edit(len(d.cache)+1, foot))
+		Templates: k.Templates, Size: int64(len(out)), directory: len(out) - at}})
+	return appendTail(out, c, edit(len(d.frames)+1, foot))
 }

@@ -1,0 +1,282 @@
+package lines
+
+import (
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/template"
+)
+
+// Body is a block opened for reading. Its frames are decompressed when they are
+// asked for, once, and kept. Safe for concurrent use; one caller at a time
+// decompresses.
+type Body struct {
+	section *Section
+	info    *BlockInfo
+	block   int
+	data    []byte // frames
+	offsets []int  // of frames, and where the last one ends
+	timesAt uint32 // frame
+	tid     column.Info
+	columns []column.Info
+	numbers map[uint32]int32 // column of the section → of the block
+
+	mu     sync.Mutex
+	frames [][]byte
+	opened []*column.Values
+	tids   []uint16
+	times  []int64
+	memory int
+}
+
+// Body opens block i, given its bytes: those from Offset on, Size of them. It reads
+// the directory and no frame. The body aliases b.
+func (s *Section) Body(i int, b []byte) (*Body, error) {
+	k := &s.Blocks[i]
+	if int64(len(b)) != k.Size {
+		return nil, at(i, column.Corrupt("%d bytes of %d", len(b), k.Size))
+	}
+	split := len(b) - k.directory
+	body := &Body{section: s, info: k, block: i, data: b[:split:split]}
+	if err := body.open(b[split:]); err != nil {
+		return nil, at(i, err)
+	}
+	return body, nil
+}
+
+func (b *Body) open(directory []byte) error {
+	d, err := column.ReadFrame(directory, maxFooter)
+	if err != nil {
+		return err
+	}
+	if len(d) == 0 || d[0] != directoryVersion {
+		return column.Corrupt("directory without a known version")
+	}
+	r := reader{b: d[1:]}
+	b.offsets = make([]int, r.count()+1)
+	b.frames = make([][]byte, len(b.offsets)-1)
+	for i := range b.frames {
+		b.offsets[i+1] = b.offsets[i] + r.int(math.MaxInt32)
+		if b.offsets[i+1] > len(b.data) {
+			return column.Corrupt("frames of more than %d bytes", len(b.data))
+		}
+	}
+	b.timesAt = uint32(r.int(math.MaxInt32))
+	if r.bad || b.offsets[len(b.frames)] != len(b.data) {
+		return column.Corrupt("directory of frames")
+	}
+	tids, rest, err := column.ParseInfos(r.b)
+	if err != nil {
+		return err
+	}
+	if b.columns, rest, err = column.ParseInfos(rest); err != nil {
+		return err
+	}
+	if len(tids) != 1 || tids[0].Kind != column.Signed || tids[0].N != b.info.Rows || len(rest) > 0 {
+		return column.Corrupt("directory without one column of templates")
+	}
+	b.tid = tids[0]
+	b.memory = len(b.data) + len(d) + 40*len(b.frames) + 256*len(b.columns) + 256
+	return b.checkColumns()
+}
+
+// checkColumns checks that every column has as many values as the templates' rows use.
+func (b *Body) checkColumns() error {
+	table := b.section.Table
+	uses := make(map[uint32]int, len(b.columns))
+	for _, c := range b.info.Templates {
+		for _, id := range table.Templates[c.Template].Columns {
+			uses[id] += int(c.Rows)
+		}
+	}
+	if len(uses) != len(b.columns) {
+		return column.Corrupt("%d columns where the templates use %d", len(b.columns), len(uses))
+	}
+	b.numbers = make(map[uint32]int32, len(b.columns))
+	b.opened = make([]*column.Values, len(b.columns))
+	for i := range b.columns {
+		c := &b.columns[i]
+		if n := uses[c.ID]; n != c.N {
+			return column.Corrupt("column %d of %d values where the templates use %d", c.ID, c.N, n)
+		}
+		if table.Columns[c.ID].IsTime != (c.Kind == column.Signed) {
+			return column.Corrupt("column %d of %v", c.ID, c.Kind)
+		}
+		b.numbers[c.ID] = int32(i)
+	}
+	return nil
+}
+
+// Info returns what the footer says about the block.
+func (b *Body) Info() *BlockInfo { return b.info }
+
+// MemorySize returns about how many bytes of memory the body takes, with what was
+// decompressed so far.
+func (b *Body) MemorySize() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.memory
+}
+
+// Columns describes the block's columns, ascending by their numbers in the section.
+func (b *Body) Columns() []column.Info { return b.columns }
+
+// Number returns the place among Columns of a column of the section; -1 if the block
+// has no values of it.
+func (b *Body) Number(id uint32) int {
+	if n, ok := b.numbers[id]; ok {
+		return int(n)
+	}
+	return -1
+}
+
+// frame returns a frame's payload. Call with mu held.
+func (b *Body) frame(n uint32) ([]byte, error) {
+	if int(n) >= len(b.frames) {
+		return nil, column.Corrupt("frame %d of %d", n, len(b.frames))
+	}
+	if b.frames[n] == nil {
+		p, err := column.ReadFrame(b.data[b.offsets[n]:b.offsets[n+1]], b.info.payloadLimit())
+		if err != nil {
+			return nil, err
+		}
+		b.frames[n] = p
+		b.memory += len(p)
+	}
+	return b.frames[n], nil
+}
+
+// Frame returns the payload of the frame that column i of Columns is in; nil if it
+// is in none. It is shared.
+func (b *Body) Frame(i int) ([]byte, error) {
+	c := &b.columns[i]
+	if c.Size == 0 {
+		return nil, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p, err := b.frame(c.Frame)
+	return p, at(b.block, err)
+}
+
+// Values returns the values of column i of Columns, in the order of the rows.
+func (b *Body) Values(i int) (*column.Values, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v, err := b.values(i)
+	return v, at(b.block, err)
+}
+
+func (b *Body) values(i int) (*column.Values, error) {
+	if b.opened[i] == nil {
+		v, err := b.column(&b.columns[i])
+		if err != nil {
+			return nil, err
+		}
+		b.opened[i] = v
+		b.memory += v.MemorySize()
+	}
+	return b.opened[i], nil
+}
+
+func (b *Body) column(c *column.Info) (*column.Values, error) {
+	var payload []byte
+	if c.Size > 0 {
+		p, err := b.frame(c.Frame)
+		if err != nil {
+			return nil, err
+		}
+		if uint64(c.Offset)+uint64(c.Size) > uint64(len(p)) {
+			return nil, column.Corrupt("column at %d+%d of a frame of %d bytes", c.Offset, c.Size, len(p))
+		}
+		payload = p[c.Offset : c.Offset+c.Size]
+	}
+	return column.Open(c, payload)
+}
+
+// RowTemplates returns each row's template, as its place in the Templates of the
+// block's info. It is shared.
+func (b *Body) RowTemplates() ([]uint16, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t, err := b.rowTemplates()
+	return t, at(b.block, err)
+}
+
+func (b *Body) rowTemplates() ([]uint16, error) {
+	if b.tids != nil {
+		return b.tids, nil
+	}
+	v, err := b.column(&b.tid)
+	if err != nil {
+		return nil, err
+	}
+	// As many rows of each template as the footer says: so no column runs out.
+	left := counts(b.info.Templates)
+	tids := make([]uint16, b.info.Rows)
+	for i := range tids {
+		t := uint64(v.Signed(i))
+		if t >= uint64(len(left)) || left[t] == 0 {
+			return nil, column.Corrupt("row %d has template %d of %d, or too many have it", i, t, len(left))
+		}
+		left[t]--
+		tids[i] = uint16(t)
+	}
+	b.tids = tids
+	b.memory += 2 * len(tids)
+	return tids, nil
+}
+
+func counts(c []template.Count) []uint32 {
+	out := make([]uint32, len(c))
+	for i := range c {
+		out[i] = c[i].Rows
+	}
+	return out
+}
+
+// Times appends the times of all rows to dst.
+func (b *Body) Times(dst []int64) ([]int64, error) {
+	t, err := b.SharedTimes()
+	return append(dst, t...), err
+}
+
+// SharedTimes returns the times of all rows. They are shared.
+func (b *Body) SharedTimes() ([]int64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t, err := b.sharedTimes()
+	return t, at(b.block, err)
+}
+
+func (b *Body) sharedTimes() ([]int64, error) {
+	if b.times != nil {
+		return b.times, nil
+	}
+	p, err := b.frame(b.timesAt)
+	if err != nil {
+		return nil, err
+	}
+	k := b.info
+	times, err := column.DecodeTimes(make([]int64, 0, k.Rows), p, k.Rows, k.RunEnds)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range times {
+		if t < k.MinTime || t > k.MaxTime {
+			return nil, column.Corrupt("time %d is not within %d to %d", t, k.MinTime, k.MaxTime)
+		}
+	}
+	b.times = times
+	b.memory += 8 * len(times)
+	return times, nil
+}
+
+func (b *Body) checkRange(from, to int) error {
+	if from < 0 || from > to || to > b.info.Rows {
+		return fmt.Errorf("no rows %d to %d of %d", from, to, b.info.Rows)
+	}
+	return nil
+}

@@ -1,0 +1,297 @@
+package lines
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/template"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Decode appends the lines and times of a block to the rows: those columns of rows
+// and no others. Nothing is appended if it fails. The section was opened as a whole.
+func (s *Section) Decode(block int, rows *model.Rows) error {
+	return s.DecodeRange(block, 0, s.Blocks[block].Rows, rows)
+}
+
+// DecodeRange appends the lines and times of rows from … to-1 of a block, and reads
+// only the frames that these need. Nothing is appended if it fails.
+func (s *Section) DecodeRange(block, from, to int, rows *model.Rows) error {
+	k := &s.Blocks[block]
+	if k.Offset+k.Size > int64(len(s.data)) {
+		return at(block, fmt.Errorf("only the section's footer is here"))
+	}
+	b, err := s.Body(block, s.data[k.Offset:k.Offset+k.Size])
+	if err != nil {
+		return err
+	}
+	return b.Rows(from, to, rows)
+}
+
+// Rows appends the lines and times of rows from … to-1: those columns of rows and no
+// others. Nothing is appended if it fails.
+func (b *Body) Rows(from, to int, dst *model.Rows) error {
+	if err := b.checkRange(from, to); err != nil {
+		return at(b.block, err)
+	}
+	p, err := b.Printer()
+	if err != nil {
+		return err
+	}
+	if err := p.room(dst); err != nil {
+		return at(b.block, err)
+	}
+	k := b.info
+	p.skipTo(from)
+	size := k.Bytes
+	if to-from < k.Rows {
+		size = int(int64(k.Bytes) * int64(to-from) / int64(k.Rows)) // a guess
+	}
+	slab, ends := grown(dst.Lines.Slab, size), grown(dst.Lines.Ends, to-from)
+	limit := len(slab) + k.Bytes
+	for i := from; i < to; i++ {
+		if slab, err = p.append(slab, limit, i); err != nil {
+			return at(b.block, err)
+		}
+		ends = append(ends, uint32(len(slab)))
+	}
+	if to-from == k.Rows && len(slab) != limit {
+		return at(b.block, column.Corrupt("%d bytes of lines, %d missing", k.Bytes, limit-len(slab)))
+	}
+	dst.Times = append(dst.Times, p.times[from:to]...)
+	dst.Lines.Slab, dst.Lines.Ends = slab, ends
+	return nil
+}
+
+// Select appends the lines and times of the given rows, which ascend. Nothing is
+// appended if it fails.
+func (b *Body) Select(rows []uint32, dst *model.Rows) error {
+	p, err := b.Printer()
+	if err != nil {
+		return err
+	}
+	if err := p.room(dst); err != nil {
+		return at(b.block, err)
+	}
+	next := 0
+	for _, r := range rows {
+		if int(r) < next || int(r) >= b.info.Rows {
+			return at(b.block, fmt.Errorf("row %d of %d after %d", r, b.info.Rows, next-1))
+		}
+		next = int(r) + 1
+	}
+	p.only(rows)
+	slab, ends, times := dst.Lines.Slab, grown(dst.Lines.Ends, len(rows)), grown(dst.Times, len(rows))
+	limit := len(slab) + b.info.Bytes
+	for _, r := range rows {
+		p.skipTo(int(r))
+		if slab, err = p.append(slab, limit, int(r)); err != nil {
+			return at(b.block, err)
+		}
+		ends = append(ends, uint32(len(slab)))
+		times = append(times, p.times[r])
+	}
+	dst.Times, dst.Lines.Slab, dst.Lines.Ends = times, slab, ends
+	return nil
+}
+
+// Printer prints the lines of a block's rows, one after the other. It is for one
+// goroutine at a time.
+type Printer struct {
+	body    *Body
+	tids    []uint16
+	times   []int64
+	pieces  [][]piece // of each template
+	steps   [][]step  // how far each template's row moves the cursors
+	cursors []int     // next value of each column
+	row     int       // that the cursors are at
+	skipped []uint32  // of each template, rows skipped since
+}
+
+// piece is a template.Piece with the values of its slot.
+type piece struct {
+	literal []byte
+	values  *column.Values // nil: none
+	cursor  *int           // next value
+	isTime  bool
+	layout  template.Layout
+}
+
+type step struct{ column, n int32 }
+
+// Printer returns a printer at the first row.
+func (b *Body) Printer() (*Printer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	tids, err := b.rowTemplates()
+	if err != nil {
+		return nil, at(b.block, err)
+	}
+	times, err := b.sharedTimes()
+	if err != nil {
+		return nil, at(b.block, err)
+	}
+	n := len(b.info.Templates)
+	return &Printer{body: b, tids: tids, times: times, pieces: make([][]piece, n), cursors: make([]int, len(b.columns)), skipped: make([]uint32, n)}, nil
+}
+
+func (p *Printer) room(dst *model.Rows) error {
+	if uint64(len(dst.Lines.Slab))+uint64(p.body.info.Bytes) > math.MaxUint32 {
+		return column.Corrupt("more than 4 GiB of lines")
+	}
+	return nil
+}
+
+// only says that no rows but these will be printed, so that other columns' cursors
+// need not move.
+func (p *Printer) only(rows []uint32) {
+	b := p.body
+	used := make([]bool, len(b.columns))
+	seen := make([]bool, len(b.info.Templates))
+	for _, r := range rows {
+		if t := p.tids[r]; !seen[t] {
+			seen[t] = true
+			for _, id := range b.columnsOf(int(t)) {
+				used[b.numbers[id]] = true
+			}
+		}
+	}
+	p.makeSteps(used)
+}
+
+func (b *Body) columnsOf(t int) []uint32 {
+	return b.section.Table.Templates[b.info.Templates[t].Template].Columns
+}
+
+func (p *Printer) makeSteps(used []bool) {
+	b := p.body
+	p.steps = make([][]step, len(b.info.Templates))
+	for t := range p.steps {
+	columns:
+		for _, id := range b.columnsOf(t) {
+			c := b.numbers[id]
+			if used != nil && !used[c] {
+				continue
+			}
+			for i := range p.steps[t] {
+				if p.steps[t][i].column == c {
+					p.steps[t][i].n++
+					continue columns
+				}
+			}
+			p.steps[t] = append(p.steps[t], step{c, 1})
+		}
+	}
+}
+
+// skipTo moves to a later row.
+func (p *Printer) skipTo(row int) {
+	if row == p.row {
+		return
+	}
+	if p.steps == nil {
+		p.makeSteps(nil)
+	}
+	if row-p.row < len(p.skipped) {
+		for _, t := range p.tids[p.row:row] {
+			for _, s := range p.steps[t] {
+				p.cursors[s.column] += int(s.n)
+			}
+		}
+	} else {
+		for _, t := range p.tids[p.row:row] {
+			p.skipped[t]++
+		}
+		for t, n := range p.skipped {
+			if n == 0 {
+				continue
+			}
+			p.skipped[t] = 0
+			for _, s := range p.steps[t] {
+				p.cursors[s.column] += int(s.n) * int(n)
+			}
+		}
+	}
+	p.row = row
+}
+
+// Append appends the line of a row, not before that of the last call, to dst.
+func (p *Printer) Append(dst []byte, row int) ([]byte, error) {
+	p.skipTo(row)
+	out, err := p.append(dst, len(dst)+p.body.info.Bytes, row)
+	return out, at(p.body.block, err)
+}
+
+// append appends the line of the row that the cursors are at, and moves on.
+func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
+	t := p.tids[row]
+	if p.pieces[t] == nil {
+		if err := p.prepare(int(t)); err != nil {
+			return slab, err
+		}
+	}
+	ps := p.pieces[t]
+	for j := range ps {
+		c := &ps[j]
+		if slab = append(slab, c.literal...); c.values == nil {
+			break
+		}
+		n := *c.cursor
+		*c.cursor = n + 1
+		if c.isTime {
+			v := c.layout.Floor(p.times[row]) - c.values.Signed(n)
+			if !c.layout.InRange(v) {
+				return slab, column.Corrupt("in-line time %d of row %d", v, row)
+			}
+			slab = c.layout.Append(slab, v)
+		} else {
+			slab = c.values.Append(slab, n)
+		}
+		if len(slab) > limit {
+			return slab, errTooLong(p.body.info)
+		}
+	}
+	if len(slab) > limit {
+		return slab, errTooLong(p.body.info)
+	}
+	p.row = row + 1
+	return slab, nil
+}
+
+// prepare gets a template of the block's list, and the columns it uses, ready.
+func (p *Printer) prepare(t int) error {
+	b := p.body
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ps := b.section.Table.Templates[b.info.Templates[t].Template].Pieces()
+	out := make([]piece, len(ps))
+	for i, s := range ps {
+		out[i] = piece{literal: s.Literal, isTime: s.IsTime, layout: s.Layout}
+		if !s.Slot {
+			continue
+		}
+		n := b.numbers[s.Column]
+		v, err := b.values(int(n))
+		if err != nil {
+			return err
+		}
+		out[i].values, out[i].cursor = v, &p.cursors[n]
+	}
+	p.pieces[t] = out
+	return nil
+}
+
+func errTooLong(k *BlockInfo) error {
+	return column.Corrupt("more than %d bytes of lines", k.Bytes)
+}
+
+// grown returns s with room for n more.
+func grown[T any](s []T, n int) []T {
+	if cap(s)-len(s) >= n {
+		return s
+	}
+	out := make([]T, len(s), len(s)+n)
+	copy(out, s)
+	return out
+}
