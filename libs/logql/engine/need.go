@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+)
+
+// Need is what a query wants of the rows of a snapshot. It is immutable.
+type Need struct {
+	// Filters is a conjunction. Rows whose line does not match all of them are left
+	// out, exactly: nobody looks at the others' lines again for it. Their operators
+	// are |= != |~ !~, their alternatives never ip().
+	Filters []*syntax.LineFilter
+	// Any is what Filters do not say: of each list, a wanted line holds one string
+	// at least. Rows whose lines do not may be left out, and need not.
+	Any [][]string
+	// Metadata is what wanted rows have. Rows that cannot have it, neither in
+	// Metadata nor in Derived, may be left out, and need not.
+	Metadata []MetaEquals
+	// Lines tells whether Rows.Lines, Meta whether Rows.Metadata and Rows.Derived are
+	// looked at. If not, a snapshot may leave them out: then Lines.Ends is nil.
+	Lines, Meta bool
+	// Hashes tells that Rows.Hashes must be there if Lines are not.
+	Hashes bool
+}
+
+// MetaEquals is a name of structured metadata and its value, which is not empty.
+type MetaEquals struct {
+	Name, Value string
+}
+
+// Selective is a Snapshot that can make use of a Need.
+type Selective interface {
+	Snapshot
+	// Select returns the rows of the snapshot that n wants, in the same streams by the
+	// same numbers. It shares the snapshot, has no Close of its own that counts, and
+	// may be called several times, before or while rows are read. ctx is the query's.
+	Select(ctx context.Context, n *Need) Snapshot
+}
+
+// Examiner is a RowReader that leaves rows out and tells what it cost to know.
+type Examiner interface {
+	RowReader
+	// Examined returns how many rows, and bytes of their lines, were decided upon so
+	// far, those given out included.
+	Examined() (rows, bytes uint64)
+}
