@@ -25,6 +25,12 @@ type Options struct {
 	Memory int64
 }
 
+// Uploader is a session that knows which blocks its source has uploaded lately.
+type Uploader interface {
+	// Uploaded returns their keys, of those that may hold rows of the session's range.
+	Uploaded() []string
+}
+
 // heartbeat is how often a server that has nothing to say yet says so.
 var heartbeat = time.Second // less in tests
 
@@ -109,9 +115,11 @@ func serve(stream *answers, src engine.Source, opts Options) error {
 	if err := sendStreams(stream, session.Streams()); err != nil {
 		return err
 	}
-	err = stream.Send(&ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Opened{Opened: &ingestv1.Opened{
-		Incarnation: opts.Incarnation, TableVersion: opts.TableVersion, Gaps: session.Gaps(),
-	}}})
+	opened := &ingestv1.Opened{Incarnation: opts.Incarnation, TableVersion: opts.TableVersion, Gaps: session.Gaps()}
+	if u, ok := session.(Uploader); ok {
+		opened.UploadedBlocks = u.Uploaded()
+	}
+	err = stream.Send(&ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Opened{Opened: opened}})
 	if err != nil {
 		return err
 	}

@@ -1406,9 +1406,14 @@ type Opened struct {
 	// Digest of its member table.
 	TableVersion uint64 `protobuf:"fixed64,2,opt,name=table_version,json=tableVersion,proto3" json:"table_version,omitempty"`
 	// Ranges that this incarnation is known to miss, for people. Empty: none.
-	Gaps          []string `protobuf:"bytes,3,rep,name=gaps,proto3" json:"gaps,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Gaps []string `protobuf:"bytes,3,rep,name=gaps,proto3" json:"gaps,omitempty"`
+	// Keys of the blocks that this incarnation uploaded in the last 24 h and that
+	// may hold rows of the asked range. What they hold may be missing from this
+	// answer: whoever knows neither them nor what they were merged into loads them
+	// first.
+	UploadedBlocks []string `protobuf:"bytes,4,rep,name=uploaded_blocks,json=uploadedBlocks,proto3" json:"uploaded_blocks,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Opened) Reset() {
@@ -1458,6 +1463,13 @@ func (x *Opened) GetTableVersion() uint64 {
 func (x *Opened) GetGaps() []string {
 	if x != nil {
 		return x.Gaps
+	}
+	return nil
+}
+
+func (x *Opened) GetUploadedBlocks() []string {
+	if x != nil {
+		return x.UploadedBlocks
 	}
 	return nil
 }
@@ -2309,11 +2321,12 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\bmax_time\x18\x02 \x01(\x10R\amaxTime\x12\x12\n" +
 	"\x04rows\x18\x03 \x01(\x04R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x16\n" +
-	"\x06digest\x18\x05 \x01(\x06R\x06digest\"c\n" +
+	"\x06digest\x18\x05 \x01(\x06R\x06digest\"\x8c\x01\n" +
 	"\x06Opened\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\tR\vincarnation\x12#\n" +
 	"\rtable_version\x18\x02 \x01(\x06R\ftableVersion\x12\x12\n" +
-	"\x04gaps\x18\x03 \x03(\tR\x04gaps\"\x8e\x02\n" +
+	"\x04gaps\x18\x03 \x03(\tR\x04gaps\x12'\n" +
+	"\x0fuploaded_blocks\x18\x04 \x03(\tR\x0euploadedBlocks\"\x8e\x02\n" +
 	"\x04Rows\x128\n" +
 	"\n" +
 	"new_labels\x18\x01 \x03(\v2\x19.weir.ingest.v1.RowLabelsR\tnewLabels\x12\x16\n" +
