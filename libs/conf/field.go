@@ -51,6 +51,11 @@ func isSection(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t != typeRaw && !reflect.PointerTo(t).Implements(typeUnmarshaler)
 }
 
+// isSections reports whether t is a list of structs of further keys.
+func isSections(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && isSection(t.Elem())
+}
+
 // fieldKey returns the key of a struct field, false if it has none.
 func fieldKey(sf reflect.StructField) (string, bool) {
 	tag, _, _ := strings.Cut(sf.Tag.Get("yaml"), ",")
@@ -102,7 +107,7 @@ func (s *Set) collect(v reflect.Value, path, section string) error {
 		}
 		f := &field{
 			path: join(path, key), section: section, key: key, value: v.Field(i),
-			help: sf.Tag.Get("help"), yamlOnly: sf.Type.Kind() == reflect.Map,
+			help: sf.Tag.Get("help"), yamlOnly: sf.Type.Kind() == reflect.Map || isSections(sf.Type),
 		}
 		if e := sf.Tag.Get("enum"); e != "" {
 			f.enum = strings.Split(e, ",")
@@ -133,7 +138,7 @@ func supported(t reflect.Type) bool {
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return true
 	case reflect.Slice:
-		return t.Elem().Kind() == reflect.String
+		return t.Elem().Kind() == reflect.String || isSections(t)
 	case reflect.Map:
 		return t.Key().Kind() == reflect.String && (t.Elem() == typeRaw || t.Elem().Kind() == reflect.String)
 	}

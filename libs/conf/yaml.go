@@ -166,6 +166,16 @@ func (d *decoder) value(n *yaml.Node, t target, path string) {
 			m.SetMapIndex(reflect.ValueOf(key.Value).Convert(v.Type().Key()), elem)
 		})
 		v.Set(m)
+	case isSections(v.Type()):
+		if n.Kind != yaml.SequenceNode {
+			d.fail(n, path, errors.New("want a list"))
+			return
+		}
+		list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+		for i, item := range n.Content {
+			d.section(resolve(item), list.Index(i), fmt.Sprintf("%s[%d]", path, i))
+		}
+		v.Set(list)
 	case v.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
 		list := reflect.MakeSlice(v.Type(), 0, len(n.Content))
 		for _, item := range n.Content {
@@ -221,6 +231,20 @@ func appendNode(n *yaml.Node, v reflect.Value) error {
 func valueNode(v reflect.Value) (*yaml.Node, error) {
 	if isSection(v.Type()) {
 		return node(v)
+	}
+	if isSections(v.Type()) {
+		n := &yaml.Node{Kind: yaml.SequenceNode}
+		for i := range v.Len() {
+			item, err := node(v.Index(i))
+			if err != nil {
+				return nil, err
+			}
+			n.Content = append(n.Content, item)
+		}
+		if v.Len() == 0 {
+			n.Style = yaml.FlowStyle
+		}
+		return n, nil
 	}
 	var out any = v.Interface()
 	if v.Type() == typeDuration {

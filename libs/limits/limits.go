@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"github.com/weir-logs/weir/libs/conf"
+	"github.com/weir-logs/weir/libs/logql/selection"
 )
 
-// Limits are the limits of one tenant. A Limits is a plain value: copies are independent.
+// Limits are the limits of one tenant. A Limits is a plain value; nobody changes the lists in it.
 type Limits struct {
 	MaxRequestSize    conf.ByteSize `help:"Largest push request as sent, compressed."`
 	MaxRequestRawSize conf.ByteSize `help:"Largest push request once decompressed."`
@@ -41,6 +42,46 @@ type Limits struct {
 
 	MaxTails        int           `help:"Most live tails at once."`
 	MaxTailDuration time.Duration `help:"Longest time that a tail may last."`
+
+	RetentionPeriod time.Duration     `help:"Entries older than this are removed. 0: they are kept for ever."`
+	RetentionStream []RetentionStream `help:"Periods of streams that differ: a list of {selector, priority, period}. Of the selectors that match an entry the one of the highest priority counts, of those the shortest period."`
+	RetentionSize   conf.ByteSize     `help:"Bytes that the tenant may take in the store; beyond it the oldest blocks are removed. 0: no limit."`
+	RetentionForce  bool              `help:"Let retention be shorter than an hour, and remove all that has expired at once, however large a share of the tenant it is."`
+}
+
+// RetentionStream is how long entries are kept that a selector matches.
+type RetentionStream struct {
+	// Selector is a stream selector; filters may follow it, such as
+	// {app="checkout"} | detected_level="debug".
+	Selector string
+	Priority int
+	Period   time.Duration // 0: for ever
+}
+
+// MinRetention is the shortest retention without RetentionForce.
+const MinRetention = time.Hour
+
+func (l Limits) validateRetention() error {
+	var problems []error
+	period := func(key string, d time.Duration) {
+		switch {
+		case d < 0:
+			problems = append(problems, fmt.Errorf("%s is %s, must not be negative", key, d))
+		case d > 0 && d < MinRetention && !l.RetentionForce:
+			problems = append(problems, fmt.Errorf("%s is %s: nearly all would be removed; set retention_force if that is meant", key, d))
+		}
+	}
+	period("retention_period", l.RetentionPeriod)
+	for i, r := range l.RetentionStream {
+		period(fmt.Sprintf("retention_stream[%d].period", i), r.Period)
+		if _, err := selection.Parse(r.Selector); err != nil {
+			problems = append(problems, fmt.Errorf("retention_stream[%d].selector: %w", i, err))
+		}
+	}
+	if l.RetentionSize < 0 {
+		problems = append(problems, errors.New("retention_size must not be negative"))
+	}
+	return errors.Join(problems...)
 }
 
 // Default returns the limits of a tenant for which nothing is configured.
@@ -77,7 +118,7 @@ func Default() Limits {
 }
 
 // Validate returns all problems. Every limit is at least 1: there is no value that means
-// "unlimited", a large one does.
+// "unlimited", a large one does. Retention is no limit: 0 switches it off.
 func (l Limits) Validate() error {
 	var problems []error
 	atLeastOne := func(key string, v int64) {
@@ -111,6 +152,7 @@ func (l Limits) Validate() error {
 	positive("query_timeout", l.QueryTimeout)
 	atLeastOne("max_tails", int64(l.MaxTails))
 	positive("max_tail_duration", l.MaxTailDuration)
+	problems = append(problems, l.validateRetention())
 	if l.MaxRequestRawSize < l.MaxLineSize {
 		problems = append(problems, errors.New("max_request_raw_size must be at least max_line_size: such a line could never be sent"))
 	}

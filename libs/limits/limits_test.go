@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -67,7 +68,7 @@ func TestOverrides(t *testing.T) {
 		t.Helper()
 		w := want
 		change(&w)
-		if got := p.For(tenant); got != w {
+		if got := p.For(tenant); !reflect.DeepEqual(got, w) {
 			t.Errorf("%s: got %+v\nwant %+v", tenant, got, w)
 		}
 	}
@@ -254,5 +255,57 @@ func TestTenantsAreBounded(t *testing.T) {
 	r.Evict(time.Second)
 	if r.Tenants() != 1 {
 		t.Error("idle tenants were kept:", r.Tenants())
+	}
+}
+
+func TestRetention(t *testing.T) {
+	cfg := load(t, `
+limits:
+  retention_period: 720h
+  retention_stream:
+    - {selector: '{app="shop"} | detected_level="debug"', priority: 2, period: 24h}
+    - selector: '{env="dev"}'
+      period: 48h
+  retention_size: 1GB
+  tenants: {a: {retention_period: 0s, retention_stream: []}, b: {retention_period: 1m, retention_force: true}}
+`)
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	want := []limits.RetentionStream{
+		{Selector: `{app="shop"} | detected_level="debug"`, Priority: 2, Period: 24 * time.Hour},
+		{Selector: `{env="dev"}`, Period: 48 * time.Hour},
+	}
+	if !reflect.DeepEqual(cfg.RetentionStream, want) {
+		t.Errorf("got %+v", cfg.RetentionStream)
+	}
+	p, err := limits.NewProvider(cfg, quiet, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := p.For("a"); l.RetentionPeriod != 0 || len(l.RetentionStream) != 0 {
+		t.Errorf("tenant a: %+v", l)
+	}
+	if l := p.For("b"); l.RetentionPeriod != time.Minute || len(l.RetentionStream) != 2 {
+		t.Errorf("tenant b: %+v", l)
+	}
+	for text, want := range map[string]string{
+		"retention_period: -1h":                                                      "must not be negative",
+		"retention_period: 1s":                                                       "set retention_force",
+		"retention_size: -1":                                                         "size",
+		"retention_stream: [{selector: '{}', period: 24h}]":                          "at least one",
+		"retention_stream: [{selector: '{a=\"b\"}', period: 30s}]":                   "retention_stream[0].period",
+		"retention_stream: [{selector: '{a=\"b\"}', perod: 30h}]":                    "perod",
+		"retention_stream: {selector: '{a=\"b\"}', period: 30h}":                     "want a list",
+		"retention_stream: [{selector: '{a=\"b\"} | line_format `x`', period: 30h}]": "only filters",
+	} {
+		c := struct{ Limits limits.Config }{limits.DefaultConfig()}
+		err := conf.DecodeYAML([]byte("limits: {"+text+"}"), &c)
+		if err == nil {
+			err = c.Limits.Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }
