@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -18,6 +19,7 @@ type Builder struct {
 	analyzer *template.Analyzer
 	out      []byte
 	blocks   []BlockInfo
+	grams    *grams.Builder // nil: none
 
 	frames  frames
 	payload []byte
@@ -37,6 +39,10 @@ func (b *Builder) Reset() {
 	b.analyzer.Reset()
 	b.out, b.blocks = b.out[:0], b.blocks[:0]
 }
+
+// SetGrams makes the builder add the lines of every block to a gram matrix. It is the
+// caller's to reset and finish.
+func (b *Builder) SetGrams(g *grams.Builder) { b.grams = g }
 
 // Size returns the bytes of the blocks so far.
 func (b *Builder) Size() int { return len(b.out) }
@@ -109,6 +115,11 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 	info.directory = len(b.out) - at
 	info.Size = int64(len(b.out)) - info.Offset
 	b.blocks = append(b.blocks, info)
+	if b.grams != nil {
+		b.grams.AddBlock(lines.Slab, func(yield func(start, end uint32, slots []template.Slot, first bool)) {
+			b.analyzer.EachRow(lines.Ends, yield)
+		}, int(info.Size))
+	}
 	return Stats{Bytes: int(info.Size), Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(infos)}, nil
 }
 

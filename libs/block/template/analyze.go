@@ -88,6 +88,24 @@ func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) 
 	return &a.block, nil
 }
 
+// EachRow goes through the rows of the block that was analyzed last, whose lines end
+// at the given places: where each line begins and ends, the slots that were found in
+// it, and whether it is the block's first line of its shape. Lines of one shape have
+// all bytes but those in slots in common.
+func (a *Analyzer) EachRow(ends []uint32, yield func(start, end uint32, slots []Slot, first bool)) {
+	t := &a.tok
+	seen := make([]bool, len(t.raws))
+	start, slot := uint32(0), 0
+	for i, end := range ends {
+		shape := t.rows[i]
+		slots := t.slots[slot : slot+t.raws[shape].slots]
+		slot += len(slots)
+		yield(start, end, slots, !seen[shape])
+		seen[shape] = true
+		start = end
+	}
+}
+
 // Layouts returns the layouts of in-line times that the section's lines have.
 func (a *Analyzer) Layouts() []Layout { return a.tok.layouts }
 
@@ -211,7 +229,7 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 		cols := finals[r.final].cols
 		slots := t.slots[slot : slot+r.slots]
 		slot += r.slots
-		put := func(k int, v uint64) {
+		put := func(k int, v Slot) {
 			c := &cur[cols[k]]
 			if v&timeFlag != 0 {
 				c.Deltas = append(c.Deltas, t.deltas[delta])
@@ -232,13 +250,13 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 				}
 				from, to := start, start
 				if s.start >= 0 {
-					from = slotEnd(slots[s.start])
+					from = slots[s.start].End()
 				}
 				if s.end >= 0 {
-					to = slotEnd(slots[s.end])
+					to = slots[s.end].End()
 				}
 				from += s.startOff
-				put(k, uint64(column.MakeRef(from, to+s.endOff-from)))
+				put(k, Slot(column.MakeRef(from, to+s.endOff-from)))
 			}
 		}
 		start = end

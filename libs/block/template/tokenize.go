@@ -13,8 +13,14 @@ import (
 // timeFlag marks a slot that is an in-line time.
 const timeFlag = 1 << 31
 
-// slotEnd returns where a slot ends in the slab.
-func slotEnd(v uint64) uint32 { return uint32(v>>32) + uint32(v)&^timeFlag }
+// Slot is where a slot of a line is in the lines' slab.
+type Slot uint64 // offset<<32 | length, timeFlag
+
+// Start returns where the slot begins.
+func (s Slot) Start() uint32 { return uint32(s >> 32) }
+
+// End returns where the slot ends.
+func (s Slot) End() uint32 { return uint32(s>>32) + uint32(s)&^timeFlag }
 
 // rawTemplate is a distinct line with its slots masked.
 type rawTemplate struct {
@@ -49,10 +55,10 @@ type tokenizer struct {
 	text  int     // bytes of all texts
 
 	// Of the current block.
-	unseen int      // lookups of templates not seen before
-	rows   []int32  // raw template of each row
-	slots  []uint64 // offset<<32 | length, timeFlag
-	deltas []int64  // of each in-line time: entry time, floored, less the time
+	unseen int     // lookups of templates not seen before
+	rows   []int32 // raw template of each row
+	slots  []Slot
+	deltas []int64 // of each in-line time: entry time, floored, less the time
 	buf    []byte
 }
 
@@ -151,7 +157,7 @@ func (t *tokenizer) line(s []byte, start uint32, entry int64) {
 			return
 		}
 	}
-	t.slots = append(t.slots[:slots0], uint64(start)<<32|uint64(len(s)))
+	t.slots = append(t.slots[:slots0], Slot(start)<<32|Slot(len(s)))
 	t.deltas = t.deltas[:deltas0]
 	t.raws[0].rows++
 	t.rows = append(t.rows, 0)
@@ -187,7 +193,7 @@ func (t *tokenizer) mask(s []byte, start uint32, entry int64) (text []byte, ok b
 				text = append(text, s[end:at]...)
 				text = append(text, markTime, layoutBase+byte(l))
 				n := layouts[l].n
-				t.slots = append(t.slots, uint64(start+uint32(at))<<32|timeFlag|uint64(n))
+				t.slots = append(t.slots, Slot(start+uint32(at))<<32|timeFlag|Slot(n))
 				t.deltas = append(t.deltas, l.Floor(entry)-v)
 				end = at + n
 				continue
@@ -207,7 +213,7 @@ func (t *tokenizer) mask(s []byte, start uint32, entry int64) (text []byte, ok b
 		}
 		text = append(text, s[end:a]...)
 		text = append(text, markSlot)
-		t.slots = append(t.slots, uint64(start+uint32(a))<<32|uint64(e-a))
+		t.slots = append(t.slots, Slot(start+uint32(a))<<32|Slot(e-a))
 		end = e
 	}
 }

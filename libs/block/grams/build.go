@@ -1,0 +1,368 @@
+package grams
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/weir-logs/weir/libs/block/template"
+)
+
+// DefaultShare is the share of a block's stored bytes that its grams may take.
+const DefaultShare = 0.05
+
+const (
+	bitsPerGram = 1.6  // while the budget allows it
+	minPerGram  = 1.25 // before grams are left out
+	rowsUnit    = 512
+
+	// Blocks of one group have the same rows; one that would fill more, or less,
+	// of them than this share begins another group.
+	minDensity, maxDensity = 0.25, 0.65
+
+	maxGroup = 64 // blocks
+)
+
+// weights says how dear a class is, compared with what it helps.
+var weights = [classes]float64{0.4, 1, 2, 4}
+
+// Builder builds the matrix of a section. It is for one goroutine at a time. Its
+// memory is about 10 MiB, plus the matrix.
+type Builder struct {
+	share  float64
+	sink   sink
+	groups []group
+	values []uint64 // of the block to come
+	recent [1 << 10]uint64
+	seen   [1 << 13]uint64 // pieces: offset and length
+	full   []uint64
+}
+
+// group is blocks whose columns have the same rows.
+type group struct {
+	rows     uint32
+	levels   [classes]uint8
+	nonASCII bool
+	first    int
+	blocks   int
+	columns  [][]uint64 // while it is built
+	matrix   []byte     // when it is read
+}
+
+// NewBuilder returns the builder of an empty matrix whose grams take about the given
+// share of the blocks' stored bytes.
+func NewBuilder(share float64) *Builder { return &Builder{share: share} }
+
+// Reset begins the matrix of another section.
+func (b *Builder) Reset() {
+	b.groups, b.values = b.groups[:0], b.values[:0]
+}
+
+// Blocks returns the number of blocks so far.
+func (b *Builder) Blocks() int {
+	n := 0
+	for i := range b.groups {
+		n += b.groups[i].blocks
+	}
+	return n
+}
+
+// AddValue notes a value of structured metadata for the block that is added next.
+// Each distinct value need be given once.
+func (b *Builder) AddValue(name, value []byte) {
+	h := hashValue(name, value)
+	r := &b.recent[h>>40&uint64(len(b.recent)-1)]
+	if len(b.values) > 0 && *r == h {
+		return
+	}
+	*r = h
+	b.values = append(b.values, h)
+}
+
+// Rows goes through the rows of a block: where each line begins and ends, its slots,
+// and whether no line before it had all but the slots alike.
+type Rows func(yield func(start, end uint32, slots []template.Slot, first bool))
+
+// AddBlock adds a block of lines, which has so many stored bytes.
+func (b *Builder) AddBlock(slab []byte, rows Rows, stored int) {
+	if n := len(b.groups); n > 0 && b.groups[n-1].blocks < maxGroup {
+		g := &b.groups[n-1]
+		column := b.column(g, slab, rows)
+		set := 0
+		for _, x := range column {
+			set += bits.OnesCount64(x)
+		}
+		if d := float64(set) / float64(g.rows); d >= minDensity && d <= maxDensity {
+			b.add(g, column)
+			return
+		}
+	}
+	first := b.Blocks()
+	b.groups = append(b.groups, group{first: first})
+	g := &b.groups[len(b.groups)-1]
+	b.add(g, b.pilot(g, slab, rows, stored))
+}
+
+func (b *Builder) add(g *group, column []uint64) {
+	g.nonASCII = g.nonASCII || b.sink.mark.nonASCII != 0
+	g.columns = append(g.columns, column)
+	g.blocks++
+	b.values = b.values[:0]
+}
+
+// column returns the bits of a block.
+func (b *Builder) column(g *group, slab []byte, rows Rows) []uint64 {
+	k := &b.sink
+	k.shape(g)
+	b.gather(slab, rows)
+	b.putValues(g.rows)
+	return k.bits
+}
+
+func (k *sink) shape(g *group) {
+	k.rows, k.bits = g.rows, make([]uint64, (g.rows+63)/64)
+	for c, l := range g.levels {
+		k.masks[c] = 1<<l - 1
+	}
+}
+
+func (b *Builder) putValues(rows uint32) {
+	for _, h := range b.values {
+		for i := range valueRows {
+			r := valueRow(h, i, rows)
+			b.sink.bits[r>>6] |= 1 << (r & 63)
+		}
+	}
+}
+
+// pilot shapes a group by its first block, whose bits it returns.
+func (b *Builder) pilot(g *group, slab []byte, rows Rows, stored int) []uint64 {
+	k := &b.sink
+	k.bits, k.listed = nil, 0
+	clear(k.recent[:])
+	for c := range k.lists {
+		k.lists[c] = k.lists[c][:0]
+		if k.linear[c].bits == nil {
+			k.linear[c].bits = make([]uint64, counterBits/64)
+		}
+		clear(k.linear[c].bits)
+	}
+	b.gather(slab, rows)
+	g.choose(&k.linear, float64(stored)*b.share, len(b.values)*valueRows)
+	if k.listed > maxListed {
+		return b.column(g, slab, rows)
+	}
+	lists := k.lists
+	k.shape(g)
+	for c, l := range lists {
+		k.put(class(c), l)
+	}
+	b.putValues(g.rows)
+	return k.bits
+}
+
+// choose chooses rows and levels for a budget of bytes. Rows for values come on top:
+// they are worth it, as values themselves take far more.
+func (g *group) choose(seen *[classes]counter, budget float64, values int) {
+	var counts [classes][maxLevel + 1]float64
+	for c := range counts {
+		seen[c].levels(&counts[c])
+	}
+	for {
+		n := 0.0
+		for c, l := range g.levels {
+			n += counts[c][l]
+		}
+		rows := n * bitsPerGram
+		if rows > budget*8 && n*minPerGram <= budget*8 {
+			rows = budget * 8
+		}
+		dearest := -1
+		if rows > budget*8 {
+			for c, l := range g.levels {
+				if l < maxLevel && counts[c][l] > 0 && (dearest < 0 || counts[c][l]*weights[c] > counts[dearest][g.levels[dearest]]*weights[dearest]) {
+					dearest = c
+				}
+			}
+		}
+		if dearest < 0 {
+			rows = math.Ceil((rows + float64(values)*bitsPerGram) / rowsUnit)
+			g.rows = uint32(max(1, min(rows, maxRows/rowsUnit))) * rowsUnit
+			return
+		}
+		g.levels[dearest]++
+	}
+}
+
+// levels estimates how many distinct hashes have so many trailing zeros at least.
+func (c *counter) levels(out *[maxLevel + 1]float64) {
+	var set [maxLevel + 1]int
+	for _, x := range c.bits {
+		for l := range set {
+			set[l] += bits.OnesCount64(x & everySecond[l])
+		}
+	}
+	for l := range set {
+		if l > 6 { // no longer told apart within a word
+			out[l] = out[l-1] / 2
+			continue
+		}
+		m := float64(int(counterBits) >> l)
+		out[l] = -m * math.Log(max(1, m-float64(set[l]))/m)
+	}
+}
+
+// everySecond[l] has the bits whose numbers have l trailing zeros or more.
+var everySecond = [maxLevel + 1]uint64{^uint64(0), 0x5555555555555555, 0x1111111111111111, 0x0101010101010101, 0x0001000100010001, 0x0000000100000001, 1}
+
+// Pieces reach so far beyond slots, so that every gram that touches a slot is in them.
+const (
+	before = 5
+	behind = 5
+	beyond = 2 // of a run of digits that a slot is part of, further on
+)
+
+// inRun says of bytes in either case whether they are hexadecimal digits or dots.
+var inRun = func() (t [256]bool) {
+	for c := range t {
+		t[c] = isHex(byte(c)|0x20) && c < 0x80 || isHex(byte(c)) || c == '.'
+	}
+	return t
+}()
+
+// gather gives the sink the grams of all rows. What lines of one shape have in common
+// is looked at once; of the others, pieces around slots, each distinct one about once.
+func (b *Builder) gather(slab []byte, rows Rows) {
+	b.sink.mark.nonASCII = 0
+	clear(b.seen[:])
+	rows(func(start, end uint32, slots []template.Slot, first bool) {
+		if first {
+			b.sink.piece(slab[start:end])
+			return
+		}
+		for i := 0; i < len(slots); {
+			from := start
+			if s := slots[i].Start(); s-start > before {
+				from = s - before
+			}
+			to := slots[i].End() + behind
+			for i++; i < len(slots) && slots[i].Start() <= to+before+beyond; i++ {
+				to = slots[i].End() + behind
+			}
+			to = min(to, end)
+			// Runs as a whole, for their length decides the class.
+			for from > start && inRun[slab[from]] && inRun[slab[from-1]] {
+				from--
+			}
+			for to < end && inRun[slab[to-1]] && inRun[slab[to]] {
+				to++
+			}
+			to = min(to+beyond, end)
+			b.piece(slab, from, to)
+		}
+	})
+}
+
+// piece skips pieces seen lately.
+func (b *Builder) piece(slab []byte, from, to uint32) {
+	s := slab[from:to]
+	h := uint64(len(s)) * 0x9E3779B97F4A7C15
+	if len(s) >= 8 {
+		i := 0
+		for ; i+8 <= len(s); i += 8 {
+			h = (h ^ binary.LittleEndian.Uint64(s[i:])) * 0xD6E8FEB86659FD93
+			h ^= h >> 32
+		}
+		h = (h ^ binary.LittleEndian.Uint64(s[len(s)-8:])) * 0xD6E8FEB86659FD93
+	} else {
+		for _, c := range s {
+			h = (h ^ uint64(c)) * 0xD6E8FEB86659FD93
+		}
+	}
+	e := &b.seen[h>>51]
+	if uint32(*e) == uint32(len(s)) {
+		if at := uint32(*e >> 32); string(slab[at:at+uint32(len(s))]) == string(s) {
+			return
+		}
+	}
+	*e = uint64(from)<<32 | uint64(len(s))
+	b.sink.piece(s)
+}
+
+// Finish returns the matrix, encoded. Nothing more can be added.
+func (b *Builder) Finish() []byte {
+	size := 0
+	for i := range b.groups {
+		size += b.groups[i].size()
+	}
+	sums := (size + sumEvery - 1) / sumEvery
+	head := make([]byte, 0, headLen+groupLen*len(b.groups)+8*sums+8+size)
+	head = append(head, version, 0)
+	head = binary.LittleEndian.AppendUint16(head, uint16(len(b.groups)))
+	for i := range b.groups {
+		g := &b.groups[i]
+		head = binary.LittleEndian.AppendUint32(head, g.rows)
+		head = append(head, g.levels[:]...)
+		flags := byte(0)
+		if g.nonASCII {
+			flags = flagNonASCII
+		}
+		head = append(head, byte(g.blocks), flags)
+	}
+	matrix := make([]byte, 0, size)
+	for i := range b.groups {
+		matrix = b.groups[i].slice(matrix)
+	}
+	for at := 0; at < size; at += sumEvery {
+		head = binary.LittleEndian.AppendUint64(head, xxhash.Sum64(matrix[at:min(at+sumEvery, size)]))
+	}
+	head = binary.LittleEndian.AppendUint64(head, xxhash.Sum64(head))
+	return append(head, matrix...)
+}
+
+func (g *group) size() int { return int((uint64(g.rows)*uint64(g.blocks) + 7) / 8) }
+
+// slice appends the group's rows, a bit for each block.
+func (g *group) slice(dst []byte) []byte {
+	end := len(dst) + g.size()
+	var acc uint64
+	fill := 0
+	var t [64]uint64
+	for w := range int(g.rows+63) / 64 {
+		clear(t[:])
+		for k, c := range g.columns {
+			t[k] = c[w]
+		}
+		transpose(&t)
+		for _, x := range t[:min(64, int(g.rows)-w*64)] {
+			acc |= x << fill
+			if fill+g.blocks >= 64 {
+				dst = binary.LittleEndian.AppendUint64(dst, acc)
+				acc = x >> (64 - fill) // 0 for fill 0
+				fill += g.blocks - 64
+			} else {
+				fill += g.blocks
+			}
+		}
+	}
+	for ; fill > 0; fill -= 8 {
+		dst = append(dst, byte(acc))
+		acc >>= 8
+	}
+	return dst[:end]
+}
+
+// transpose makes bit k of number i bit i of number k.
+func transpose(t *[64]uint64) {
+	mask := uint64(0x00000000FFFFFFFF)
+	for j := 32; j != 0; j >>= 1 {
+		for k := 0; k < 64; k = (k + j + 1) &^ j {
+			x := (t[k]>>j ^ t[k+j]) & mask
+			t[k] ^= x << j
+			t[k+j] ^= x
+		}
+		mask ^= mask << (j >> 1)
+	}
+}

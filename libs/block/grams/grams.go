@@ -1,0 +1,130 @@
+// Package grams tells which blocks of a section cannot hold a needle: a matrix of
+// bits with a column for every block and rows that short windows of text (grams) of
+// the blocks' lines are hashed to. Whole values of structured metadata are in it too.
+// See docs/format/block.md, "Gram matrix".
+//
+// A block that is ruled out holds no line with the needle; one that is not may hold
+// none either. The package is pure.
+package grams
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/weir-logs/weir/libs/block/column"
+)
+
+// class is a kind of gram. Each has a level: grams whose hash has fewer trailing
+// zeros are left out.
+type class uint8
+
+const (
+	word  class = iota // 4 bytes, not all hexadecimal digits; and 8 bytes of digits and two dots or more
+	short              // 6 bytes that begin with 4 hexadecimal digits, in a run of at most 11
+	mid                // in a run of 12 to 19
+	long               // in a longer run
+	classes
+
+	maxLevel = 8
+)
+
+func runClass(n int) class {
+	switch {
+	case n <= 11:
+		return short
+	case n <= 19:
+		return mid
+	}
+	return long
+}
+
+const (
+	mask4 = 1<<32 - 1
+	mask6 = 1<<48 - 1
+
+	dottedSalt = 0x5555
+)
+
+// hash is the hash of a gram: the upper half chooses the row, the lower bits the level.
+func hash(gram uint64) uint64 {
+	gram *= 0x9E3779B97F4A7C15
+	return gram ^ gram>>32
+}
+
+func row(h uint64, rows uint32) uint32 { return uint32(h >> 32 * uint64(rows) >> 32) }
+
+func kept(h uint64, level uint8) bool { return bits.TrailingZeros64(h) >= int(level) }
+
+// valueRows is how many rows stand for a value.
+const valueRows = 4
+
+func hashValue(name, value []byte) uint64 {
+	return xxhash.Sum64(value) ^ xxhash.Sum64(name)*0x9E3779B97F4A7C15
+}
+
+// valueRow returns row k of the value with a hash.
+func valueRow(h uint64, k int, rows uint32) uint32 {
+	return row(hash(h+uint64(k)*0xD6E8FEB86659FD93), rows)
+}
+
+// fold returns the text with A-Z in lower case, and 8 bytes more.
+func fold(dst, s []byte) []byte {
+	dst = append(dst, s...)
+	for i, c := range dst {
+		if c-'A' < 26 {
+			dst[i] = c | 0x20
+		}
+	}
+	return append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
+}
+
+// isHex and isDotted are about folded text.
+func isHex(c byte) bool { return c-'0' < 10 || c-'a' < 6 }
+
+func isDotted(c byte) bool { return c-'0' < 10 || c == '.' }
+
+// each calls f with every gram of s[:n], folded text with 8 bytes behind it: where it
+// is, its hash and class, and whether the run of digits it is in touches an end of
+// the text. This is the definition; what builds matrices gets the same quicker.
+func each(s []byte, n int, f func(from, to int, h uint64, c class, open bool)) {
+	run := 0 // where the run of hexadecimal digits ends
+	for i := 0; i+4 <= n; i++ {
+		if i >= run {
+			for run = i; run < n && isHex(s[run]); run++ {
+			}
+		}
+		w := binary.LittleEndian.Uint64(s[i:])
+		if run-i < 4 {
+			f(i, i+4, hash(w&mask4), word, false)
+		} else if i+6 <= n {
+			start := i
+			for start > 0 && isHex(s[start-1]) {
+				start--
+			}
+			f(i, i+6, hash(w&mask6), runClass(run-start), start == 0 || run == n)
+		}
+		if i+8 <= n && twoDots(s[i:i+8]) {
+			f(i, i+8, hash(w^dottedSalt), word, false)
+		}
+	}
+}
+
+// twoDots reports whether s is digits and at least two dots.
+func twoDots(s []byte) bool {
+	dots := 0
+	for _, c := range s {
+		if !isDotted(c) {
+			return false
+		}
+		if c == '.' {
+			dots++
+		}
+	}
+	return dots >= 2
+}
+
+func corrupt(format string, args ...any) error {
+	return column.Corrupt("gram matrix: "+format, args...)
+}

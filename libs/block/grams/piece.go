@@ -1,0 +1,228 @@
+package grams
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+const (
+	highs = 0x8080808080808080
+	ones  = 0x0101010101010101
+)
+
+// mark holds text folded and which bytes of it are hexadecimal digits.
+type mark struct {
+	text     []byte
+	hex      []uint64 // bit i%64 of number i/64 says that byte i is one
+	dots     int
+	nonASCII uint64 // not 0 if there is such a byte
+}
+
+// set folds s.
+func (m *mark) set(s []byte) {
+	n := len(s)
+	if cap(m.text) < n+16 {
+		m.text = make([]byte, 2*n+64)
+		m.hex = make([]uint64, 2*n/64+3)
+	}
+	m.text = m.text[:n+8]
+	m.hex = m.hex[:n/64+2]
+	m.dots = 0
+	clear(m.hex)
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		m.eight(i, binary.LittleEndian.Uint64(s[i:]))
+	}
+	if n >= 8 && i < n {
+		x := binary.LittleEndian.Uint64(s[n-8:]) >> (8 * uint(8-(n-i)))
+		m.eight(i, x)
+	} else if i < n {
+		x := uint64(0)
+		for k, c := range s[i:] {
+			x |= uint64(c) << (8 * uint(k))
+		}
+		m.eight(i, x)
+	}
+}
+
+// eight folds eight bytes; all comparisons are made on all of them at once.
+func (m *mark) eight(i int, x uint64) {
+	high := x & highs
+	m.nonASCII |= high
+	y := x &^ highs
+	upper := (y + (0x80-'A')*ones) &^ (y + (0x80-'Z'-1)*ones) & highs &^ high
+	x |= upper >> 2
+	y |= upper >> 2
+	digit := (y + (0x80-'0')*ones) &^ (y + (0x80-'9'-1)*ones)
+	letter := (y + (0x80-'a')*ones) &^ (y + (0x80-'f'-1)*ones)
+	hex := (digit | letter) & highs &^ high
+	dot := x ^ '.'*ones
+	dot = ^((dot&^highs + 0x7f*ones) | dot) & highs
+	m.dots += bits.OnesCount64(dot)
+	binary.LittleEndian.PutUint64(m.text[i:], x)
+	m.hex[i>>6] |= hex >> 7 * 0x0102040810204080 >> 56 << (i & 63)
+}
+
+// piece gathers all grams of s, as if it were a line, into the sink.
+func (k *sink) piece(s []byte) {
+	n := len(s)
+	if n < 4 {
+		return
+	}
+	m := &k.mark
+	m.set(s)
+	text := m.text
+	var hashes [64]uint64
+	for base := 0; base+4 <= n; base += 64 {
+		hex, next := m.hex[base>>6], m.hex[base>>6+1]
+		// Where four digits begin.
+		four := hex & (hex>>1 | next<<63) & (hex>>2 | next<<62) & (hex>>3 | next<<61)
+		words := ^four
+		if last := n - 3 - base; last < 64 {
+			words &= 1<<last - 1
+		}
+		count := 0
+		t := text[base:]
+		if words == ^uint64(0) {
+			_ = t[67]
+			for i := range hashes {
+				hashes[i] = hash(uint64(binary.LittleEndian.Uint32(t[i:])))
+			}
+			count = 64
+		} else {
+			for ; words != 0; words &= words - 1 {
+				i := bits.TrailingZeros64(words)
+				hashes[count&63] = hash(uint64(binary.LittleEndian.Uint32(t[i:])))
+				count++
+			}
+		}
+		k.put(word, hashes[:count])
+		// Runs that begin here.
+		for starts := four &^ (four<<1 | k.carry); starts != 0; starts &= starts - 1 {
+			k.run(base+bits.TrailingZeros64(starts), n, &hashes)
+		}
+		k.carry = four >> 63
+	}
+	k.carry = 0
+	if m.dots >= 2 {
+		k.dotted(n, &hashes)
+	}
+}
+
+// run gathers the grams of a run of digits.
+func (k *sink) run(from, n int, hashes *[64]uint64) {
+	text, hex := k.mark.text, k.mark.hex
+	// The run's end: the first byte that is no digit.
+	w := from >> 6
+	rest := ^hex[w] >> (from & 63) << (from & 63)
+	for rest == 0 {
+		w++
+		rest = ^hex[w]
+	}
+	end := min(w<<6+bits.TrailingZeros64(rest), n)
+	c := runClass(end - from)
+	count := 0
+	for i := from; i+4 <= end && i+6 <= n; i++ {
+		hashes[count&63] = hash(binary.LittleEndian.Uint64(text[i:]) & mask6)
+		if count++; count == 64 {
+			k.put(c, hashes[:])
+			count = 0
+		}
+	}
+	k.put(c, hashes[:count])
+}
+
+// dotted gathers the windows of digits and two dots or more.
+func (k *sink) dotted(n int, hashes *[64]uint64) {
+	text := k.mark.text
+	run := 0
+	last, before := -100, -100 // dots
+	count := 0
+	for i := range n {
+		c := text[i]
+		if !isDotted(c) {
+			run = 0
+			continue
+		}
+		run++
+		if c == '.' {
+			last, before = i, last
+		}
+		if run >= 8 && before > i-8 {
+			hashes[count&63] = hash(binary.LittleEndian.Uint64(text[i-7:]) ^ dottedSalt)
+			if count++; count == 64 {
+				k.put(word, hashes[:])
+				count = 0
+			}
+		}
+	}
+	k.put(word, hashes[:count])
+}
+
+// sink takes the grams of a block: into the block's bits, or, as long as the shape of
+// the matrix is not known, into lists.
+type sink struct {
+	mark  mark
+	carry uint64
+
+	rows  uint32
+	masks [classes]uint64 // of the hashes' bits that must be 0
+	bits  []uint64        // nil: gather
+
+	lists  [classes][]uint64
+	recent [1 << 13]uint64 // lately listed
+	linear [classes]counter
+	listed int
+}
+
+// maxListed bounds the memory for lists; with more grams the block is gone through
+// a second time.
+const maxListed = 1 << 20
+
+func (k *sink) put(c class, hashes []uint64) {
+	if k.bits == nil {
+		k.list(c, hashes)
+		return
+	}
+	b, rows, mask := k.bits, uint64(k.rows), k.masks[c]
+	if mask == 0 {
+		for _, h := range hashes {
+			x := h >> 32 * rows >> 32
+			b[x>>6] |= 1 << (x & 63)
+		}
+		return
+	}
+	for _, h := range hashes {
+		// Without a branch: it could not be foretold.
+		x := h >> 32 * rows >> 32
+		t := h & mask
+		out := (t | -t) >> 63
+		b[x>>6] |= (1 - out) << (x & 63)
+	}
+}
+
+func (k *sink) list(c class, hashes []uint64) {
+	salt := uint64(c+1) * 0x9E3779B97F4A7C15 // a gram may be of several classes
+	for _, h := range hashes {
+		r := &k.recent[h>>40&uint64(len(k.recent)-1)]
+		if *r == h^salt {
+			continue
+		}
+		*r = h ^ salt
+		k.linear[c].add(h)
+		if k.listed < maxListed {
+			k.lists[c] = append(k.lists[c], h)
+		}
+		k.listed++
+	}
+}
+
+// counter counts distinct hashes, about: by how many of its bits are set.
+type counter struct{ bits []uint64 }
+
+const counterBits = 1 << 20
+
+func (c *counter) add(h uint64) {
+	h &= counterBits - 1
+	c.bits[h>>6] |= 1 << (h & 63)
+}

@@ -1,0 +1,203 @@
+package grams
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+const (
+	version      = 1
+	headLen      = 4
+	groupLen     = 4 + int(classes) + 2
+	flagNonASCII = 1
+	sumEvery     = 64 << 10
+
+	maxRows   = 1 << 28
+	maxBlocks = 1 << 16
+)
+
+// Region is a section's matrix opened for reading. Safe for concurrent use.
+type Region struct {
+	groups []group
+	blocks int
+}
+
+// Open verifies a matrix, whole and nothing but, and opens it. The region aliases b.
+func Open(b []byte) (*Region, error) {
+	if len(b) < headLen+8 || b[0] != version || b[1] != 0 {
+		return nil, corrupt("no known version")
+	}
+	n := int(binary.LittleEndian.Uint16(b[2:]))
+	at := headLen + n*groupLen
+	if at > len(b) {
+		return nil, corrupt("%d groups in %d bytes", n, len(b))
+	}
+	r := &Region{groups: make([]group, n)}
+	size := uint64(0)
+	for i := range r.groups {
+		p := b[headLen+i*groupLen:]
+		g := &r.groups[i]
+		g.rows = binary.LittleEndian.Uint32(p)
+		copy(g.levels[:], p[4:])
+		p = p[4+classes:]
+		g.first, g.blocks, g.nonASCII = r.blocks, int(p[0]), p[1]&flagNonASCII != 0
+		r.blocks += g.blocks
+		if g.rows == 0 || g.rows > maxRows || g.blocks == 0 || g.blocks > maxGroup || p[1]&^flagNonASCII != 0 || r.blocks > maxBlocks {
+			return nil, corrupt("group of %d rows, %d blocks, flags %x", g.rows, g.blocks, p[1])
+		}
+		for _, l := range g.levels {
+			if l > maxLevel {
+				return nil, corrupt("level %d", l)
+			}
+		}
+		size += uint64(g.size())
+	}
+	sums := (size + sumEvery - 1) / sumEvery
+	if uint64(at)+8*sums+8+size != uint64(len(b)) {
+		return nil, corrupt("%d bytes where groups of %d are", len(b), size)
+	}
+	head := at + 8*int(sums)
+	if got, want := xxhash.Sum64(b[:head]), binary.LittleEndian.Uint64(b[head:]); got != want {
+		return nil, corrupt("head's checksum %016x, computed %016x", want, got)
+	}
+	matrix := b[head+8:]
+	for i := range int(sums) {
+		part := matrix[i*sumEvery : min((i+1)*sumEvery, len(matrix))]
+		if got, want := xxhash.Sum64(part), binary.LittleEndian.Uint64(b[at+8*i:]); got != want {
+			return nil, corrupt("checksum %016x of part %d, computed %016x", want, i, got)
+		}
+	}
+	for i := range r.groups {
+		g := &r.groups[i]
+		n := g.size()
+		g.matrix, matrix = matrix[:n:n], matrix[n:]
+	}
+	return r, nil
+}
+
+// Blocks returns the number of blocks that the matrix knows.
+func (r *Region) Blocks() int { return r.blocks }
+
+// MemorySize returns about how many bytes of memory the region takes, the matrix
+// itself included.
+func (r *Region) MemorySize() int {
+	n := 64 + 80*len(r.groups)
+	for i := range r.groups {
+		n += len(r.groups[i].matrix)
+	}
+	return n
+}
+
+// Set is a set of blocks: bit i%64 of number i/64 says that block i is in it.
+type Set []uint64
+
+// Has reports whether a block is in the set.
+func (s Set) Has(block int) bool { return block>>6 < len(s) && s[block>>6]>>(block&63)&1 != 0 }
+
+// Empty reports whether no block is in the set.
+func (s Set) Empty() bool {
+	for _, x := range s {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Or adds the blocks of another set over the same section.
+func (s Set) Or(o Set) {
+	for i, x := range o {
+		s[i] |= x
+	}
+}
+
+// Needle returns the blocks that may hold a line with the needle. With anyCase, the
+// needle is in lower case and lines hold it in the sense of Go's regular expressions
+// with flag i.
+func (r *Region) Needle(needle []byte, anyCase bool) Set {
+	text := fold(make([]byte, 0, len(needle)+8), needle)
+	n := len(needle)
+	var rows []uint32
+	return r.probe(func(g *group) []uint32 {
+		rows = rows[:0]
+		each(text, n, func(from, to int, h uint64, c class, open bool) {
+			level := g.levels[c]
+			if open { // in the line the run may be longer
+				for c++; c < classes; c++ {
+					level = max(level, g.levels[c])
+				}
+			}
+			if kept(h, level) && !(anyCase && manyForms(text[from:to], g.nonASCII)) {
+				rows = append(rows, row(h, g.rows))
+			}
+		})
+		return rows
+	})
+}
+
+// manyForms reports whether text of a needle in any case may be other bytes than its
+// ASCII letters in lines: letters beyond ASCII, and where lines hold any bytes beyond
+// ASCII also k and s, which are the same letter as U+212A and U+017F.
+func manyForms(s []byte, nonASCII bool) bool {
+	for _, c := range s {
+		if c >= 0x80 || nonASCII && (c == 'k' || c == 's') {
+			return true
+		}
+	}
+	return false
+}
+
+// Value returns the blocks that may have a value of structured metadata.
+func (r *Region) Value(name, value []byte) Set {
+	h := hashValue(name, value)
+	var rows [valueRows]uint32
+	return r.probe(func(g *group) []uint32 {
+		for k := range rows {
+			rows[k] = valueRow(h, k, g.rows)
+		}
+		return rows[:]
+	})
+}
+
+// HasValue reports whether a block may have a value of structured metadata.
+func (r *Region) HasValue(block int, name, value []byte) bool {
+	return r.Value(name, value).Has(block)
+}
+
+// probe returns the blocks that have all of the rows that wanted returns.
+func (r *Region) probe(wanted func(g *group) []uint32) Set {
+	set := make(Set, (r.blocks+63)/64)
+	for i := range r.groups {
+		g := &r.groups[i]
+		m := ^uint64(0) >> (64 - g.blocks)
+		for _, row := range wanted(g) {
+			if m &= g.row(row); m == 0 {
+				break
+			}
+		}
+		at, shift := g.first>>6, g.first&63
+		set[at] |= m << shift
+		if shift > 0 && m>>(64-shift) != 0 {
+			set[at+1] |= m >> (64 - shift)
+		}
+	}
+	return set
+}
+
+// row returns the bits of a row, and others above them.
+func (g *group) row(r uint32) uint64 {
+	bit := uint64(r) * uint64(g.blocks)
+	at, shift := int(bit>>3), bit&7
+	var tail [9]byte
+	b := g.matrix[at:]
+	if len(b) < 9 {
+		copy(tail[:], b)
+		b = tail[:]
+	}
+	x := binary.LittleEndian.Uint64(b) >> shift
+	if shift > 0 {
+		x |= uint64(b[8]) << (64 - shift)
+	}
+	return x
+}
