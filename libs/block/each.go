@@ -1,0 +1,136 @@
+package block
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// batchRows is how many rows Each gives out at once.
+const batchRows = 4096
+
+// Each calls yield with all rows in the order of the block, some of one stream at a
+// time. They are valid during the call. Order keys strictly ascend within a stream;
+// hashes are not there. One row group is in memory at a time.
+func (r *Reader) Each(ctx context.Context, yield func(ls model.Labels, rows *model.Rows) error) error {
+	return r.each(ctx, func(stream int, ls model.Labels, rows *model.Rows) error { return yield(ls, rows) })
+}
+
+func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Labels, rows *model.Rows) error) error {
+	var section *Section
+	current := -1
+	var g *RowGroup
+	for stream := range r.index.streams {
+		ls := r.index.stream(stream)
+		for _, s := range r.spans(r.index.firstRow[stream], r.index.firstRow[stream+1]) {
+			if g == nil || g.Number != s.Group {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				k := &r.foot.groups[s.Group]
+				var err error
+				if k.section != current {
+					current = k.section
+					if section, err = r.ReadSection(ctx, current); err != nil {
+						return err
+					}
+				}
+				if g, err = r.ReadRowGroup(ctx, section, s.Group); err != nil {
+					return err
+				}
+			}
+			for at := s.From; at < s.To; at += batchRows {
+				rows := &model.Rows{}
+				if err := r.Append(rows, g, stream, at, min(at+batchRows, s.To), true, true); err != nil {
+					return err
+				}
+				if err := yield(stream, ls, rows); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Verify reads the whole block and checks all of it: checksums, the order of streams
+// and rows, and the counts and digests of runs. Digests of another version are not
+// checked.
+func (r *Reader) Verify(ctx context.Context) error {
+	head, err := r.r.ReadRange(ctx, 0, headSize)
+	if err == nil {
+		err = checkHead(head)
+	}
+	if err != nil {
+		return r.error(-1, err)
+	}
+	if err := r.index.check(); err != nil {
+		return r.error(-1, err)
+	}
+	v := verifier{r: r, stream: -1}
+	if err := r.each(ctx, v.rows); err != nil {
+		if errors.Is(err, column.ErrCorrupt) {
+			return r.error(-1, err)
+		}
+		return err
+	}
+	if v.run != len(r.index.runs) {
+		return r.error(-1, corrupt("rows of %d runs of %d", v.run, len(r.index.runs)))
+	}
+	if v.metadata != r.foot.info.MetadataBytes {
+		return r.error(-1, corrupt("%d bytes of metadata, not %d", v.metadata, r.foot.info.MetadataBytes))
+	}
+	return nil
+}
+
+// verifier checks rows as they come in the order of the block.
+type verifier struct {
+	r        *Reader
+	stream   int
+	last     model.OrderKey
+	run      int // that the next row is in
+	sum      Run
+	metadata int64
+}
+
+func (v *verifier) rows(stream int, ls model.Labels, rows *model.Rows) error {
+	for i := range rows.Len() {
+		key := rows.Key(i)
+		key.Hash = rows.Hash(i)
+		if stream == v.stream && key.Compare(v.last) <= 0 {
+			return corrupt("rows of %s do not ascend", ls)
+		}
+		v.stream, v.last = stream, key
+		want := &v.r.index.runs[v.run]
+		if v.sum.Rows == 0 {
+			v.sum.MinTime = key.Time
+		}
+		v.sum.join(Run{MaxTime: key.Time, Rows: 1, Bytes: uint64(lineLen(rows, i)), Digest: key.Hash})
+		if v.sum.Rows < want.Rows {
+			continue
+		}
+		if v.r.foot.info.HashVersion != model.HashVersion {
+			v.sum.Digest = want.Digest
+		}
+		if v.sum != *want {
+			return corrupt("run of %s: %v, its rows are %v", ls, *want, v.sum)
+		}
+		v.run++
+		v.sum = Run{}
+	}
+	for _, set := range [][]model.Column{rows.Metadata, rows.Derived} {
+		for i := range set {
+			for k := range set[i].Values.Ends {
+				v.metadata += int64(len(set[i].Name) + len(set[i].Values.At(k)))
+			}
+		}
+	}
+	return nil
+}
+
+func (r Run) String() string {
+	return fmt.Sprintf("%d rows of %d bytes from %d to %d, digest %016x", r.Rows, r.Bytes, r.MinTime, r.MaxTime, r.Digest)
+}

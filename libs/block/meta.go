@@ -1,0 +1,87 @@
+package block
+
+import (
+	"sort"
+
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Metadata is the structured metadata of a row group, as sent and derived. Columns
+// are decoded when they are asked for, once. Safe for concurrent use.
+type Metadata struct {
+	table     *table
+	templates []uint16 // of the rows
+}
+
+// openMetadata opens the metadata of rows with these templates, of count that there are.
+func openMetadata(b []byte, templates []uint16, count int) (*Metadata, error) {
+	if len(b) == 0 {
+		return &Metadata{table: &table{n: len(templates)}}, nil
+	}
+	t, err := openTable(b, len(templates), count, maxSideData)
+	if err != nil {
+		return nil, err
+	}
+	return &Metadata{table: t, templates: templates}, nil
+}
+
+// MemorySize returns about how many bytes of memory it takes so far.
+func (m *Metadata) MemorySize() int { return m.table.memorySize() }
+
+// Has reports whether a row may have that value of that name.
+func (m *Metadata) Has(name string) bool {
+	for i := range m.table.keys {
+		if m.table.keys[i].name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// append appends what rows [from, to) have to dst, which has n rows. Columns that have
+// no value in them are left out.
+func (m *Metadata) append(dst *model.Rows, from, to, n int) error {
+	var buf []byte
+	for i := range m.table.keys {
+		v, err := m.table.column(i)
+		if err != nil {
+			return err
+		}
+		if v.rows != nil {
+			k := sort.Search(len(v.rows), func(i int) bool { return v.rows[i] >= uint32(from) })
+			if k == len(v.rows) || int(v.rows[k]) >= to {
+				continue
+			}
+		}
+		key := &m.table.keys[i]
+		set := &dst.Metadata
+		if key.class == classDerived {
+			set = &dst.Derived
+		}
+		buf = v.appendTo(findColumn(set, key), from, to, n, m.templates, buf)
+	}
+	for _, set := range []*[]model.Column{&dst.Metadata, &dst.Derived} {
+		for i := range *set {
+			(*set)[i].Finish(n + to - from)
+		}
+	}
+	return nil
+}
+
+// findColumn returns the column of that name, which it adds if there is none. Values
+// that different versions derived become one column, of the newest.
+func findColumn(set *[]model.Column, key *tableKey) *model.Column {
+	s := *set
+	i := len(s)
+	for i > 0 && s[i-1].Name >= key.name {
+		i--
+	}
+	if i == len(s) || s[i].Name != key.name {
+		s = append(s, model.Column{})
+		copy(s[i+1:], s[i:])
+		s[i] = model.Column{Name: key.name}
+		*set = s
+	}
+	s[i].Version = max(s[i].Version, key.version)
+	return &s[i]
+}

@@ -1,0 +1,134 @@
+package block
+
+import (
+	"slices"
+
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// pending is the rows of a row group that is not encoded yet.
+type pending struct {
+	times      []int64
+	lines      model.Strings
+	runEnds    []uint32 // of streams
+	batchTimes []int64  // nil: not kept
+	positions  []uint32
+	copyRows   []uint32
+	copies     []uint32
+	base       uint32 // see group
+
+	columns   map[tableKey]*tableColumn
+	metaBytes int64
+}
+
+func (p *pending) len() int   { return len(p.times) }
+func (p *pending) bytes() int { return len(p.lines.Slab) + int(p.metaBytes) }
+
+// endRun says that the rows that follow are another stream's.
+func (p *pending) endRun() {
+	n := uint32(p.len())
+	if n > 0 && (len(p.runEnds) == 0 || p.runEnds[len(p.runEnds)-1] < n) {
+		p.runEnds = append(p.runEnds, n)
+	}
+}
+
+// add adds rows [from, to).
+func (p *pending) add(rows *model.Rows, from, to int, ordered bool) {
+	n := p.len()
+	p.times = append(p.times, rows.Times[from:to]...)
+	begin := uint32(0)
+	if from > 0 {
+		begin = rows.Lines.Ends[from-1]
+	}
+	at := uint32(len(p.lines.Slab)) - begin // modulo 2^32
+	p.lines.Slab = append(p.lines.Slab, rows.Lines.Slab[begin:rows.Lines.Ends[to-1]]...)
+	for _, end := range rows.Lines.Ends[from:to] {
+		p.lines.Ends = append(p.lines.Ends, end+at)
+	}
+	for i := from; i < to && rows.Copies != nil; i++ {
+		if rows.Copies[i] != 0 {
+			p.copyRows = append(p.copyRows, uint32(n+i-from))
+			p.copies = append(p.copies, rows.Copies[i])
+		}
+	}
+	if !ordered {
+		if rows.BatchTimes != nil {
+			p.batchTimes = append(p.batchTimes, rows.BatchTimes[from:to]...)
+		} else {
+			p.batchTimes = append(p.batchTimes, make([]int64, to-from)...)
+		}
+		if rows.Positions != nil {
+			p.positions = append(p.positions, rows.Positions[from:to]...)
+		} else {
+			p.positions = append(p.positions, make([]uint32, to-from)...)
+		}
+	}
+	for i := range rows.Metadata {
+		p.addColumn(&rows.Metadata[i], classSent, from, to, n)
+	}
+	for i := range rows.Derived {
+		p.addColumn(&rows.Derived[i], classDerived, from, to, n)
+	}
+}
+
+func (p *pending) addColumn(c *model.Column, class uint8, from, to, n int) {
+	key := tableKey{class: class, name: c.Name, version: c.Version}
+	if class == classSent {
+		key.version = 0
+	}
+	var dst *tableColumn
+	add := func(row int, v []byte) {
+		if len(v) == 0 {
+			return
+		}
+		if dst == nil {
+			if dst = p.columns[key]; dst == nil {
+				if p.columns == nil {
+					p.columns = map[tableKey]*tableColumn{}
+				}
+				dst = &tableColumn{tableKey: key}
+				p.columns[key] = dst
+			}
+		}
+		dst.add(uint32(n+row-from), v)
+		p.metaBytes += int64(len(v) + len(c.Name))
+	}
+	if c.Rows == nil {
+		for row := from; row < to; row++ {
+			add(row, c.Values.At(row))
+		}
+		return
+	}
+	for k, _ := slices.BinarySearch(c.Rows, uint32(from)); k < len(c.Rows) && int(c.Rows[k]) < to; k++ {
+		add(int(c.Rows[k]), c.Values.At(k))
+	}
+}
+
+// table returns the columns that have values.
+func (p *pending) table() []*tableColumn {
+	var cols []*tableColumn
+	for _, c := range p.columns {
+		if len(c.rows) > 0 {
+			cols = append(cols, c)
+		}
+	}
+	return cols
+}
+
+// reset forgets the rows and keeps their memory.
+func (p *pending) reset() {
+	columns := p.columns
+	if len(columns) > groupNames/4 {
+		columns = nil
+	}
+	for k, c := range columns {
+		if len(c.rows) == 0 {
+			delete(columns, k) // of no use for a while
+			continue
+		}
+		c.rows, c.refs, c.slab = c.rows[:0], c.refs[:0], c.slab[:0]
+	}
+	*p = pending{times: p.times[:0], lines: model.Strings{Ends: p.lines.Ends[:0], Slab: p.lines.Slab[:0]},
+		runEnds: p.runEnds[:0], batchTimes: p.batchTimes[:0], positions: p.positions[:0],
+		copyRows: p.copyRows[:0], copies: p.copies[:0], columns: columns}
+}

@@ -1,0 +1,360 @@
+package block
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// RangeReader reads an object.
+type RangeReader interface {
+	// ReadRange returns bytes [off, off+n), or an error. They are shared: nobody
+	// changes them.
+	ReadRange(ctx context.Context, off int64, n int) ([]byte, error)
+}
+
+// openBytes is how much is read of an object's end at first: the footer and most
+// indexes are in it.
+const openBytes = 128 << 10
+
+// Reader reads a block. Its footer and index of streams are in memory; everything
+// else is read when it is asked for and not kept. Safe for concurrent use.
+type Reader struct {
+	r     RangeReader
+	foot  *footer
+	index *index
+
+	once   sync.Once
+	sorted []uint32 // streams by labels; nil: they are in that order already
+}
+
+// Open opens an object of size bytes: it reads the tail, the footer and the index of
+// streams, in one read where they are short.
+func Open(ctx context.Context, r RangeReader, size int64) (*Reader, error) {
+	if size < int64(headSize+tailSize) || size > maxSize {
+		return nil, corrupt("block of %d bytes", size)
+	}
+	end, err := r.ReadRange(ctx, size-min(size, openBytes), int(min(size, openBytes)))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(end)) != min(size, openBytes) {
+		return nil, fmt.Errorf("%d bytes read of the last %d of a block", len(end), min(size, openBytes))
+	}
+	n, err := readTail(end[len(end)-tailSize:])
+	if err != nil {
+		return nil, err
+	}
+	// last returns the n bytes of the object that come before the last but skip ones.
+	last := func(n, skip int64) ([]byte, error) {
+		if n+skip > size-int64(headSize) || n > maxIndex+maxFooter {
+			return nil, corrupt("%d bytes before the last %d of %d", n, skip, size)
+		}
+		if have := int64(len(end)); n+skip <= have {
+			return end[have-skip-n : have-skip], nil
+		}
+		b, err := r.ReadRange(ctx, size-skip-n, int(n))
+		if err == nil && int64(len(b)) != n {
+			err = fmt.Errorf("%d bytes read of %d", len(b), n)
+		}
+		return b, err
+	}
+	b, err := last(n, int64(tailSize))
+	if err != nil {
+		return nil, err
+	}
+	f, err := readFooter(b, size)
+	if err != nil {
+		return nil, fmt.Errorf("footer: %w", err)
+	}
+	if b, err = last(f.info.IndexSize, n+int64(tailSize)); err != nil {
+		return nil, err
+	}
+	x, err := openIndex(b, &f.info)
+	if err != nil {
+		return nil, &Error{f.info.ID, -1, -1, fmt.Errorf("index: %w", err)}
+	}
+	return &Reader{r: r, foot: f, index: x}, nil
+}
+
+// Info returns what the footer says.
+func (r *Reader) Info() Info { return r.foot.info }
+
+// MemorySize returns about how many bytes of memory the reader takes.
+func (r *Reader) MemorySize() int {
+	return 1024 + r.index.memory + 128*len(r.foot.groups) + 64*len(r.foot.sections)
+}
+
+// Error is a cause with the block's name.
+func (r *Reader) error(group int, err error) error {
+	var named *Error
+	if err == nil || errors.As(err, &named) {
+		return err
+	}
+	if group < 0 {
+		return &Error{r.foot.info.ID, -1, -1, err}
+	}
+	g := &r.foot.groups[group]
+	return &Error{r.foot.info.ID, g.section, g.index, err}
+}
+
+func (r *Reader) read(ctx context.Context, off, n int64) ([]byte, error) {
+	if n > math.MaxInt32 {
+		return nil, corrupt("part of %d bytes", n)
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	b, err := r.r.ReadRange(ctx, off, int(n))
+	if err == nil && int64(len(b)) != n {
+		err = fmt.Errorf("%d bytes read of %d at %d", len(b), n, off)
+	}
+	return b, err
+}
+
+// Sections returns how many sections there are.
+func (r *Reader) Sections() int { return len(r.foot.sections) }
+
+// RowGroups returns how many row groups there are. They are numbered through the
+// block, from 0.
+func (r *Reader) RowGroups() int { return len(r.foot.groups) }
+
+// Section is the footer of a section's lines, opened. Safe for concurrent use.
+type Section struct {
+	*lines.Section
+}
+
+// ReadSection reads the footer of the lines of the section that a row group is in,
+// in one read.
+func (r *Reader) ReadSection(ctx context.Context, section int) (*Section, error) {
+	s := &r.foot.sections[section]
+	fail := func(err error) (*Section, error) { return nil, &Error{r.foot.info.ID, section, -1, err} }
+	b, err := r.read(ctx, s.linesAt+s.linesSize-s.footerSize, s.footerSize+s.gramsSize)
+	if err != nil {
+		return fail(err)
+	}
+	ls, err := lines.OpenFooter(b[:s.footerSize:s.footerSize], s.linesSize)
+	if err != nil {
+		return fail(err)
+	}
+	if len(ls.Blocks) != s.groups {
+		return fail(corrupt("%d blocks of lines, %d row groups", len(ls.Blocks), s.groups))
+	}
+	at := int64(0)
+	for i := range ls.Blocks {
+		k, g := &ls.Blocks[i], &r.foot.groups[s.first+i]
+		if k.Rows != g.rows || int64(k.Bytes) != g.bytes || k.MinTime != g.minTime || k.MaxTime != g.maxTime || k.Offset != at {
+			return nil, r.error(s.first+i, corrupt("the lines' footer differs from the block's"))
+		}
+		at += k.Size
+	}
+	if at != s.linesSize-s.footerSize {
+		return fail(corrupt("blocks of %d bytes of lines, not %d", at, s.linesSize-s.footerSize))
+	}
+	return &Section{ls}, nil
+}
+
+// SectionOf returns the section of a row group.
+func (r *Reader) SectionOf(group int) int { return r.foot.groups[group].section }
+
+// ReadBody reads the lines of a row group, given its section.
+func (r *Reader) ReadBody(ctx context.Context, s *Section, group int) (*lines.Body, error) {
+	g := &r.foot.groups[group]
+	k := &s.Blocks[g.index]
+	b, err := r.read(ctx, r.foot.sections[g.section].linesAt+k.Offset, k.Size)
+	if err != nil {
+		return nil, r.error(group, err)
+	}
+	body, err := s.Body(g.index, b)
+	return body, r.error(group, err)
+}
+
+// ReadOrder reads copy numbers, batch times and positions of a row group. There may be
+// nothing to read.
+func (r *Reader) ReadOrder(ctx context.Context, body *lines.Body, group int) (*Order, error) {
+	g := &r.foot.groups[group]
+	b, err := r.read(ctx, g.orderAt, g.orderSize)
+	if err != nil {
+		return nil, r.error(group, err)
+	}
+	times, err := body.SharedTimes()
+	if err != nil {
+		return nil, r.error(group, err)
+	}
+	o, err := openOrder(b, times, r.foot.info.Ordered)
+	if err != nil {
+		return nil, r.error(group, fmt.Errorf("order of rows: %w", err))
+	}
+	return o, nil
+}
+
+// ReadMetadata reads the metadata of a row group. There may be nothing to read.
+func (r *Reader) ReadMetadata(ctx context.Context, body *lines.Body, group int) (*Metadata, error) {
+	g := &r.foot.groups[group]
+	b, err := r.read(ctx, g.metaAt, g.metaSize)
+	if err != nil {
+		return nil, r.error(group, err)
+	}
+	templates, err := body.RowTemplates()
+	if err != nil {
+		return nil, r.error(group, err)
+	}
+	m, err := openMetadata(b, templates, len(body.Info().Templates))
+	if err != nil {
+		return nil, r.error(group, fmt.Errorf("metadata: %w", err))
+	}
+	return m, nil
+}
+
+// HasMetadata reports whether the rows of a row group have any metadata.
+func (r *Reader) HasMetadata(group int) bool { return r.foot.groups[group].metaSize > 0 }
+
+// RowGroup is the parts of a row group, opened.
+type RowGroup struct {
+	Number   int
+	Body     *lines.Body
+	Order    *Order
+	Metadata *Metadata // nil: not wanted
+}
+
+// ReadRowGroup reads all parts of a row group.
+func (r *Reader) ReadRowGroup(ctx context.Context, s *Section, group int) (*RowGroup, error) {
+	g := &RowGroup{Number: group}
+	var err error
+	if g.Body, err = r.ReadBody(ctx, s, group); err != nil {
+		return nil, err
+	}
+	if g.Order, err = r.ReadOrder(ctx, g.Body, group); err != nil {
+		return nil, err
+	}
+	g.Metadata, err = r.ReadMetadata(ctx, g.Body, group)
+	return g, err
+}
+
+// Append appends rows [from, to) of a row group, which are of one stream, to dst:
+// times, copy numbers, batch times and positions, and, if they are wanted, lines and
+// metadata. stream is that stream.
+func (r *Reader) Append(dst *model.Rows, g *RowGroup, stream, from, to int, lines, metadata bool) error {
+	n := dst.Len()
+	times, err := g.Body.SharedTimes()
+	if err != nil {
+		return r.error(g.Number, err)
+	}
+	if lines {
+		if err := g.Body.Rows(from, to, dst); err != nil {
+			return r.error(g.Number, err)
+		}
+	} else {
+		dst.Times = append(dst.Times, times[from:to]...)
+	}
+	k := &r.foot.groups[g.Number]
+	first := max(0, int(r.index.firstRow[stream]-k.firstRow))
+	g.Order.append(dst, from, to, n, times, first, k.base)
+	if metadata {
+		if err := g.Metadata.append(dst, from, to, n); err != nil {
+			return r.error(g.Number, err)
+		}
+	}
+	return nil
+}
+
+// Streams returns how many streams there are. They are numbered in the order of the
+// block.
+func (r *Reader) Streams() int { return r.index.streams }
+
+// Labels returns the labels of a stream. Their text is shared with the index.
+func (r *Reader) Labels(stream int) model.Labels { return r.index.stream(stream) }
+
+// Runs returns those runs of a stream that have times with start <= time < end. They
+// are shared.
+func (r *Reader) Runs(stream int, start, end int64) []Run {
+	from, to := r.index.runsWithin(stream, start, end)
+	return r.index.runs[from:to:to]
+}
+
+// Match returns the streams that all matchers match and that have runs which reach
+// into start <= time < end, ascending by labels.
+func (r *Reader) Match(matchers []*syntax.Matcher, start, end int64) []uint32 {
+	r.once.Do(r.sort)
+	streams, all := r.index.match(matchers)
+	if all {
+		streams = make([]uint32, r.index.streams)
+		for i := range streams {
+			streams[i] = uint32(i)
+		}
+	}
+	out := streams[:0]
+	for _, s := range streams {
+		if from, to := r.index.runsWithin(int(s), start, end); from < to {
+			out = append(out, s)
+		}
+	}
+	if r.sorted != nil {
+		slices.SortFunc(out, func(a, b uint32) int { return int(r.sorted[a]) - int(r.sorted[b]) })
+	}
+	return out
+}
+
+// sort finds the place of each stream by labels.
+func (r *Reader) sort() {
+	n := r.index.streams
+	all := make([]model.Labels, n)
+	order := make([]uint32, n)
+	for i := range all {
+		all[i], order[i] = r.index.stream(i), uint32(i)
+	}
+	compare := func(a, b uint32) int { return all[a].Compare(all[b]) }
+	if slices.IsSortedFunc(order, compare) {
+		return
+	}
+	slices.SortFunc(order, compare)
+	r.sorted = make([]uint32, n)
+	for at, s := range order {
+		r.sorted[s] = uint32(at)
+	}
+}
+
+// Span is rows [From, To) of a row group.
+type Span struct{ Group, From, To int }
+
+// Spans returns where the rows of a stream with start <= time < end are: all of them
+// are within, and others of the stream may be. The spans ascend.
+func (r *Reader) Spans(stream int, start, end int64) []Span {
+	a, b := r.index.runsWithin(stream, start, end)
+	if a == b {
+		return nil
+	}
+	return r.spans(r.index.runRow[a], r.index.runRow[b])
+}
+
+// spans returns where rows [from, to) of the block are.
+func (r *Reader) spans(from, to int64) []Span {
+	var out []Span
+	groups := r.foot.groups
+	k := sort.Search(len(groups), func(i int) bool { return groups[i].firstRow+int64(groups[i].rows) > from })
+	for ; k < len(groups) && groups[k].firstRow < to; k++ {
+		g := &groups[k]
+		out = append(out, Span{k, int(max(from-g.firstRow, 0)), int(min(to-g.firstRow, int64(g.rows)))})
+	}
+	return out
+}
+
+// Times returns which rows of a span have start <= time < end.
+func (r *Reader) Times(body *lines.Body, s Span, start, end int64) (Span, error) {
+	times, err := body.SharedTimes()
+	if err != nil {
+		return Span{}, r.error(s.Group, err)
+	}
+	t := times[s.From:s.To]
+	from := sort.Search(len(t), func(i int) bool { return t[i] >= start })
+	to := from + sort.Search(len(t)-from, func(i int) bool { return t[from+i] >= end })
+	return Span{s.Group, s.From + from, s.From + to}, nil
+}

@@ -1,0 +1,459 @@
+package block
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"slices"
+	"sync"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// A table is named columns of values over n rows, of which each row has any: the
+// metadata of a row group, the labels of streams.
+
+const (
+	tableVersion = 1
+	tableFrame   = 32 << 10 // payloads share frames of about this size
+
+	presentAll      = 0 // every row has a value
+	presentBitmap   = 1
+	presentList     = 2 // gaps between the rows
+	presentTemplate = 3 // values are those of the row's template; a bitmap of the templates
+
+	classSent    = 0
+	classDerived = 1
+)
+
+// tableKey names a column.
+type tableKey struct {
+	class   uint8
+	name    string
+	version uint32
+}
+
+func (k tableKey) compare(o tableKey) int {
+	switch {
+	case k.class != o.class:
+		return int(k.class) - int(o.class)
+	case k.name != o.name:
+		if k.name < o.name {
+			return -1
+		}
+		return 1
+	case k.version != o.version:
+		if k.version < o.version {
+			return -1
+		}
+		return 1
+	}
+	return 0
+}
+
+// tableColumn is a column to encode. Its rows ascend.
+type tableColumn struct {
+	tableKey
+	rows []uint32
+	refs []column.Ref
+	slab []byte
+}
+
+func (c *tableColumn) add(row uint32, value []byte) {
+	c.refs = append(c.refs, column.MakeRef(uint32(len(c.slab)), uint32(len(value))))
+	c.slab = append(c.slab, value...)
+	c.rows = append(c.rows, row)
+}
+
+// tableEncoder encodes tables.
+type tableEncoder struct {
+	compress *column.Compressor
+	columns  column.Encoder
+	payload  []byte
+}
+
+// append appends the table of n rows. Columns are not empty. If templates are given,
+// which are each row's, columns of derived values are stored by template where they
+// are a function of it.
+func (e *tableEncoder) append(dst []byte, n int, cols []*tableColumn, templates []int64) []byte {
+	slices.SortFunc(cols, func(a, b *tableColumn) int { return a.compare(b.tableKey) })
+	infos := make([]column.Info, len(cols))
+	modes := make([]byte, len(cols))
+	presence := make([]int, len(cols))
+	var sizes []int
+	e.payload = e.payload[:0]
+	flush := func() {
+		at := len(dst)
+		dst = e.compress.AppendFrame(dst, e.payload)
+		sizes = append(sizes, len(dst)-at)
+		e.payload = e.payload[:0]
+	}
+	for i, c := range cols {
+		if len(e.payload) >= tableFrame {
+			flush()
+		}
+		at := len(e.payload)
+		refs := c.refs
+		var bitmap []byte
+		if byTemplate, of := c.byTemplate(n, templates); of != nil {
+			modes[i], bitmap, refs = presentTemplate, byTemplate, of
+			e.payload = append(e.payload, bitmap...)
+		} else {
+			modes[i] = e.presence(n, c.rows)
+		}
+		presence[i] = len(e.payload) - at
+		infos[i], e.payload = e.columns.Encode(e.payload, c.slab, refs)
+		infos[i].ID = uint32(i)
+		infos[i].Offset, infos[i].Size = uint32(at), uint32(len(e.payload)-at-presence[i])
+		if len(e.payload) > at {
+			infos[i].Frame = uint32(len(sizes))
+		} else {
+			infos[i].Offset = 0
+		}
+	}
+	if len(e.payload) > 0 {
+		flush()
+	}
+	d := append([]byte(nil), tableVersion)
+	d = binary.AppendUvarint(d, uint64(n))
+	d = binary.AppendUvarint(d, uint64(len(sizes)))
+	for _, s := range sizes {
+		d = binary.AppendUvarint(d, uint64(s))
+	}
+	d = binary.AppendUvarint(d, uint64(len(cols)))
+	for _, c := range cols {
+		d = appendString(d, c.name)
+	}
+	for _, c := range cols {
+		d = append(d, c.class)
+	}
+	for _, c := range cols {
+		d = binary.AppendUvarint(d, uint64(c.version))
+	}
+	d = append(d, modes...)
+	for _, p := range presence {
+		d = binary.AppendUvarint(d, uint64(p))
+	}
+	d = column.AppendInfos(d, infos)
+	at := len(dst)
+	dst = e.compress.AppendFrame(dst, d)
+	return binary.LittleEndian.AppendUint32(dst, uint32(len(dst)-at))
+}
+
+// presence appends which rows have a value.
+func (e *tableEncoder) presence(n int, rows []uint32) (mode byte) {
+	if len(rows) == n {
+		return presentAll
+	}
+	at := len(e.payload)
+	prev := uint32(0)
+	for _, r := range rows {
+		e.payload = binary.AppendUvarint(e.payload, uint64(r-prev))
+		prev = r
+		if len(e.payload)-at > (n+7)/8 {
+			e.payload = append(e.payload[:at], make([]byte, (n+7)/8)...)
+			for _, r := range rows {
+				e.payload[at+int(r>>3)] |= 1 << (r & 7)
+			}
+			return presentBitmap
+		}
+	}
+	return presentList
+}
+
+// byTemplate returns which templates have a value, and the values, if all rows of a
+// template have the same one or none.
+func (c *tableColumn) byTemplate(n int, templates []int64) (bitmap []byte, of []column.Ref) {
+	if templates == nil || c.class != classDerived {
+		return nil, nil
+	}
+	count := int(slices.Max(templates)) + 1
+	const unknown, none = ^column.Ref(0), ^column.Ref(1)
+	known := make([]column.Ref, count)
+	for i := range known {
+		known[i] = unknown
+	}
+	k := 0
+	for row := range n {
+		ref := none
+		if k < len(c.rows) && c.rows[k] == uint32(row) {
+			ref = c.refs[k]
+			k++
+		}
+		t := templates[row]
+		switch old := known[t]; {
+		case old == unknown:
+			known[t] = ref
+		case (old == none) != (ref == none) || old != none && old != ref && string(old.Of(c.slab)) != string(ref.Of(c.slab)):
+			return nil, nil
+		}
+	}
+	bitmap = make([]byte, (count+7)/8)
+	for t, ref := range known {
+		if ref != none && ref != unknown {
+			bitmap[t>>3] |= 1 << (t & 7)
+			of = append(of, ref)
+		}
+	}
+	return bitmap, of
+}
+
+// table is a table opened for reading. Columns are decoded when they are asked for,
+// once. Safe for concurrent use.
+type table struct {
+	n         int
+	keys      []tableKey
+	modes     []byte
+	presence  []int
+	infos     []column.Info
+	data      []byte
+	offsets   []int // of frames, and where the last one ends
+	templates int   // how many there are, for presentTemplate
+	limit     int
+
+	mu     sync.Mutex
+	frames [][]byte
+	opened []*tableValues
+	memory int
+}
+
+// openTable opens a table of n rows. templates is how many templates rows may have,
+// limit the largest payload of a frame.
+// The table aliases b.
+func openTable(b []byte, n, templates, limit int) (*table, error) {
+	if len(b) < 4 {
+		return nil, corrupt("table of %d bytes", len(b))
+	}
+	size := int(binary.LittleEndian.Uint32(b[len(b)-4:]))
+	b = b[:len(b)-4]
+	if size > len(b) {
+		return nil, corrupt("directory of %d bytes in a table of %d", size, len(b))
+	}
+	t := &table{n: n, templates: templates, limit: limit, data: b[:len(b)-size]}
+	dir, err := column.ReadFrame(b[len(b)-size:], maxSideData)
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{b: dir}
+	if v := d.byte(); v != tableVersion {
+		return nil, corrupt("table of version %d, this is a reader of version %d", v, tableVersion)
+	}
+	if rows := d.uvarint(); rows != uint64(n) {
+		return nil, corrupt("table of %d rows, %d are expected", rows, n)
+	}
+	t.offsets = make([]int, d.count(maxSideData)+1)
+	t.frames = make([][]byte, len(t.offsets)-1)
+	for i := range t.frames {
+		t.offsets[i+1] = t.offsets[i] + int(d.int(maxSize))
+		if t.offsets[i+1] > len(t.data) {
+			return nil, corrupt("frames of more than %d bytes", len(t.data))
+		}
+	}
+	if d.bad || t.offsets[len(t.frames)] != len(t.data) {
+		return nil, corrupt("table: sizes of frames")
+	}
+	cols := d.count(MaxNames)
+	t.keys = make([]tableKey, cols)
+	for i := range t.keys {
+		t.keys[i].name = d.string(maxSideData)
+	}
+	for i := range t.keys {
+		t.keys[i].class = d.byte()
+	}
+	for i := range t.keys {
+		t.keys[i].version = uint32(d.int(1<<32 - 1))
+		if i > 0 && t.keys[i-1].compare(t.keys[i]) >= 0 || t.keys[i].class > classDerived {
+			return nil, corrupt("table: column %q is out of place", t.keys[i].name)
+		}
+	}
+	t.modes = d.take(cols)
+	t.presence = make([]int, cols)
+	for i := range t.presence {
+		t.presence[i] = int(d.int(maxSideData))
+	}
+	if d.bad {
+		return nil, corrupt("table: names of columns")
+	}
+	var rest []byte
+	if t.infos, rest, err = column.ParseInfos(d.b); err != nil {
+		return nil, err
+	}
+	if len(t.infos) != cols || len(rest) > 0 {
+		return nil, corrupt("table: %d columns of %d, %d bytes behind them", len(t.infos), cols, len(rest))
+	}
+	for i := range t.infos {
+		if t.infos[i].ID != uint32(i) || t.infos[i].Kind == column.Signed {
+			return nil, corrupt("table: column %d of %v", t.infos[i].ID, t.infos[i].Kind)
+		}
+	}
+	t.opened = make([]*tableValues, cols)
+	t.memory = len(b) + 2*len(dir) + 256*cols + 512
+	return t, nil
+}
+
+// memorySize is about how many bytes of memory the table takes so far.
+func (t *table) memorySize() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.memory
+}
+
+// tableValues is the values of a column.
+type tableValues struct {
+	values *column.Values
+	rows   []uint32 // that have a value; nil: all, or by template
+	of     []int32  // presentTemplate: each template's value; -1: none
+}
+
+func (t *table) column(i int) (*tableValues, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.opened[i] == nil {
+		v, err := t.open(i)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", t.keys[i].name, err)
+		}
+		t.opened[i] = v
+		t.memory += v.values.MemorySize() + 4*len(v.rows) + 4*len(v.of)
+	}
+	return t.opened[i], nil
+}
+
+func (t *table) open(i int) (*tableValues, error) {
+	c, p := &t.infos[i], t.presence[i]
+	var payload []byte
+	if size := uint64(p) + uint64(c.Size); size > 0 {
+		if int(c.Frame) >= len(t.frames) {
+			return nil, corrupt("frame %d of %d", c.Frame, len(t.frames))
+		}
+		f := t.frames[c.Frame]
+		if f == nil {
+			var err error
+			if f, err = column.ReadFrame(t.data[t.offsets[c.Frame]:t.offsets[c.Frame+1]], t.limit); err != nil {
+				return nil, err
+			}
+			t.frames[c.Frame] = f
+			t.memory += len(f)
+		}
+		if uint64(c.Offset)+size > uint64(len(f)) {
+			return nil, corrupt("%d bytes at %d in a frame of %d", size, c.Offset, len(f))
+		}
+		payload = f[c.Offset : uint64(c.Offset)+size]
+	}
+	v := &tableValues{}
+	if c.N < 1 || c.N > max(t.n, t.templates) {
+		return nil, corrupt("%d values for %d rows", c.N, t.n)
+	}
+	present := payload[:p]
+	switch t.modes[i] {
+	case presentAll:
+		if c.N != t.n || p != 0 {
+			return nil, corrupt("%d values for %d rows", c.N, t.n)
+		}
+	case presentBitmap:
+		rows, err := setBits(present, t.n, c.N)
+		if err != nil {
+			return nil, err
+		}
+		v.rows = rows
+	case presentList:
+		if c.N > p {
+			return nil, corrupt("%d rows in %d bytes", c.N, p)
+		}
+		d := decoder{b: present}
+		v.rows = make([]uint32, c.N)
+		row := int64(0)
+		for k := range v.rows {
+			gap := d.int(int64(t.n))
+			row += gap
+			if k > 0 && gap == 0 || row >= int64(t.n) {
+				d.bad = true
+			}
+			v.rows[k] = uint32(row)
+		}
+		if d.bad || len(d.b) > 0 {
+			return nil, corrupt("rows that have a value")
+		}
+	case presentTemplate:
+		if t.keys[i].class != classDerived || p > (t.templates+7)/8 {
+			return nil, corrupt("values of %d templates by %d bytes", t.templates, p)
+		}
+		set, err := setBits(present, min(8*p, t.templates), c.N)
+		if err != nil {
+			return nil, err
+		}
+		v.of = make([]int32, t.templates)
+		for k := range v.of {
+			v.of[k] = -1
+		}
+		for k, tmpl := range set {
+			v.of[tmpl] = int32(k)
+		}
+	default:
+		return nil, corrupt("presence of kind %d", t.modes[i])
+	}
+	var err error
+	v.values, err = column.Open(c, payload[p:])
+	return v, err
+}
+
+// setBits returns the numbers of the bits that are set: count, all below n.
+func setBits(b []byte, n, count int) ([]uint32, error) {
+	set := 0
+	for _, x := range b {
+		set += bits.OnesCount8(x)
+	}
+	if len(b) != (n+7)/8 || set != count {
+		return nil, corrupt("bitmap of %d bytes with %d bits set for %d values of %d", len(b), set, count, n)
+	}
+	out := make([]uint32, 0, count)
+	for i, x := range b {
+		for ; x != 0; x &= x - 1 {
+			out = append(out, uint32(8*i+bits.TrailingZeros8(x)))
+		}
+	}
+	if count > 0 && int(out[count-1]) >= n {
+		return nil, corrupt("bit %d of %d is set", out[count-1], n)
+	}
+	return out, nil
+}
+
+// at returns the number of row's value, or -1. templates are the rows'.
+func (v *tableValues) at(row int, templates []uint16) int {
+	switch {
+	case v.of != nil:
+		return int(v.of[templates[row]])
+	case v.rows != nil:
+		if k, ok := slices.BinarySearch(v.rows, uint32(row)); ok {
+			return k
+		}
+		return -1
+	}
+	return row
+}
+
+// appendTo appends the values of rows [from, to) to a column, as those of rows at on.
+func (v *tableValues) appendTo(dst *model.Column, from, to, at int, templates []uint16, buf []byte) []byte {
+	switch {
+	case v.of != nil:
+		for row := from; row < to; row++ {
+			if k := v.of[templates[row]]; k >= 0 {
+				buf = v.values.Append(buf[:0], int(k))
+				dst.Append(at+row-from, buf)
+			}
+		}
+	case v.rows != nil:
+		k, _ := slices.BinarySearch(v.rows, uint32(from))
+		for ; k < len(v.rows) && int(v.rows[k]) < to; k++ {
+			buf = v.values.Append(buf[:0], k)
+			dst.Append(at+int(v.rows[k])-from, buf)
+		}
+	default:
+		for row := from; row < to; row++ {
+			buf = v.values.Append(buf[:0], row)
+			dst.Append(at+row-from, buf)
+		}
+	}
+	return buf
+}

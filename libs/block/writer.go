@@ -1,0 +1,370 @@
+package block
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Options are how a block is written.
+type Options struct {
+	// RowGroupBytes is how many bytes of lines and metadata a row group holds at most,
+	// if it holds more than one row; 0: DefaultRowGroupBytes.
+	RowGroupBytes int
+	// SectionBytes is likewise for the lines of a section; 0: DefaultSectionBytes.
+	SectionBytes int64
+	// Level is how hard the lines are compressed.
+	Level column.Level
+}
+
+// Defaults of Options.
+const (
+	DefaultRowGroupBytes = 4 << 20
+	DefaultSectionBytes  = 256 << 20
+)
+
+const (
+	// groupedBytes is how many bytes of lines make a section worthwhile: streams of
+	// another affinity group do not begin a new one before.
+	groupedBytes = 8 << 20
+	// encodedBytes bounds what a section may be encoded, for it is in memory.
+	encodedBytes = 64 << 20
+	// groupNames is how many columns of metadata are reason to end a row group.
+	groupNames = 1024
+)
+
+// Writer writes a block. It is for one goroutine at a time. Its memory is a few times
+// that of a row group, what a section's lines take encoded, and the index of streams.
+// After an error nothing more can be written.
+type Writer struct {
+	w    io.Writer
+	opts Options
+	foot footer
+	off  int64
+	err  error
+
+	lines    *lines.Builder
+	compress *column.Compressor
+	enc      tableEncoder
+	index    indexBuilder
+	out      []byte
+
+	group        pending
+	sectionBytes int64
+	open         bool // the section has row groups
+
+	// The stream that rows come in for.
+	started  bool
+	labels   model.Labels
+	affinity string
+	last     model.OrderKey
+	same     uint32 // rows before with the last one's time
+	runs     []Run
+}
+
+// NewWriter returns the writer of a block. Nothing is written before it must be.
+func NewWriter(w io.Writer, meta Meta, o Options) *Writer {
+	if o.RowGroupBytes <= 0 {
+		o.RowGroupBytes = DefaultRowGroupBytes
+	}
+	if o.SectionBytes <= 0 {
+		o.SectionBytes = DefaultSectionBytes
+	}
+	o.RowGroupBytes = min(o.RowGroupBytes, lines.MaxBytes)
+	b := &Writer{w: w, opts: o, lines: lines.NewBuilder(o.Level), compress: column.NewCompressor(o.Level)}
+	b.enc.compress = b.compress
+	b.foot.info = Info{Meta: meta, MinTime: math.MaxInt64, MaxTime: math.MinInt64, HashVersion: model.HashVersion}
+	b.foot.info.Partition = meta.Partition.UTC()
+	b.write(appendHead(nil))
+	return b
+}
+
+func (w *Writer) write(b []byte) {
+	if w.err != nil || len(b) == 0 {
+		return
+	}
+	n, err := w.w.Write(b)
+	w.off += int64(n)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	w.err = err
+}
+
+// Add adds rows of a stream. Streams ascend by Compare; a stream's rows strictly
+// ascend by their order keys, and may come in several calls, one behind the other.
+// Hashes are taken from the rows if they have them; otherwise they are computed.
+// Nothing of the rows is kept.
+func (w *Writer) Add(ls model.Labels, rows *model.Rows) error {
+	if w.err != nil {
+		return w.err
+	}
+	w.err = w.add(ls, rows)
+	return w.err
+}
+
+func (w *Writer) add(ls model.Labels, rows *model.Rows) error {
+	n := rows.Len()
+	if n == 0 {
+		return nil
+	}
+	if err := rows.Check(); err != nil {
+		return err
+	}
+	if rows.Hashes != nil && len(rows.Hashes) != n || rows.BatchTimes != nil && len(rows.BatchTimes) != n {
+		return fmt.Errorf("%d hashes and %d batch times for %d rows", len(rows.Hashes), len(rows.BatchTimes), n)
+	}
+	if !w.started || !w.labels.Equal(ls) {
+		if err := w.begin(ls); err != nil {
+			return err
+		}
+	}
+	sizes, err := metadataSizes(rows)
+	if err != nil {
+		return err
+	}
+	from := 0
+	for from < n {
+		to := from
+		bytes := w.group.bytes()
+		for to < n && w.group.len()+to-from < lines.MaxRows {
+			line := lineLen(rows, to)
+			cost := line
+			if sizes != nil {
+				cost += int(sizes[to])
+			}
+			if line > MaxLine {
+				return fmt.Errorf("a line of %d bytes, at most %d are allowed", line, MaxLine)
+			}
+			if bytes+cost > w.opts.RowGroupBytes && w.group.len()+to-from > 0 {
+				break
+			}
+			if err := w.row(rows, to, line); err != nil {
+				return err
+			}
+			if w.group.len() == 0 && to == from {
+				w.group.base = w.same
+			}
+			bytes += cost
+			to++
+		}
+		if to > from {
+			w.group.add(rows, from, to, w.foot.info.Ordered)
+		}
+		if to < n || w.group.bytes() >= w.opts.RowGroupBytes || len(w.group.columns) > groupNames {
+			if err := w.flushGroup(); err != nil {
+				return err
+			}
+		}
+		from = to
+	}
+	return nil
+}
+
+// lineLen returns the length of a line.
+func lineLen(rows *model.Rows, i int) int {
+	if i == 0 {
+		return int(rows.Lines.Ends[0])
+	}
+	return int(rows.Lines.Ends[i] - rows.Lines.Ends[i-1])
+}
+
+// metadataSizes returns the bytes of the metadata of each row; nil: there is none.
+func metadataSizes(rows *model.Rows) ([]uint32, error) {
+	if len(rows.Metadata) == 0 && len(rows.Derived) == 0 {
+		return nil, nil
+	}
+	sizes := make([]uint32, rows.Len())
+	for _, set := range [][]model.Column{rows.Metadata, rows.Derived} {
+		for i := range set {
+			c := &set[i]
+			begin := uint32(0)
+			for k, end := range c.Values.Ends {
+				row := k
+				if c.Rows != nil {
+					row = int(c.Rows[k])
+				}
+				if end > begin {
+					if sizes[row] += end - begin + uint32(len(c.Name)); sizes[row] > MaxRowMetadata {
+						return nil, fmt.Errorf("a row with more than %d bytes of metadata", MaxRowMetadata)
+					}
+				}
+				begin = end
+			}
+		}
+	}
+	return sizes, nil
+}
+
+// row takes account of a row of the current stream.
+func (w *Writer) row(rows *model.Rows, i, line int) error {
+	key := rows.Key(i)
+	if rows.Hashes == nil {
+		key.Hash = rows.Hash(i)
+	}
+	if len(w.runs) > 0 {
+		if key.Compare(w.last) <= 0 && !(w.foot.info.Ordered && key.Time == w.last.Time && rows.BatchTimes == nil && rows.Positions == nil) {
+			return fmt.Errorf("rows of %s do not ascend: time %d, batch %d, position %d after time %d, batch %d, position %d",
+				w.labels, key.Time, key.BatchTime, key.Position, w.last.Time, w.last.BatchTime, w.last.Position)
+		}
+		if key.Time == w.last.Time {
+			w.same++
+		} else {
+			w.same = 0
+		}
+	}
+	w.last = key
+	w.runs = addRow(w.runs, 0, key.Time, line, key.Hash)
+	info := &w.foot.info
+	info.MinTime, info.MaxTime = min(info.MinTime, key.Time), max(info.MaxTime, key.Time)
+	info.Rows++
+	info.RawBytes += int64(line)
+	return nil
+}
+
+// begin begins a stream.
+func (w *Writer) begin(ls model.Labels) error {
+	for i, l := range ls {
+		if l.Value == "" || i > 0 && ls[i-1].Name >= l.Name {
+			return fmt.Errorf("labels %s are not a set", ls)
+		}
+	}
+	affinity := Group(ls)
+	if w.started {
+		if Compare(w.labels, ls) >= 0 {
+			return fmt.Errorf("stream %s does not come after %s", ls, w.labels)
+		}
+		if err := w.endStream(); err != nil {
+			return err
+		}
+		if affinity != w.affinity && w.sectionBytes+int64(len(w.group.lines.Slab)) >= groupedBytes {
+			if err := w.flushSection(); err != nil {
+				return err
+			}
+		}
+	}
+	w.started, w.labels, w.affinity, w.same = true, append(model.Labels(nil), ls...), affinity, 0
+	w.group.endRun()
+	return nil
+}
+
+func (w *Writer) endStream() error {
+	err := w.index.add(w.labels, w.runs[:coarse(w.runs)])
+	w.runs = w.runs[:0]
+	return err
+}
+
+// flushGroup encodes the row group.
+func (w *Writer) flushGroup() error {
+	p := &w.group
+	if p.len() == 0 {
+		return nil
+	}
+	p.endRun()
+	if _, err := w.lines.Add(&p.lines, p.times, p.runEnds); err != nil {
+		return err
+	}
+	g := group{rows: p.len(), bytes: int64(len(p.lines.Slab)), base: p.base, minTime: p.times[0], maxTime: p.times[0]}
+	for _, t := range p.times {
+		g.minTime, g.maxTime = min(g.minTime, t), max(g.maxTime, t)
+	}
+	w.out = appendOrder(w.out[:0], w.compress, &w.enc.columns, p.times, p.batchTimes, p.positions, p.copyRows, p.copies)
+	g.orderSize = int64(len(w.out))
+	if cols := p.table(); len(cols) > 0 {
+		if len(cols) > MaxNames {
+			return fmt.Errorf("%d columns of metadata, at most %d are allowed", len(cols), MaxNames)
+		}
+		w.out = w.enc.append(w.out, p.len(), cols, w.lines.RowTemplates())
+		g.metaSize = int64(len(w.out)) - g.orderSize
+	}
+	w.foot.info.MetadataBytes += p.metaBytes
+	w.write(w.out)
+	if !w.open {
+		w.open = true
+		w.foot.sections = append(w.foot.sections, section{first: len(w.foot.groups)})
+	}
+	s := &w.foot.sections[len(w.foot.sections)-1]
+	s.groups++
+	w.foot.groups = append(w.foot.groups, g)
+	w.sectionBytes += g.bytes
+	p.reset()
+	if s.groups == MaxRowGroups || w.sectionBytes >= w.opts.SectionBytes || w.lines.Size() >= encodedBytes {
+		return w.endSection()
+	}
+	return w.err
+}
+
+func (w *Writer) flushSection() error {
+	if err := w.flushGroup(); err != nil {
+		return err
+	}
+	return w.endSection()
+}
+
+// endSection writes the section of the row groups so far.
+func (w *Writer) endSection() error {
+	if !w.open || w.err != nil {
+		return w.err
+	}
+	w.open = false
+	if len(w.foot.sections) > MaxSections {
+		return fmt.Errorf("more than %d sections", MaxSections)
+	}
+	s := &w.foot.sections[len(w.foot.sections)-1]
+	b := w.lines.Finish()
+	s.linesSize = int64(len(b))
+	var err error
+	if s.footerSize, err = lines.FooterSize(b); err != nil {
+		return err
+	}
+	w.write(b)
+	w.lines.Reset()
+	w.sectionBytes = 0
+	return w.err
+}
+
+// Close writes what is left, the index and the footer. The writer below is not
+// closed.
+func (w *Writer) Close() (Info, error) {
+	if w.err != nil {
+		return Info{}, w.err
+	}
+	w.err = w.close()
+	if w.err != nil {
+		return Info{}, w.err
+	}
+	w.err = errors.New("the block is closed")
+	return w.foot.info, nil
+}
+
+func (w *Writer) close() error {
+	i := &w.foot.info
+	if w.started {
+		if err := w.endStream(); err != nil {
+			return err
+		}
+		if err := w.flushSection(); err != nil {
+			return err
+		}
+	} else {
+		i.MinTime, i.MaxTime = 0, 0
+	}
+	i.Streams, i.Sections, i.RowGroups = int64(w.index.streams), len(w.foot.sections), len(w.foot.groups)
+	w.out = w.index.append(w.out[:0], &w.enc)
+	i.IndexSize = int64(len(w.out))
+	foot := appendFooter(nil, &w.foot)
+	if len(foot) > maxFooter {
+		return fmt.Errorf("footer of %d bytes, at most %d are allowed", len(foot), maxFooter)
+	}
+	at := len(w.out)
+	w.out = w.compress.AppendFrame(w.out, foot)
+	w.out = appendTail(w.out, len(w.out)-at)
+	w.write(w.out)
+	i.Size = w.off
+	return w.err
+}
