@@ -330,3 +330,19 @@ func (v *Values) MemorySize() int {
 	}
 	return n
 }
+
+// Numbers returns the numbers of an Int, Delta, Pad or IPv4 column, or the indexes of
+// a Dict column; nil if all are Info's Min. They are shared.
+func (v *Values) Numbers() []uint64 { return v.nums }
+
+// Packed returns the values of a Hex, UUID or Bytes column end to end, as they are
+// stored; of a Dict column with text, the distinct values. ends are where each ends,
+// or nil if each takes size bytes. They are shared.
+func (v *Values) Packed() (b []byte, ends []uint32, size int) { return v.bytes, v.ends, v.size }
+
+// Distinct returns the number of distinct values of a Dict column.
+func (v *Values) Distinct() int { return v.info.Values.N }
+
+// Dictionary returns the distinct values of a Dict column that are not kept as text,
+// else nil.
+func (v *Values) Dictionary() *Values { return v.values }

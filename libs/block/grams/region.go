@@ -105,6 +105,13 @@ func (s Set) Empty() bool {
 	return true
 }
 
+// And leaves the blocks that another set over the same section has as well.
+func (s Set) And(o Set) {
+	for i, x := range o {
+		s[i] &= x
+	}
+}
+
 // Or adds the blocks of another set over the same section.
 func (s Set) Or(o Set) {
 	for i, x := range o {
@@ -158,6 +165,18 @@ func (r *Region) Value(name, value []byte) Set {
 		}
 		return rows[:]
 	})
+}
+
+// NonASCII returns the blocks that may hold lines with bytes of 80 hex or more.
+func (r *Region) NonASCII() Set {
+	set := make(Set, (r.blocks+63)/64)
+	for i := range r.groups {
+		g := &r.groups[i]
+		for k := g.first; g.nonASCII && k < g.first+g.blocks; k++ {
+			set[k>>6] |= 1 << (k & 63)
+		}
+	}
+	return set
 }
 
 // HasValue reports whether a block may have a value of structured metadata.

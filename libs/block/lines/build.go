@@ -19,7 +19,8 @@ type Builder struct {
 	analyzer *template.Analyzer
 	out      []byte
 	blocks   []BlockInfo
-	grams    *grams.Builder // nil: none
+	sums     []column.Summary // of the section's columns
+	grams    *grams.Builder   // nil: none
 
 	frames  frames
 	payload []byte
@@ -37,7 +38,7 @@ func NewBuilder(level column.Level) *Builder {
 // returned becomes invalid.
 func (b *Builder) Reset() {
 	b.analyzer.Reset()
-	b.out, b.blocks = b.out[:0], b.blocks[:0]
+	b.out, b.blocks, b.sums = b.out[:0], b.blocks[:0], b.sums[:0]
 }
 
 // SetGrams makes the builder add the lines of every block to a gram matrix. It is the
@@ -93,6 +94,12 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 			c, b.payload = b.columns.Encode(b.payload[:0], lines.Slab, v.Refs)
 		}
 		c.ID = v.Column
+		for len(b.sums) <= int(c.ID) {
+			b.sums = append(b.sums, column.Summary{})
+		}
+		if v.Deltas == nil {
+			b.sums[c.ID].Add(c.Summary())
+		}
 		infos = append(infos, c)
 		f.add(&infos[len(infos)-1], b.payload)
 	}
@@ -156,7 +163,11 @@ func (b *Builder) Finish() []byte {
 			}
 		}
 	}
-	table := b.analyzer.Table(used).Append(nil)
+	t := b.analyzer.Table(used)
+	for len(b.sums) < len(t.Columns) {
+		b.sums = append(b.sums, column.Summary{})
+	}
+	table := t.Append(nil)
 	for i := range b.blocks {
 		for k := range b.blocks[i].Templates {
 			c := &b.blocks[i].Templates[k]
@@ -166,6 +177,7 @@ func (b *Builder) Finish() []byte {
 	foot := binary.AppendUvarint(nil, uint64(len(table)))
 	foot = append(foot, table...)
 	foot = appendBlocks(foot, b.blocks)
+	foot = column.AppendSummaries(foot, b.sums)
 	b.out = appendTail(b.out, b.compress, foot)
 	return b.out
 }

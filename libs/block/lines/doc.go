@@ -24,7 +24,7 @@ const (
 const (
 	magic        = "WLIN"
 	majorVersion = 1
-	minorVersion = 0
+	minorVersion = 1 // 1: summaries of columns
 
 	directoryVersion = 1
 

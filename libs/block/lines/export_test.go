@@ -77,5 +77,6 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 	foot := append(binary.AppendUvarint(nil, uint64(len(table))), table...)
 	foot = appendBlocks(foot, []BlockInfo{{Rows: k.Rows, Bytes: k.Bytes, MinTime: k.MinTime, MaxTime: k.MaxTime, RunEnds: k.RunEnds,
 		Templates: k.Templates, Size: int64(len(out)), directory: len(out) - at}})
+	foot = column.AppendSummaries(foot, s.Columns)
 	return appendTail(out, c, edit(len(d.frames)+1, foot))
 }

@@ -3,6 +3,7 @@ package lines
 import (
 	"encoding/binary"
 	"math"
+	"sync"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/template"
@@ -13,8 +14,22 @@ import (
 type Section struct {
 	Table  *template.Table
 	Blocks []BlockInfo
+	// Columns sums up the columns of the table, as texts, over all blocks; nil in
+	// sections that do not tell. Those of in-line times are zero.
+	Columns []column.Summary
+
 	data   []byte // blocks; nil: only the footer is here
 	memory int
+
+	once    sync.Once
+	derived any
+}
+
+// Derived returns what make returned when it was called first: for readers to keep
+// what they work out of a section's templates.
+func (s *Section) Derived(make func() any) any {
+	s.once.Do(func() { s.derived = make() })
+	return s.derived
 }
 
 // TailSize is how many of a section's last bytes FooterSize needs.
@@ -101,6 +116,12 @@ func OpenFooter(footer []byte, size int64) (*Section, error) {
 	}
 	if r.bad { // what follows the blocks is a later minor version's
 		return nil, column.Corrupt("footer ends within the blocks")
+	}
+	if binary.LittleEndian.Uint16(footer[len(footer)-len(magic)-2:]) >= 1 {
+		if s.Columns, _, err = column.ParseSummaries(r.b, len(s.Table.Columns)); err != nil {
+			return nil, err
+		}
+		s.memory += 48 * len(s.Columns)
 	}
 	return s, nil
 }

@@ -414,3 +414,16 @@ func learnLayouts(lines *model.Strings, times []int64) []Layout {
 	}
 	return found
 }
+
+// Shape returns what times of the layout look like: '9' for a digit, 'A' for a
+// letter, '_' for a digit or a space, and all else for itself. It is shared.
+func (l Layout) Shape() []byte { return layouts[l].shape }
+
+// Fraction returns where the digits of the fraction of the second are, which are
+// those that count units; how many is 0 if there are none.
+func (l Layout) Fraction() (at, digits int) {
+	if layouts[l].fraction < 0 {
+		return 0, 0
+	}
+	return layouts[l].fraction, layouts[l].frac
+}
