@@ -1,4 +1,5 @@
-// Package catalog says which blocks a store consists of. It is pure.
+// Package catalog says which blocks a store consists of. It is pure but for the
+// Loader, which reads a bucket.
 //
 // There is no database of blocks. A listing of the object store says which blocks
 // exist, and their footers say what they were made from. From both follows the
@@ -11,7 +12,8 @@
 package catalog
 
 import (
-	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,64 +44,49 @@ type Block struct {
 	MinTime, MaxTime int64
 	Size             int64 // bytes of the object
 	Sources          []Source
+	// Tombstones are the ids of those that were applied to every row.
+	Tombstones []string
+	// Rows and RawBytes, of its lines, as its footer says.
+	Rows, RawBytes int64
 }
 
 // Snapshot is the blocks of a store at one moment. It is immutable.
 type Snapshot struct {
-	live   map[string][]Block // by tenant, ascending by MinTime, then ID
-	hidden map[ID][]ID        // the blocks that hide it
-	taken  time.Time
+	live     map[string][]Block // by tenant, ascending by MinTime, then ID
+	lineage  *lineage
+	problems []Problem
+	taken    time.Time
 }
 
 // NewSnapshot finds the live ones of all blocks that are listed. Their footers
 // must be valid: a block that cannot be read hides nothing and is not to be among
 // them. Of blocks listed twice the first counts. taken is when the listing began.
 func NewSnapshot(blocks []Block, taken time.Time) (*Snapshot, error) {
-	s := &Snapshot{live: map[string][]Block{}, hidden: map[ID][]ID{}, taken: taken}
-	known := make(map[ID]*Block, len(blocks))
+	return newSnapshot(blocks, nil, nil, taken)
+}
+
+// newSnapshot is NewSnapshot that knows of blocks that were removed and of
+// problems. It keeps both.
+func newSnapshot(blocks []Block, gone map[ID]*Block, problems []Problem, taken time.Time) (*Snapshot, error) {
+	s := &Snapshot{live: map[string][]Block{}, problems: problems, taken: taken}
+	listed := make(map[ID]*Block, len(blocks))
 	for i := range blocks {
 		b := &blocks[i]
 		if err := b.validate(); err != nil {
 			return nil, err
 		}
-		if known[b.ID] == nil {
-			known[b.ID] = b
+		if listed[b.ID] == nil {
+			listed[b.ID] = b
 		}
 	}
-	type cut struct {
-		source, merge ID
-		of            int
-	}
-	parts := map[cut]map[int]ID{} // which block holds which part
-	for _, b := range known {
-		for _, src := range b.Sources {
-			c := cut{src.ID, src.Merge, src.Of}
-			if parts[c] == nil {
-				parts[c] = map[int]ID{}
-			}
-			parts[c][src.Part] = b.ID
-		}
-	}
-	for c, has := range parts {
-		if len(has) != c.of || known[c.source] == nil {
-			continue
-		}
-		for _, by := range has {
-			if !slices.Contains(s.hidden[c.source], by) {
-				s.hidden[c.source] = append(s.hidden[c.source], by)
-			}
-		}
-		slices.Sort(s.hidden[c.source])
-	}
-	for _, b := range known {
-		if s.hidden[b.ID] == nil {
+	s.lineage = newLineage(listed, gone)
+	for _, b := range listed {
+		if len(s.lineage.hiding(b.ID)) == 0 {
 			s.live[b.Tenant] = append(s.live[b.Tenant], *b)
 		}
 	}
 	for _, list := range s.live {
-		slices.SortFunc(list, func(a, b Block) int {
-			return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.ID, b.ID))
-		})
+		sortBlocks(list)
 	}
 	return s, nil
 }
@@ -108,6 +95,12 @@ func (b *Block) validate() error {
 	var errs []error
 	if b.ID == "" || b.Tenant == "" {
 		errs = append(errs, errors.New("no id or no tenant"))
+	}
+	if b.Level < 0 || b.Level > 255 || b.Size < 0 || b.Rows < 0 || b.RawBytes < 0 {
+		errs = append(errs, fmt.Errorf("level %d, %d bytes, %d rows of %d bytes", b.Level, b.Size, b.Rows, b.RawBytes))
+	}
+	if p := b.Partition; !p.IsZero() && !p.Equal(p.UTC().Truncate(day)) {
+		errs = append(errs, fmt.Errorf("partition %s is no UTC day", p))
 	}
 	if b.MinTime > b.MaxTime {
 		errs = append(errs, fmt.Errorf("it begins at %d and ends at %d", b.MinTime, b.MaxTime))
@@ -144,7 +137,129 @@ func (s *Snapshot) Live(tenant string, start, end int64) []Block {
 	return out
 }
 
+// Block returns a block that is listed, live or hidden.
+func (s *Snapshot) Block(id ID) (Block, bool) {
+	if b := s.lineage.listed[id]; b != nil {
+		return *b, true
+	}
+	return Block{}, false
+}
+
+// Listed returns all blocks, live and hidden, ascending by their first time.
+func (s *Snapshot) Listed() []Block {
+	out := make([]Block, 0, len(s.lineage.listed))
+	for _, b := range s.lineage.listed {
+		out = append(out, *b)
+	}
+	sortBlocks(out)
+	return out
+}
+
 // HiddenBy returns blocks that contain all of a block together, ascending, or nil
 // if it is live or not listed. They may be hidden themselves, and some of them may
 // be enough.
-func (s *Snapshot) HiddenBy(id ID) []ID { return s.hidden[id] }
+func (s *Snapshot) HiddenBy(id ID) []ID {
+	if s.lineage.listed[id] == nil {
+		return nil
+	}
+	var by []ID
+	for _, c := range s.lineage.hiding(id) {
+		by = append(by, c.holders...)
+	}
+	slices.Sort(by)
+	return slices.Compact(by)
+}
+
+// Covering returns live blocks that contain all of a block together, which is
+// hidden or not listed (any more), ascending. ok is false if there is no such set:
+// the block is live, or nothing is known of it.
+func (s *Snapshot) Covering(id ID) (live []ID, ok bool) {
+	return s.lineage.covering(id)
+}
+
+// Replace says how a query over the blocks in use goes on when one of them has
+// vanished and s is a newer snapshot: it reads add as well and discards what it got
+// from drop, the vanished one among them, for add and the rest of in use contain
+// it. ok is false if s does not contain the vanished block: its entries are lost, or
+// s is as old.
+func (s *Snapshot) Replace(vanished ID, inUse []ID) (add []Block, drop []ID, ok bool) {
+	cover, ok := s.lineage.covering(vanished)
+	if !ok {
+		return nil, nil, false
+	}
+	reads := map[ID]bool{}
+	for _, id := range inUse {
+		reads[id] = true
+	}
+	for _, id := range cover {
+		if !reads[id] {
+			add = append(add, *s.lineage.listed[id])
+			reads[id] = true
+		}
+	}
+	sortBlocks(add)
+	for _, id := range inUse {
+		by, ok := s.lineage.covering(id)
+		if ok && !slices.ContainsFunc(by, func(h ID) bool { return !reads[h] }) {
+			drop = append(drop, id)
+		}
+	}
+	return add, drop, true
+}
+
+// Version identifies what the tenant's live blocks hold between start and end, end
+// not included: two snapshots with one version give one answer. Blocks never change,
+// so their ids are enough.
+func (s *Snapshot) Version(tenant string, start, end int64) string {
+	var ids []ID
+	for _, b := range s.Live(tenant, start, end) {
+		ids = append(ids, b.ID)
+	}
+	slices.Sort(ids)
+	h := sha256.New()
+	for _, id := range ids {
+		fmt.Fprintf(h, "%d:%s", len(id), id)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// ProblemKind says what is wrong with a block.
+type ProblemKind int
+
+// The kinds of problems.
+const (
+	// Vanished: the object is gone, though the block was neither hidden nor expired. Its
+	// entries are lost.
+	Vanished ProblemKind = iota
+	// Unreadable: the footer is damaged, or not that of the block in the key. The entries
+	// are lost unless the object is repaired.
+	Unreadable
+	// Unavailable: the store did not give the footer. It is tried again.
+	Unavailable
+)
+
+// String returns the kind for people.
+func (k ProblemKind) String() string { return [...]string{"vanished", "unreadable", "unavailable"}[k] }
+
+// Problem is a block that should be there and cannot be read. Answers over its range
+// are not complete.
+type Problem struct {
+	Kind  ProblemKind
+	Block Block // what is known of it: of an unreadable one what its key says
+	Err   error // nil if it vanished
+}
+
+// Key returns the key of the block's object.
+func (p Problem) Key() string { return Key(p.Block) }
+
+// Problems returns those of the tenant that may concern entries with
+// start <= time < end, ascending by their first time.
+func (s *Snapshot) Problems(tenant string, start, end int64) []Problem {
+	var out []Problem
+	for _, p := range s.problems {
+		if p.Block.Tenant == tenant && p.Block.MinTime < end && p.Block.MaxTime >= start {
+			out = append(out, p)
+		}
+	}
+	return out
+}
