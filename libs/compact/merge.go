@@ -1,0 +1,259 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Stream is a stream of a block, with all of its runs.
+type Stream struct {
+	Labels model.Labels
+	Runs   []block.Run
+}
+
+// Source is a block that is to be merged. Only one goroutine uses it.
+type Source interface {
+	// ID of the block.
+	ID() catalog.ID
+	// Streams are the block's streams in its order.
+	Streams() []Stream
+	// Each yields all rows, or more than that, with start <= time < end, in the
+	// block's order: the streams one after the other, their rows ascending by
+	// order key. Rows are valid until yield returns. A stream of which skip is true
+	// may be left out.
+	Each(ctx context.Context, start, end int64, skip func(stream int) bool, yield func(ls model.Labels, rows *model.Rows) error) error
+}
+
+// Writer takes the rows of a result: streams ascending by the order of blocks, the
+// rows of a stream ascending by order key. It keeps nothing of rows after Add.
+type Writer interface {
+	Add(ls model.Labels, rows *model.Rows) error
+}
+
+// Remover is a reason for which rows are left out: a delete, or retention.
+type Remover interface {
+	// Name identifies it.
+	Name() string
+	// ForStream returns what tells which rows of a stream are left out; nil: none.
+	ForStream(ls model.Labels) RowRemover
+}
+
+// RowRemover tells which rows of a stream are left out.
+type RowRemover interface {
+	Remove(rows *model.Rows, i int) bool
+}
+
+// Merge is a merge of blocks into one or several, each with a part of the rows by
+// time. Run makes one part after the other; Prove then says whether all is well.
+type Merge struct {
+	sources []Source
+	removes []Remover
+	compare func(a, b model.Labels) int
+	// fix drops batch times: the order is that of the rows.
+	fix bool
+
+	streams []model.Labels // of all sources, ascending
+	index   []map[int]int  // per source: its stream's number to the index in streams
+	ledger  []balance      // by stream
+	skips   []map[int][]block.Run
+	removed map[string]uint64
+	report  Report
+}
+
+// Report is what a merge did.
+type Report struct {
+	RowsIn, RowsOut, Copies, Removed uint64
+}
+
+// balance is a stream's rows, by count and digest: what came in, what went out.
+type balance struct {
+	in, out, copies, removed sum
+}
+
+type sum struct {
+	rows, digest uint64
+}
+
+func (s *sum) add(rows, digest uint64) {
+	s.rows += rows
+	s.digest += digest
+}
+
+// NewMerge returns a merge of sources whose streams ascend by compare. With fix,
+// what remembers the order of rows with equal times is dropped after it has been
+// used, for ever: only the full merge of a partition that is closed may do so.
+func NewMerge(sources []Source, removes []Remover, fix bool, compare func(a, b model.Labels) int) (*Merge, error) {
+	m := &Merge{sources: sources, removes: removes, fix: fix, compare: compare, removed: map[string]uint64{}}
+	m.unite()
+	if err := m.account(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// unite numbers the streams of all sources.
+func (m *Merge) unite() {
+	at := make([]int, len(m.sources))
+	lists := make([][]Stream, len(m.sources))
+	m.index = make([]map[int]int, len(m.sources))
+	for i, s := range m.sources {
+		lists[i] = s.Streams()
+		m.index[i] = make(map[int]int, len(lists[i]))
+	}
+	for {
+		var least model.Labels
+		found := false
+		for i, l := range lists {
+			if at[i] < len(l) && (!found || m.compare(l[at[i]].Labels, least) < 0) {
+				least, found = l[at[i]].Labels, true
+			}
+		}
+		if !found {
+			break
+		}
+		for i, l := range lists {
+			if at[i] < len(l) && l[at[i]].Labels.Equal(least) {
+				m.index[i][at[i]] = len(m.streams)
+				at[i]++
+			}
+		}
+		m.streams = append(m.streams, least)
+	}
+}
+
+// account enters what the sources say that they hold, and finds the runs that an
+// earlier source has, too: they are copies as a whole and need not be compared.
+func (m *Merge) account() error {
+	m.ledger = make([]balance, len(m.streams))
+	m.skips = make([]map[int][]block.Run, len(m.sources))
+	type key struct {
+		stream int
+		run    block.Run
+	}
+	seen := map[key]bool{}
+	for i, s := range m.sources {
+		m.skips[i] = map[int][]block.Run{}
+		for k, st := range s.Streams() {
+			at, ok := m.index[i][k]
+			if !ok {
+				return fmt.Errorf("block %s: stream %s is not in the order of blocks", s.ID(), st.Labels)
+			}
+			for _, r := range st.Runs {
+				m.ledger[at].in.add(r.Rows, r.Digest)
+				m.report.RowsIn += r.Rows
+				if seen[key{at, r}] {
+					m.skips[i][at] = append(m.skips[i][at], r)
+					m.ledger[at].copies.add(r.Rows, r.Digest)
+					m.report.Copies += r.Rows
+				}
+			}
+			// Runs of one block do not equal each other; they count for later ones.
+			for _, r := range st.Runs {
+				seen[key{at, r}] = true
+			}
+		}
+	}
+	return nil
+}
+
+// Run writes the rows with start <= time < end that remain. Parts of one merge must
+// not overlap.
+func (m *Merge) Run(ctx context.Context, start, end int64, w Writer) (err error) {
+	cursors := make([]*cursor, len(m.sources))
+	for i := range m.sources {
+		cursors[i] = m.open(ctx, i, start, end)
+		defer cursors[i].close()
+	}
+	out := &output{merge: m, w: w}
+	var same []*cursor
+	for {
+		least := -1
+		for _, c := range cursors {
+			if err := c.fill(); err != nil {
+				return err
+			}
+			if c.rows != nil && (least < 0 || c.stream < least) {
+				least = c.stream
+			}
+		}
+		if least < 0 {
+			return nil
+		}
+		same = same[:0]
+		for _, c := range cursors {
+			if c.rows != nil && c.stream == least {
+				same = append(same, c)
+			}
+		}
+		out.begin(least)
+		if err := mergeStream(same, least, out); err != nil {
+			return err
+		}
+		if err := out.flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// Prove returns an error unless what came in is what went out, by stream, count and
+// digest. It is called when all parts were written, whose times together are all
+// times.
+func (m *Merge) Prove() error {
+	for i, b := range m.ledger {
+		if b.in.rows != b.out.rows+b.copies.rows+b.removed.rows || b.in.digest != b.out.digest+b.copies.digest+b.removed.digest {
+			return fmt.Errorf("%w: stream %s: %d rows in (digest %016x), %d out, %d copies, %d removed (digests together %016x)", ErrProof,
+				m.streams[i], b.in.rows, b.in.digest, b.out.rows, b.copies.rows, b.removed.rows, b.out.digest+b.copies.digest+b.removed.digest)
+		}
+	}
+	return nil
+}
+
+// ErrProof: a merge lost, doubled or changed rows. Nothing that it wrote may be
+// stored.
+var ErrProof = errors.New("the rows of a merge do not add up")
+
+// ProveResults returns an error unless the written blocks together hold what the
+// merge wrote, by stream, count and digest: what their footers say must be what the
+// sources' footers said, less copies and what was removed.
+func (m *Merge) ProveResults(results ...[]Stream) error {
+	sums := make([]sum, len(m.ledger))
+	for _, streams := range results {
+		at := 0
+		for _, s := range streams {
+			for at < len(m.streams) && !m.streams[at].Equal(s.Labels) {
+				at++
+			}
+			if at == len(m.streams) {
+				return fmt.Errorf("%w: stream %s is in the result, but not in the sources, or not in order", ErrProof, s.Labels)
+			}
+			for _, r := range s.Runs {
+				sums[at].add(r.Rows, r.Digest)
+			}
+		}
+	}
+	for i, s := range sums {
+		if b := m.ledger[i]; s != b.out {
+			return fmt.Errorf("%w: stream %s: %d rows were written (digest %016x), the result has %d (%016x)", ErrProof,
+				m.streams[i], b.out.rows, b.out.digest, s.rows, s.digest)
+		}
+	}
+	return nil
+}
+
+// Report returns what has been done so far.
+func (m *Merge) Report() Report { return m.report }
+
+// RemovedBy returns how many rows a remover left out.
+func (m *Merge) RemovedBy(name string) uint64 { return m.removed[name] }
+
+// All times: the range of a merge that is not cut.
+const (
+	MinTime = math.MinInt64
+	MaxTime = math.MaxInt64
+)

@@ -1,0 +1,121 @@
+package compact
+
+import (
+	"context"
+	"fmt"
+	"sort"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// BlockSource is a block as the source of a merge. It holds one row group at a time.
+type BlockSource struct {
+	reader  *block.Reader
+	streams []Stream
+}
+
+var _ Source = (*BlockSource)(nil)
+
+// Streams returns the streams of a block. An error says that its index does not hold
+// as many rows as its footer.
+func Streams(r *block.Reader) ([]Stream, error) {
+	out := make([]Stream, r.Streams())
+	rows := uint64(0)
+	for i := range out {
+		out[i] = Stream{Labels: r.Labels(i), Runs: r.Runs(i, MinTime, MaxTime)}
+		for _, run := range out[i].Runs {
+			rows += run.Rows
+		}
+	}
+	if info := r.Info(); rows != uint64(info.Rows) {
+		return nil, fmt.Errorf("block %s: its index has %d rows, its footer %d", info.ID, rows, info.Rows)
+	}
+	return out, nil
+}
+
+// NewBlockSource returns the source that a reader reads.
+func NewBlockSource(r *block.Reader) (*BlockSource, error) {
+	if v := r.Info().HashVersion; v != model.HashVersion {
+		return nil, fmt.Errorf("block %s: its digests are of version %d, this program proves merges by version %d", r.Info().ID, v, model.HashVersion)
+	}
+	streams, err := Streams(r)
+	if err != nil {
+		return nil, err
+	}
+	return &BlockSource{r, streams}, nil
+}
+
+// ID implements Source.
+func (s *BlockSource) ID() catalog.ID { return s.reader.Info().ID }
+
+// Info is what the block's footer says.
+func (s *BlockSource) Info() block.Info { return s.reader.Info() }
+
+// Streams implements Source.
+func (s *BlockSource) Streams() []Stream { return s.streams }
+
+// Each implements Source.
+func (s *BlockSource) Each(ctx context.Context, start, end int64, skip func(int) bool, yield func(model.Labels, *model.Rows) error) error {
+	var section *block.Section
+	var group *block.RowGroup
+	var err error
+	at := -1 // number of section
+	for i, st := range s.streams {
+		if skip(i) {
+			continue
+		}
+		for _, span := range s.reader.Spans(i, start, end) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if group == nil || group.Number != span.Group {
+				if k := s.reader.SectionOf(span.Group); k != at {
+					if section, err = s.reader.ReadSection(ctx, k); err != nil {
+						return err
+					}
+					at = k
+				}
+				if group, err = s.reader.ReadRowGroup(ctx, section, span.Group); err != nil {
+					return err
+				}
+			}
+			from, to, err := within(group, span, start, end)
+			if err != nil {
+				return err
+			}
+			for from < to {
+				n := min(to-from, batchRows)
+				rows := &model.Rows{}
+				if err := s.reader.Append(rows, group, i, from, from+n, true, true); err != nil {
+					return err
+				}
+				if err := yield(st.Labels, rows); err != nil {
+					return err
+				}
+				from += n
+			}
+		}
+	}
+	return nil
+}
+
+// within returns the rows of a span with start <= time < end; end MaxTime includes
+// itself.
+func within(g *block.RowGroup, s block.Span, start, end int64) (from, to int, err error) {
+	if start == MinTime && end == MaxTime {
+		return s.From, s.To, nil
+	}
+	times, err := g.Body.SharedTimes()
+	if err != nil {
+		return 0, 0, err
+	}
+	t := times[s.From:s.To]
+	to = len(t)
+	if end != MaxTime {
+		to = sort.Search(len(t), func(i int) bool { return t[i] >= end })
+	}
+	from = sort.Search(len(t), func(i int) bool { return t[i] >= start })
+	return s.From + from, s.From + to, nil
+}
