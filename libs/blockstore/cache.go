@@ -1,0 +1,221 @@
+// Package blockstore runs queries over blocks: each block is an engine.Store. What is
+// read of blocks goes through one cache for the whole process.
+package blockstore
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-logs/weir/libs/block"
+)
+
+// Cache keeps parts of blocks that were read: footers of sections, row groups with
+// what was decompressed of them. It holds at most a number of bytes, but for the parts
+// that are in use, and drops what was not asked for the longest. Safe for concurrent
+// use.
+type Cache struct {
+	limit   int64
+	metrics *cacheMetrics
+
+	mu      sync.Mutex
+	entries map[key]*entry
+	order   *list.List // of *entry, the one asked for last in front
+	size    int64
+}
+
+type kind uint8
+
+const (
+	kindSection kind = iota
+	kindBody
+	kindOrder
+	kindMetadata
+	kinds
+)
+
+func (k kind) String() string { return [...]string{"section", "lines", "order", "metadata"}[k] }
+
+type key struct {
+	block *block.Reader
+	kind  kind
+	n     int
+}
+
+// part is what a cache holds.
+type part interface {
+	// MemorySize may grow as more of the part is decompressed.
+	MemorySize() int
+}
+
+type entry struct {
+	key   key
+	place *list.Element // nil until it is loaded
+	ready chan struct{}
+	part  part // after ready
+	err   error
+	size  int64 // what it counts for
+}
+
+// NewCache returns a cache of that many bytes. A nil registerer: no metrics.
+func NewCache(bytes int64, reg prometheus.Registerer) *Cache {
+	c := &Cache{limit: bytes, entries: map[key]*entry{}, order: list.New()}
+	c.metrics = newCacheMetrics(reg, c)
+	return c
+}
+
+// Size returns how many bytes the parts take.
+func (c *Cache) Size() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.size
+}
+
+// Forget drops the parts of a block. Whoever uses them may go on.
+func (c *Cache) Forget(r *block.Reader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, e := range c.entries {
+		if k.block == r && e.place != nil {
+			c.drop(e)
+		}
+	}
+}
+
+// get returns a part, which it loads if it is not there. Callers that ask for a part
+// that is being loaded wait for it.
+func (c *Cache) get(ctx context.Context, k key, load func() (part, error)) (part, error) {
+	for {
+		c.mu.Lock()
+		e := c.entries[k]
+		if e == nil {
+			e = &entry{key: k, ready: make(chan struct{})}
+			c.entries[k] = e
+			c.mu.Unlock()
+			c.metrics.requests.WithLabelValues(k.kind.String(), "miss").Inc()
+			return c.load(e, load)
+		}
+		c.mu.Unlock()
+		select {
+		case <-e.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if e.err == nil {
+			c.metrics.requests.WithLabelValues(k.kind.String(), "hit").Inc()
+			c.touch(e)
+			return e.part, nil
+		}
+		// That another query ended is no reason for this one to fail.
+		if ctx.Err() != nil || !errors.Is(e.err, context.Canceled) && !errors.Is(e.err, context.DeadlineExceeded) {
+			return nil, e.err
+		}
+	}
+}
+
+func (c *Cache) load(e *entry, load func() (part, error)) (_ part, err error) {
+	err = errors.New("panic") // unless it is set
+	defer func() {
+		if e.err = err; err != nil {
+			c.mu.Lock()
+			delete(c.entries, e.key)
+			c.mu.Unlock()
+		}
+		close(e.ready)
+	}()
+	e.part, err = load()
+	if err != nil {
+		return nil, err
+	}
+	size := int64(e.part.MemorySize())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.place = c.order.PushFront(e)
+	e.size = size
+	c.size += size
+	c.evict(e)
+	return e.part, nil
+}
+
+// touch notes that a part was asked for, and what it takes now.
+func (c *Cache) touch(e *entry) {
+	size := int64(e.part.MemorySize())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.entries[e.key] != e || e.place == nil {
+		return // dropped meanwhile
+	}
+	c.order.MoveToFront(e.place)
+	c.size += size - e.size
+	e.size = size
+	c.evict(e)
+}
+
+// measure notes what a part takes now, if it is there.
+func (c *Cache) measure(k key) {
+	c.mu.Lock()
+	e := c.entries[k]
+	c.mu.Unlock()
+	if e == nil {
+		return
+	}
+	select {
+	case <-e.ready:
+		if e.err == nil {
+			c.touch(e)
+		}
+	default:
+	}
+}
+
+// evict drops parts until the rest fits, but not the one that is asked for. Call with
+// mu held.
+func (c *Cache) evict(keep *entry) {
+	for c.size > c.limit {
+		last := c.order.Back()
+		if last == nil || last.Value == keep {
+			return
+		}
+		c.drop(last.Value.(*entry))
+		c.metrics.evictions.Inc()
+	}
+}
+
+func (c *Cache) drop(e *entry) {
+	c.order.Remove(e.place)
+	delete(c.entries, e.key)
+	c.size -= e.size
+}
+
+type cacheMetrics struct {
+	requests  *prometheus.CounterVec
+	evictions prometheus.Counter
+}
+
+func newCacheMetrics(reg prometheus.Registerer, c *Cache) *cacheMetrics {
+	m := &cacheMetrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_blockstore_cache_requests_total", Help: "Parts of blocks that were asked for, by part and whether they were there (hit) or read (miss).",
+		}, []string{"part", "result"}),
+		evictions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_blockstore_cache_evictions_total", Help: "Parts of blocks that were dropped for others.",
+		}),
+	}
+	for k := range kinds {
+		m.requests.WithLabelValues(k.String(), "hit")
+		m.requests.WithLabelValues(k.String(), "miss")
+	}
+	if reg != nil {
+		reg.MustRegister(m.requests, m.evictions,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "weir_blockstore_cache_bytes", Help: "Bytes of memory that parts of blocks take.",
+			}, func() float64 { return float64(c.Size()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "weir_blockstore_cache_limit_bytes", Help: "The most that parts of blocks may take.",
+			}, func() float64 { return float64(c.limit) }))
+	}
+	return m
+}

@@ -1,0 +1,262 @@
+package blockstore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/blockstore"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// object is a block in memory.
+type object struct {
+	b     []byte
+	fail  error
+	reads [][2]int64
+}
+
+func (o *object) ReadRange(_ context.Context, off int64, n int) ([]byte, error) {
+	if o.fail != nil {
+		return nil, o.fail
+	}
+	if off < 0 || n < 0 || off+int64(n) > int64(len(o.b)) {
+		return nil, fmt.Errorf("no bytes [%d, +%d) of %d", off, n, len(o.b))
+	}
+	o.reads = append(o.reads, [2]int64{off, int64(n)})
+	return o.b[off : off+int64(n) : off+int64(n)], nil
+}
+
+// copyOf writes what a store holds to a block.
+func copyOf(t tb, s engine.Store, o block.Options) []byte {
+	t.Helper()
+	sn, err := s.Open(context.Background(), nil, math.MinInt64, math.MaxInt64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sn.Close()
+	streams := sn.Streams()
+	order := make([]int, len(streams))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return block.Compare(streams[a].Labels, streams[b].Labels) })
+	var buf bytes.Buffer
+	w := block.NewWriter(&buf, block.Meta{ID: "b", Tenant: "t"}, o)
+	for _, i := range order {
+		r := sn.Rows(i, math.MinInt64, math.MaxInt64, false)
+		for {
+			rows, from, to, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if from != 0 || to != rows.Len() {
+				t.Fatal("part of a batch")
+			}
+			if err := w.Add(streams[i].Labels, rows); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func openBlock(t tb, o *object) *block.Reader {
+	t.Helper()
+	r, err := block.Open(context.Background(), o, int64(len(o.b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+const sec = int64(time.Second)
+
+func drawEntries(t *rapid.T) []enginetest.Entry {
+	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+	n := rapid.SampledFrom([]int{0, 3, 40, 400, 1500}).Draw(t, "entries")
+	streams := rapid.SampledFrom([]int{1, 3, 50}).Draw(t, "streams")
+	var out []enginetest.Entry
+	for i := range n {
+		k := r.IntN(streams)
+		e := enginetest.Entry{
+			Labels: model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprintf("a%d", k%3)}, {Name: "pod", Value: fmt.Sprintf("p%02d", (k*7)%50)}}),
+			Time:   int64(r.IntN(300)) * sec, BatchTime: int64(i / 10), Position: uint32(i % 10),
+		}
+		level := []string{"info", "warn", "error"}[r.IntN(3)]
+		e.Line = fmt.Sprintf("level=%s code=%d msg=\"request %x took %dms\"", level, 200+r.IntN(3)*100, r.Uint32(), r.IntN(1000))
+		e.Derived = model.Labels{{Name: "detected_level", Value: level}}
+		if r.IntN(2) == 0 {
+			e.Metadata = model.Labels{{Name: "trace", Value: fmt.Sprintf("%08x", r.IntN(5))}}
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+var queries = []string{
+	`{app=~".+"}`, `{app="a1"}`, `{app="a1",pod=~"p0.*"} |= "error"`, `{app!="a2",pod=~".+"} | logfmt | code = "300"`,
+	`{app=~".+"} | trace="00000002"`, `{app=~".+"} | detected_level="warn" != "took 1"`, `{nope="",pod=~".+"} |~ "took [0-9]+5ms"`,
+	`sum by (app) (count_over_time({app=~".+"}[1m]))`, `count_over_time({app="a0"} |= "error" [30s])`,
+	`sum by (detected_level) (rate({app=~"a[01]"}[1m]))`, `sum by (code) (sum_over_time({app=~".+"} | logfmt | unwrap code [2m]))`,
+	`topk(2, sum by (pod) (bytes_over_time({app=~".+"} !~ "warn|info" [1m])))`, `sum by (trace) (count_over_time({app=~".+"}[1m]))`,
+}
+
+// The engine answers from a block as from the store in memory that it was copied from.
+func TestEngineEqualsMemory(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		store := enginetest.NewStore(drawEntries(t)...)
+		o := &object{b: copyOf(t, store, block.Options{
+			RowGroupBytes: rapid.SampledFrom([]int{300, 3000, 50000, 0}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{5000, 50000, 0}).Draw(t, "section")})}
+		r := openBlock(t, o)
+		if err := r.Verify(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		cache := blockstore.NewCache(rapid.SampledFrom([]int64{0, 10000, 1 << 30}).Draw(t, "cache"), nil)
+		blocks := blockstore.NewStore(r, cache)
+		for range 4 {
+			expr, err := syntax.ParseExpr(rapid.SampledFrom(queries).Draw(t, "query"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := int64(rapid.IntRange(-10, 290).Draw(t, "start")) * sec
+			q := engine.RangeQuery{Start: start, End: start + int64(rapid.IntRange(1, 300).Draw(t, "length"))*sec, Step: 30 * time.Second,
+				Limit: rapid.SampledFrom([]int{0, 1, 7, 100}).Draw(t, "limit"), Backward: rapid.Bool().Draw(t, "backward")}
+			q.Expr = expr
+			run := func(s ...engine.Store) string {
+				q := q
+				for i, s := range s {
+					q.Sources = append(q.Sources, engine.Local(s, fmt.Sprint(i)))
+				}
+				res, err := engine.New(engine.Options{}).Range(context.Background(), q)
+				if err != nil {
+					t.Fatal(len(s), expr, err)
+				}
+				return dump(res)
+			}
+			want := run(store)
+			if got := run(blocks); got != want {
+				t.Fatalf("%s %+v\n got %s\nwant %s", expr, q, got, want)
+			}
+			if got := run(store, blocks); got != want {
+				t.Fatalf("united: %s %+v\n got %s\nwant %s", expr, q, got, want)
+			}
+		}
+	})
+}
+
+// tb is a testing.TB or a rapid.T.
+type tb interface {
+	Helper()
+	Fatal(...any)
+}
+
+func dump(res *engine.Result) string { return fmt.Sprintf("%+v %+v", dumpStreams(res), res.Matrix) }
+func dumpStreams(r *engine.Result) (out []string) {
+	for _, s := range r.Streams {
+		for _, e := range s.Entries {
+			out = append(out, fmt.Sprintf("%v %d %s %v %v", s.Labels, e.Time, e.Line, e.Metadata, e.Parsed))
+		}
+	}
+	return out
+}
+
+// The rows of a stream over any range, in either direction, are those that it has.
+func TestRows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		store := enginetest.NewStore(drawEntries(t)...)
+		o := &object{b: copyOf(t, store, block.Options{RowGroupBytes: rapid.SampledFrom([]int{300, 3000, 0}).Draw(t, "group")})}
+		blocks := blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<20, nil))
+		start := int64(rapid.IntRange(-10, 290).Draw(t, "start")) * sec
+		end := start + int64(rapid.IntRange(0, 300).Draw(t, "length"))*sec
+		m := []*syntax.Matcher{syntax.MustMatcher(syntax.Re, "pod", rapid.SampledFrom([]string{".*", "p0.", "p07", "x|"}).Draw(t, "pods"))}
+		read := func(s engine.Store, backward bool) map[string][]string {
+			sn, err := s.Open(context.Background(), m, start, end)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sn.Close()
+			out := map[string][]string{}
+			for i, st := range sn.Streams() {
+				if i > 0 && sn.Streams()[i-1].Labels.Compare(st.Labels) >= 0 {
+					t.Fatal("streams do not ascend")
+				}
+				r := sn.Rows(i, start, end, backward)
+				var last *model.OrderKey
+				for {
+					rows, from, to, err := r.Next()
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					var batch []string
+					for k := from; k < to; k++ {
+						key := rows.Key(k)
+						key.Hash = rows.Hash(k)
+						batch = append(batch, fmt.Sprint(key, string(rows.Lines.At(k)), rows.AppendMetadata(nil, k), rows.AppendDerived(nil, k)))
+						if !backward {
+							if last != nil && last.Compare(key) >= 0 {
+								t.Fatal("rows do not ascend")
+							}
+							last = &key
+						}
+					}
+					if backward {
+						slices.Reverse(batch)
+					}
+					out[st.Labels.String()] = append(out[st.Labels.String()], batch...)
+				}
+			}
+			return out
+		}
+		for _, backward := range []bool{false, true} {
+			if got, want := fmt.Sprint(read(blocks, backward)), fmt.Sprint(read(store, backward)); got != want {
+				t.Fatalf("backward %v\n got %s\nwant %s", backward, got, want)
+			}
+		}
+	})
+}
+
+// A failure to read is the query's, and is not kept.
+func TestReadsFail(t *testing.T) {
+	store := enginetest.NewStore(enginetest.Entry{Labels: model.Labels{{Name: "a", Value: "b"}}, Time: 5, Line: "x"})
+	o := &object{b: copyOf(t, store, block.Options{})}
+	blocks := blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<20, nil))
+	sn, err := blocks.Open(context.Background(), nil, 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sn.Close()
+	o.fail = errors.New("no disk")
+	if _, _, _, err := sn.Rows(0, 0, 10, false).Next(); !errors.Is(err, o.fail) {
+		t.Fatal(err)
+	}
+	o.fail = nil
+	if _, from, to, err := sn.Rows(0, 0, 10, false).Next(); err != nil || to-from != 1 {
+		t.Fatal(err)
+	}
+}
