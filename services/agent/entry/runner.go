@@ -21,8 +21,8 @@ type Runner interface {
 	// valid until the next call and may be in, changed. The entries are in the
 	// order in which they were read; one may come out in a later call, joined
 	// with those that follow. The error is that of ctx, when a stage that waits
-	// (limit) was cut short: then in was not taken as a whole and is to be read
-	// again.
+	// (limit) was cut short: then in was not taken as a whole, what came out is to
+	// be thrown away, and the Runner is at its end. in is to be read again later.
 	Run(ctx context.Context, in []Entry, now time.Time) ([]Entry, error)
 	// Deadline is when Flush has something to give out; zero: nothing is held.
 	Deadline() time.Time

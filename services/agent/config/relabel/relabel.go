@@ -87,9 +87,12 @@ func (r *Rule) DecodeNode(n *yaml.Node, path string, ps *node.Problems) {
 
 var (
 	labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
-	// targetName may refer to groups: ${1}_$name.
-	targetName = regexp.MustCompile(`^(?:(?:[a-zA-Z_]|\$(?:\{\w+\}|\w+))+\w*)+$`)
+	groupRef  = regexp.MustCompile(`\$(?:\{\w+\}|\w+)`)
 )
+
+// makesName reports whether text is a label name once its references to groups,
+// ${1} or $name, are replaced by something that may stand in one.
+func makesName(text string) bool { return labelName.MatchString(groupRef.ReplaceAllString(text, "_")) }
 
 // Compile checks the rule and readies it for use.
 func (r *Rule) Compile() error {
@@ -111,12 +114,12 @@ func (r *Rule) Compile() error {
 	switch {
 	case needsTarget && r.TargetLabel == "":
 		return fmt.Errorf("action %s needs target_label", r.Action)
-	case r.Action == Replace && !targetName.MatchString(r.TargetLabel),
+	case r.Action == Replace && !makesName(r.TargetLabel),
 		r.Action != Replace && r.TargetLabel != "" && !labelName.MatchString(r.TargetLabel):
 		return fmt.Errorf("target_label: %q is not a label name", r.TargetLabel)
 	case r.Action == HashMod && r.Modulus == 0:
 		return fmt.Errorf("action hashmod needs a modulus above 0")
-	case r.Action == LabelMap && !targetName.MatchString(r.Replacement):
+	case r.Action == LabelMap && !makesName(r.Replacement):
 		return fmt.Errorf("replacement: %q makes no label name", r.Replacement)
 	}
 	d := Default()
