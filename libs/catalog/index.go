@@ -43,6 +43,7 @@ type Index struct {
 const (
 	MaxIndexSize    = 256 << 20 // bytes of the object
 	maxIndexPayload = 1 << 30   // bytes before compression
+	maxIndexWindow  = 16 << 20  // of zstd
 	maxIndexText    = 1024      // bytes of an id or a tenant
 	maxIndexList    = 1 << 20   // sources or tombstones of a block
 )
@@ -147,8 +148,8 @@ func DecodeIndex(b []byte) (*Index, error) {
 	if size > maxIndexPayload {
 		return nil, indexErrorf("payload of %d bytes", size)
 	}
-	// Memory above the largest size is refused before it is taken.
-	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(size, 1)))
+	// More than what is announced, or a window, is refused before it is taken.
+	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(size, maxIndexWindow)))
 	if err != nil {
 		return nil, err
 	}
