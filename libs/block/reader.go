@@ -9,6 +9,7 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -127,13 +128,24 @@ func (r *Reader) Sections() int { return len(r.foot.sections) }
 // block, from 0.
 func (r *Reader) RowGroups() int { return len(r.foot.groups) }
 
-// Section is the footer of a section's lines, opened. Safe for concurrent use.
+// Section is the footer of a section's lines, and its matrix of grams, opened. Safe for
+// concurrent use.
 type Section struct {
 	*lines.Section
+	Grams *grams.Region // nil: there is none
 }
 
-// ReadSection reads the footer of the lines of the section that a row group is in,
-// in one read.
+// MemorySize returns about how many bytes of memory the section takes.
+func (s *Section) MemorySize() int {
+	n := s.Section.MemorySize()
+	if s.Grams != nil {
+		n += s.Grams.MemorySize()
+	}
+	return n
+}
+
+// ReadSection reads the footer of a section's lines and its matrix of grams, in one
+// read.
 func (r *Reader) ReadSection(ctx context.Context, section int) (*Section, error) {
 	s := &r.foot.sections[section]
 	fail := func(err error) (*Section, error) { return nil, &Error{r.foot.info.ID, section, -1, err} }
@@ -159,7 +171,16 @@ func (r *Reader) ReadSection(ctx context.Context, section int) (*Section, error)
 	if at != s.linesSize-s.footerSize {
 		return fail(corrupt("blocks of %d bytes of lines, not %d", at, s.linesSize-s.footerSize))
 	}
-	return &Section{ls}, nil
+	sec := &Section{Section: ls}
+	if s.gramsSize > 0 {
+		if sec.Grams, err = grams.Open(b[s.footerSize:]); err != nil {
+			return fail(err)
+		}
+		if sec.Grams.Blocks() != s.groups {
+			return fail(corrupt("grams of %d blocks, %d row groups", sec.Grams.Blocks(), s.groups))
+		}
+	}
+	return sec, nil
 }
 
 // SectionOf returns the section of a row group.

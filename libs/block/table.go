@@ -66,6 +66,17 @@ func (c *tableColumn) add(row uint32, value []byte) {
 	c.rows = append(c.rows, row)
 }
 
+// eachChange calls f with each value that differs from the one before.
+func (c *tableColumn) eachChange(f func(value []byte)) {
+	var last []byte
+	for i, ref := range c.refs {
+		if v := ref.Of(c.slab); i == 0 || string(v) != string(last) {
+			f(v)
+			last = v
+		}
+	}
+}
+
 // tableEncoder encodes tables.
 type tableEncoder struct {
 	compress *column.Compressor

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -20,6 +21,8 @@ type Options struct {
 	SectionBytes int64
 	// Level is how hard the lines are compressed.
 	Level column.Level
+	// NoGrams leaves out the matrices that filters use to rule row groups out.
+	NoGrams bool
 }
 
 // Defaults of Options.
@@ -49,6 +52,7 @@ type Writer struct {
 	err  error
 
 	lines    *lines.Builder
+	grams    *grams.Builder // nil: none
 	compress *column.Compressor
 	enc      tableEncoder
 	index    indexBuilder
@@ -77,6 +81,10 @@ func NewWriter(w io.Writer, meta Meta, o Options) *Writer {
 	}
 	o.RowGroupBytes = min(o.RowGroupBytes, lines.MaxBytes)
 	b := &Writer{w: w, opts: o, lines: lines.NewBuilder(o.Level), compress: column.NewCompressor(o.Level)}
+	if !o.NoGrams {
+		b.grams = grams.NewBuilder(grams.DefaultShare)
+		b.lines.SetGrams(b.grams)
+	}
 	b.enc.compress = b.compress
 	b.foot.info = Info{Meta: meta, MinTime: math.MaxInt64, MaxTime: math.MinInt64, HashVersion: model.HashVersion}
 	b.foot.info.Partition = meta.Partition.UTC()
@@ -266,6 +274,11 @@ func (w *Writer) flushGroup() error {
 		return nil
 	}
 	p.endRun()
+	if w.grams != nil {
+		for _, c := range p.columns {
+			c.eachChange(func(v []byte) { w.grams.AddValue([]byte(c.name), v) })
+		}
+	}
 	if _, err := w.lines.Add(&p.lines, p.times, p.runEnds); err != nil {
 		return err
 	}
@@ -324,6 +337,12 @@ func (w *Writer) endSection() error {
 	}
 	w.write(b)
 	w.lines.Reset()
+	if w.grams != nil {
+		b = w.grams.Finish()
+		s.gramsSize = int64(len(b))
+		w.write(b)
+		w.grams.Reset()
+	}
 	w.sectionBytes = 0
 	return w.err
 }

@@ -110,6 +110,7 @@ func (b *Builder) add(g *group, column []uint64) {
 	g.columns = append(g.columns, column)
 	g.blocks++
 	b.values = b.values[:0]
+	clear(b.recent[:]) // they are of this block
 }
 
 // column returns the bits of a block.
