@@ -80,7 +80,8 @@ type Info struct {
 // Catalog returns the block as the catalog knows it.
 func (i *Info) Catalog() catalog.Block {
 	return catalog.Block{ID: i.ID, Tenant: i.Tenant, Partition: i.Partition, Level: i.Level,
-		MinTime: i.MinTime, MaxTime: i.MaxTime, Size: i.Size, Sources: i.Sources}
+		MinTime: i.MinTime, MaxTime: i.MaxTime, Size: i.Size, Sources: i.Sources,
+		Tombstones: i.Tombstones, Rows: i.Rows, RawBytes: i.RawBytes}
 }
 
 // Group returns the affinity group of a stream: streams of one group are likely to
