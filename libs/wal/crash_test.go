@@ -201,3 +201,27 @@ func TestErrorAtEveryOperation(t *testing.T) {
 		}
 	}
 }
+
+// A log that is killed when all its segments were removed does not give their records'
+// numbers out again: whoever made them durable elsewhere knows them by these.
+func TestKilledWhenEmptyGoesOn(t *testing.T) {
+	fs := waltest.New()
+	log := open(t, options(fs))
+	for range 5 {
+		appendOK(t, log, "x")
+	}
+	if err := log.Cut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.TruncateBefore(6); err != nil {
+		t.Fatal(err)
+	}
+	fs.Crash()
+	again := open(t, options(fs.Reboot(waltest.LoseAll, rand.New(rand.NewPCG(1, 2)))))
+	if got := again.NextLSN(); got != 6 {
+		t.Errorf("the log goes on at %d, not at 6", got)
+	}
+	if lsn := appendOK(t, again, "y"); lsn != 6 {
+		t.Errorf("record %d, want 6", lsn)
+	}
+}

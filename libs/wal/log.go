@@ -136,6 +136,9 @@ func (l *Log) load() error {
 			st.durable = unknownSpan
 		}
 	}
+	// What was removed was durable: its numbers are not given out again, even if the process
+	// was killed when no segment was left.
+	st.durable = max(st.durable, st.low)
 	l.state, l.openedState = st, st
 
 	l.opened = withLost(segs, st)
