@@ -15,6 +15,11 @@ type Config struct {
 	DiskReserve     conf.ByteSize `yaml:"disk_reserve" help:"Size of a file that is given up when the disk is full, so that the ingester can start and free space. 0: none."`
 	DiskMaxUsed     float64       `yaml:"disk_max_used_percent" help:"Stop taking writes while more than this percentage of the disk is used."`
 	DiskMinFree     conf.ByteSize `yaml:"disk_min_free" help:"Stop taking writes while less than this is free on the disk."`
+	CutSize         conf.ByteSize `yaml:"cut_size" help:"Memory that recent entries take before they are written to blocks on the local disk. 0: a quarter of the memory for recent entries, and never more than half of it."`
+	CutInterval     time.Duration `yaml:"cut_interval" help:"Recent entries are written to blocks when the oldest of them has been in memory for this long."`
+	UploadSize      conf.ByteSize `yaml:"upload_size" help:"A tenant's blocks are uploaded when their lines have this size."`
+	UploadInterval  time.Duration `yaml:"upload_interval" help:"A tenant's blocks are uploaded when the oldest is this old, whatever their size."`
+	KeepUploaded    time.Duration `yaml:"keep_uploaded" help:"How long blocks stay on the local disk after they were uploaded."`
 	MaxFollowers    int           `yaml:"max_followers" help:"Most live tails served at a time."`
 }
 
@@ -25,6 +30,10 @@ func DefaultConfig() Config {
 		DiskReserve:    64 << 20,
 		DiskMaxUsed:    95,
 		DiskMinFree:    64 << 20,
+		CutInterval:    30 * time.Minute,
+		UploadSize:     64 << 20,
+		UploadInterval: 2 * time.Hour,
+		KeepUploaded:   24 * time.Hour,
 		MaxFollowers:   1000,
 	}
 }
@@ -40,6 +49,20 @@ func (c Config) Validate() error {
 	}
 	if c.DiskMaxUsed <= 0 || c.DiskMaxUsed > 100 {
 		errs = append(errs, fmt.Errorf("disk_max_used_percent is %g, must be above 0 and at most 100", c.DiskMaxUsed))
+	}
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{{"cut_interval", c.CutInterval}, {"upload_interval", c.UploadInterval}} {
+		if d.value < time.Second {
+			errs = append(errs, fmt.Errorf("%s is %s, must be at least 1s", d.key, d.value))
+		}
+	}
+	if c.KeepUploaded < 0 {
+		errs = append(errs, fmt.Errorf("keep_uploaded is %s, must not be negative", c.KeepUploaded))
+	}
+	if c.UploadSize < 1<<20 {
+		errs = append(errs, fmt.Errorf("upload_size is %s, at least 1MiB is needed", c.UploadSize))
 	}
 	if c.MaxFollowers < 1 {
 		errs = append(errs, fmt.Errorf("max_followers is %d, must be at least 1", c.MaxFollowers))

@@ -65,14 +65,17 @@ func (s *Service) Follow(req *ingestv1.FollowRequest, stream ingestv1.IngestServ
 		match:   func(ls model.Labels) bool { return head.Matches(query.Matchers, ls) },
 		streams: map[string]*pipeline.Stream{},
 	}
-	f.position = s.head.Seq()
+	f.position = s.gens.newest().Seq()
 	lost := false
 	if req.GetPosition() > 0 {
 		// On the wire positions are one higher, so that 0 can mean none.
-		if req.GetIncarnation() == s.incarnation && req.GetPosition()-1 <= f.position {
-			f.position = req.GetPosition() - 1
-		} else {
+		switch at := req.GetPosition() - 1; {
+		case req.GetIncarnation() != s.incarnation || at > f.position:
 			lost = true
+		case at < s.gens.oldest():
+			f.position, lost = s.gens.oldest(), true
+		default:
+			f.position = at
 		}
 	}
 	err = f.run(ctx, lost)
@@ -107,7 +110,7 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 	}
 	for {
 		wait, cancel := context.WithTimeout(ctx, followIdle)
-		newest, err := f.service.head.Wait(wait, f.position)
+		newest, err := f.service.gens.wait(wait, f.position)
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -146,7 +149,14 @@ func (f *follower) step(upto uint64) error {
 		return f.send(m)
 	}
 	pieces := false
-	for _, a := range f.service.head.Since(f.tenant, f.position, upto, f.match) {
+	appended, ok := f.service.gens.since(f.tenant, f.position, upto, f.match)
+	if !ok {
+		// The rows have left memory before this follower got to them: that is said.
+		f.position = max(f.position, f.service.gens.oldest())
+		f.service.metrics.lostFollowers.Inc()
+		return f.send(&ingestv1.FollowResponse{Lost: true})
+	}
+	for _, a := range appended {
 		if a.Seq > f.position+1 && (pieces || out.size >= followBytes) {
 			if err := flush(a.Seq - 1); err != nil {
 				return err

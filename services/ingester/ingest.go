@@ -36,7 +36,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 			return nil, ctx.Err()
 		}
 	}
-	blocks, err := s.blocks(req)
+	blocks, err := s.rows(req)
 	if err != nil {
 		return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "%v", err)
 	}
@@ -87,15 +87,28 @@ func rowCount(blocks []head.Block) int64 {
 
 // reserve takes bytes of the head's share until the rows are in it.
 func (s *Service) reserve(n int64) bool {
-	if s.reserved.Add(n)+s.head.Size() > s.deps.HeadLimit {
+	want := s.reserved.Add(n)
+	all, passed := s.gens.size()
+	if over := want + all - s.deps.HeadLimit; over > 0 && passed > 0 {
+		s.gens.forget(s.now(), max(0, passed-over))
+		all, _ = s.gens.size()
+	}
+	if want+all > s.deps.HeadLimit {
 		s.reserved.Add(-n)
+		if n <= s.deps.HeadLimit {
+			s.squeezed.Store(true)
+			s.wakeFlusher()
+		}
 		return false
 	}
 	return true
 }
 
 func (s *Service) apply(p *pending) {
-	p.added = s.head.Append(p.tenant, p.blocks, p.batchTime, p.ticket.LSN())
+	p.added = s.gens.append(p.tenant, p.blocks, p.batchTime, p.ticket.LSN(), s.now())
+	if _, size, _ := s.gens.ages(); size >= s.cutSize() {
+		s.wakeFlusher()
+	}
 	s.metrics.rows.Add(float64(rowCount(p.blocks)))
 	s.metrics.duplicates.Add(float64(rowCount(p.blocks) - int64(p.added)))
 	p.blocks = nil
@@ -118,8 +131,8 @@ func walError(err error) error {
 	return err
 }
 
-// blocks checks a request and returns its rows with positions and hashes.
-func (s *Service) blocks(req *ingestv1.IngestRequest) ([]head.Block, error) {
+// rows checks a request and returns its rows with positions and hashes.
+func (s *Service) rows(req *ingestv1.IngestRequest) ([]head.Block, error) {
 	if err := tenant.Validate(req.GetTenant()); err != nil {
 		return nil, err
 	}
@@ -129,7 +142,7 @@ func (s *Service) blocks(req *ingestv1.IngestRequest) ([]head.Block, error) {
 		if err != nil {
 			return nil, fmt.Errorf("stream %d: %w", i, err)
 		}
-		ls, ok := s.head.Labels(req.GetTenant(), b.GetLabels())
+		ls, ok := s.gens.labels(req.GetTenant(), b.GetLabels())
 		if !ok {
 			if ls, err = canonicalLabels(b.GetLabels()); err != nil {
 				return nil, fmt.Errorf("stream %d: %w", i, err)

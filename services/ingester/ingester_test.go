@@ -37,9 +37,22 @@ type node struct {
 
 func start(t *testing.T, dir string, headLimit int64) *node {
 	t.Helper()
+	return startWith(t, dir, headLimit, nil, nil)
+}
+
+// startWith is start with changes to what New gets, and to the service before it starts.
+func startWith(t *testing.T, dir string, headLimit int64, change func(*Config, *Deps), prepare func(*Service)) *node {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.DiskReserve, cfg.DiskMinFree, cfg.DiskMaxUsed = 0, 0, 100
-	svc := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), DataDir: dir, HeadLimit: headLimit, TableVersion: func() uint64 { return 0 }})
+	deps := Deps{Log: slog.New(slog.DiscardHandler), DataDir: dir, HeadLimit: headLimit, TableVersion: func() uint64 { return 0 }}
+	if change != nil {
+		change(&cfg, &deps)
+	}
+	svc := New(cfg, deps)
+	if prepare != nil {
+		prepare(svc)
+	}
 	if err := svc.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +318,7 @@ func TestConcurrentIngestAppliesInLogOrder(t *testing.T) {
 	if len(lines) != 160 {
 		t.Errorf("%d lines, want 160", len(lines))
 	}
-	if seq := n.svc.head.Seq(); seq != n.svc.log.NextLSN()-1 {
+	if seq := n.svc.gens.newest().Seq(); seq != n.svc.log.NextLSN()-1 {
 		t.Errorf("the head is at %d, the log at %d", seq, n.svc.log.NextLSN()-1)
 	}
 }

@@ -74,6 +74,13 @@ func (q *sequence) finish(p *pending, err error, apply func(*pending)) {
 	}
 }
 
+// hold calls f between two records: all before it are in the head, and none behind.
+func (q *sequence) hold(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f()
+}
+
 // attempt makes an error of a panic, so that one record cannot stop all behind it.
 func attempt(apply func(*pending), p *pending) (err error) {
 	defer func() {

@@ -1,17 +1,26 @@
 // Package ingester is the service that owns recent entries: it makes them durable
-// in a write-ahead log, holds them in a head, and serves them to queries and live
-// tails.
+// in a write-ahead log, holds them in a head, moves them to blocks on its disk and to
+// the object store, and serves them to queries and live tails.
+//
+// Rows go through generations: the active head takes appends until it is large or old
+// enough; frozen, it is written to a container of blocks, and its records are cut off
+// the log. A query reads the union of heads and local blocks. docs/operations/data.md
+// tells the whole way.
 package ingester
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,18 +28,31 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/blockstore"
 	"github.com/weir-logs/weir/libs/conf"
+	"github.com/weir-logs/weir/libs/objstore"
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/libs/wal"
-	"github.com/weir-logs/weir/services/ingester/head"
+	"github.com/weir-logs/weir/services/ingester/local"
 )
 
 // Deps is what an ingester needs from outside.
 type Deps struct {
 	Log *slog.Logger
 	Reg prometheus.Registerer // nil: count, publish nothing
-	// DataDir is the process' data directory; the ingester keeps to `wal` in it.
+	// DataDir is the process' data directory; the ingester keeps to `wal` and `blocks`
+	// in it.
 	DataDir string
+	// Bucket is where blocks are uploaded to; nil: they stay on the local disk.
+	Bucket objstore.Bucket
+	// Known reports whether all queriers know the block with that key or what it was
+	// merged into, so that the local copy can go at once; nil: it goes by age. It must
+	// not call back.
+	Known func(key string) bool
+	// Cache is shared by all who read blocks; nil: a small one of its own.
+	Cache *blockstore.Cache
+	Now   func() time.Time // nil: time.Now
+	Rand  io.Reader        // for names and ids; nil: crypto/rand
 	// HeadLimit is the most bytes that the head may take.
 	HeadLimit int64
 	// ReadMemory is the most bytes that one read may hold, beside the rows
@@ -49,16 +71,33 @@ type Service struct {
 	logger  *slog.Logger
 	metrics *metrics
 
-	log         *wal.Log // nil before Start, as is incarnation
-	incarnation string
-	head        *head.Head
-	sequence    *sequence
-	reserved    atomic.Int64 // bytes on their way into the head
-	followers   chan struct{}
-	state       atomic.Int32
-	report      atomic.Pointer[wal.Report]
-	stop        context.Context // ends when the service stops
-	cancel      context.CancelFunc
+	log           *wal.Log // nil before Start, as are the next two
+	incarnation   string
+	incarnationID [16]byte
+	sequence      *sequence
+	gens          *generations
+	blocks        *blocks
+	reserved      atomic.Int64 // bytes on their way into the head
+	squeezed      atomic.Bool  // a push was refused for want of memory
+	followers     chan struct{}
+	state         atomic.Int32
+	report        atomic.Pointer[wal.Report]
+	stop          context.Context // ends when the service stops
+	cancel        context.CancelFunc
+
+	now            func() time.Time
+	rand           io.Reader
+	testHook       func(step string) error // nil but in tests
+	stateMu        sync.Mutex              // held while the state of the blocks is changed
+	tidying        sync.Mutex              // held while local blocks are merged or uploaded
+	encoder        sync.Mutex              // held by the uploader's encoder
+	workers        context.Context         // ends when the workers are to
+	stopWorkers    context.CancelFunc
+	running        sync.WaitGroup
+	wake           chan struct{}
+	flushes        chan *request
+	uploadWake     chan struct{}
+	uploadRequests chan *request
 }
 
 // States of a service.
@@ -74,12 +113,36 @@ var _ ingestv1.IngestServiceServer = (*Service)(nil)
 // refused.
 func New(cfg Config, d Deps) *Service {
 	s := &Service{
-		cfg: cfg, deps: d, logger: d.Log, head: head.New(), sequence: newSequence(),
-		followers: make(chan struct{}, cfg.MaxFollowers),
+		cfg: cfg, deps: d, logger: d.Log, gens: newGenerations(), blocks: newBlocks(), sequence: newSequence(),
+		followers: make(chan struct{}, cfg.MaxFollowers), now: d.Now, rand: d.Rand,
+		wake: make(chan struct{}, 1), flushes: make(chan *request), uploadWake: make(chan struct{}, 1), uploadRequests: make(chan *request),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.deps.Cache == nil {
+		s.deps.Cache = blockstore.NewCache(16<<20, nil)
+	}
+	s.blocks.forget = s.deps.Cache.Forget
+	if s.rand == nil {
+		s.rand = rand.Reader
 	}
 	s.metrics = newMetrics(d.Reg, s)
 	s.stop, s.cancel = context.WithCancel(context.Background())
+	s.workers, s.stopWorkers = context.WithCancel(context.Background())
 	return s
+}
+
+// hook lets tests look at a step, or end it with an error as a crash would.
+func (s *Service) hook(step string) error {
+	if s.testHook == nil {
+		return nil
+	}
+	return s.testHook(step)
+}
+
+func (s *Service) step(prefix string) local.Step {
+	return func(name string) error { return s.hook(prefix + "." + name) }
 }
 
 // open takes the data directory, which it locks until Close.
@@ -106,23 +169,60 @@ func (s *Service) open() error {
 		return err
 	}
 	id, _ := log.Incarnation()
-	s.log, s.incarnation = log, hex.EncodeToString(id[:])
+	s.log, s.incarnation, s.incarnationID = log, hex.EncodeToString(id[:]), id
 	return nil
+}
+
+// openBlocks opens what is in local blocks, and returns which records of the log that
+// covers.
+func (s *Service) openBlocks(ctx context.Context) (local.Ranges, error) {
+	list, lost, err := local.OpenDir(ctx, s.blocksDir())
+	if err != nil {
+		return nil, fmt.Errorf("open the local blocks: %w", err)
+	}
+	for _, d := range lost {
+		s.logger.Error("local blocks are damaged and were set aside", "where", d.String())
+	}
+	s.metrics.damagedContainers.Add(float64(len(lost)))
+	s.blocks.load(list, lost, s.loadState())
+	var covered local.Ranges
+	for _, c := range list {
+		if c.Incarnation != s.incarnationID {
+			continue // of another log: its numbers mean nothing here
+		}
+		for _, r := range c.Covers {
+			covered = covered.Add(r)
+		}
+	}
+	if n := len(covered); n > 0 && s.log.NextLSN() <= covered[n-1].Last {
+		return nil, fmt.Errorf("the write-ahead log would begin again at record %d, but blocks hold records to %d: its state was removed; move the wal directory away to start with a new one", s.log.NextLSN(), covered[n-1].Last)
+	}
+	return covered, nil
 }
 
 // Incarnation is the identity of the data directory, once Start has returned.
 func (s *Service) Incarnation() string { return s.incarnation }
 
-// Start opens the data directory, reads the write-ahead log into the head and
-// begins to take writes. What the log has lost is reported and served around.
-func (s *Service) Start(ctx context.Context) error {
+// Start opens the data directory, reads what is not in local blocks from the
+// write-ahead log into the head and begins to take writes. What was lost is reported
+// and served around.
+func (s *Service) Start(ctx context.Context) (err error) {
 	began := time.Now()
 	if err := s.open(); err != nil {
 		return err
 	}
-	report, err := s.log.Replay(ctx, s.replay)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.blocks.close(), s.log.Close())
+		}
+	}()
+	covered, err := s.openBlocks(ctx)
 	if err != nil {
-		return errors.Join(fmt.Errorf("replay the write-ahead log: %w", err), s.log.Close())
+		return err
+	}
+	report, err := s.log.Replay(ctx, (&replay{service: s, ctx: ctx, covered: covered}).record)
+	if err != nil {
+		return fmt.Errorf("replay the write-ahead log: %w", err)
 	}
 	s.report.Store(&report)
 	for _, d := range report.Torn {
@@ -131,15 +231,35 @@ func (s *Service) Start(ctx context.Context) error {
 	for _, d := range report.Damage {
 		s.logger.Error("the write-ahead log is damaged", "where", d.String())
 	}
-	st := s.head.Stats()
-	s.logger.Info("replayed the write-ahead log", "records", report.Records, "bytes", report.Bytes, "entries", st.Rows,
-		"streams", st.Streams, "took", time.Since(began).Round(time.Millisecond).String())
-	s.head.Advance(s.log.NextLSN() - 1)
+	s.gens.ready(s.log.NextLSN())
+	st := s.gens.stats()
+	containers, blocks, bytes := s.blocks.count()
+	s.logger.Info("opened local blocks and replayed the write-ahead log", "containers", containers, "blocks", blocks, "block_bytes", bytes,
+		"records", report.Records, "record_bytes", report.Bytes, "entries", st.Rows, "streams", st.Streams, "took", time.Since(began).Round(time.Millisecond).String())
 	s.state.Store(accepting)
+	if err := s.log.TruncateBefore(s.gens.unwritten()); err != nil {
+		s.logger.Warn("cannot truncate the write-ahead log", "err", err)
+	}
+	s.running.Go(func() { s.runFlusher(s.workers) })
+	if s.deps.Bucket != nil {
+		s.running.Go(func() { s.runUploader(s.workers) })
+	}
 	return nil
 }
 
-func (s *Service) replay(lsn uint64, typ byte, payload []byte) error {
+// replay takes records of the log into memory that are in no local block.
+type replay struct {
+	service *Service
+	ctx     context.Context
+	covered local.Ranges
+	begun   bool
+}
+
+func (r *replay) record(lsn uint64, typ byte, payload []byte) error {
+	s := r.service
+	if r.covered.Has(lsn) {
+		return nil
+	}
 	if typ != recordIngest {
 		return fmt.Errorf("record %d is of type %d, which this version does not know", lsn, typ)
 	}
@@ -147,15 +267,33 @@ func (s *Service) replay(lsn uint64, typ byte, payload []byte) error {
 	if err := proto.Unmarshal(payload, req); err != nil {
 		return fmt.Errorf("record %d: %w", lsn, err)
 	}
-	blocks, err := s.blocks(req)
+	blocks, err := s.rows(req)
 	if err != nil {
 		return fmt.Errorf("record %d: %w", lsn, err)
 	}
-	s.head.Append(req.GetTenant(), blocks, req.GetBatchTimeUnixNano(), lsn)
-	// Replay may fill the head to its limit and a little over: what was in
-	// flight when it filled up was acknowledged too.
-	if limit := s.deps.HeadLimit + s.deps.HeadLimit/8; s.head.Size() > limit {
-		return fmt.Errorf("the write-ahead log holds more than the memory for recent entries can take (%d bytes): raise memory.limit", s.deps.HeadLimit)
+	if !r.begun {
+		r.begun = true
+		known := lsn
+		if n := len(r.covered); n > 0 {
+			known = max(known, r.covered[n-1].Last+1)
+		}
+		s.gens.begin(lsn, known)
+	}
+	s.gens.append(req.GetTenant(), blocks, req.GetBatchTimeUnixNano(), lsn, s.now())
+	if _, size, _ := s.gens.ages(); size < s.cutSize() {
+		return nil
+	}
+	// What the log holds may be more than memory can: it goes to blocks meanwhile.
+	s.gens.freeze()
+	err = s.drain(r.ctx)
+	s.gens.forget(s.now(), s.tailBytes())
+	if err == nil || r.ctx.Err() != nil {
+		return err
+	}
+	s.metrics.cutFailures.Inc()
+	s.logger.Error("cannot write local blocks", "err", err)
+	if size, _ := s.gens.size(); size > s.deps.HeadLimit {
+		return fmt.Errorf("the write-ahead log holds more than the memory for recent entries can take (%d bytes), and it cannot be written to blocks: %w", s.deps.HeadLimit, err)
 	}
 	return nil
 }
@@ -185,34 +323,55 @@ func (s *Service) Stop() {
 	s.cancel()
 }
 
-// Close syncs the log and gives the data directory free, after Start has succeeded.
+// Close ends the work in the background, syncs the log and gives the data directory
+// free, after Start has succeeded. What is in memory is in the log.
 func (s *Service) Close() error {
 	s.Stop()
-	return s.log.Close()
+	s.stopWorkers()
+	s.running.Wait()
+	return errors.Join(s.log.Close(), s.blocks.close())
 }
 
 // Register adds the service to a server.
 func (s *Service) Register(r grpc.ServiceRegistrar) { ingestv1.RegisterIngestServiceServer(r, s) }
 
-// Flush implements ingestv1.IngestServiceServer. An acknowledged entry is on disk
-// in the write-ahead log, and that is its final form here; so only the calls in
-// work are waited for.
+// Flush implements ingestv1.IngestServiceServer. It returns when all that was
+// acknowledged is in durable local blocks and, if there is an object store, there too.
 func (s *Service) Flush(ctx context.Context, _ *ingestv1.FlushRequest) (*ingestv1.FlushResponse, error) {
-	if err := s.readable(); err != nil {
-		return nil, err
-	}
-	if err := s.log.Cut(ctx); err != nil {
-		return nil, walError(err)
-	}
-	return &ingestv1.FlushResponse{}, nil
+	return &ingestv1.FlushResponse{}, s.flush(ctx, false)
 }
 
-// Compact implements ingestv1.IngestServiceServer.
+// Compact implements ingestv1.IngestServiceServer: it flushes, and merges local blocks.
 func (s *Service) Compact(ctx context.Context, _ *ingestv1.CompactRequest) (*ingestv1.CompactResponse, error) {
-	if _, err := s.Flush(ctx, nil); err != nil {
-		return nil, err
+	return &ingestv1.CompactResponse{}, s.flush(ctx, true)
+}
+
+func (s *Service) flush(ctx context.Context, compact bool) error {
+	if err := s.readable(); err != nil {
+		return err
 	}
-	return &ingestv1.CompactResponse{}, nil
+	err := s.ask(ctx, s.flushes, &request{compact: compact})
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return rpcerr.Wrap(err, rpcerr.DiskFull, "the ingester's disk is full").WithRetry(30 * time.Second)
+	case errors.Is(err, errStopping):
+		return rpcerr.Wrap(err, rpcerr.NotReady, "%v", err).WithRetry(time.Second)
+	case err != nil && ctx.Err() == nil:
+		return rpcerr.Wrap(err, rpcerr.Unavailable, "local blocks cannot be written: %v", err).WithRetry(time.Second)
+	case err != nil:
+		return err
+	}
+	if s.deps.Bucket == nil {
+		return nil
+	}
+	err = s.ask(ctx, s.uploadRequests, &request{})
+	switch {
+	case errors.Is(err, errStopping):
+		return rpcerr.Wrap(err, rpcerr.NotReady, "%v", err).WithRetry(time.Second)
+	case err != nil && ctx.Err() == nil:
+		return rpcerr.Wrap(err, rpcerr.Unavailable, "blocks cannot be uploaded: %v", err).WithRetry(10 * time.Second)
+	}
+	return err
 }
 
 // gaps says what this incarnation is known to miss.

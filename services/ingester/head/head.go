@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -62,6 +63,7 @@ type Head struct {
 	dups    atomic.Int64
 
 	tails tails
+	clock *clock
 }
 
 // tenant is the streams of one tenant.
@@ -76,10 +78,12 @@ type tenant struct {
 
 // New returns an empty head.
 func New() *Head {
-	h := &Head{tenants: map[string]*tenant{}}
-	h.tails.init()
-	return h
+	return &Head{tenants: map[string]*tenant{}, clock: &clock{moved: make(chan struct{})}}
 }
+
+// Next returns an empty head for the appends that follow those to h, which is to get
+// no more. Whoever waits on one of them is woken by appends to the other.
+func (h *Head) Next() *Head { return &Head{tenants: map[string]*tenant{}, clock: h.clock} }
 
 // Stats is how full a head is.
 type Stats struct {
@@ -116,12 +120,12 @@ func (h *Head) Append(tenantID string, blocks []Block, batchTime int64, seq uint
 		total += added
 	}
 	h.rows.Add(int64(total))
-	h.tails.advance(seq)
+	h.clock.advance(seq)
 	return total
 }
 
 // Advance says that append seq is done although it brought nothing.
-func (h *Head) Advance(seq uint64) { h.tails.advance(seq) }
+func (h *Head) Advance(seq uint64) { h.clock.advance(seq) }
 
 func (h *Head) tenant(id string, create bool) *tenant {
 	h.mu.RLock()
@@ -268,4 +272,39 @@ func (h *Head) Labels(tenantID, text string) (model.Labels, bool) {
 		return s.labels, true
 	}
 	return nil, false
+}
+
+const day = int64(24 * time.Hour)
+
+// Days counts a tenant's rows by UTC day: keys are days since the Unix epoch.
+func (h *Head) Days(tenantID string) map[int64]int {
+	out := map[int64]int{}
+	t := h.tenant(tenantID, false)
+	if t == nil {
+		return out
+	}
+	for _, s := range t.match(nil) {
+		s.mu.RLock()
+		for _, chunks := range [][]*chunk{s.sorted, s.late} {
+			for _, c := range chunks {
+				if first := dayOf(c.minTime); first == dayOf(c.maxTime) {
+					out[first] += c.rows.Len()
+					continue
+				}
+				for _, tm := range c.rows.Times {
+					out[dayOf(tm)]++
+				}
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return out
+}
+
+func dayOf(t int64) int64 {
+	d := t / day
+	if t%day < 0 {
+		d--
+	}
+	return d
 }

@@ -13,13 +13,19 @@ import (
 // that is further behind looks at all streams instead; it loses nothing.
 const dirtyStreams = 1 << 16
 
-// tails knows which streams the latest appends went to, and wakes who waits.
-type tails struct {
-	mu    sync.Mutex // guards everything below
-	seq   uint64     // all appends up to here are visible
-	ring  []dirtyStream
-	next  uint64        // number of the next entry of ring
+// clock counts appends, and wakes who waits for them. A head shares it with those
+// that take over from it.
+type clock struct {
+	mu    sync.Mutex    // guards everything below
+	seq   uint64        // all appends up to here are visible
 	moved chan struct{} // closed when seq moves on
+}
+
+// tails knows which streams the latest appends went to.
+type tails struct {
+	mu   sync.Mutex // guards everything below
+	ring []dirtyStream
+	next uint64 // number of the next entry of ring
 }
 
 type dirtyStream struct {
@@ -27,8 +33,6 @@ type dirtyStream struct {
 	s      *stream
 	seq    uint64
 }
-
-func (t *tails) init() { t.moved = make(chan struct{}) }
 
 func (t *tails) dirty(tenantID string, s *stream, seq uint64) {
 	t.mu.Lock()
@@ -42,12 +46,12 @@ func (t *tails) dirty(tenantID string, s *stream, seq uint64) {
 	t.next++
 }
 
-func (t *tails) advance(seq uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.seq = max(t.seq, seq)
-	close(t.moved)
-	t.moved = make(chan struct{})
+func (c *clock) advance(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seq = max(c.seq, seq)
+	close(c.moved)
+	c.moved = make(chan struct{})
 }
 
 // since returns the tenant's streams that got rows with after < seq <= upto, or
@@ -71,19 +75,20 @@ func (t *tails) since(tenantID string, after, upto uint64) (map[*stream]bool, bo
 	return out, n < dirtyStreams
 }
 
-// Seq returns the number of the newest append; all up to it are visible.
+// Seq returns the number of the newest append to this head or those that share its
+// count; all up to it are visible.
 func (h *Head) Seq() uint64 {
-	h.tails.mu.Lock()
-	defer h.tails.mu.Unlock()
-	return h.tails.seq
+	h.clock.mu.Lock()
+	defer h.clock.mu.Unlock()
+	return h.clock.seq
 }
 
 // Wait returns the number of the newest append once that is larger than after.
 func (h *Head) Wait(ctx context.Context, after uint64) (uint64, error) {
 	for {
-		h.tails.mu.Lock()
-		seq, moved := h.tails.seq, h.tails.moved
-		h.tails.mu.Unlock()
+		h.clock.mu.Lock()
+		seq, moved := h.clock.seq, h.clock.moved
+		h.clock.mu.Unlock()
 		if seq > after {
 			return seq, nil
 		}
