@@ -81,7 +81,11 @@ func (b *Body) Select(rows []uint32, dst *model.Rows) error {
 		}
 		next = int(r) + 1
 	}
-	p.only(rows)
+	wanted := make([]bool, len(b.info.Templates))
+	for _, r := range rows {
+		wanted[p.tids[r]] = true
+	}
+	p.Only(wanted)
 	slab, ends, times := dst.Lines.Slab, grown(dst.Lines.Ends, len(rows)), grown(dst.Times, len(rows))
 	limit := len(slab) + b.info.Bytes
 	for _, r := range rows {
@@ -143,16 +147,14 @@ func (p *Printer) room(dst *model.Rows) error {
 	return nil
 }
 
-// only says that no rows but these will be printed, so that other columns' cursors
-// need not move.
-func (p *Printer) only(rows []uint32) {
+// Only says that no rows of other templates, by their places in the block's list,
+// than these will be printed, so that other columns' cursors need not move.
+func (p *Printer) Only(templates []bool) {
 	b := p.body
 	used := make([]bool, len(b.columns))
-	seen := make([]bool, len(b.info.Templates))
-	for _, r := range rows {
-		if t := p.tids[r]; !seen[t] {
-			seen[t] = true
-			for _, id := range b.columnsOf(int(t)) {
+	for t, wanted := range templates {
+		if wanted {
+			for _, id := range b.columnsOf(t) {
 				used[b.numbers[id]] = true
 			}
 		}

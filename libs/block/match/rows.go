@@ -1,0 +1,355 @@
+package match
+
+import (
+	"fmt"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/lines"
+)
+
+// Rows sets dst to those of rows from … to-1 of a block that match; its numbers are
+// those of the block's rows. b is the block, opened.
+func (sp *SectionProgram) Rows(block int, b *lines.Body, from, to int, dst *Bitmap) error {
+	info := b.Info()
+	if from < 0 || from > to || to > info.Rows {
+		return fmt.Errorf("no rows %d to %d of %d", from, to, info.Rows)
+	}
+	dst.Reset(info.Rows)
+	dst.SetRange(from, to)
+	e := evaluation{sp: sp, block: block, body: b, info: info, from: from, to: to, rows: dst}
+	if sp.program.unpruned {
+		return e.matchEach(sp.program.Match, nil)
+	}
+	for i := range sp.filters {
+		f := &sp.filters[i]
+		switch f.verdict(sp.section, block) {
+		case all:
+			continue
+		case none:
+			dst.Reset(info.Rows)
+			return nil
+		}
+		if err := e.filter(f, &sp.program.filters[i]); err != nil {
+			return err
+		}
+		if dst.Count() == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// evaluation is a program on a block: rows are those that match what was evaluated so
+// far.
+type evaluation struct {
+	sp       *SectionProgram
+	block    int
+	body     *lines.Body
+	info     *lines.BlockInfo
+	from, to int
+	rows     *Bitmap
+
+	tids    []uint16
+	scanned map[scanKey]found
+	frames  map[frameKey]bool
+	rowsOf  map[int][]uint32 // rows of the values of a column of in-line times
+	scratch []byte
+	folded  []byte
+}
+
+// state is what a filter means for the rows of one template of the block.
+type state struct {
+	all  bool
+	asks []*sectionTerm  // terms that every row must be asked for
+	live []liveAlignment // alignments that some rows meet
+}
+
+type liveAlignment struct {
+	term  *sectionTerm // to ask rows for; nil: they match
+	wants []liveWant
+}
+
+type liveWant struct {
+	column, nth int
+	values      found
+}
+
+func (s *state) some() bool { return s.all || len(s.asks) > 0 || len(s.live) > 0 }
+
+// filter takes out the rows that a filter does not match.
+func (e *evaluation) filter(f *sectionFilter, plain *filter) error {
+	var err error
+	if e.tids == nil {
+		if e.tids, err = e.body.RowTemplates(); err != nil {
+			return err
+		}
+	}
+	states := make([]state, len(e.info.Templates))
+	asked := 0
+	for i, c := range e.info.Templates {
+		s := &states[i]
+		for k := range f.terms {
+			t := &f.terms[k]
+			if t.dead(e.block) {
+				continue
+			}
+			if p := t.plan(c.Template); p.all {
+				*s = state{all: true}
+				break
+			} else if p.ask {
+				s.asks = append(s.asks, t)
+			}
+		}
+		if len(s.asks) > 0 {
+			asked += int(c.Rows)
+		}
+	}
+	if asked*2 > e.info.Rows {
+		// Columns would be searched in vain: most lines are needed anyway.
+		return e.matchEach(plain.match, func(t uint16) verdict {
+			v := f.template(e.block, e.info.Templates[t].Template)
+			if f.negate {
+				return v.not()
+			}
+			return v
+		})
+	}
+	for i, c := range e.info.Templates {
+		if !states[i].all {
+			if err := e.alignments(f, c.Template, &states[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return e.walk(f, states)
+}
+
+// alignments finds the alignments of a template that any values meet.
+func (e *evaluation) alignments(f *sectionFilter, number uint32, s *state) error {
+	for k := range f.terms {
+		t := &f.terms[k]
+		if t.dead(e.block) {
+			continue
+		}
+		p := t.plan(number)
+	next:
+		for i := range p.aligns {
+			a := &p.aligns[i]
+			n := &t.needles[a.needle]
+			if !n.in(e.block) {
+				continue
+			}
+			for j := range a.wants {
+				if !e.possible(&a.wants[j], n.fold) {
+					continue next
+				}
+			}
+			l := liveAlignment{wants: make([]liveWant, len(a.wants))}
+			for j := range a.wants {
+				w := &a.wants[j]
+				c := e.body.Number(w.column)
+				values, err := e.scan(c, w, n.fold)
+				if err != nil {
+					return err
+				}
+				if values == nil {
+					continue next
+				}
+				l.wants[j] = liveWant{c, w.nth, values}
+			}
+			if n.ask {
+				l.term = t
+			}
+			s.live = append(s.live, l)
+		}
+	}
+	return nil
+}
+
+// possible tests a want by the summary of the block's column.
+func (e *evaluation) possible(w *want, fold bool) bool {
+	c := &e.body.Columns()[e.body.Number(w.column)]
+	if c.Kind == column.Signed {
+		return true // its layout was looked at
+	}
+	if c.Kind == column.Const {
+		return holds(c.Prefix, w.way, &needle{text: w.text, fold: fold})
+	}
+	s := c.Summary()
+	return possible(&s, w.way, w.text, fold)
+}
+
+// walk goes through the rows once, with a cursor in every column that was searched.
+func (e *evaluation) walk(f *sectionFilter, states []state) error {
+	columns := e.body.Columns()
+	used := make([]bool, len(columns))
+	asks := make([]bool, len(states))
+	any, anyAsk := false, false
+	for i := range states {
+		s := &states[i]
+		asks[i] = len(s.asks) > 0
+		for k := range s.live {
+			asks[i] = asks[i] || s.live[k].term != nil
+			for _, w := range s.live[k].wants {
+				used[w.column], any = true, true
+			}
+		}
+		anyAsk = anyAsk || asks[i]
+	}
+	if !any && !anyAsk {
+		for r := e.from; r < e.to; r++ {
+			if states[e.tids[r]].all == f.negate {
+				e.rows.words[r>>6] &^= 1 << (r & 63)
+			}
+		}
+		return nil
+	}
+	steps := e.steps(used)
+	cursors := make([]int, len(columns))
+	for _, t := range e.tids[:e.from] {
+		for _, s := range steps[t] {
+			cursors[s.column] += s.n
+		}
+	}
+	var asker asker
+	if anyAsk {
+		p, err := e.body.Printer()
+		if err != nil {
+			return err
+		}
+		p.Only(asks)
+		asker.printer = p
+	}
+	for r := e.from; r < e.to; r++ {
+		t := e.tids[r]
+		s := &states[t]
+		if s.some() && e.rows.Has(r) {
+			hit := s.all
+			for k := 0; k < len(s.live) && !hit; k++ {
+				if a := &s.live[k]; a.met(cursors) {
+					hit = a.term == nil
+					if !hit {
+						var err error
+						if hit, err = asker.ask(a.term, r); err != nil {
+							return err
+						}
+					}
+				}
+			}
+			for k := 0; k < len(s.asks) && !hit; k++ {
+				var err error
+				if hit, err = asker.ask(s.asks[k], r); err != nil {
+					return err
+				}
+			}
+			if hit == f.negate {
+				e.rows.words[r>>6] &^= 1 << (r & 63)
+			}
+		} else if !f.negate {
+			e.rows.words[r>>6] &^= 1 << (r & 63)
+		}
+		for _, s := range steps[t] {
+			cursors[s.column] += s.n
+		}
+	}
+	return nil
+}
+
+func (a *liveAlignment) met(cursors []int) bool {
+	for i := range a.wants {
+		w := &a.wants[i]
+		if !w.values.has(cursors[w.column] + w.nth) {
+			return false
+		}
+	}
+	return true
+}
+
+type step struct{ column, n int }
+
+// steps returns how far a row of each template moves the cursors.
+func (e *evaluation) steps(used []bool) [][]step {
+	out := make([][]step, len(e.info.Templates))
+	for i, c := range e.info.Templates {
+	columns:
+		for _, id := range e.sp.section.Table.Templates[c.Template].Columns {
+			n := e.body.Number(id)
+			if !used[n] {
+				continue
+			}
+			for k := range out[i] {
+				if out[i][k].column == n {
+					out[i][k].n++
+					continue columns
+				}
+			}
+			out[i] = append(out[i], step{n, 1})
+		}
+	}
+	return out
+}
+
+// asker rebuilds lines to ask regular expressions.
+type asker struct {
+	printer *lines.Printer
+	line    []byte
+	row     int
+	valid   bool
+	last    *sectionTerm // asked for this row, in vain
+}
+
+func (a *asker) ask(t *sectionTerm, row int) (bool, error) {
+	if !a.valid || a.row != row {
+		var err error
+		if a.line, err = a.printer.Append(a.line[:0], row); err != nil {
+			return false, err
+		}
+		a.row, a.valid, a.last = row, true, nil
+	}
+	if a.last == t {
+		return false, nil
+	}
+	a.last = t
+	return t.re.Match(a.line), nil
+}
+
+// matchEach leaves the rows whose lines match; known tells it of templates, if it is
+// not nil.
+func (e *evaluation) matchEach(match func([]byte) bool, known func(t uint16) verdict) error {
+	p, err := e.body.Printer()
+	if err != nil {
+		return err
+	}
+	if e.tids, err = e.body.RowTemplates(); err != nil {
+		return err
+	}
+	verdicts := make([]verdict, len(e.info.Templates))
+	if known != nil {
+		asks := make([]bool, len(verdicts))
+		for t := range verdicts {
+			verdicts[t] = known(uint16(t))
+			asks[t] = verdicts[t] == some
+		}
+		p.Only(asks)
+	}
+	var line []byte
+	for r := e.from; r < e.to; r++ {
+		if !e.rows.Has(r) {
+			continue
+		}
+		v := verdicts[e.tids[r]]
+		if v == some {
+			if line, err = p.Append(line[:0], r); err != nil {
+				return err
+			}
+			v = none
+			if match(line) {
+				v = all
+			}
+		}
+		if v == none {
+			e.rows.words[r>>6] &^= 1 << (r & 63)
+		}
+	}
+	return nil
+}

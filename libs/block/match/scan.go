@@ -1,0 +1,217 @@
+package match
+
+import (
+	"bytes"
+	"sort"
+
+	"github.com/weir-logs/weir/libs/block/column"
+)
+
+type scanKey struct {
+	column int
+	way    way
+	fold   bool
+	text   string
+}
+
+type frameKey struct {
+	frame uint32
+	fold  bool
+	text  string
+}
+
+// scan finds the values of a column that meet a want; nil if none does.
+func (e *evaluation) scan(c int, w *want, fold bool) (found, error) {
+	key := scanKey{c, w.way, fold, string(w.text)}
+	if f, ok := e.scanned[key]; ok {
+		return f, nil
+	}
+	f, err := e.scanColumn(c, w, fold)
+	if err != nil {
+		return nil, err
+	}
+	if e.scanned == nil {
+		e.scanned = map[scanKey]found{}
+	}
+	e.scanned[key] = f
+	return f, nil
+}
+
+func (e *evaluation) scanColumn(c int, w *want, fold bool) (found, error) {
+	info := &e.body.Columns()[c]
+	n := &needle{text: w.text, fold: fold}
+	if info.Kind == column.Signed {
+		return e.scanTimes(c, w, fold)
+	}
+	if info.Kind == column.Bytes || info.Kind == column.Dict && info.Values.Kind == column.Bytes {
+		// Columns of text share frames: most have the text nowhere.
+		if in, err := e.inFrame(c, n); err != nil || !in {
+			return nil, err
+		}
+	}
+	v, err := e.body.Values(c)
+	if err != nil {
+		return nil, err
+	}
+	return e.scanValues(v, w.way, n), nil
+}
+
+func (e *evaluation) inFrame(c int, n *needle) (bool, error) {
+	key := frameKey{e.body.Columns()[c].Frame, n.fold, string(n.text)}
+	if in, ok := e.frames[key]; ok {
+		return in, nil
+	}
+	frame, err := e.body.Frame(c)
+	if err != nil {
+		return false, err
+	}
+	in := e.search(frame, n) >= 0
+	if e.frames == nil {
+		e.frames = map[frameKey]bool{}
+	}
+	e.frames[key] = in
+	return in, nil
+}
+
+// search finds a needle in long text.
+func (e *evaluation) search(s []byte, n *needle) int {
+	if !n.fold {
+		return bytes.Index(s, n.text)
+	}
+	e.folded = foldWide(e.folded, s)
+	return bytes.Index(e.folded, n.text)
+}
+
+// holds reports whether a value holds the needle so.
+func holds(s []byte, w way, n *needle) bool {
+	k := len(s) - len(n.text)
+	if k < 0 {
+		return false
+	}
+	switch w {
+	case exact:
+		return k == 0 && n.equal(s, n.text)
+	case prefix:
+		return n.equal(s[:len(n.text)], n.text)
+	case suffix:
+		return n.equal(s[k:], n.text)
+	}
+	return n.in(s)
+}
+
+func (e *evaluation) scanValues(v *column.Values, w way, n *needle) found {
+	info := v.Info()
+	h := hits{n: info.N}
+	switch info.Kind {
+	case column.Const:
+		if holds(info.Prefix, w, n) {
+			return allOf(info.N)
+		}
+		return nil
+	case column.Dict:
+		return e.scanDict(v, w, n)
+	case column.Bytes:
+		slab, ends, size := v.Packed()
+		e.scanText(slab, ends, size, w, n, h.add)
+		return h.bits
+	case column.Hex:
+		b, _, size := v.Packed()
+		if scanHex(b, size, info.MinLen, w, n.text, &h) {
+			return h.bits
+		}
+	case column.UUID:
+		b, _, _ := v.Packed()
+		if scanUUID(b, w, n.text, &h) {
+			return h.bits
+		}
+	case column.IPv4:
+		scanIPv4(v.Numbers(), w, n.text, &h)
+		return h.bits
+	case column.Int, column.Delta, column.Pad:
+		if e.scanNumbers(v, w, n.text, &h) {
+			return h.bits
+		}
+	}
+	// Anything else is printed.
+	for i := range info.N {
+		e.scratch = v.Append(e.scratch[:0], i)
+		if holds(e.scratch, w, n) {
+			h.add(i)
+		}
+	}
+	return h.bits
+}
+
+// scanDict searches the distinct values, and finds rows by their indexes only if one
+// of them meets the want.
+func (e *evaluation) scanDict(v *column.Values, w way, n *needle) found {
+	d := hits{n: v.Distinct()}
+	count, last := 0, 0
+	if values := v.Dictionary(); values != nil {
+		d.bits = e.scanValues(values, w, n)
+		for i := range d.n {
+			if d.bits != nil && d.bits.has(i) {
+				count, last = count+1, i
+			}
+		}
+	} else {
+		slab, ends, size := v.Packed()
+		e.scanText(slab, ends, size, w, n, func(i int) {
+			d.add(i)
+			count, last = count+1, i
+		})
+	}
+	switch count {
+	case 0:
+		return nil
+	case d.n:
+		return allOf(v.Info().N)
+	}
+	h := hits{n: v.Info().N}
+	if count == 1 {
+		for i, x := range v.Numbers() {
+			if x == uint64(last) {
+				h.add(i)
+			}
+		}
+		return h.bits
+	}
+	for i, x := range v.Numbers() {
+		if d.bits.has(int(x)) {
+			h.add(i)
+		}
+	}
+	return h.bits
+}
+
+// scanText finds the values, which lie end to end, that meet a want.
+func (e *evaluation) scanText(slab []byte, ends []uint32, size int, w way, n *needle, hit func(int)) {
+	if n.fold {
+		e.folded = foldWide(e.folded, slab)
+		slab = e.folded
+	}
+	for p := 0; ; {
+		i := bytes.Index(slab[p:], n.text)
+		if i < 0 {
+			return
+		}
+		p += i
+		var value, from, to int
+		if ends != nil {
+			value = sort.Search(len(ends), func(k int) bool { return int(ends[k]) > p })
+			if to = int(ends[value]); value > 0 {
+				from = int(ends[value-1])
+			}
+		} else {
+			value = p / size
+			from, to = value*size, value*size+size
+		}
+		end := p + len(n.text)
+		if end <= to && (w == contains || w == prefix && p == from || w == suffix && end == to || w == exact && p == from && end == to) {
+			hit(value)
+			p = to
+			continue
+		}
+		p++
+	}
+}

@@ -1,0 +1,327 @@
+package match
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/weir-logs/weir/libs/block/grams"
+	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/block/template"
+)
+
+// SectionProgram is a program made ready for the blocks of one section. What it works
+// out of the section's templates it keeps, so it is best kept as long as the section.
+type SectionProgram struct {
+	program *Program
+	section *lines.Section
+	filters []sectionFilter
+}
+
+type sectionFilter struct {
+	terms  []sectionTerm
+	negate bool
+}
+
+type sectionTerm struct {
+	*term
+	section *lines.Section
+	needles []sectionNeedle
+	plans   []atomic.Pointer[plan] // of each template, when it is known
+}
+
+type sectionNeedle struct {
+	*needle
+	may grams.Set // blocks that may hold it
+	all bool      // every block may
+
+	once    sync.Once
+	how     []byte // how each template comes into question
+	columns []bool // that could hold all of it
+}
+
+// plan is what a term means for the lines of a template.
+type plan struct {
+	all    bool        // every line matches
+	ask    bool        // every line must be looked at
+	aligns []alignment // else: a line matches, or must be asked, if it meets one of these
+}
+
+var (
+	planAll  = &plan{all: true}
+	planAsk  = &plan{ask: true}
+	planNone = &plan{}
+)
+
+// Section makes the program ready for a section. g is the section's gram matrix, nil
+// if there is none.
+func (p *Program) Section(s *lines.Section, g *grams.Region) *SectionProgram {
+	sp := &SectionProgram{program: p, section: s, filters: make([]sectionFilter, len(p.filters))}
+	if p.unpruned {
+		return sp
+	}
+	if g != nil && g.Blocks() != len(s.Blocks) {
+		g = nil // not this section's
+	}
+	var nonASCII grams.Set
+	if g != nil {
+		nonASCII = g.NonASCII()
+	}
+	for i := range p.filters {
+		f := &sp.filters[i]
+		f.negate = p.filters[i].negate
+		f.terms = make([]sectionTerm, len(p.filters[i].terms))
+		for k := range f.terms {
+			t := &f.terms[k]
+			t.term, t.section = &p.filters[i].terms[k], s
+			t.plans = make([]atomic.Pointer[plan], len(s.Table.Templates))
+			t.needles = make([]sectionNeedle, len(t.term.needles))
+			for j := range t.needles {
+				n := &t.needles[j]
+				n.needle = &t.term.needles[j]
+				if g == nil {
+					n.all = true
+					continue
+				}
+				n.may = g.Needle(n.text, n.fold)
+				if !ascii(n.text) {
+					n.may.And(nonASCII)
+				}
+			}
+		}
+	}
+	return sp
+}
+
+func ascii(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *sectionNeedle) in(block int) bool { return n.all || n.may.Has(block) }
+
+// dead reports whether no line of a block matches the term, as the grams tell.
+func (t *sectionTerm) dead(block int) bool {
+	if t.always || t.unknown {
+		return false
+	}
+	for i := range t.needles {
+		if t.needles[i].in(block) {
+			return false
+		}
+	}
+	return true
+}
+
+// prepare works out which templates and columns could hold the needle.
+func (n *sectionNeedle) prepare(s *lines.Section) {
+	n.once.Do(func() {
+		x := indexOf(s)
+		n.how = x.candidates(n.needle)
+		n.columns = make([]bool, len(s.Table.Columns))
+		for c, kind := range s.Table.Columns {
+			switch {
+			case kind.IsTime:
+				n.columns[c] = fits(kind.Layout, contains, n.text, n.fold)
+			case s.Columns == nil:
+				n.columns[c] = true
+			default:
+				n.columns[c] = s.Columns[c].Seen && possible(&s.Columns[c], contains, n.text, n.fold)
+			}
+			if !n.columns[c] {
+				continue
+			}
+			for _, t := range x.columns[c] {
+				if n.how == nil {
+					n.how = make([]byte, len(s.Table.Templates))
+				}
+				n.how[t] |= inSlot
+			}
+		}
+	})
+}
+
+// plan returns what the term means for a template of the section.
+func (t *sectionTerm) plan(number uint32) *plan {
+	p := t.plans[number].Load()
+	if p == nil {
+		p = t.makePlan(number)
+		t.plans[number].Store(p)
+	}
+	return p
+}
+
+func (t *sectionTerm) makePlan(number uint32) *plan {
+	m := &t.section.Table.Templates[number]
+	switch {
+	case t.always:
+		return planAll
+	case t.safe && t.re != nil && !m.IsRaw() && t.re.Match(m.Text):
+		return planAll
+	case t.unknown:
+		return planAsk
+	}
+	p := &plan{}
+	ask := false
+	for i := range t.needles {
+		n := &t.needles[i]
+		n.prepare(t.section)
+		how := byte(0)
+		if n.how != nil {
+			how = n.how[number]
+		}
+		switch {
+		case how == 0:
+		case how&inLiteral != 0 && !n.ask:
+			return planAll
+		case how&inLiteral != 0:
+			ask = true
+		default:
+			if !t.align(p, i, m, how) {
+				ask = true
+			}
+		}
+	}
+	switch {
+	case ask:
+		return planAsk
+	case len(p.aligns) == 0:
+		return planNone
+	}
+	return p
+}
+
+// align adds the alignments of a needle with a template; it fails if there are too many.
+func (t *sectionTerm) align(p *plan, needle int, m *template.Template, how byte) bool {
+	n := &t.needles[needle]
+	slots, last := slotsOf(m)
+	if how&acrossSlots != 0 {
+		list, ok := align(n.needle, slots, last, func(s *slot, w way, part []byte) bool {
+			if s.isTime {
+				return fits(s.layout, w, part, n.fold)
+			}
+			return t.section.Columns == nil || possible(&t.section.Columns[s.column], w, part, n.fold)
+		})
+		if !ok {
+			return false
+		}
+		for _, wants := range list {
+			p.aligns = append(p.aligns, alignment{needle, wants})
+		}
+	}
+	if how&inSlot != 0 {
+		for i := range slots {
+			if s := &slots[i]; n.columns[s.column] {
+				p.aligns = append(p.aligns, alignment{needle, []want{{s.column, s.nth, contains, n.text}}})
+			}
+		}
+	}
+	return true
+}
+
+// verdict is what is known of a filter, or program, and a block without its body.
+type verdict uint8
+
+const (
+	some verdict = iota // rows may match
+	none
+	all
+)
+
+func (v verdict) not() verdict {
+	switch v {
+	case none:
+		return all
+	case all:
+		return none
+	}
+	return some
+}
+
+func (f *sectionFilter) verdict(s *lines.Section, block int) verdict {
+	v := f.positive(s, block)
+	if f.negate {
+		return v.not()
+	}
+	return v
+}
+
+// positive is the verdict on lines that match any of the terms.
+func (f *sectionFilter) positive(s *lines.Section, block int) verdict {
+	alive := false
+	for i := range f.terms {
+		alive = alive || !f.terms[i].dead(block)
+	}
+	if !alive {
+		return none
+	}
+	hits, misses := false, false
+	for _, c := range s.Blocks[block].Templates {
+		switch f.template(block, c.Template) {
+		case all:
+			hits = true
+		case none:
+			misses = true
+		default:
+			return some
+		}
+		if hits && misses {
+			return some
+		}
+	}
+	if hits {
+		return all
+	}
+	return none
+}
+
+func (f *sectionFilter) template(block int, number uint32) verdict {
+	v := none
+	for i := range f.terms {
+		t := &f.terms[i]
+		if t.dead(block) {
+			continue
+		}
+		p := t.plan(number)
+		switch {
+		case p.all:
+			return all
+		case p.ask:
+			v = some
+		}
+		for k := range p.aligns {
+			if t.needles[p.aligns[k].needle].in(block) {
+				v = some
+				break
+			}
+		}
+	}
+	return v
+}
+
+func (sp *SectionProgram) verdict(block int) verdict {
+	if sp.program.unpruned {
+		return some
+	}
+	v := all
+	for i := range sp.filters {
+		switch sp.filters[i].verdict(sp.section, block) {
+		case none:
+			return none
+		case some:
+			v = some
+		}
+	}
+	return v
+}
+
+// Skip reports whether it is certain, without the block's body, that no row of a
+// block matches.
+func (sp *SectionProgram) Skip(block int) bool { return sp.verdict(block) == none }
+
+// All reports whether it is certain, without the block's body, that every row of a
+// block matches.
+func (sp *SectionProgram) All(block int) bool { return sp.verdict(block) == all }
