@@ -90,8 +90,8 @@ func (DeleteState) EnumDescriptor() ([]byte, []int) {
 // CreateDeleteRequest asks for entries to be deleted.
 type CreateDeleteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// LogQL: a stream selector and line filters or label filters, such as
-	// `{app="checkout"} |= "card number"`. What it keeps is deleted.
+	// LogQL: a stream selector, and line filters, parsers and label filters behind
+	// it, such as `{app="checkout"} |= "card number"`. What it keeps is deleted.
 	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
 	// Inclusive. Default: the beginning of time.
 	Start *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
@@ -911,7 +911,13 @@ type Block struct {
 	// Time of its last entry, inclusive.
 	MaxTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=max_time,json=maxTime,proto3" json:"max_time,omitempty"`
 	// Bytes of the object.
-	Bytes         uint64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Bytes uint64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Entries in it.
+	Entries uint64 `protobuf:"varint,7,opt,name=entries,proto3" json:"entries,omitempty"`
+	// Bytes of their lines.
+	RawBytes uint64 `protobuf:"varint,8,opt,name=raw_bytes,json=rawBytes,proto3" json:"raw_bytes,omitempty"`
+	// Deletes that were applied to all of it.
+	Deletes       []string `protobuf:"bytes,9,rep,name=deletes,proto3" json:"deletes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -988,6 +994,27 @@ func (x *Block) GetBytes() uint64 {
 	return 0
 }
 
+func (x *Block) GetEntries() uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *Block) GetRawBytes() uint64 {
+	if x != nil {
+		return x.RawBytes
+	}
+	return 0
+}
+
+func (x *Block) GetDeletes() []string {
+	if x != nil {
+		return x.Deletes
+	}
+	return nil
+}
+
 var File_weir_storage_v1_storage_proto protoreflect.FileDescriptor
 
 const file_weir_storage_v1_storage_proto_rawDesc = "" +
@@ -1044,14 +1071,17 @@ const file_weir_storage_v1_storage_proto_rawDesc = "" +
 	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"v\n" +
 	"\x12ListBlocksResponse\x12.\n" +
 	"\x06blocks\x18\x01 \x03(\v2\x16.weir.storage.v1.BlockR\x06blocks\x120\n" +
-	"\x05taken\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05taken\"\xeb\x01\n" +
+	"\x05taken\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05taken\"\xbc\x02\n" +
 	"\x05Block\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x128\n" +
 	"\tpartition\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tpartition\x12\x14\n" +
 	"\x05level\x18\x03 \x01(\rR\x05level\x125\n" +
 	"\bmin_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aminTime\x125\n" +
 	"\bmax_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\amaxTime\x12\x14\n" +
-	"\x05bytes\x18\x06 \x01(\x04R\x05bytes*y\n" +
+	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x18\n" +
+	"\aentries\x18\a \x01(\x04R\aentries\x12\x1b\n" +
+	"\traw_bytes\x18\b \x01(\x04R\brawBytes\x12\x18\n" +
+	"\adeletes\x18\t \x03(\tR\adeletes*y\n" +
 	"\vDeleteState\x12\x1c\n" +
 	"\x18DELETE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15DELETE_STATE_RECEIVED\x10\x01\x12\x1a\n" +

@@ -47,8 +47,9 @@ type StorageServiceClient interface {
 	// Entries pushed into the range later are not affected: a range ends at the
 	// creation of the delete at the latest.
 	//
-	// INVALID_ARGUMENT: the query is none, or selects by more than labels and lines;
-	// the range is empty or ends in the future.
+	// INVALID_ARGUMENT: the query does not parse (PARSE_ERROR) or formats lines or
+	// labels; the range is empty or ends in the future; too many deletes are in force
+	// (LIMIT_EXCEEDED).
 	CreateDelete(ctx context.Context, in *CreateDeleteRequest, opts ...grpc.CallOption) (*CreateDeleteResponse, error)
 	// ListDeletes lists the deletes that are in force, with their progress.
 	ListDeletes(ctx context.Context, in *ListDeletesRequest, opts ...grpc.CallOption) (*ListDeletesResponse, error)
@@ -134,8 +135,9 @@ type StorageServiceServer interface {
 	// Entries pushed into the range later are not affected: a range ends at the
 	// creation of the delete at the latest.
 	//
-	// INVALID_ARGUMENT: the query is none, or selects by more than labels and lines;
-	// the range is empty or ends in the future.
+	// INVALID_ARGUMENT: the query does not parse (PARSE_ERROR) or formats lines or
+	// labels; the range is empty or ends in the future; too many deletes are in force
+	// (LIMIT_EXCEEDED).
 	CreateDelete(context.Context, *CreateDeleteRequest) (*CreateDeleteResponse, error)
 	// ListDeletes lists the deletes that are in force, with their progress.
 	ListDeletes(context.Context, *ListDeletesRequest) (*ListDeletesResponse, error)
