@@ -15,6 +15,8 @@ type Policy struct {
 	MaxWait    time.Duration // how long a block may wait to be merged
 	CloseAfter time.Duration // how long after its day's end a partition is closed; no block that comes later is waited for
 	MaxSources int           // of one merge
+	// Urgent: nothing waits for more blocks to come.
+	Urgent bool
 }
 
 // MarkOrdered among a block's tombstones says that its order is fixed, so that the
@@ -130,7 +132,7 @@ func (p Policy) planDay(day time.Time, list []Block, now time.Time, add func([]B
 			// Two full merges at once; union makes it harmless, one block is better.
 			add(list, true, ReasonClosed)
 			return
-		case float64(size(loose)) >= p.MergeShare*float64(size(fixed)):
+		case p.Urgent || float64(size(loose)) >= p.MergeShare*float64(size(fixed)):
 			if len(loose) > 0 {
 				add(list, true, ReasonLate)
 			}
@@ -167,7 +169,7 @@ func (p Policy) worth(list []Block, now time.Time) bool {
 			oldest = b.Created
 		}
 	}
-	return len(list) >= p.MaxSources || size(list) >= p.MergeSize || now.Sub(oldest) >= p.MaxWait
+	return p.Urgent || len(list) >= p.MaxSources || size(list) >= p.MergeSize || now.Sub(oldest) >= p.MaxWait
 }
 
 // settled reports whether no block has come for a while.

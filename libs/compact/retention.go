@@ -64,6 +64,9 @@ func period(d time.Duration) time.Duration {
 	return d
 }
 
+// Name identifies the rules: others have another one.
+func (r *Rules) Name() string { return r.rules[0].mark }
+
 // Shortest is the shortest period; false if all is kept for ever.
 func (r *Rules) Shortest() (time.Duration, bool) {
 	d := forever

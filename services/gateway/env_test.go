@@ -21,6 +21,7 @@ import (
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/obs"
@@ -39,6 +40,7 @@ type backend struct {
 	queryv1.UnimplementedQueryServiceServer
 	tailv1.UnimplementedTailServiceServer
 	adminv1.UnimplementedAdminServiceServer
+	storagev1.UnimplementedStorageServiceServer
 
 	write  func(context.Context, *ingestv1.WriteRequest) (*ingestv1.WriteResponse, error)
 	query  func(*queryv1.QueryRequest) (*queryv1.QueryResponse, error)
@@ -163,6 +165,7 @@ func start(t *testing.T, change ...func(*limits.Limits, *gateway.Config)) *env {
 	ingestv1.RegisterWriteServiceServer(server, b)
 	queryv1.RegisterQueryServiceServer(server, b)
 	tailv1.RegisterTailServiceServer(server, b)
+	storagev1.RegisterStorageServiceServer(server, b)
 	go server.Serve(behind) //nolint:errcheck // it ends with the test
 
 	tel, err := obs.Start(t.Context(), obs.DefaultConfig(), obs.BuildInfo{}, io.Discard)
@@ -194,6 +197,7 @@ func start(t *testing.T, change ...func(*limits.Limits, *gateway.Config)) *env {
 		Log: tel.Log, Reg: tel.Registry, Limits: limitsFor(lim),
 		Write: ingestv1.NewWriteServiceClient(conn), Query: queryv1.NewQueryServiceClient(conn), Tail: tailv1.NewTailServiceClient(conn),
 		Admin: adminv1.NewAdminServiceClient(srv.Conn()), Own: srv.Conn(), Proxies: true,
+		Storage: storagev1.NewStorageServiceClient(conn), ProxiesStorage: true,
 		Build: gateway.BuildInfo{Version: "1.2.3", Revision: "abc", Branch: "main", Date: "today", User: "me", GoVersion: "go1"},
 	})
 	g.Register(srv.Public())

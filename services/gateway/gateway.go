@@ -15,6 +15,7 @@ import (
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/services/gateway/decode"
@@ -40,12 +41,17 @@ type Deps struct {
 	Query  queryv1.QueryServiceClient
 	Tail   tailv1.TailServiceClient
 	Admin  adminv1.AdminServiceClient
+	// Storage answers deletes, retention and blocks: a compactor.
+	Storage storagev1.StorageServiceClient
 	// Own is a connection to this process's own services, for REST.
 	Own   grpc.ClientConnInterface
 	Build BuildInfo
 	// Proxies says that this process has no querier, so that the gateway answers for
 	// QueryService and TailService.
 	Proxies bool
+	// ProxiesStorage says that this process has no compactor, so that the gateway
+	// answers for StorageService.
+	ProxiesStorage bool
 }
 
 // Gateway is the service. It is safe for concurrent use.
@@ -86,13 +92,17 @@ func (g *Gateway) reserve() *decode.Reservation {
 }
 
 // Register adds the gRPC services to a server: PushService, OpenTelemetry's
-// LogsService, and with Deps.Proxies QueryService and TailService.
+// LogsService, and with Deps.Proxies QueryService and TailService,
+// with Deps.ProxiesStorage StorageService.
 func (g *Gateway) Register(r grpc.ServiceRegistrar) {
 	r.RegisterService(pushDesc(), g)
 	r.RegisterService(otlpDesc(), g)
 	if g.deps.Proxies {
 		queryv1.RegisterQueryServiceServer(r, queryProxy{to: g.deps.Query})
 		tailv1.RegisterTailServiceServer(r, tailProxy{to: g.deps.Tail})
+	}
+	if g.deps.ProxiesStorage {
+		storagev1.RegisterStorageServiceServer(r, storageProxy{to: g.deps.Storage})
 	}
 }
 
@@ -104,7 +114,7 @@ func (g *Gateway) Routes(mux *http.ServeMux) error {
 	g.opsRoutes(mux)
 	lokiapi.New(lokiapi.Deps{
 		Limits: g.deps.Limits.For, Write: g.write, Reserve: g.reserve,
-		Query: g.deps.Query, Tail: g.deps.Tail, Build: lokiapi.Build(g.deps.Build),
+		Query: g.deps.Query, Tail: g.deps.Tail, Storage: g.deps.Storage, Build: lokiapi.Build(g.deps.Build),
 		MaxTails: g.cfg.MaxTails, Tails: g.metrics.tails, Compress: compress, Now: time.Now,
 	}).Routes(mux)
 	return nil

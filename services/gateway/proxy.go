@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 )
 
@@ -83,6 +84,39 @@ func (p tailProxy) Tail(r *tailv1.TailRequest, out grpc.ServerStreamingServer[ta
 		return err
 	}
 	return relay(in, out)
+}
+
+// storageProxy passes calls on to a compactor.
+type storageProxy struct {
+	storagev1.UnsafeStorageServiceServer
+	to storagev1.StorageServiceClient
+}
+
+var _ storagev1.StorageServiceServer = storageProxy{}
+
+// CreateDelete implements storagev1.StorageServiceServer.
+func (p storageProxy) CreateDelete(ctx context.Context, r *storagev1.CreateDeleteRequest) (*storagev1.CreateDeleteResponse, error) {
+	return p.to.CreateDelete(ctx, r)
+}
+
+// ListDeletes implements storagev1.StorageServiceServer.
+func (p storageProxy) ListDeletes(ctx context.Context, r *storagev1.ListDeletesRequest) (*storagev1.ListDeletesResponse, error) {
+	return p.to.ListDeletes(ctx, r)
+}
+
+// CancelDelete implements storagev1.StorageServiceServer.
+func (p storageProxy) CancelDelete(ctx context.Context, r *storagev1.CancelDeleteRequest) (*storagev1.CancelDeleteResponse, error) {
+	return p.to.CancelDelete(ctx, r)
+}
+
+// RetentionDryRun implements storagev1.StorageServiceServer.
+func (p storageProxy) RetentionDryRun(ctx context.Context, r *storagev1.RetentionDryRunRequest) (*storagev1.RetentionDryRunResponse, error) {
+	return p.to.RetentionDryRun(ctx, r)
+}
+
+// ListBlocks implements storagev1.StorageServiceServer.
+func (p storageProxy) ListBlocks(ctx context.Context, r *storagev1.ListBlocksRequest) (*storagev1.ListBlocksResponse, error) {
+	return p.to.ListBlocks(ctx, r)
 }
 
 // relay passes messages on until the stream ends. Nothing is buffered: a slow client

@@ -23,10 +23,12 @@ import (
 	admingw "github.com/weir-logs/weir/gen/gateway/weir/admin/v1"
 	pushgw "github.com/weir-logs/weir/gen/gateway/weir/push/v1"
 	querygw "github.com/weir-logs/weir/gen/gateway/weir/query/v1"
+	storagegw "github.com/weir-logs/weir/gen/gateway/weir/storage/v1"
 	tailgw "github.com/weir-logs/weir/gen/gateway/weir/tail/v1"
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/libs/serve"
@@ -75,6 +77,7 @@ func (g *Gateway) restRoutes(mux *http.ServeMux) error {
 		pushgw.RegisterPushServiceHandlerClient(ctx, rest, pushv1.NewPushServiceClient(g.deps.Own)),
 		querygw.RegisterQueryServiceHandlerClient(ctx, rest, queryv1.NewQueryServiceClient(g.deps.Own)),
 		tailgw.RegisterTailServiceHandlerClient(ctx, rest, tailv1.NewTailServiceClient(g.deps.Own)),
+		storagegw.RegisterStorageServiceHandlerClient(ctx, rest, storagev1.NewStorageServiceClient(g.deps.Own)),
 		admingw.RegisterAdminServiceHandlerClient(ctx, rest, adminv1.NewAdminServiceClient(g.deps.Own)),
 	)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/rpcerr"
@@ -36,6 +37,7 @@ type Deps struct {
 	Reserve  func() *decode.Reservation
 	Query    queryv1.QueryServiceClient
 	Tail     tailv1.TailServiceClient
+	Storage  storagev1.StorageServiceClient
 	Build    Build
 	MaxTails int
 	Tails    prometheus.Gauge                    // tails that are open
@@ -86,6 +88,7 @@ func (a *API) Routes(mux *http.ServeMux) {
 	query("/loki/api/v1/detected_field/{name}/values", a.detectedFieldValues)
 	query("/loki/api/v1/index/shards", notYet)
 	query("/loki/api/v1/patterns", a.patterns)
+	a.deleteRoutes(mux)
 	mux.Handle("GET /loki/api/v1/drilldown-limits", queries(a.drilldownLimits))
 	mux.Handle("GET /loki/api/v1/status/buildinfo", queries(a.buildInfo))
 	mux.Handle("GET /loki/api/v1/tail", http.HandlerFunc(a.tail))
