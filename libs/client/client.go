@@ -124,8 +124,15 @@ func collect(opts []Option) options {
 	return o
 }
 
+// ContextWithTenant makes calls with the returned context go to this tenant, over
+// the Client's own.
+func ContextWithTenant(ctx context.Context, tenant string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, TenantKey, tenant)
+}
+
 // Client is a connection to a Weir server. The zero value is not usable.
 type Client struct {
+	conn    *conn
 	push    pushv1.PushServiceClient
 	query   queryv1.QueryServiceClient
 	tail    tailv1.TailServiceClient
@@ -184,6 +191,7 @@ func New(cc grpc.ClientConnInterface, opts ...Option) *Client {
 func newClient(cc grpc.ClientConnInterface, o options) *Client {
 	w := &conn{cc: cc, tenant: o.tenant, timeout: o.timeout}
 	return &Client{
+		conn:    w,
 		push:    pushv1.NewPushServiceClient(w),
 		query:   queryv1.NewQueryServiceClient(w),
 		tail:    tailv1.NewTailServiceClient(w),
@@ -229,6 +237,9 @@ type conn struct {
 func (w *conn) withTenant(ctx context.Context) context.Context {
 	if w.tenant == "" {
 		return ctx
+	}
+	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md.Get(TenantKey)) > 0 {
+		return ctx // ContextWithTenant
 	}
 	return metadata.AppendToOutgoingContext(ctx, TenantKey, w.tenant)
 }

@@ -37,6 +37,7 @@ type PusherOptions struct {
 // Pusher sends batches until they are stored.
 type Pusher struct {
 	push pushv1.PushServiceClient
+	conn *conn
 	o    PusherOptions
 
 	mu   sync.Mutex
@@ -62,7 +63,7 @@ func (c *Client) NewPusher(o PusherOptions) *Pusher {
 	if o.OnRetry == nil {
 		o.OnRetry = func(*Error, time.Duration) {}
 	}
-	return &Pusher{push: c.push, o: o}
+	return &Pusher{push: c.push, conn: c.conn, o: o}
 }
 
 // Push sends a request until all of it is stored or refused, and says what

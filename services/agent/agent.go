@@ -9,14 +9,18 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"github.com/weir-logs/weir/libs/client"
+	"github.com/weir-logs/weir/services/agent/config"
+	"github.com/weir-logs/weir/services/agent/deliver"
 	"github.com/weir-logs/weir/services/agent/follow"
+	"github.com/weir-logs/weir/services/agent/positions"
+	"github.com/weir-logs/weir/services/agent/source"
 )
 
 // Deps is what an Agent is given.
@@ -25,30 +29,51 @@ type Deps struct {
 	Log *slog.Logger
 	// Registry takes the metrics and is what /metrics shows. nil: a new one.
 	Registry *prometheus.Registry
-	// UserAgent names the program to the server.
-	UserAgent string
+	// UserAgent names the program to the server, Version to users.
+	UserAgent, Version string
+	// Load reads the configuration again. nil: it cannot be reloaded.
+	Load func() (*config.Config, error)
+	// Stdin is what jobs read with target_config.stdin. nil: os.Stdin.
+	Stdin *os.File
 }
 
-// Agent follows files and pushes their lines.
+// Agent reads sources and pushes their lines.
 type Agent struct {
-	cfg      Config
-	log      *slog.Logger
-	reg      *prometheus.Registry
-	client   *client.Client
-	delivery *delivery
-	batcher  *batcher
-	follower *follow.Follower
-	lock     *os.File
-	running  atomic.Bool
+	d       Deps
+	log     *slog.Logger
+	reg     *prometheus.Registry
+	m       *metrics
+	started time.Time
+	lock    *os.File
+	reload  chan chan error
+
+	running atomic.Bool
+	mu      sync.Mutex // guards what follows
+	cfg     *config.Config
+	set     *set
 }
 
-// New checks the configuration and loads the positions. It connects to nothing
-// yet. Run or Close the Agent.
-func New(cfg Config, d Deps) (_ *Agent, err error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	a := &Agent{cfg: cfg, log: d.Log, reg: d.Registry}
+// metrics are those that outlive a change of the configuration.
+type metrics struct {
+	deliver *deliver.Metrics
+	follow  *follow.Metrics
+	source  *source.Metrics
+	reloads *prometheus.CounterVec
+	limited prometheus.Counter
+}
+
+// set is what a configuration is run with.
+type set struct {
+	cfg      *config.Config
+	delivery *deliver.Delivery
+	jobs     []*job
+	begun    bool
+}
+
+// Open makes an Agent of a checked configuration and loads the positions. It
+// connects to nothing yet. Run or Close the Agent.
+func Open(cfg *config.Config, d Deps) (_ *Agent, err error) {
+	a := &Agent{d: d, log: d.Log, reg: d.Registry, cfg: cfg, started: time.Now(), reload: make(chan chan error)}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -60,26 +85,6 @@ func New(cfg Config, d Deps) (_ *Agent, err error) {
 			_ = a.Close()
 		}
 	}()
-	opts := []client.Option{
-		client.WithTenant(cfg.Server.Tenant),
-		client.WithBackoff(client.Backoff{Min: cfg.Server.MinBackoff, Max: cfg.Server.MaxBackoff}),
-	}
-	if d.UserAgent != "" {
-		opts = append(opts, client.WithUserAgent(d.UserAgent))
-	}
-	if cfg.Server.Insecure {
-		opts = append(opts, client.WithInsecure())
-	}
-	tlsConfig, err := cfg.Server.TLS.config()
-	if err != nil {
-		return nil, fmt.Errorf("server.tls: %w", err)
-	}
-	if tlsConfig != nil {
-		opts = append(opts, client.WithTLS(tlsConfig))
-	}
-	if a.client, err = client.Dial(cfg.Server.Address, opts...); err != nil {
-		return nil, err
-	}
 	if file := cfg.Positions.File; file != "" {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return nil, err
@@ -88,96 +93,250 @@ func New(cfg Config, d Deps) (_ *Agent, err error) {
 			return nil, err
 		}
 	}
-	m := newMetrics(a.reg)
-	dl, resume, err := openDelivery(cfg, a.client, a.log, m)
-	if err != nil {
+	with := promauto.With(a.reg)
+	a.m = &metrics{
+		deliver: deliver.NewMetrics(a.reg), follow: follow.NewMetrics(a.reg), source: source.NewMetrics(a.reg),
+		reloads: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_agent_config_reloads_total", Help: "Attempts to reload the configuration.",
+		}, []string{"result"}),
+		limited: with.NewCounter(prometheus.CounterOpts{
+			Name: "weir_agent_rate_limited_lines_total", Help: "Lines dropped or delayed by limits_config's rate.",
+		}),
+	}
+	if a.set, err = a.build(cfg); err != nil {
 		return nil, err
 	}
-	a.delivery = dl
-	a.batcher = newBatcher(cfg, dl, resume.Seq, resume.Last)
-	fc := follow.Config{
-		MaxLine: int(cfg.Read.MaxLine), Poll: cfg.Read.PollInterval, Scan: cfg.Read.ScanInterval,
-		Grace: cfg.Read.RotateGrace, Partial: cfg.Read.PartialWait, NoEvents: cfg.Read.NoEvents,
+	if err := a.reg.Register(targetCollector{a}); err != nil {
+		return nil, err
 	}
-	for _, f := range cfg.Files {
-		fc.Groups = append(fc.Groups, follow.Group{Paths: f.Paths, Exclude: f.Exclude, FromEnd: f.Start == "end"})
-	}
-	a.follower = follow.New(fc, a.batcher, resume.Files, a.log, a.reg)
 	return a, nil
 }
 
-// Run follows and pushes until ctx ends; then it sends what it has read, for at
-// most the configured time, and saves the positions. It closes the Agent.
+// build makes what a configuration is run with.
+func (a *Agent) build(cfg *config.Config) (*set, error) {
+	dc, err := deliverConfig(cfg, a.d.UserAgent)
+	if err != nil {
+		return nil, err
+	}
+	s := &set{cfg: cfg}
+	if s.delivery, err = deliver.Open(dc, a.log, a.m.deliver); err != nil {
+		return nil, err
+	}
+	resume := s.delivery.Resume()
+	if n := len(resume.Files) + len(resume.Cursors); n > 0 {
+		a.log.Info("positions loaded", "file", cfg.Positions.File, "files", len(resume.Files), "cursors", len(resume.Cursors))
+	}
+	l := newLimiter(cfg.Limits, s.delivery, a.m.limited)
+	for i := range cfg.Jobs {
+		j, err := newJob(a, cfg, &cfg.Jobs[i], l, resume)
+		if err != nil {
+			_ = s.delivery.Close()
+			return nil, fmt.Errorf("job %s: %w", cfg.Jobs[i].Name, err)
+		}
+		s.jobs = append(s.jobs, j)
+	}
+	return s, nil
+}
+
+// Run reads and pushes until ctx ends; then it sends what it has read, for at most
+// the configured time, and saves the positions. It closes the Agent. With
+// target_config.stdin it ends when the input does.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
-	if a.cfg.Listen != "" {
-		lis, err := net.Listen("tcp", a.cfg.Listen)
+	if addr := a.cfg.Server.Listen; addr != "" {
+		lis, err := net.Listen("tcp", addr)
 		if err != nil {
 			return fmt.Errorf("listen: %w", err)
 		}
-		srv := &http.Server{Handler: a.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 30 * time.Second}
+		srv := &http.Server{Handler: a.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, WriteTimeout: time.Minute}
 		served := make(chan struct{})
+		tc, err := serverTLS(a.cfg.Server.TLS)
+		if err != nil {
+			_ = lis.Close()
+			return fmt.Errorf("server: %w", err)
+		}
+		srv.TLSConfig = tc
 		go func() {
 			defer close(served)
-			if err := srv.Serve(lis); !errors.Is(err, http.ErrServerClosed) {
+			serve := srv.Serve
+			if tc != nil {
+				serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+			}
+			if err := serve(lis); !errors.Is(err, http.ErrServerClosed) {
 				a.log.Error("cannot serve metrics", "err", err)
 			}
 		}()
 		defer func() { _ = srv.Close(); <-served }()
 		a.log.Info("serving metrics", "address", lis.Addr().String())
 	}
+	for {
+		s := a.current()
+		again, err := a.runSet(ctx, s)
+		if again == nil {
+			return err
+		}
+		a.mu.Lock()
+		a.set, a.cfg = again, again.cfg
+		a.mu.Unlock()
+	}
+}
 
-	// The sender outlives ctx by the time that it has to finish.
-	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	left := make(chan int, 1)
-	go func() { left <- a.delivery.run(sending) }()
+func (a *Agent) current() *set {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.set
+}
 
+// runSet runs until ctx ends or another configuration takes its place, which it
+// returns.
+func (a *Agent) runSet(ctx context.Context, s *set) (next *set, err error) {
+	s.begun = true
+	reading, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWriting()
+	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSending()
+	left := make(chan uint64, 1)
+	go func() { left <- s.delivery.Run(writing, sending) }()
+
+	var wg sync.WaitGroup
+	ended := make(chan struct{})
+	fatal := make(chan error, len(s.jobs))
+	for _, j := range s.jobs {
+		wg.Go(func() {
+			if err := j.run(reading); err != nil && reading.Err() == nil {
+				fatal <- fmt.Errorf("job %s: %w", j.cfg.Name, err)
+			}
+		})
+	}
+	go func() { wg.Wait(); close(ended) }()
 	a.running.Store(true)
-	a.follower.Run(ctx)
-	a.running.Store(false)
+	defer a.running.Store(false)
 
-	a.log.Info("stopping", "timeout", a.cfg.ShutdownTimeout)
-	timeout := time.AfterFunc(a.cfg.ShutdownTimeout, stop)
-	defer timeout.Stop()
-	a.finish(sending)
-	close(a.delivery.queue)
-	switch n := <-left; {
-	case n == 0:
-		a.log.Info("stopped")
-	case a.cfg.Positions.File != "":
-		a.log.Warn("stopped; the rest will be sent at the next start", "lines", n)
-	default:
-		a.log.Warn("stopped; lines were not sent", "lines", n)
+	var reloaded chan error
+	var cfg *config.Config
+wait:
+	for {
+		select {
+		case <-ctx.Done():
+			break wait
+		case <-ended:
+			break wait
+		case err = <-fatal:
+			break wait
+		case reloaded = <-a.reload:
+			if cfg, err = a.load(s.cfg); err == nil && cfg != nil {
+				break wait
+			}
+			reloaded <- err
+			err = nil
+		}
+	}
+	stopReading()
+	// What waits for room must not hold up the end: it was not taken, and will be
+	// read again.
+	timeout := s.cfg.ShutdownTimeout
+	if cfg != nil {
+		timeout = time.Second // the queue is kept
+	}
+	timer := time.AfterFunc(max(timeout, 10*time.Millisecond), stopSending)
+	defer timer.Stop()
+	<-ended
+	stopWriting()
+	n := <-left
+	if cfg == nil {
+		switch {
+		case n == 0:
+			a.log.Info("stopped")
+		case s.cfg.Positions.File != "":
+			a.log.Warn("stopped; the rest will be sent at the next start", "batches", n)
+		default:
+			a.log.Warn("stopped; lines were not sent", "batches", n)
+		}
+		return nil, err
+	}
+	_ = s.delivery.Close()
+	next, err = a.build(cfg)
+	if err != nil {
+		a.log.Error("the new configuration cannot be run; going on with the old one", "err", err)
+		a.m.reloads.WithLabelValues("failed").Inc()
+		var oldErr error
+		if next, oldErr = a.build(s.cfg); oldErr != nil {
+			reloaded <- err
+			return nil, errors.Join(err, oldErr)
+		}
+	} else {
+		a.m.reloads.WithLabelValues("ok").Inc()
+		a.log.Info("running with the new configuration")
+	}
+	reloaded <- err
+	return next, nil
+}
+
+// load reads the configuration again. nil: it has not changed.
+func (a *Agent) load(old *config.Config) (*config.Config, error) {
+	if a.d.Load == nil {
+		return nil, errors.New("this agent was started without a configuration file")
+	}
+	cfg, err := a.d.Load()
+	if err == nil && cfg.Positions.File != old.Positions.File {
+		err = errors.New("positions: the file cannot change without a restart")
+	}
+	if err == nil {
+		err = a.check(cfg)
+	}
+	if err != nil {
+		a.m.reloads.WithLabelValues("failed").Inc()
+		a.log.Error("cannot reload the configuration; going on with the old one", "err", err)
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// check builds what can be built beside what runs.
+func (a *Agent) check(cfg *config.Config) error {
+	dc, err := deliverConfig(cfg, a.d.UserAgent)
+	if err != nil {
+		return err
+	}
+	if err := deliver.Check(dc); err != nil {
+		return err
+	}
+	for i := range cfg.Jobs {
+		if _, err := newJob(a, cfg, &cfg.Jobs[i], nil, positions.Snapshot{}); err != nil {
+			return fmt.Errorf("job %s: %w", cfg.Jobs[i].Name, err)
+		}
 	}
 	return nil
 }
 
-// finish seals what has been collected. Where there is no room in time, it is
-// left: it was not acknowledged and will be read again.
-func (a *Agent) finish(ctx context.Context) {
-	for !a.batcher.seal() {
-		select {
-		case <-a.delivery.spaceCh:
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return
-		}
+// Reload reads the configuration again and goes on with it. Nothing is lost by
+// that; if it cannot be run, the old one stays and the error says why. It waits
+// for Run.
+func (a *Agent) Reload(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case a.reload <- answer:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if a.batcher.entries > 0 { // an older batch was waiting before it
-		a.batcher.seal()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-// Close gives back what New has opened. After Run it does nothing.
+// Close gives back what Open has opened. After Run it does nothing.
 func (a *Agent) Close() error {
 	var errs []error
-	if a.client != nil {
-		errs = append(errs, a.client.Close())
-		a.client = nil
-	}
-	if a.delivery != nil {
-		errs = append(errs, a.delivery.close())
+	if s := a.current(); s != nil {
+		errs = append(errs, s.delivery.Close())
+		a.mu.Lock()
+		a.set = nil
+		a.mu.Unlock()
 	}
 	if a.lock != nil {
 		errs = append(errs, a.lock.Close())
@@ -188,24 +347,9 @@ func (a *Agent) Close() error {
 
 // Ready says why the agent does not do its work: nil if it does.
 func (a *Agent) Ready() error {
-	if !a.running.Load() {
+	s := a.current()
+	if !a.running.Load() || s == nil {
 		return errors.New("not running")
 	}
-	return a.delivery.errTrouble()
-}
-
-// Handler serves /metrics and /ready.
-func (a *Agent) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		if err := a.Ready(); err != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintf(w, "not ready: %v\n", err)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
-	return mux
+	return s.delivery.Trouble()
 }

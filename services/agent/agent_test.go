@@ -178,21 +178,23 @@ func TestServerTrouble(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, dir := newServer(t), t.TempDir()
 			cfg := quickConfig(s, dir, "app.log")
-			cfg.Batch.MaxBytes, cfg.Batch.MaxPending = 4<<10, 3
+			cfg.Batch.MaxBytes = 4 << 10
 			s.failing(func(int, *pushv1.PushRequest) error { return fault }, nil)
-			const n = 2000
+			const n = 20_000
 			var text strings.Builder
 			for i := range n {
 				text.WriteString(numbered(i) + "\n")
 			}
 			appendTo(t, filepath.Join(dir, "app.log"), text.String())
-			a, _ := running(t, cfg)
-			// It stops reading: three batches and one that is being filled.
-			for metric(t, a, "weir_agent_pending_batches") < 3 || metric(t, a, "weir_agent_retries_total") < 4 {
+			full := cfg.Full()
+			full.Queue.MaxBytes = 300 << 10
+			a, _ := runningFull(t, full)
+			// It stops reading: what the queue holds, and one read that is waiting.
+			for metric(t, a, "weir_agent_queue_full_total") < 2 || metric(t, a, "weir_agent_retries_total") < 4 {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(20 * time.Millisecond)
-			if got := metric(t, a, "weir_agent_read_bytes_total"); got > 4*4<<10 {
+			if got := metric(t, a, "weir_agent_read_bytes_total"); got > 900<<10 {
 				t.Errorf("%v bytes were read although nothing goes out", got)
 			}
 			if a.Ready() == nil {
@@ -210,7 +212,7 @@ func TestServerTrouble(t *testing.T) {
 
 // The server restarts on the same port.
 func TestServerAway(t *testing.T) {
-	s := &server{entries: map[string]entry{}, labels: map[string]map[string]string{}}
+	s := &server{entries: map[string]stored{}, labels: map[string]map[string]string{}}
 	dir := t.TempDir()
 	stopServer := s.serve(t, "127.0.0.1:0")
 	cfg := quickConfig(s, dir, "app.log")
@@ -272,7 +274,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Positions torn: the generation before and the journal give all. Both gone:
+// Positions torn: the generation before and the queue give all. Both gone:
 // from the start, never a failure.
 func TestPositionsTorn(t *testing.T) {
 	s, dir := newServer(t), t.TempDir()
@@ -305,31 +307,41 @@ func TestPositionsTorn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	more() // the queue alone knows, too
+	s.checkNumbered(t, "app.log", n)
+	if err := os.RemoveAll(cfg.Positions.File + ".queue"); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{cfg.Positions.File, cfg.Positions.File + ".old"} {
+		if err := os.WriteFile(f, []byte("nonsense"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	_, stop := running(t, cfg)
 	s.await(t, 2*n) // with new times
 	stop()
 }
 
-// The journal cannot be written: nothing goes out until it can, and then all.
-func TestJournalCannotBeWritten(t *testing.T) {
+// The queue cannot be written: nothing goes out until it can, and then all.
+func TestQueueCannotBeWritten(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Log("root may write anywhere; a file takes the folder's place instead")
 	}
 	s, dir := newServer(t), t.TempDir()
 	cfg := quickConfig(s, dir, "app.log")
 	a, stop := running(t, cfg)
-	journal := cfg.Positions.File + ".journal"
+	journal := cfg.Positions.File + ".queue"
 	if err := errors.Join(os.RemoveAll(journal), os.WriteFile(journal, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 10 {
 		appendTo(t, filepath.Join(dir, "app.log"), numbered(i)+"\n")
 	}
-	for metric(t, a, "weir_agent_journal_errors_total") < 2 {
+	for metric(t, a, "weir_agent_queue_errors_total") < 2 {
 		time.Sleep(time.Millisecond)
 	}
 	if s.count() != 0 || a.Ready() == nil {
-		t.Error("sent without a journal")
+		t.Error("sent without a queue")
 	}
 	if err := errors.Join(os.Remove(journal), os.Mkdir(journal, 0o700)); err != nil {
 		t.Fatal(err)
@@ -363,26 +375,11 @@ func TestHTTP(t *testing.T) {
 	if code, body := get("/ready"); code != 200 || body != "ready\n" {
 		t.Errorf("/ready: %d %q", code, body)
 	}
-	if code, body := get("/metrics"); code != 200 || !strings.Contains(body, "weir_agent_sent_entries_total 0") {
+	if code, body := get("/metrics"); code != 200 || !strings.Contains(body, "weir_agent_queue_bytes") {
 		t.Errorf("/metrics: %d %q", code, body)
 	}
 	stop()
 	if code, _ := get("/ready"); code != 503 {
 		t.Errorf("/ready after the end: %d", code)
-	}
-}
-
-func TestStamps(t *testing.T) {
-	b := newBatcher(DefaultConfig(), nil, 0, 1000)
-	at := func(ns int64) int64 { return b.stamp(time.Unix(0, ns)) }
-	const hour = int64(time.Hour)
-	for i, c := range [][2]int64{
-		{2000, 2000}, {2000, 2001}, {1500, 2002}, {hour, hour},
-		{2 * hour, 2 * hour}, {2*hour - 1e9, 2*hour + 1}, // set back a little
-		{hour, hour}, {hour, hour + 1}, // set back far
-	} {
-		if got := at(c[0]); got != c[1] {
-			t.Errorf("%d: %d, want %d", i, got, c[1])
-		}
 	}
 }

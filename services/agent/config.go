@@ -2,13 +2,10 @@ package agent
 
 import (
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/weir-logs/weir/libs/conf"
+	"github.com/weir-logs/weir/services/agent/config"
 	"github.com/weir-logs/weir/services/agent/lines"
 )
 
@@ -270,28 +268,38 @@ func sortedKeys(m map[string]string) []string {
 	return keys
 }
 
-// config gives what crypto/tls wants; nil if nothing is set.
-func (t TLSConfig) config() (*tls.Config, error) {
-	if t == (TLSConfig{}) {
-		return nil, nil
+// Full gives the same in the form that the agent runs.
+func (c Config) Full() *config.Config {
+	out := &config.Config{
+		Server: config.Server{Listen: c.Listen},
+		Clients: []config.Client{{
+			Name: "weir", Address: c.Server.Address, Tenant: c.Server.Tenant, Insecure: c.Server.Insecure, Timeout: c.Server.Timeout,
+			Backoff: config.Backoff{Min: c.Server.MinBackoff, Max: c.Server.MaxBackoff},
+			HTTP: config.HTTPClient{TLS: config.TLS{
+				CAFile: c.Server.TLS.CAFile, CertFile: c.Server.TLS.CertFile, KeyFile: c.Server.TLS.KeyFile, ServerName: c.Server.TLS.ServerName,
+			}},
+		}},
+		Positions: config.Positions{File: c.Positions.File, SaveInterval: c.Positions.SaveInterval},
+		Batch:     config.Batch{MaxBytes: c.Batch.MaxBytes, MaxWait: c.Batch.MaxWait, MaxPending: c.Batch.MaxPending},
+		Read: config.Read{
+			MaxLine: c.Read.MaxLine, PollInterval: c.Read.PollInterval, ScanInterval: c.Read.ScanInterval,
+			RotateGrace: c.Read.RotateGrace, PartialWait: c.Read.PartialWait, NoEvents: c.Read.NoEvents,
+		},
+		ExternalLabels: c.ExternalLabels, ShutdownTimeout: c.ShutdownTimeout,
 	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: no certificate in it", t.CAFile)
-		}
+	for i, f := range c.Files {
+		out.Jobs = append(out.Jobs, config.Job{
+			Name: fmt.Sprintf("files-%d", i), FilenameLabel: c.FilenameLabel, Start: f.Start,
+			Static: []config.Group{{Labels: f.Labels, Paths: f.Paths, Excludes: f.Exclude}},
+		})
 	}
-	if t.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, err
-		}
-		out.Certificates = []tls.Certificate{cert}
+	return out
+}
+
+// New is Open for a Config.
+func New(cfg Config, d Deps) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
-	return out, nil
+	return Open(cfg.Full(), d)
 }

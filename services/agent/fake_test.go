@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
+	"github.com/weir-logs/weir/services/agent/config"
 )
 
 // childEnv makes the test binary an agent with the configuration in the file that
@@ -54,8 +55,8 @@ func runChild(file string) error {
 	return a.Run(context.Background()) // until it is killed
 }
 
-// entry is what a server stores of one.
-type entry struct {
+// stored is what a server stores of one.
+type stored struct {
 	stream string // the value of the label filename, its base only
 	line   string
 	t      int64
@@ -70,7 +71,7 @@ type server struct {
 	addr string
 
 	mu      sync.Mutex
-	entries map[string]entry // by identity
+	entries map[string]stored // by identity
 	again   int              // entries that were there already
 	labels  map[string]map[string]string
 	pushes  int
@@ -81,7 +82,7 @@ type server struct {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{entries: map[string]entry{}, labels: map[string]map[string]string{}}
+	s := &server{entries: map[string]stored{}, labels: map[string]map[string]string{}}
 	s.serve(t, "127.0.0.1:0")
 	return s
 }
@@ -135,7 +136,7 @@ func (s *server) Push(_ context.Context, req *pushv1.PushRequest) (*pushv1.PushR
 				s.again++
 				continue
 			}
-			s.entries[id] = entry{name, line, e.GetTimestampUnixNano(), req.GetBatchTimeUnixNano(), pos}
+			s.entries[id] = stored{name, line, e.GetTimestampUnixNano(), req.GetBatchTimeUnixNano(), pos}
 		}
 	}
 	if s.after != nil {
@@ -150,7 +151,7 @@ func (s *server) Push(_ context.Context, req *pushv1.PushRequest) (*pushv1.PushR
 func (s *server) lines(stream string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []entry
+	var all []stored
 	for _, e := range s.entries {
 		if e.stream == stream {
 			all = append(all, e)
@@ -271,7 +272,12 @@ func quickConfig(s *server, dir string, patterns ...string) Config {
 // running starts an agent; stop ends it as SIGTERM does.
 func running(t *testing.T, cfg Config) (a *Agent, stop func()) {
 	t.Helper()
-	a, err := New(cfg, Deps{})
+	return runningFull(t, cfg.Full())
+}
+
+func runningFull(t *testing.T, cfg *config.Config) (a *Agent, stop func()) {
+	t.Helper()
+	a, err := Open(cfg, Deps{})
 	if err != nil {
 		t.Fatal(err)
 	}

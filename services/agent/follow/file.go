@@ -2,12 +2,16 @@ package follow
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/weir-logs/weir/services/agent/entry"
 	"github.com/weir-logs/weir/services/agent/lines"
 	"github.com/weir-logs/weir/services/agent/positions"
 )
@@ -16,17 +20,24 @@ const nonblock = syscall.O_NONBLOCK
 
 // File is a file that is followed.
 type File struct {
-	// Group is the index of the Group that it belongs to.
-	Group int
+	// Data is the sink's.
+	Data any
 
-	f       *os.File
-	pos     positions.Position // Head and Tail are made when asked for
-	head    []byte             // the first bytes, as far as read, up to HeadBytes
-	tail    []byte             // the bytes before the offset, up to TailBytes; may lie in the read buffer
-	own     []byte             // where tail lies between reads
-	size    int64
-	rotated bool  // another file, or none, bears its path now
-	after   *File // must be read to its end first
+	group     *Group
+	set       *entry.Set
+	enc       *lines.Encoding
+	redo      []entry.Span // to be read again first
+	held      []entry.Span
+	f         *os.File
+	pos       positions.Position // Head and Tail are made when asked for
+	head      []byte             // the first bytes, as far as read, up to HeadBytes
+	tail      []byte             // the bytes before the offset, up to TailBytes; may lie in the read buffer
+	headLen   int                // of what headPrint is of
+	headPrint positions.Print
+	own       []byte // where tail lies between reads
+	size      int64
+	rotated   bool  // another file, or none, bears its path now
+	after     *File // must be read to its end first
 
 	partial   int64 // size of the unfinished line at the end
 	partialAt time.Time
@@ -37,6 +48,10 @@ type File struct {
 	lastRead  time.Time
 	due       time.Time
 	pause     time.Duration
+
+	lines, bytes           uint64 // read
+	shownLines, shownBytes uint64
+	behindSince            time.Time // when it was last read to its end
 }
 
 func idOf(st os.FileInfo) positions.ID {
@@ -47,10 +62,10 @@ func idOf(st os.FileInfo) positions.ID {
 }
 
 // newFile takes an open file that was not read before.
-func newFile(f *os.File, st os.FileInfo, path string, group int, pause time.Duration) *File {
+func newFile(f *os.File, st os.FileInfo, path string, group *Group, job string, pause time.Duration) *File {
 	return &File{
-		Group: group, f: f, size: st.Size(), pause: pause, lastRead: time.Now(),
-		pos: positions.Position{ID: idOf(st), Path: path, Mtime: st.ModTime().UnixNano()}, readMtime: st.ModTime().UnixNano(),
+		group: group, f: f, size: st.Size(), pause: pause, lastRead: time.Now(), behindSince: time.Now(),
+		pos: positions.Position{Job: job, ID: idOf(st), Path: path, Mtime: st.ModTime().UnixNano()}, readMtime: st.ModTime().UnixNano(),
 		own: make([]byte, 0, positions.TailBytes),
 	}
 }
@@ -64,6 +79,8 @@ func (f *File) resume(p positions.Position) bool {
 	}
 	f.head, f.tail = head, tail
 	f.pos.Offset, f.pos.State = p.Offset, p.State
+	f.redo = p.Held
+	f.held = p.Held
 	if f.pos.ID == p.ID {
 		f.pos.Gen, f.readMtime = p.Gen, p.Mtime
 	}
@@ -89,6 +106,31 @@ func (f *File) seekEnd() error {
 	return nil
 }
 
+// setGroup makes f one of a group's files.
+func (f *File) setGroup(g *Group) {
+	f.group = g
+	f.enc = g.Encoding.Clone(f.head)
+	if g.FilenameLabel == "" {
+		f.set = entry.NewSet(g.Labels)
+		return
+	}
+	labels := g.Labels.Map()
+	labels[g.FilenameLabel] = strings.ToValidUTF8(f.pos.Path, "\uFFFD")
+	f.set = entry.SetOf(labels)
+}
+
+// Labels are those of the file's lines.
+func (f *File) Labels() *entry.Set { return f.set }
+
+// SetHeld notes the parts before the offset that are still to be delivered. The
+// file keeps held.
+func (f *File) SetHeld(held []entry.Span) {
+	if len(f.redo) > 0 {
+		held = slices.Concat(f.redo, held)
+	}
+	f.held = held
+}
+
 // Path is the name under which the file was found.
 func (f *File) Path() string { return f.pos.Path }
 
@@ -98,7 +140,11 @@ func (f *File) ID() positions.ID { return f.pos.ID }
 // Position is where the next line to be given out begins.
 func (f *File) Position() positions.Position {
 	p := f.pos
-	p.Head, p.Tail = positions.PrintOf(f.head), positions.PrintOf(f.tail)
+	if f.headLen != len(f.head) || f.headLen == 0 {
+		f.headPrint, f.headLen = positions.PrintOf(f.head), len(f.head)
+	}
+	p.Head, p.Tail = f.headPrint, positions.PrintOf(f.tail)
+	p.Held = f.held
 	return p
 }
 
@@ -108,13 +154,14 @@ func (f *File) waiting() bool { return f.partial > 0 && !f.stuck }
 // restart goes back to the beginning of a file whose content was replaced.
 func (f *File) restart() {
 	f.pos.Offset, f.pos.State, f.readMtime = 0, lines.Start, f.pos.Mtime
-	f.head, f.tail, f.partial, f.stuck = f.head[:0], f.own[:0], 0, false
+	f.head, f.tail, f.partial, f.stuck, f.headLen = f.head[:0], f.own[:0], 0, false, 0
+	f.redo = nil
 }
 
 // visit reads a piece of f, or of those that come before it, and hands its lines
 // on. It says whether anything was taken, and whether there is nothing more in
 // all of them.
-func (fw *Follower) visit(f *File, now time.Time) (took, drained bool) {
+func (fw *Follower) visit(ctx context.Context, f *File, now time.Time) (took, drained bool) {
 	before := f.size
 	size, ok := fw.stat(f)
 	if ok && f.pos.Offset == 0 && size < before {
@@ -124,8 +171,8 @@ func (fw *Follower) visit(f *File, now time.Time) (took, drained bool) {
 		// f may be read as far as it was before the older one was found to be
 		// at its end: what was written later may come after what is yet to be
 		// written to the older one.
-		took, drained = fw.visit(f.after, now)
-		if took || fw.full || !drained {
+		took, drained = fw.visit(ctx, f.after, now)
+		if took || fw.full || fw.ended != nil || !drained {
 			return took, false
 		}
 	}
@@ -143,7 +190,10 @@ func (fw *Follower) visit(f *File, now time.Time) (took, drained bool) {
 			return true, false
 		}
 	}
-	took = fw.read(f, size, now)
+	if len(f.redo) > 0 {
+		return fw.again(ctx, f), false
+	}
+	took = fw.read(ctx, f, size, now)
 	return took, !took && !fw.full && !f.waiting()
 }
 
@@ -203,10 +253,11 @@ func (fw *Follower) chainCopies(last positions.Position, f *File) (found bool) {
 }
 
 // read hands on lines of f, up to size.
-func (fw *Follower) read(f *File, size int64, now time.Time) bool {
+func (fw *Follower) read(ctx context.Context, f *File, size int64, now time.Time) bool {
 	avail := size - f.pos.Offset
 	if avail <= 0 {
 		f.partial, f.stuck = 0, false
+		f.behindSince = now
 		return false
 	}
 	flush := false
@@ -216,6 +267,10 @@ func (fw *Follower) read(f *File, size int64, now time.Time) bool {
 		}
 		flush = true
 	}
+	if fw.sink.Full() {
+		fw.full = true
+		return false
+	}
 	// The buffer begins with the bytes before the offset, for later Positions.
 	pre := copy(fw.buf, f.tail)
 	n, err := f.f.ReadAt(fw.buf[pre:min(int64(len(fw.buf)), int64(pre)+avail)], f.pos.Offset)
@@ -224,52 +279,93 @@ func (fw *Follower) read(f *File, size int64, now time.Time) bool {
 		return false
 	}
 	data := fw.buf[:pre+n]
-	at, took := pre, false
-	for {
-		r := lines.Next(data[at:], f.pos.State, fw.cfg.MaxLine, flush)
+	at := fw.cut(f, data, pre, flush)
+	took := at > pre
+	f.own = append(f.own[:0], data[max(0, at-positions.TailBytes):at]...)
+	f.tail = f.own
+	f.partial, f.stuck = 0, false
+	if rest := size - f.pos.Offset; rest > 0 && int64(len(data)-at) == rest {
+		f.partial, f.partialAt = rest, now
+		f.stuck = flush && !took
+	}
+	if !took {
+		return false
+	}
+	f.lastRead, f.readMtime = now, f.pos.Mtime
+	if len(f.head) < positions.HeadBytes {
+		f.head = append(f.head, data[pre:min(at, pre+positions.HeadBytes-len(f.head))]...)
+	}
+	fw.m.bytes.Add(float64(at - pre))
+	f.bytes += uint64(at - pre)
+	fw.hand(ctx, f, flush)
+	return true
+}
+
+// cut cuts lines of f from data[at:], which lies at f's offset, into fw.ents, and
+// moves the offset. It returns where in data that is then.
+func (fw *Follower) cut(f *File, data []byte, at int, flush bool) int {
+	fw.ents, fw.arena = fw.ents[:0], fw.arena[:0]
+	enc := f.enc
+	for len(fw.ents) < readLines {
+		r := enc.Next(data[at:], f.pos.Offset, f.pos.State, fw.cfg.MaxLine, flush)
 		if r.N == 0 {
 			break
 		}
 		if r.Emit {
 			line := r.Line
-			if r.Cut {
-				line = append(fw.cutBuf[:0], line...)
-				line = append(line, lines.Mark...)
-				fw.cutBuf = line
+			if r.Cut || enc != nil {
+				from := len(fw.arena)
+				fw.arena = enc.Append(fw.arena, line)
+				if r.Cut {
+					fw.arena = append(fw.arena, lines.Mark...)
+					fw.m.cut.Inc()
+				}
+				line = fw.arena[from:len(fw.arena):len(fw.arena)]
 			}
-			if err := fw.sink.Line(f, line); err != nil {
-				fw.full = true
-				break
-			}
-			fw.m.lines.Inc()
-			if r.Cut {
-				fw.m.cut.Inc()
-			}
-			if flush {
-				fw.m.partial.Inc()
-			}
-		}
-		if len(f.head) < positions.HeadBytes {
-			f.head = append(f.head, data[at:at+min(r.N, positions.HeadBytes-len(f.head))]...)
+			fw.ents = append(fw.ents, entry.Entry{
+				Labels: f.set, Line: line, Span: entry.Span{Start: f.pos.Offset, End: f.pos.Offset + int64(r.N)},
+			})
 		}
 		at += r.N
-		took = true
 		f.pos.Offset += int64(r.N)
 		f.pos.State = r.State
-		f.tail = data[max(0, at-positions.TailBytes):at]
 	}
-	f.own = append(f.own[:0], f.tail...)
-	f.tail = f.own
-	if took {
-		f.lastRead, f.readMtime = now, f.pos.Mtime
-		fw.m.bytes.Add(float64(at - pre))
+	return at
+}
+
+// hand gives what was cut to the sink.
+func (fw *Follower) hand(ctx context.Context, f *File, flush bool) {
+	fw.m.lines.Add(float64(len(fw.ents)))
+	f.lines += uint64(len(fw.ents))
+	if flush {
+		fw.m.partial.Add(float64(len(fw.ents)))
 	}
-	f.partial, f.stuck = 0, false
-	if rest := size - f.pos.Offset; rest > 0 && int64(len(data)-at) == rest && !fw.full {
-		f.partial, f.partialAt = rest, now
-		f.stuck = flush && !took
+	fw.ended = fw.sink.Lines(ctx, f, fw.ents)
+}
+
+// again reads what was held when the position was saved: lines before the offset
+// that were not delivered.
+func (fw *Follower) again(ctx context.Context, f *File) bool {
+	if fw.sink.Full() {
+		fw.full = true
+		return false
 	}
-	return took
+	h := f.redo[0]
+	f.redo = f.redo[1:]
+	n := min(h.End-h.Start, int64(fw.cfg.MaxLine)+int64(readBytes))
+	data := make([]byte, n)
+	k, err := f.f.ReadAt(data, h.Start)
+	if err != nil && !errors.Is(err, io.EOF) {
+		fw.trouble(f.pos.Path, "read", err)
+		return true
+	}
+	offset, state := f.pos.Offset, f.pos.State
+	f.pos.Offset, f.pos.State = h.Start, lines.Start
+	fw.cut(f, data[:k], 0, true)
+	f.pos.Offset, f.pos.State = offset, state
+	f.held = f.redo
+	fw.hand(ctx, f, false)
+	return true
 }
 
 func (fw *Follower) trouble(path, what string, err error) {

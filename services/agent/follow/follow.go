@@ -26,32 +26,35 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
+	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/services/agent/entry"
 	"github.com/weir-logs/weir/services/agent/lines"
 	"github.com/weir-logs/weir/services/agent/positions"
 )
 
-// ErrFull is what a Sink returns when it can take nothing now.
-var ErrFull = errors.New("full")
-
 // Sink takes what is read. Its methods are called by Run's goroutine.
 type Sink interface {
-	// Line takes a line of f, whose Position is still the one before it. The
-	// bytes are valid during the call. ErrFull: the line was not taken and will
-	// be offered again when Space has given something.
-	Line(f *File, line []byte) error
-	// Space gives something when there may be room again.
+	// Full says that nothing should be read now.
+	Full() bool
+	// Space is closed while, or once, there is room.
 	Space() <-chan struct{}
+	// Lines takes lines of f, whose Position is already the one behind them. What
+	// they point to is valid during the call. An error means that nothing more
+	// will be taken: Run ends.
+	Lines(ctx context.Context, f *File, lines []entry.Entry) error
+	// Close is told that f is done with, before its last position is kept.
+	Close(f *File)
 	// Tick is called between reads, at least as often as it asks for: it returns
 	// when it wants to be called next (zero: no wish).
 	Tick(now time.Time) time.Time
 	// Start notes that a file is followed from here on that was not before.
 	Start(p positions.Position)
 	// Forget notes that positions of a file are of no use any more.
-	Forget(id positions.ID)
+	Forget(k positions.Key)
 }
 
 // Group is files that are treated alike.
@@ -63,10 +66,18 @@ type Group struct {
 	// FromEnd: files that are there at the start and were never read before are
 	// read from their end. Others from their beginning.
 	FromEnd bool
+	// Labels are the labels of their lines. FilenameLabel, if it is not empty,
+	// gets the path.
+	Labels        model.Labels
+	FilenameLabel string
+	// Encoding is how their bytes are text. nil: they are taken as they are.
+	Encoding *lines.Encoding
 }
 
 // Config is how files are followed. Zero durations and sizes mean the defaults.
 type Config struct {
+	// Job is the name that positions bear.
+	Job    string
 	Groups []Group
 	// MaxLine is the longest line in bytes. Default: 256 KiB.
 	MaxLine int
@@ -103,8 +114,10 @@ func (c Config) withDefaults() Config {
 }
 
 const (
-	// readBytes is how much of a file is read before the next has its turn.
+	// readBytes and readLines are how much of a file is read before the next has
+	// its turn.
 	readBytes = 256 << 10
+	readLines = 8192
 	// maxGenerations is how many files that bore one name are kept open.
 	maxGenerations = 32
 	// scanGap is the least time between two scans.
@@ -121,14 +134,23 @@ type Follower struct {
 	cfg  Config
 	sink Sink
 	log  *slog.Logger
-	m    *metrics
+	m    *Metrics
+
+	groups  []*Group
+	newMu   sync.Mutex
+	newGrps []*Group // to take the place of groups; nil: none
+	regroup chan struct{}
+	ended   error
+	status  atomic.Pointer[[]FileStatus]
+	shown   time.Time
 
 	files  map[positions.ID]*File // open
 	order  []*File                // the same, by path and age
 	newest map[string]*File       // by Path, the youngest that is open
 	known  map[positions.ID]positions.Position
 	buf    []byte
-	cutBuf []byte
+	ents   []entry.Entry
+	arena  []byte // of lines that do not lie in buf
 	gen    uint64 // newest Gen given out
 	turn   int    // index in order of whose turn is next
 
@@ -141,23 +163,50 @@ type Follower struct {
 	openErrs  map[string]bool // paths whose trouble was reported
 }
 
-// New makes a Follower that goes on at the given positions. log and reg may be
-// nil.
-func New(cfg Config, sink Sink, known []positions.Position, log *slog.Logger, reg prometheus.Registerer) *Follower {
+// New makes a Follower that goes on at the given positions. Those of
+// other jobs are left alone. log and m may be nil.
+func New(cfg Config, sink Sink, known []positions.Position, log *slog.Logger, m *Metrics) *Follower {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	if m == nil {
+		m = NewMetrics(nil)
+	}
 	f := &Follower{
-		cfg: cfg.withDefaults(), sink: sink, log: log, m: newMetrics(reg),
+		cfg: cfg.withDefaults(), sink: sink, log: log, m: m, regroup: make(chan struct{}, 1),
 		files: map[positions.ID]*File{}, newest: map[string]*File{},
 		known: map[positions.ID]positions.Position{}, openErrs: map[string]bool{},
 	}
+	f.groups = pointers(cfg.Groups)
 	for _, p := range known {
+		if p.Job != cfg.Job {
+			continue
+		}
 		f.known[p.ID] = p
 		f.gen = max(f.gen, p.Gen)
 	}
 	f.buf = make([]byte, positions.TailBytes+max(readBytes, f.cfg.MaxLine+2))
 	return f
+}
+
+func pointers(groups []Group) []*Group {
+	out := make([]*Group, len(groups))
+	for i := range groups {
+		out[i] = &groups[i]
+	}
+	return out
+}
+
+// SetGroups changes which files are followed, and how. Files that are open stay
+// so, with new labels if theirs have changed. Safe for concurrent use.
+func (fw *Follower) SetGroups(groups []Group) {
+	fw.newMu.Lock()
+	fw.newGrps = pointers(groups)
+	fw.newMu.Unlock()
+	select {
+	case fw.regroup <- struct{}{}:
+	default:
+	}
 }
 
 // Run follows until ctx ends. It closes all files before it returns.
@@ -167,21 +216,29 @@ func (fw *Follower) Run(ctx context.Context) {
 	defer fw.m.active.Set(0)
 	defer func() {
 		for _, f := range fw.order {
+			fw.sink.Close(f)
 			_ = f.f.Close()
 		}
+		fw.status.Store(nil)
 	}()
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && fw.ended == nil {
 		now := time.Now()
+		fw.newMu.Lock()
+		if fw.newGrps != nil {
+			fw.groups, fw.newGrps, fw.lastScan = fw.newGrps, nil, time.Time{}
+		}
+		fw.newMu.Unlock()
 		if fw.scanDue(now) <= 0 {
 			fw.scan(now)
 		}
 		progress, next := false, now.Add(fw.cfg.Scan)
 		if !fw.full {
-			progress, next = fw.round(now)
+			progress, next = fw.round(ctx, now)
 		}
+		fw.show(now)
 		if want := fw.sink.Tick(time.Now()); !want.IsZero() && want.Before(next) {
 			next = want
 		}
@@ -198,10 +255,19 @@ func (fw *Follower) Run(ctx context.Context) {
 			fw.full = false // the sink may have room for another reason
 		case <-fw.watch.events:
 			fw.dirty = true
-		case <-fw.sink.Space():
+		case <-fw.regroup:
+		case <-fw.space():
 			fw.full = false
 		}
 	}
+}
+
+// space is of interest only while the sink is full.
+func (fw *Follower) space() <-chan struct{} {
+	if !fw.full {
+		return nil
+	}
+	return fw.sink.Space()
 }
 
 // scanDue says how long it is until the next scan.
@@ -220,7 +286,7 @@ func (fw *Follower) scanDue(now time.Time) time.Duration {
 
 // round lets each file that is due have a turn. It says whether anything was
 // read, and when the next file is due.
-func (fw *Follower) round(now time.Time) (progress bool, next time.Time) {
+func (fw *Follower) round(ctx context.Context, now time.Time) (progress bool, next time.Time) {
 	next = now.Add(10 * fw.cfg.Poll)
 	var closing []*File
 	order := fw.order // grows by new slices only
@@ -231,8 +297,8 @@ func (fw *Follower) round(now time.Time) (progress bool, next time.Time) {
 			next = minTime(next, f.due)
 			continue
 		}
-		took, _ := fw.visit(f, now)
-		if fw.full {
+		took, _ := fw.visit(ctx, f, now)
+		if fw.full || fw.ended != nil {
 			fw.turn = at + 1 // the others first, next time
 			return progress, next
 		}
@@ -295,6 +361,7 @@ func (fw *Follower) insert(f *File) {
 	if f.pos.Gen == 0 {
 		f.pos.Gen = fw.nextGen()
 	}
+	f.setGroup(f.group)
 	delete(fw.known, f.pos.ID)
 	fw.files[f.pos.ID] = f
 	fw.order = append(fw.order[:len(fw.order):len(fw.order)], f)
@@ -311,6 +378,7 @@ func (fw *Follower) nextGen() uint64 {
 // close ends a file that was read to its end. Its position stays known, in case
 // the file is met again under another name.
 func (fw *Follower) close(f *File) {
+	fw.sink.Close(f)
 	_ = f.f.Close()
 	delete(fw.files, f.pos.ID)
 	fw.known[f.pos.ID] = f.Position()

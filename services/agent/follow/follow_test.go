@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/weir-logs/weir/services/agent/entry"
 	"github.com/weir-logs/weir/services/agent/lines"
 	"github.com/weir-logs/weir/services/agent/positions"
 )
@@ -35,24 +36,33 @@ func newRecorder() *recorder {
 	return &recorder{got: map[string][]string{}, files: map[positions.ID]*File{}, space: make(chan struct{}, 1)}
 }
 
-func (r *recorder) Line(f *File, line []byte) error {
+func (r *recorder) Full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.limit < 0
+}
+
+func (r *recorder) Lines(_ context.Context, f *File, lines []entry.Entry) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.limit > 0 {
-		if r.limit--; r.limit == 0 {
-			r.limit = 1
-			return ErrFull
+		if r.limit -= len(lines); r.limit <= 0 {
+			r.limit = -1
 		}
 	}
-	r.got[f.Path()] = append(r.got[f.Path()], string(line))
+	for _, e := range lines {
+		r.got[f.Path()] = append(r.got[f.Path()], string(e.Line))
+	}
 	r.files[f.ID()] = f
 	return nil
 }
 
+func (r *recorder) Close(*File) {}
+
 func (r *recorder) Space() <-chan struct{}     { return r.space }
 func (r *recorder) Tick(time.Time) time.Time   { return time.Time{} }
 func (r *recorder) Start(p positions.Position) { r.starts = append(r.starts, p) }
-func (r *recorder) Forget(id positions.ID)     { r.forgot = append(r.forgot, id) }
+func (r *recorder) Forget(k positions.Key)     { r.forgot = append(r.forgot, k.ID) }
 func (r *recorder) lines(path string) (l []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -420,25 +430,26 @@ func TestFromEnd(t *testing.T) {
 // no file waits for ever.
 func TestFull(t *testing.T) {
 	h := newHarness(t, quick("*.log"))
-	h.rec.limit = 3
+	h.rec.limit = 1
 	for i := range 10 {
 		h.write("a.log", fmt.Sprintf("a%d\n", i))
 		h.write("b.log", fmt.Sprintf("b%d\n", i))
 	}
 	h.start()
-	h.want("a.log", "a0 a1")
+	h.want("a.log", "a0 a1 a2 a3 a4 a5 a6 a7 a8 a9")
 	time.Sleep(50 * time.Millisecond)
 	h.rename("a.log", "gone")
 	h.write("a.log", "a10\n")
 	time.Sleep(50 * time.Millisecond)
 	h.remove("gone") // its descriptor is open
-	h.want("a.log", "a0 a1")
+	h.want("a.log", "a0 a1 a2 a3 a4 a5 a6 a7 a8 a9")
+	h.want("b.log", "")
 	for i := range 200 {
 		h.rec.mu.Lock()
-		h.rec.limit = 2
+		h.rec.limit = 1
 		n := len(h.rec.got[h.path("a.log")]) + len(h.rec.got[h.path("b.log")])
 		h.rec.mu.Unlock()
-		if i == 8 && len(h.rec.lines(h.path("b.log"))) == 0 {
+		if i == 3 && len(h.rec.lines(h.path("b.log"))) == 0 {
 			t.Error("b.log waits although a.log had many turns")
 		}
 		h.rec.space <- struct{}{}

@@ -5,19 +5,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-type metrics struct {
+// Metrics are those of all Followers together.
+type Metrics struct {
 	lines, bytes, cut, partial   prometheus.Counter
 	truncations, replaced, found prometheus.Counter
 	errors                       *prometheus.CounterVec
 	active, lag                  prometheus.Gauge
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+// NewMetrics registers them with reg, which may be nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
 	with := promauto.With(reg)
 	counter := func(name, help string) prometheus.Counter {
 		return with.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	return &metrics{
+	return &Metrics{
 		lines:       counter("weir_agent_read_lines_total", "Lines read from files."),
 		bytes:       counter("weir_agent_read_bytes_total", "Bytes read from files, line ends included."),
 		cut:         counter("weir_agent_cut_lines_total", "Lines cut because of their length."),

@@ -18,7 +18,7 @@ import (
 // match is a file that a pattern names.
 type match struct {
 	path  string
-	group int
+	group *Group
 	id    positions.ID
 	size  int64
 	mtime int64
@@ -47,6 +47,9 @@ func (fw *Follower) scan(now time.Time) {
 			fw.m.replaced.Inc()
 		case bears:
 			f.rotated = false
+			if f.group != m.group {
+				f.setGroup(m.group)
+			}
 		}
 	}
 	fw.started = true
@@ -63,7 +66,7 @@ func (fw *Follower) scan(now time.Time) {
 // match gives the regular files that the patterns name, by path.
 func (fw *Follower) match() map[string]*match {
 	out := map[string]*match{}
-	for i, g := range fw.cfg.Groups {
+	for _, g := range fw.groups {
 		for _, pattern := range g.Paths {
 			for _, path := range glob(pattern) {
 				if out[path] != nil || excluded(path, g.Exclude) {
@@ -77,7 +80,7 @@ func (fw *Follower) match() map[string]*match {
 					continue
 				}
 				if st.Mode().IsRegular() {
-					out[path] = &match{path: path, group: i, id: idOf(st), size: st.Size(), mtime: st.ModTime().UnixNano()}
+					out[path] = &match{path: path, group: g, id: idOf(st), size: st.Size(), mtime: st.ModTime().UnixNano()}
 				}
 			}
 		}
@@ -111,20 +114,20 @@ func excluded(path string, patterns []string) bool {
 	return false
 }
 
-// groupOf gives the group that names a path, or -1.
-func (fw *Follower) groupOf(path string) int {
-	for i, g := range fw.cfg.Groups {
+// groupOf gives the group that names a path, or nil.
+func (fw *Follower) groupOf(path string) *Group {
+	for _, g := range fw.groups {
 		if excluded(path, g.Paths) && !excluded(path, g.Exclude) {
-			return i
+			return g
 		}
 	}
-	return -1
+	return nil
 }
 
 // folders gives the folders in which files may come and go.
 func (fw *Follower) folders(matches map[string]*match) map[string]bool {
 	out := map[string]bool{}
-	for _, g := range fw.cfg.Groups {
+	for _, g := range fw.groups {
 		for _, pattern := range g.Paths {
 			if abs, err := filepath.Abs(pattern); err == nil {
 				pattern = abs
@@ -188,7 +191,7 @@ func (fw *Follower) meet(m *match) {
 			fw.add(g)
 			fw.sink.Start(g.Position())
 		}
-	case !fw.started && fw.cfg.Groups[m.group].FromEnd:
+	case !fw.started && m.group.FromEnd:
 		if err := f.seekEnd(); err != nil {
 			fw.trouble(m.path, "read", err)
 		}
@@ -206,7 +209,7 @@ func (fw *Follower) generationsOpen(path string) int {
 }
 
 // open opens the file at name, to be followed as path. nil: it cannot be.
-func (fw *Follower) open(name, path string, group int) *File {
+func (fw *Follower) open(name, path string, group *Group) *File {
 	f, st, err := openFile(name)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotRegular) {
@@ -214,7 +217,7 @@ func (fw *Follower) open(name, path string, group int) *File {
 		}
 		return nil
 	}
-	return newFile(f, st, path, group, fw.cfg.Poll)
+	return newFile(f, st, path, group, fw.cfg.Job, fw.cfg.Poll)
 }
 
 // lastSeen gives the position of the youngest file that bore a path.
@@ -305,7 +308,7 @@ func generation(base, name string) bool {
 }
 
 // candidates opens the generations of a path that are not followed or known.
-func (fw *Follower) candidates(path string, group int, wanted func(sibling) bool) []*File {
+func (fw *Follower) candidates(path string, group *Group, wanted func(sibling) bool) []*File {
 	list, bases := siblings(path)
 	var out []*File
 	seen := map[positions.ID]bool{}
@@ -334,7 +337,7 @@ func (fw *Follower) candidates(path string, group int, wanted func(sibling) bool
 // between gives, oldest first, what bore the path of cur after the file at
 // position last and before cur, or before cur was truncated.
 func (fw *Follower) between(last positions.Position, cur *File) []*File {
-	all := fw.candidates(cur.pos.Path, cur.Group, func(s sibling) bool {
+	all := fw.candidates(cur.pos.Path, cur.group, func(s sibling) bool {
 		return s.id != cur.pos.ID && s.id != last.ID && s.info.ModTime().UnixNano() >= last.Mtime
 	})
 	var out []*File
@@ -392,7 +395,7 @@ func (fw *Follower) findKnown(matches map[string]*match) {
 		if m := matches[path]; m != nil {
 			bears = m.id
 		}
-		if group := fw.groupOf(path); group >= 0 {
+		if group := fw.groupOf(path); group != nil {
 			fw.reopen(path, group, bears, byID)
 		}
 	}
@@ -401,7 +404,7 @@ func (fw *Follower) findKnown(matches map[string]*match) {
 // reopen follows again the known files that have borne a path and have another
 // name now, if there is more to read in them or there may be. bears is the file
 // that is left out; byID says where to look first.
-func (fw *Follower) reopen(path string, group int, bears positions.ID, byID map[positions.ID]string) {
+func (fw *Follower) reopen(path string, group *Group, bears positions.ID, byID map[positions.ID]string) {
 	var all []positions.Position
 	for _, k := range fw.known {
 		if k.Path == path && k.ID != bears {
@@ -466,7 +469,19 @@ func (fw *Follower) prune(now time.Time) {
 		}
 		if !there[id] {
 			delete(fw.known, id)
-			fw.sink.Forget(id)
+			fw.sink.Forget(k.Key())
 		}
 	}
+}
+
+// Files gives the regular files that a group's patterns name.
+func (g *Group) Files() (out []string) {
+	for _, pattern := range g.Paths {
+		for _, path := range glob(pattern) {
+			if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && !excluded(path, g.Exclude) {
+				out = append(out, path)
+			}
+		}
+	}
+	return out
 }

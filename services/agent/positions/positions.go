@@ -18,10 +18,13 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 
+	"github.com/weir-logs/weir/services/agent/entry"
 	"github.com/weir-logs/weir/services/agent/lines"
 )
 
@@ -63,7 +66,24 @@ type Position struct {
 	// Gen orders the files that have borne one path by age: a younger one has a
 	// greater number.
 	Gen uint64
+	// Job is which job follows the file; two jobs have each their own position.
+	Job string
+	// Held are parts before the offset that were read and not delivered, because
+	// their lines wait to be joined with others. They are to be read again.
+	Held []entry.Span
 }
+
+// Key names a position.
+type Key struct {
+	Job string
+	ID
+}
+
+// Key gives the position's name.
+func (p Position) Key() Key { return Key{p.Job, p.ID} }
+
+// maxHeld bounds the parts that a position has.
+const maxHeld = 4096
 
 // Matches says whether the file r, of size bytes, is the one that p is a position
 // of. It returns the head and the bytes before the offset for use in the next
@@ -89,8 +109,12 @@ type Snapshot struct {
 	Seq uint64
 	// Last is the newest timestamp given to an entry, in ns.
 	Last int64
-	// Files is the positions, at most one a file.
+	// Files is the positions, at most one a file and job.
 	Files []Position
+	// Cursors is where other sources go on, by the source's name.
+	Cursors map[string]string
+	// Clients is the newest batch that each client's server has acknowledged.
+	Clients map[string]uint64
 }
 
 const (
@@ -112,11 +136,27 @@ func Encode(s Snapshot) []byte {
 		if a.Path != b.Path {
 			return a.Path < b.Path
 		}
-		return a.Dev < b.Dev || a.Dev == b.Dev && a.Ino < b.Ino
+		if a.Dev != b.Dev || a.Ino != b.Ino {
+			return a.Dev < b.Dev || a.Dev == b.Dev && a.Ino < b.Ino
+		}
+		return a.Job < b.Job
 	})
 	for _, p := range files {
-		fmt.Fprintf(&b, "file %d %d %d %d %d:%016x %d:%016x %d %d %s\n", p.Dev, p.Ino, p.Offset, p.State,
+		fmt.Fprintf(&b, "file %d %d %d %d %d:%016x %d:%016x %d %d %s", p.Dev, p.Ino, p.Offset, p.State,
 			p.Head.Len, p.Head.Sum, p.Tail.Len, p.Tail.Sum, p.Mtime, p.Gen, strconv.Quote(p.Path))
+		if p.Job != "" || len(p.Held) > 0 {
+			fmt.Fprintf(&b, " %s", strconv.Quote(p.Job))
+		}
+		for _, h := range p.Held[:min(len(p.Held), maxHeld)] {
+			fmt.Fprintf(&b, " %d-%d", h.Start, h.End)
+		}
+		b.WriteByte('\n')
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.Cursors)) {
+		fmt.Fprintf(&b, "cursor %s %s\n", strconv.Quote(k), strconv.Quote(s.Cursors[k]))
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.Clients)) {
+		fmt.Fprintf(&b, "client %s %d\n", strconv.Quote(k), s.Clients[k])
 	}
 	fmt.Fprintf(&b, "%s%08x\n", trailer, crc32.Checksum(b.Bytes(), castagnoli))
 	return b.Bytes()
@@ -148,16 +188,21 @@ func Decode(data []byte) (Snapshot, error) {
 	if _, err := fmt.Sscanf(text[0]+" "+text[1], "seq %d last %d", &s.Seq, &s.Last); err != nil {
 		return damaged("sequence: %v", err)
 	}
-	seen := map[ID]bool{}
+	seen := map[Key]bool{}
 	for i, l := range text[2:] {
+		if ok, err := s.decodeOther(l); err != nil {
+			return damaged("line %d: %v", i+4, err)
+		} else if ok {
+			continue
+		}
 		p, err := decodeLine(l)
 		if err != nil {
 			return damaged("line %d: %v", i+4, err)
 		}
-		if seen[p.ID] {
+		if seen[p.Key()] {
 			return damaged("line %d: a file twice", i+4)
 		}
-		seen[p.ID] = true
+		seen[p.Key()] = true
 		s.Files = append(s.Files, p)
 	}
 	return s, nil
@@ -195,7 +240,101 @@ func decodeLine(l string) (p Position, err error) {
 	mtime, e3 := strconv.ParseInt(f[7], 10, 64)
 	p.Mtime = mtime
 	p.Gen = num(f[8])
-	path, e4 := strconv.Unquote(f[9])
+	path, rest, e4 := unquote(f[9])
 	p.Path = path
-	return p, errors.Join(err, e1, e2, e3, e4)
+	var e5 error
+	if rest != "" {
+		p.Job, rest, e5 = unquote(rest)
+	}
+	for e5 == nil && rest != "" {
+		var one string
+		one, rest, _ = strings.Cut(rest, " ")
+		from, to, _ := strings.Cut(one, "-")
+		h := entry.Span{Start: int64(num(from)), End: int64(num(to))}
+		if h.Start > h.End || h.End > p.Offset || len(p.Held) >= maxHeld {
+			e5 = errors.New("held part")
+		}
+		p.Held = append(p.Held, h)
+	}
+	return p, errors.Join(err, e1, e2, e3, e4, e5)
+}
+
+// unquote reads a quoted word from the beginning of s, and the space behind it.
+func unquote(s string) (word, rest string, err error) {
+	q, err := strconv.QuotedPrefix(s)
+	if err != nil {
+		return "", "", err
+	}
+	word, err = strconv.Unquote(q)
+	rest = s[len(q):]
+	if err == nil && rest != "" && (rest[0] != ' ' || len(rest) == 1) {
+		err = errors.New("no space behind a word")
+	}
+	return word, strings.TrimPrefix(rest, " "), err
+}
+
+// decodeOther reads a line that is not about a file.
+func (s *Snapshot) decodeOther(l string) (ok bool, err error) {
+	kind, rest, _ := strings.Cut(l, " ")
+	if kind != "cursor" && kind != "client" {
+		return false, nil
+	}
+	key, rest, err := unquote(rest)
+	if err != nil {
+		return false, err
+	}
+	if kind == "client" {
+		n, err := strconv.ParseUint(rest, 10, 64)
+		if s.Clients == nil {
+			s.Clients = map[string]uint64{}
+		}
+		s.Clients[key] = n
+		return true, err
+	}
+	value, rest, err := unquote(rest)
+	if err == nil && rest != "" {
+		err = errors.New("more than a cursor")
+	}
+	if s.Cursors == nil {
+		s.Cursors = map[string]string{}
+	}
+	s.Cursors[key] = value
+	return true, err
+}
+
+// State is a snapshot that changes batch by batch.
+type State struct {
+	Seq     uint64
+	Last    int64
+	Files   map[Key]Position
+	Cursors map[string]string
+	Clients map[string]uint64
+}
+
+// NewState makes a State of a snapshot.
+func NewState(s Snapshot) *State {
+	st := &State{Files: map[Key]Position{}, Cursors: map[string]string{}, Clients: map[string]uint64{}}
+	st.Apply(s)
+	return st
+}
+
+// Apply takes over what a snapshot of some of the sources has.
+func (st *State) Apply(s Snapshot) {
+	st.Seq, st.Last = max(st.Seq, s.Seq), max(st.Last, s.Last)
+	for _, p := range s.Files {
+		st.Files[p.Key()] = p
+	}
+	maps.Copy(st.Cursors, s.Cursors)
+	for k, v := range s.Clients {
+		st.Clients[k] = max(st.Clients[k], v)
+	}
+}
+
+// Snapshot gives a copy.
+func (st *State) Snapshot() Snapshot {
+	s := Snapshot{Seq: st.Seq, Last: st.Last, Cursors: maps.Clone(st.Cursors), Clients: maps.Clone(st.Clients)}
+	for _, p := range st.Files {
+		s.Files = append(s.Files, p)
+	}
+	return s
 }
