@@ -58,7 +58,7 @@ func fields(v reflect.Value, out []keyed) []keyed {
 		switch {
 		case !f.IsExported() || name == "-":
 		case opts == "inline":
-			out = fields(v.Field(i), out)
+			out = fields(reflect.Indirect(v.Field(i)), out)
 		case name != "":
 			out = append(out, keyed{name, v.Field(i)})
 		}
