@@ -62,7 +62,7 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Label
 func (r *Reader) Verify(ctx context.Context) error {
 	head, err := r.r.ReadRange(ctx, 0, headSize)
 	if err == nil {
-		err = checkHead(head)
+		err = checkHead(head, r.minor)
 	}
 	if err != nil {
 		return r.error(-1, err)

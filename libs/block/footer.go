@@ -227,19 +227,18 @@ func appendTail(b []byte, footerSize int) []byte {
 	return append(b, magic...)
 }
 
-// readTail returns the size of the footer before a tail.
-func readTail(tail []byte) (int64, error) {
+// readTail returns the size of the footer before a tail, and the minor version.
+func readTail(tail []byte) (size int64, minor uint16, err error) {
 	if len(tail) != tailSize || string(tail[tailSize-len(magic):]) != magic {
-		return 0, corrupt("no block")
+		return 0, 0, corrupt("no block")
 	}
 	if xxhash.Sum64(tail[:8]) != binary.LittleEndian.Uint64(tail[8:]) {
-		return 0, corrupt("checksum of the tail")
+		return 0, 0, corrupt("checksum of the tail")
 	}
 	if v := binary.LittleEndian.Uint16(tail[4:]); v != majorVersion {
-		return 0, corrupt("block of version %d, this is a reader of version %d", v, majorVersion)
+		return 0, 0, corrupt("block of version %d, this is a reader of version %d", v, majorVersion)
 	}
-	n := int64(binary.LittleEndian.Uint32(tail))
-	return n, nil
+	return int64(binary.LittleEndian.Uint32(tail)), binary.LittleEndian.Uint16(tail[6:]), nil
 }
 
 // readFooter reads the frame of a footer.
@@ -251,13 +250,10 @@ func readFooter(frame []byte, size int64) (*footer, error) {
 	return parseFooter(b, size, int64(len(frame)))
 }
 
-// checkHead checks an object's first bytes.
-func checkHead(b []byte) error {
-	if len(b) != headSize || string(b[:len(magic)]) != magic {
-		return corrupt("no block")
-	}
-	if v := binary.LittleEndian.Uint16(b[len(magic):]); v != majorVersion {
-		return corrupt("block of version %d, this is a reader of version %d", v, majorVersion)
+// checkHead checks an object's first bytes, which say what its last ones say.
+func checkHead(b []byte, minor uint16) error {
+	if string(b) != string(binary.LittleEndian.AppendUint16(appendHead(nil)[:headSize-2], minor)) {
+		return corrupt("head of the object")
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ const openBytes = 128 << 10
 type Reader struct {
 	r     RangeReader
 	foot  *footer
+	minor uint16 // version
 	index *index
 
 	once   sync.Once
@@ -50,7 +51,7 @@ func Open(ctx context.Context, r RangeReader, size int64) (*Reader, error) {
 	if int64(len(end)) != min(size, openBytes) {
 		return nil, fmt.Errorf("%d bytes read of the last %d of a block", len(end), min(size, openBytes))
 	}
-	n, err := readTail(end[len(end)-tailSize:])
+	n, minor, err := readTail(end[len(end)-tailSize:])
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +84,7 @@ func Open(ctx context.Context, r RangeReader, size int64) (*Reader, error) {
 	if err != nil {
 		return nil, &Error{f.info.ID, -1, -1, fmt.Errorf("index: %w", err)}
 	}
-	return &Reader{r: r, foot: f, index: x}, nil
+	return &Reader{r: r, foot: f, index: x, minor: minor}, nil
 }
 
 // Info returns what the footer says.
@@ -378,4 +379,26 @@ func (r *Reader) Times(body *lines.Body, s Span, start, end int64) (Span, error)
 	from := sort.Search(len(t), func(i int) bool { return t[i] >= start })
 	to := from + sort.Search(len(t)-from, func(i int) bool { return t[from+i] >= end })
 	return Span{s.Group, s.From + from, s.From + to}, nil
+}
+
+// Sizes is how many bytes of a block are what.
+type Sizes struct {
+	Lines, Templates, Grams, Order, Metadata, Index, Rest int64
+}
+
+// Sizes returns how many bytes are what. Templates are the footers of the sections.
+func (r *Reader) Sizes() Sizes {
+	var z Sizes
+	for _, s := range r.foot.sections {
+		z.Lines += s.linesSize - s.footerSize
+		z.Templates += s.footerSize
+		z.Grams += s.gramsSize
+	}
+	for i := range r.foot.groups {
+		z.Order += r.foot.groups[i].orderSize
+		z.Metadata += r.foot.groups[i].metaSize
+	}
+	z.Index = r.foot.info.IndexSize
+	z.Rest = r.foot.info.Size - z.Lines - z.Templates - z.Grams - z.Order - z.Metadata - z.Index
+	return z
 }

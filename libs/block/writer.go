@@ -34,7 +34,7 @@ const (
 const (
 	// groupedBytes is how many bytes of lines make a section worthwhile: streams of
 	// another affinity group do not begin a new one before.
-	groupedBytes = 8 << 20
+	groupedBytes = 16 << 20
 	// encodedBytes bounds what a section may be encoded, for it is in memory.
 	encodedBytes = 64 << 20
 	// groupNames is how many columns of metadata are reason to end a row group.
