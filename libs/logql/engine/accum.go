@@ -263,14 +263,21 @@ type interner struct {
 // called for new sets only.
 func (in *interner) id(labels []model.Label, keep func([]model.Label) model.Labels) (id uint32, isNew bool) {
 	in.key = pipeline.AppendKey(in.key[:0], labels)
-	if id, ok := in.ids[string(in.key)]; ok {
+	if id, isNew = in.idOf(in.key); isNew {
+		in.sets = append(in.sets, keep(labels))
+	}
+	return id, isNew
+}
+
+// idOf returns the number of a key.
+func (in *interner) idOf(key []byte) (id uint32, isNew bool) {
+	if id, ok := in.ids[string(key)]; ok {
 		return id, false
 	}
 	if in.ids == nil {
 		in.ids = map[string]uint32{}
 	}
-	id = uint32(len(in.sets))
-	in.ids[string(in.key)] = id
-	in.sets = append(in.sets, keep(labels))
+	id = uint32(len(in.ids))
+	in.ids[string(key)] = id
 	return id, true
 }

@@ -126,7 +126,7 @@ func TestUniteSkipsCopies(t *testing.T) {
 				streams[s] = []Stream{{Labels: model.Labels{{Name: "x", Value: "y"}}, Runs: runs}}
 			}
 		}
-		got := unite(names, streams, 0, 100)
+		got, _ := unite(names, streams, 0, 100)
 		if len(got) != 1 {
 			t.Fatalf("%s: %d streams", name, len(got))
 		}

@@ -51,23 +51,29 @@ type task struct {
 	ranges []TimeRange
 }
 
-// tasks turns what a request asks for into one task a stream, clipped to
-// start <= t < end.
-func (s *localSession) tasks(streams []int, ranges []TimeRange, start, end int64) ([]task, error) {
-	start, end = max(start, s.start), min(end, s.end)
+// allTasks are tasks for all rows of n streams.
+func allTasks(n int, start, end int64) []task {
+	out := make([]task, n)
+	ranges := make([]TimeRange, n)
+	for i := range out {
+		ranges[i] = TimeRange{start, end}
+		out[i] = task{i, ranges[i : i+1 : i+1]}
+	}
+	return out
+}
+
+// tasksOf turns what a request asks for, of a session of n streams, into one task
+// a stream, clipped to start <= t < end.
+func tasksOf(n int, streams []int, ranges []TimeRange, start, end int64) ([]task, error) {
 	if streams == nil {
-		out := make([]task, len(s.streams))
-		for i := range out {
-			out[i] = task{i, []TimeRange{{start, end}}}
-		}
-		return out, nil
+		return allTasks(n, start, end), nil
 	}
 	if ranges != nil && len(ranges) != len(streams) {
 		return nil, Errorf(ErrUser, "%d ranges for %d streams", len(ranges), len(streams))
 	}
 	var out []task
 	for i, st := range streams {
-		if st < 0 || st >= len(s.streams) || (i > 0 && st < streams[i-1]) {
+		if st < 0 || st >= n || (i > 0 && st < streams[i-1]) {
 			return nil, Errorf(ErrUser, "stream %d is out of place or does not exist", st)
 		}
 		r := TimeRange{start, end}
@@ -84,6 +90,10 @@ func (s *localSession) tasks(streams []int, ranges []TimeRange, start, end int64
 		out = append(out, task{st, []TimeRange{r}})
 	}
 	return out, nil
+}
+
+func (s *localSession) tasks(streams []int, ranges []TimeRange, start, end int64) ([]task, error) {
+	return tasksOf(len(s.streams), streams, ranges, max(start, s.start), min(end, s.end))
 }
 
 // rowSource walks the rows of a task batch by batch.

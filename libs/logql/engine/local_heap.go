@@ -9,32 +9,11 @@ func (sc *scan) before(a, b *cursor) bool {
 	return (a.stream < b.stream) != sc.req.Backward
 }
 
-func (sc *scan) down(i int) {
-	for {
-		least := i
-		for j := 2*i + 1; j <= 2*i+2 && j < len(sc.heap); j++ {
-			if sc.before(sc.heap[j], sc.heap[least]) {
-				least = j
-			}
-		}
-		if least == i {
-			return
-		}
-		sc.heap[i], sc.heap[least] = sc.heap[least], sc.heap[i]
-		i = least
-	}
-}
+func (sc *scan) down(i int) { heapDown(sc.heap, i, sc.before) }
 
 func (sc *scan) push(c *cursor) {
 	sc.heap = append(sc.heap, c)
-	for i := len(sc.heap) - 1; i > 0; {
-		up := (i - 1) / 2
-		if !sc.before(sc.heap[i], sc.heap[up]) {
-			return
-		}
-		sc.heap[i], sc.heap[up] = sc.heap[up], sc.heap[i]
-		i = up
-	}
+	heapUp(sc.heap, sc.before)
 }
 
 func (sc *scan) pop() *cursor {

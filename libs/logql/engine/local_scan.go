@@ -415,10 +415,27 @@ func (sc *scan) flush() error {
 	if err := sc.yield(o); err != nil {
 		return err
 	}
+	o.reset()
+	return nil
+}
+
+// reset takes the rows out; label sets stay.
+func (o *ScanRows) reset() {
 	o.Sets, o.Times, o.Values = o.Sets[:0], o.Times[:0], o.Values[:0]
 	o.Hashes, o.BatchTimes, o.Positions = o.Hashes[:0], o.BatchTimes[:0], o.Positions[:0]
 	o.Lines.Ends, o.Lines.Slab = o.Lines.Ends[:0], o.Lines.Slab[:0]
-	return nil
+}
+
+// appendSetKey appends what tells the label sets of rows apart.
+func appendSetKey(key []byte, stream int, parts ...[]model.Label) []byte {
+	key = append(key, byte(stream), byte(stream>>8), byte(stream>>16), byte(stream>>24))
+	for i, p := range parts {
+		if i > 0 {
+			key = append(key, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+		}
+		key = pipeline.AppendKey(key, p)
+	}
+	return key
 }
 
 // rowInterner numbers the label sets of a scan's rows.
@@ -435,10 +452,7 @@ type rowInterner struct {
 func (in *rowInterner) id(stream int, p *processor) (uint32, error) {
 	buf, a, b := p.appendLabels(in.buf[:0])
 	in.buf = buf
-	key := append(in.key[:0], byte(stream), byte(stream>>8), byte(stream>>16), byte(stream>>24))
-	key = append(pipeline.AppendKey(key, buf[:a]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
-	key = append(pipeline.AppendKey(key, buf[a:b]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
-	key = pipeline.AppendKey(key, buf[b:])
+	key := appendSetKey(in.key[:0], stream, buf[:a], buf[a:b], buf[b:])
 	in.key = key
 	if id, ok := in.ids[string(key)]; ok {
 		return id, nil

@@ -44,10 +44,11 @@ func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuer
 	at := after
 	for {
 		c.turn()
-		failed, err := o.scanOnce(ctx, scanSpec{
-			query: sel, which: single | tangled, start: in.Start, end: in.End, limit: page,
-			backward: in.Backward, after: at,
+		failed, stats, err := o.scanOnce(ctx, scanSpec{
+			query: sel, tasks: o.tasks, which: single | tangled, start: in.Start, end: in.End, limit: page,
+			backward: in.Backward, after: at, drop: o.dropTo(at, in.Backward),
 		}, c.add)
+		q.addStats(stats)
 		if failed >= 0 {
 			if err := o.fail(failed, err); err != nil {
 				return nil, err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -26,11 +27,19 @@ type row struct {
 // scanSpec is a scan over the union.
 type scanSpec struct {
 	query      syntax.Expr
+	tasks      []task
 	which      which
 	start, end int64
 	limit      int // 0: none; more rows than that may come
 	backward   bool
 	after      *After
+	// identity asks all sessions for it, so that each row has its hash.
+	identity bool
+	// drop tells which rows were given out before: of the group of after at most.
+	drop func(*row) bool
+	// lazy begins with the sessions that come first in the asked direction, as
+	// the others may not be needed.
+	lazy bool
 	// reset is called when a session failed and all rows come again.
 	reset func()
 }
@@ -39,8 +48,10 @@ type scanSpec struct {
 // labels, then by the rest of the key; backward in the reverse order. An error
 // of yield ends it; errStop does without being returned.
 func (o *opened) scan(ctx context.Context, spec scanSpec, yield func(*row) error) error {
+	spec.tasks = o.tasks
 	for {
-		failed, err := o.scanOnce(ctx, spec, yield)
+		failed, stats, err := o.scanOnce(ctx, spec, yield)
+		o.q.addStats(stats)
 		if failed < 0 {
 			return err
 		}
@@ -54,8 +65,10 @@ func (o *opened) scan(ctx context.Context, spec scanSpec, yield func(*row) error
 // feed is the rows that come from one session.
 type feed struct {
 	number  int
-	session int
-	unionOf []int
+	share   share
+	unionOf []int32
+	bound   int64 // time that no row is before
+	started bool
 	batches chan *ScanRows
 	release chan struct{}
 	rows    *ScanRows
@@ -81,14 +94,14 @@ func (f *feed) next() {
 
 // place returns where the feed stands.
 func (f *feed) place() (time int64, stream int) {
-	return f.rows.Times[f.at], f.unionOf[f.rows.Labels[f.rows.Sets[f.at]].Stream]
+	return f.rows.Times[f.at], int(f.unionOf[f.rows.Labels[f.rows.Sets[f.at]].Stream])
 }
 
 func (f *feed) row(r *row) {
 	i := f.at
 	r.feed, r.set, r.lastOfBatch = f.number, f.rows.Sets[i], i == len(f.rows.Times)-1
 	r.labels = &f.rows.Labels[r.set]
-	r.stream = f.unionOf[r.labels.Stream]
+	r.stream = int(f.unionOf[r.labels.Stream])
 	r.key = model.OrderKey{Time: f.rows.Times[i], BatchTime: f.rows.BatchTimes[i], Position: f.rows.Positions[i]}
 	if len(f.rows.Hashes) > 0 {
 		r.key.Hash = f.rows.Hashes[i]
@@ -100,81 +113,140 @@ func (f *feed) row(r *row) {
 	}
 }
 
+// maxReadAhead is how many sessions, at most, a lazy scan has at work before their
+// rows are needed.
+const maxReadAhead = 8
+
 // scanOnce is scan; if a session fails, it returns which.
-func (o *opened) scanOnce(ctx context.Context, spec scanSpec, yield func(*row) error) (failed int, err error) {
-	shares := o.shares(spec.which)
+func (u *united) scanOnce(ctx context.Context, spec scanSpec, yield func(*row) error) (failed int, stats ScanStats, err error) {
+	shares := u.shares(spec.which, spec.tasks)
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
-	feeds := make([]*feed, len(shares))
+	m := merger{u: u, ctx: ctx, spec: &spec, mem: memoryOf(ctx), yield: yield, window: len(shares)}
 	for i, sh := range shares {
-		f := &feed{number: i, session: sh.session, unionOf: o.unionOf(sh.session), batches: make(chan *ScanRows), release: make(chan struct{}, 1)}
-		feeds[i] = f
-		req := ScanRequest{
-			Query: spec.query, Streams: sh.streams, Ranges: sh.ranges, Start: spec.start, End: spec.end,
-			Limit: spec.limit, Backward: spec.backward, Identity: sh.identity, After: spec.after,
+		f := &feed{number: i, share: sh, unionOf: u.of[sh.session], batches: make(chan *ScanRows), release: make(chan struct{}, 1)}
+		m.feeds = append(m.feeds, f)
+		f.bound = sh.first(spec.backward)
+	}
+	m.waiting = slices.Clone(m.feeds)
+	if spec.lazy {
+		m.window = 1
+		slices.SortStableFunc(m.waiting, func(a, b *feed) int {
+			if spec.backward {
+				a, b = b, a
+			}
+			return cmp.Compare(a.bound, b.bound)
+		})
+	} else {
+		m.readAhead()
+		for _, f := range m.feeds {
+			f.bound = math.MinInt64 // they are needed at once
+			if spec.backward {
+				f.bound = math.MaxInt64
+			}
 		}
-		session := o.sessions[sh.session]
-		go func() {
-			defer close(f.batches)
-			f.stats, f.err = session.Scan(ctx, req, func(rows *ScanRows) error {
-				select {
-				case f.batches <- rows:
-				case <-ctx.Done():
-					return errStop
-				}
-				select {
-				case <-f.release:
-					return nil
-				case <-ctx.Done():
-					return errStop
-				}
-			})
-		}()
 	}
 	// The sessions are used by one goroutine at a time: wait for all.
 	defer func() {
 		cancel()
-		for _, f := range feeds {
-			for range f.batches {
+		for _, f := range m.feeds {
+			if f.started {
+				for range f.batches {
+				}
+				stats.Add(f.stats)
 			}
-			o.q.addStats(f.stats)
 		}
 	}()
-	m := merger{o: o, spec: &spec, feeds: feeds, yield: yield}
-	for _, f := range feeds {
-		f.next()
-		if f.done && f.err != nil {
-			return m.failure(parent, f)
-		}
-	}
 	for {
 		stop, f, err := m.step()
 		switch {
 		case f != nil:
-			return m.failure(parent, f)
+			failed, err = m.failure(parent, f)
+			return failed, stats, err
 		case errors.Is(err, errStop):
-			return -1, nil
+			return -1, stats, nil
 		case err != nil:
-			return -1, err
+			return -1, stats, err
 		case parent.Err() != nil:
-			return -1, context.Cause(parent)
+			return -1, stats, context.Cause(parent)
 		case stop:
-			return -1, nil
+			return -1, stats, nil
 		}
 	}
 }
 
+// first is the time that no row of the share is before, in the asked direction.
+func (sh *share) first(backward bool) int64 {
+	at := sh.ranges[0].Start
+	if backward {
+		at = sh.ranges[0].End - 1
+	}
+	for _, r := range sh.ranges[1:] {
+		if backward {
+			at = max(at, r.End-1)
+		} else {
+			at = min(at, r.Start)
+		}
+	}
+	return at
+}
+
+// start has the feed's session scan.
+func (m *merger) start(f *feed) {
+	f.started = true
+	spec := m.spec
+	req := ScanRequest{
+		Query: spec.query, Streams: f.share.streams, Ranges: f.share.ranges, Start: spec.start, End: spec.end,
+		Limit: spec.limit, Backward: spec.backward, Identity: f.share.identity || spec.identity, After: spec.after,
+	}
+	session, ctx, mem := m.u.sessions[f.share.session], m.ctx, m.mem
+	go func() {
+		defer close(f.batches)
+		f.stats, f.err = session.Scan(ctx, req, func(rows *ScanRows) error {
+			size := len(rows.Lines.Slab) + 40*len(rows.Times)
+			if err := mem.Reserve(size); err != nil {
+				return err
+			}
+			defer mem.Release(size)
+			select {
+			case f.batches <- rows:
+			case <-ctx.Done():
+				return errStop
+			}
+			select {
+			case <-f.release:
+				return nil
+			case <-ctx.Done():
+				return errStop
+			}
+		})
+	}()
+}
+
 // merger merges feeds.
 type merger struct {
-	o     *opened
-	spec  *scanSpec
-	feeds []*feed
-	yield func(*row) error
+	u       *united
+	ctx     context.Context
+	spec    *scanSpec
+	mem     *Memory
+	feeds   []*feed
+	waiting []*feed // whose first row is not there yet, the next first
+	heap    []*feed // by the place of the row that they stand before
+	window  int     // how many of waiting are to be at work
+	yield   func(*row) error
 
 	row   row
 	group []row
 	slab  []byte
 	same  []*feed
+}
+
+func (m *merger) readAhead() {
+	for _, f := range m.waiting[:min(m.window, len(m.waiting))] {
+		if !f.started {
+			m.start(f)
+		}
+	}
 }
 
 func (m *merger) failure(parent context.Context, f *feed) (int, error) {
@@ -184,12 +256,56 @@ func (m *merger) failure(parent context.Context, f *feed) (int, error) {
 	if isQueryError(f.err) {
 		return -1, f.err
 	}
-	return f.session, f.err
+	return f.share.session, f.err
 }
 
-// advance moves a feed on; failed is it, if it failed.
-func (m *merger) advance(f *feed) (failed *feed) {
+// before orders feeds by where they stand, in the asked direction.
+func (m *merger) before(a, b *feed) bool {
+	ta, sa := a.place()
+	tb, sb := b.place()
+	switch {
+	case ta != tb:
+		return (ta < tb) != m.spec.backward
+	case sa != sb:
+		return (sa < sb) != m.spec.backward
+	}
+	return a.number < b.number
+}
+
+// begin takes the first row of those waiting whose rows may come next.
+func (m *merger) begin() (failed *feed) {
+	for len(m.waiting) > 0 {
+		f := m.waiting[0]
+		if len(m.heap) > 0 {
+			if t, _ := m.heap[0].place(); t != f.bound && (t < f.bound) != m.spec.backward {
+				return nil
+			}
+		}
+		m.readAhead()
+		m.window = min(2*m.window, max(maxReadAhead, m.window))
+		m.waiting = m.waiting[1:]
+		f.next()
+		if f.done && f.err != nil {
+			return f
+		}
+		if !f.done {
+			m.heap = append(m.heap, f)
+			heapUp(m.heap, m.before)
+		}
+	}
+	return nil
+}
+
+// advance moves the first feed on; failed is it, if it failed.
+func (m *merger) advance() (failed *feed) {
+	f := m.heap[0]
 	f.next()
+	if f.done {
+		n := len(m.heap) - 1
+		m.heap[0] = m.heap[n]
+		m.heap = m.heap[:n]
+	}
+	heapDown(m.heap, 0, m.before)
 	if f.done && f.err != nil {
 		return f
 	}
@@ -199,34 +315,25 @@ func (m *merger) advance(f *feed) (failed *feed) {
 // step gives out the next row, or all rows of the next time and stream if
 // several feeds have some.
 func (m *merger) step() (stop bool, failed *feed, err error) {
-	m.same = m.same[:0]
-	var time int64
-	var stream int
-	for _, f := range m.feeds {
-		if f.done {
-			continue
-		}
-		t, s := f.place()
-		switch {
-		case len(m.same) > 0 && t == time && s == stream:
-			m.same = append(m.same, f)
-		case len(m.same) == 0 || (t != time && (t < time) != m.spec.backward) || (t == time && (s < stream) != m.spec.backward):
-			m.same = append(m.same[:0], f)
-			time, stream = t, s
-		}
+	if failed := m.begin(); failed != nil {
+		return false, failed, nil
 	}
-	switch len(m.same) {
-	case 0:
+	if len(m.heap) == 0 {
 		return true, nil, nil
-	case 1:
-		f := m.same[0]
-		f.row(&m.row)
-		if err := m.give(&m.row); err != nil {
-			return false, nil, err
-		}
-		return false, m.advance(f), nil
 	}
-	return m.unite(time, stream)
+	f := m.heap[0]
+	time, stream := f.place()
+	// The second is a child of the first.
+	for i := 1; i < min(3, len(m.heap)); i++ {
+		if t, s := m.heap[i].place(); t == time && s == stream {
+			return m.unite(time, stream)
+		}
+	}
+	f.row(&m.row)
+	if err := m.give(&m.row); err != nil {
+		return false, nil, err
+	}
+	return false, m.advance(), nil
 }
 
 // unite gives out the rows that several feeds have at one time of a stream, each
@@ -234,26 +341,25 @@ func (m *merger) step() (stop bool, failed *feed, err error) {
 func (m *merger) unite(time int64, stream int) (stop bool, failed *feed, err error) {
 	m.group, m.slab = m.group[:0], m.slab[:0]
 	held := 0
-	defer func() { m.o.q.mem.Release(held) }()
-	for _, f := range m.same {
-		for !f.done {
-			if t, s := f.place(); t != time || s != stream {
-				break
-			}
-			var r row
-			f.row(&r)
-			size := len(r.line) + 128
-			if err := m.o.q.mem.Reserve(size); err != nil {
-				return false, nil, err
-			}
-			held += size
-			from := len(m.slab)
-			m.slab = append(m.slab, r.line...)
-			r.line = m.slab[from:]
-			m.group = append(m.group, r)
-			if failed := m.advance(f); failed != nil {
-				return false, failed, nil
-			}
+	defer func() { m.mem.Release(held) }()
+	for len(m.heap) > 0 {
+		f := m.heap[0]
+		if t, s := f.place(); t != time || s != stream {
+			break
+		}
+		var r row
+		f.row(&r)
+		size := len(r.line) + 128
+		if err := m.mem.Reserve(size); err != nil {
+			return false, nil, err
+		}
+		held += size
+		from := len(m.slab)
+		m.slab = append(m.slab, r.line...)
+		r.line = m.slab[from:]
+		m.group = append(m.group, r)
+		if failed := m.advance(); failed != nil {
+			return false, failed, nil
 		}
 	}
 	// Copies have equal hashes; among them the smallest key comes first.
@@ -295,17 +401,28 @@ func (m *merger) unite(time int64, stream int) (stop bool, failed *feed, err err
 
 // give passes a row on unless it was given out before.
 func (m *merger) give(r *row) error {
-	if a := m.spec.after; a != nil && r.key.Time == a.Key.Time {
-		c := m.o.union[r.stream].labels.Compare(a.Stream)
+	if m.spec.drop != nil && m.spec.drop(r) {
+		return nil
+	}
+	return m.yield(r)
+}
+
+// dropTo returns a scanSpec.drop of the rows up to a, in the asked direction.
+func (u *united) dropTo(a *After, backward bool) func(*row) bool {
+	if a == nil {
+		return nil
+	}
+	return func(r *row) bool {
+		if r.key.Time != a.Key.Time {
+			return false
+		}
+		c := u.union[r.stream].labels.Compare(a.Stream)
 		if c == 0 {
 			c = r.key.Compare(a.Key)
 		}
-		if m.spec.backward {
+		if backward {
 			c = -c
 		}
-		if c <= 0 {
-			return nil
-		}
+		return c <= 0
 	}
-	return m.yield(r)
 }

@@ -44,7 +44,10 @@ type unionStream struct {
 	runs        int
 	rows, bytes uint64
 	skipped     int // runs that need not be read, as an equal one is
-	pieces      []piece
+	// known is what is known of its rows: the runs that are read, and one run for
+	// each piece of several classes, with the most rows that it can have.
+	known  []Run
+	pieces []piece
 }
 
 // unite plans how the streams of sessions are read: per stream, of runs that are
@@ -52,42 +55,69 @@ type unionStream struct {
 // they are, and those that overlap and differ are united row by row. names are
 // the sessions' names: the choice depends on them and on the labels alone, so
 // that it spreads over the sessions and yet is the same for each page of a query.
-// The result ascends by labels.
-func unite(names []string, streams [][]Stream, start, end int64) []unionStream {
-	next := make([]int, len(streams))
-	var out []unionStream
-	for {
-		var labels model.Labels
-		found := false
-		for s := range streams {
-			if next[s] < len(streams[s]) && (!found || streams[s][next[s]].Labels.Compare(labels) < 0) {
-				labels, found = streams[s][next[s]].Labels, true
+// The result ascends by labels; of gives the number in it of each session's
+// streams, -1 if it has nothing of one.
+func unite(names []string, streams [][]Stream, start, end int64) (out []unionStream, of [][]int32) {
+	var all interner
+	of = make([][]int32, len(streams))
+	holders := []int{}
+	for s := range streams {
+		of[s] = make([]int32, len(streams[s]))
+		for i := range streams[s] {
+			id, isNew := all.id(streams[s][i].Labels, func([]model.Label) model.Labels { return streams[s][i].Labels })
+			if isNew {
+				holders = append(holders, 0)
 			}
-		}
-		if !found {
-			return out
-		}
-		var runs []placedRun
-		spans := false
-		for s := range streams {
-			if next[s] == len(streams[s]) || !streams[s][next[s]].Labels.Equal(labels) {
-				continue
-			}
-			spans = spans || len(streams[s][next[s]].Runs) == 0
-			for _, r := range streams[s][next[s]].Runs {
-				if r.MaxTime >= start && r.MinTime < end {
-					runs = append(runs, placedRun{r, place{s, next[s]}})
-				}
-			}
-			next[s]++
-		}
-		switch {
-		case len(runs) > 0:
-			out = append(out, uniteStream(names, labels, runs, start, end))
-		case spans:
-			out = append(out, unionStream{labels: labels})
+			holders[id]++
+			of[s][i] = int32(id)
 		}
 	}
+	// The places of each stream, by session.
+	places := make([][]place, len(holders))
+	for i, n := range holders {
+		places[i] = make([]place, 0, n)
+	}
+	for s := range of {
+		for i, id := range of[s] {
+			places[id] = append(places[id], place{s, i})
+		}
+	}
+	order := make([]int32, len(holders))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return all.sets[a].Compare(all.sets[b]) })
+	rank := newRanking(names)
+	number := make([]int32, len(holders))
+	var runs []placedRun
+	for _, id := range order {
+		runs = runs[:0]
+		spans := false
+		for _, pl := range places[id] {
+			st := &streams[pl.session][pl.stream]
+			spans = spans || len(st.Runs) == 0
+			for _, r := range st.Runs {
+				if r.MaxTime >= start && r.MinTime < end {
+					runs = append(runs, placedRun{r, pl})
+				}
+			}
+		}
+		number[id] = int32(len(out))
+		switch {
+		case len(runs) > 0:
+			out = append(out, uniteStream(&rank, all.sets[id], runs, start, end))
+		case spans:
+			out = append(out, unionStream{labels: all.sets[id]})
+		default:
+			number[id] = -1
+		}
+	}
+	for s := range of {
+		for i, id := range of[s] {
+			of[s][i] = number[id]
+		}
+	}
+	return out, of
 }
 
 type placedRun struct {
@@ -101,12 +131,24 @@ type group struct {
 	places []place
 }
 
-func uniteStream(names []string, labels model.Labels, runs []placedRun, start, end int64) unionStream {
+func uniteStream(rank *ranking, labels model.Labels, runs []placedRun, start, end int64) unionStream {
+	rank.of(labels)
+	u := unionStream{labels: labels}
+	// Mostly a stream is in one session.
+	if only := runs[0].place; !slices.ContainsFunc(runs, func(r placedRun) bool { return r.place != only }) {
+		for _, r := range runs {
+			u.rows += r.Rows
+			u.bytes += r.Bytes
+			u.known = append(u.known, r.Run)
+		}
+		u.runs = len(runs)
+		u.pieces = []piece{{max(runs[0].MinTime, start), min(runs[len(runs)-1].MaxTime+1, end), [][]place{{only}}}}
+		return u
+	}
 	slices.SortStableFunc(runs, func(a, b placedRun) int {
 		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime),
 			cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.session, b.session))
 	})
-	u := unionStream{labels: labels}
 	var groups []group
 	for _, r := range runs {
 		if n := len(groups); n > 0 && groups[n-1].Run.sameAs(r.Run) {
@@ -115,7 +157,6 @@ func uniteStream(names []string, labels model.Labels, runs []placedRun, start, e
 		}
 		groups = append(groups, group{r.Run, []place{r.place}})
 	}
-	order := preference(names, labels)
 	for i := 0; i < len(groups); {
 		// groups[i:j] are connected by overlaps.
 		j, last := i+1, groups[i].MaxTime
@@ -123,7 +164,7 @@ func uniteStream(names []string, labels model.Labels, runs []placedRun, start, e
 			last = max(last, groups[j].MaxTime)
 			j++
 		}
-		u.addPiece(groups[i:j], last, order)
+		u.addPiece(groups[i:j], last, rank)
 		i = j
 	}
 	// Runs may reach beyond what is asked for.
@@ -145,8 +186,18 @@ func (r Run) sameAs(o Run) bool {
 }
 
 // addPiece adds the piece of groups that are connected by overlaps.
-func (u *unionStream) addPiece(groups []group, last int64, order []int) {
-	better := func(a, b place) int { return cmp.Compare(order[a.session], order[b.session]) }
+func (u *unionStream) addPiece(groups []group, last int64, rank *ranking) {
+	if len(groups) == 1 {
+		g := groups[0]
+		slices.SortFunc(g.places, rank.compare)
+		u.runs++
+		u.skipped += len(g.places) - 1
+		u.rows += g.Rows
+		u.bytes += g.Bytes
+		u.known = append(u.known, g.Run)
+		u.join(piece{start: g.MinTime, end: last + 1, classes: [][]place{g.places}})
+		return
+	}
 	// A session's runs do not touch each other, so their digests add up, and
 	// sessions that cut the same rows into other runs are found equal too.
 	var classes []group
@@ -161,7 +212,7 @@ func (u *unionStream) addPiece(groups []group, last int64, order []int) {
 			sums[pl] = sum.plus(g.Run, !ok)
 		}
 	}
-	slices.SortFunc(places, better)
+	slices.SortFunc(places, rank.compare)
 	for _, pl := range places {
 		i := slices.IndexFunc(classes, func(c group) bool { return c.Run.sameAs(sums[pl]) })
 		if i < 0 {
@@ -190,9 +241,27 @@ func (u *unionStream) addPiece(groups []group, last int64, order []int) {
 	if len(classes) == 1 {
 		u.rows += classes[0].Rows
 		u.bytes += classes[0].Bytes
+		for _, g := range groups {
+			if slices.Contains(g.places, classes[0].places[0]) {
+				u.known = append(u.known, g.Run)
+			}
+		}
+	} else {
+		// What the rows of several classes make together is not known: a digest of 0
+		// equals no other.
+		r := Run{MinTime: p.start, MaxTime: last}
+		for _, g := range groups {
+			r.Rows += g.Rows
+			r.Bytes += g.Bytes
+		}
+		u.known = append(u.known, r)
 	}
-	// Neighbours that are held alike are one piece.
-	if n := len(u.pieces); n > 0 && len(classes) == 1 {
+	u.join(p)
+}
+
+// join adds a piece. Neighbours that are held alike are one.
+func (u *unionStream) join(p piece) {
+	if n := len(u.pieces); n > 0 && len(p.classes) == 1 {
 		q := &u.pieces[n-1]
 		if len(q.classes) == 1 && slices.Equal(q.classes[0], p.classes[0]) {
 			q.end = p.end
@@ -218,22 +287,31 @@ func (r Run) plus(o Run, first bool) Run {
 	return r
 }
 
-// preference ranks sessions for a stream by rendezvous hashing.
-func preference(names []string, labels model.Labels) []int {
-	f := labels.Fingerprint()
-	weight := make([]uint64, len(names))
-	byWeight := make([]int, len(names))
+// ranking ranks sessions for a stream by rendezvous hashing.
+type ranking struct {
+	names  []string
+	hashes []uint64
+	stream uint64
+}
+
+func newRanking(names []string) ranking {
+	r := ranking{names: names, hashes: make([]uint64, len(names))}
 	for i, n := range names {
-		weight[i] = (xxhash.Sum64String(n) ^ f) * 0x9e3779b97f4a7c15
-		weight[i] ^= weight[i] >> 32
-		byWeight[i] = i
+		r.hashes[i] = xxhash.Sum64String(n)
 	}
-	slices.SortStableFunc(byWeight, func(a, b int) int {
-		return cmp.Or(cmp.Compare(weight[b], weight[a]), cmp.Compare(names[a], names[b]))
-	})
-	rank := make([]int, len(names))
-	for r, i := range byWeight {
-		rank[i] = r
-	}
-	return rank
+	return r
+}
+
+// of makes it a ranking for a stream.
+func (r *ranking) of(labels model.Labels) { r.stream = labels.Fingerprint() }
+
+func (r *ranking) weight(session int) uint64 {
+	w := (r.hashes[session] ^ r.stream) * 0x9e3779b97f4a7c15
+	return w ^ w>>32
+}
+
+// compare orders places, the preferred first.
+func (r *ranking) compare(a, b place) int {
+	return cmp.Or(cmp.Compare(r.weight(b.session), r.weight(a.session)),
+		cmp.Compare(r.names[a.session], r.names[b.session]), cmp.Compare(a.session, b.session))
 }
