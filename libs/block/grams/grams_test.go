@@ -330,3 +330,20 @@ func FuzzLines(f *testing.F) {
 		}
 	})
 }
+
+func TestNonASCII(t *testing.T) {
+	for line, want := range map[string]bool{"": false, "a": false, "\xc3": true, "ab\xff": true, "abc def 12": false, "abcdefgh é": true, "12345678é": true} {
+		var b block
+		b.add("plain 1")
+		b.add("plain 2")
+		b.add(line)
+		_, matrix := build(t, grams.DefaultShare, []block{b})
+		region, err := grams.Open(matrix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if region.NonASCII().Has(0) != want {
+			t.Errorf("%q: %v", line, !want)
+		}
+	}
+}

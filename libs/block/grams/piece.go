@@ -66,10 +66,13 @@ func (m *mark) eight(i int, x uint64) {
 // piece gathers all grams of s, as if it were a line, into the sink.
 func (k *sink) piece(s []byte) {
 	n := len(s)
+	m := &k.mark
 	if n < 4 {
+		for _, c := range s {
+			m.nonASCII |= uint64(c) & 0x80
+		}
 		return
 	}
-	m := &k.mark
 	m.set(s)
 	text := m.text
 	var hashes [64]uint64

@@ -90,3 +90,20 @@ func TestFooterAndBodies(t *testing.T) {
 		t.Error("a footer cut short was opened")
 	}
 }
+
+func TestPatterns(t *testing.T) {
+	var b block
+	for i := range 3 {
+		b.lines.AppendString("user " + string(rune('1'+i)) + " from 10.0.0." + string(rune('1'+i)) + " said \xff")
+		b.times = append(b.times, int64(i))
+	}
+	b.lines.AppendString("\x00")
+	b.times = append(b.times, 4)
+	s, err := lines.Open(build(t, column.LevelFastest, []block{b}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := s.Patterns(), []string{"user <_> from <_> said \ufffd", "<_>"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -207,3 +207,12 @@ func (r *reader) block() BlockInfo {
 	}
 	return k
 }
+
+// Patterns returns the texts of the templates with <_> in place of each slot.
+func (s *Section) Patterns() []string {
+	out := make([]string, len(s.Table.Templates))
+	for i := range out {
+		out[i] = s.Table.Templates[i].Pattern()
+	}
+	return out
+}

@@ -1,9 +1,11 @@
 package template
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"github.com/weir-logs/weir/libs/block/column"
 )
@@ -276,3 +278,17 @@ func Union(a, b *Table) (u *Table, templates, columns []uint32) {
 	}
 	return u, templates, columns
 }
+
+// Pattern returns the template as text that can be printed, with <_> in place of each
+// slot, and of slots that follow each other.
+func (t *Template) Pattern() string {
+	var b []byte
+	for _, p := range t.Pieces() {
+		if b = append(b, p.Literal...); p.Slot && !(len(p.Literal) == 0 && bytes.HasSuffix(b, []byte(slotPattern))) {
+			b = append(b, slotPattern...)
+		}
+	}
+	return strings.ToValidUTF8(string(b), "\ufffd")
+}
+
+const slotPattern = "<_>"

@@ -1,0 +1,325 @@
+package match_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/grams"
+	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/block/match"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Benchmarks are over logs in $WEIR_SAMPLES, NAME.log with the entries' times in
+// NAME.ts, else over the samples, else over made lines. Speeds are in bytes of lines
+// per second of CPU time, not of the clock.
+func corpora(b *testing.B, blockBytes int, run func(b *testing.B, blocks []block)) {
+	dir := os.Getenv("WEIR_SAMPLES")
+	if dir == "" {
+		dir = samples
+	}
+	paths, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+	if len(paths) == 0 {
+		b.Run("made", func(b *testing.B) { run(b, service(30000)) })
+	}
+	for _, path := range paths {
+		b.Run(strings.TrimSuffix(filepath.Base(path), ".log"), func(b *testing.B) { run(b, load(b, path, blockBytes)) })
+	}
+}
+
+func load(b *testing.B, path string, blockBytes int) []block {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	times, _ := os.ReadFile(strings.TrimSuffix(path, ".log") + ".ts")
+	var blocks []block
+	now := start
+	for len(data) > 0 {
+		var k block
+		for len(data) > 0 && len(k.lines.Slab) < blockBytes && k.lines.Len() < lines.MaxRows {
+			line, rest, _ := bytes.Cut(data, []byte("\n"))
+			data = rest
+			now += 1e7
+			t := now
+			if len(times) > 0 {
+				s, rest, _ := bytes.Cut(times, []byte("\n"))
+				times = rest
+				if t, err = strconv.ParseInt(string(s), 10, 64); err != nil {
+					b.Fatal(err)
+				}
+			} else {
+				t = timeOf(line, now)
+			}
+			k.add(string(line), t)
+		}
+		blocks = append(blocks, k)
+	}
+	return blocks
+}
+
+// service is lines as services write them.
+func service(rows int) []block {
+	var blocks []block
+	for i := range rows {
+		if i%10000 == 0 {
+			blocks = append(blocks, block{})
+		}
+		x := uint64(i) * 0x9E3779B97F4A7C15
+		b := &blocks[len(blocks)-1]
+		t := start + int64(i)*10e6 + int64(x>>44)
+		switch i % 4 {
+		case 0:
+			b.add(fmt.Sprintf(`level=info component=api msg="request done" method=GET path=/v1/items/%d status=%d duration=%dms trace=%016x`, x%5000, 200+x>>60, x>>54, x), t)
+		case 1:
+			b.add(fmt.Sprintf(`{"level":"debug","worker":%d,"queue":"orders","depth":%d,"peer":"10.3.%d.%d"}`, x%16, x>>50, x>>32&255, x>>40&255), t)
+		case 2:
+			b.add(fmt.Sprintf("accepted connection from 192.168.%d.%d:%d", x>>8&255, x>>16&255, 1024+x>>48), t)
+		default:
+			b.add(fmt.Sprintf("level=warn component=cache msg=\"slow eviction\" shard=%d took=%d.%03ds", x%32, x>>62, x>>50%1000), t)
+		}
+	}
+	return blocks
+}
+
+func rawBytes(blocks []block) (n int) {
+	for i := range blocks {
+		n += len(blocks[i].lines.Slab) + len(blocks[i].times)
+	}
+	return n
+}
+
+func cpu() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// measure runs a benchmark's loop and reports megabytes per second of CPU time.
+func measure(b *testing.B, bytes int, f func()) {
+	n := 0
+	from := cpu()
+	for b.Loop() {
+		f()
+		n++
+	}
+	if took := cpu() - from; took > 0 {
+		b.ReportMetric(float64(bytes)*float64(n)/1e6/took, "MB/cpu-s")
+	}
+}
+
+func BenchmarkBuild(b *testing.B) {
+	for _, with := range []bool{true, false} {
+		b.Run(fmt.Sprintf("grams=%v", with), func(b *testing.B) {
+			corpora(b, 4<<20, func(b *testing.B, blocks []block) {
+				g := grams.NewBuilder(grams.DefaultShare)
+				builder := lines.NewBuilder(column.LevelDefault)
+				if with {
+					builder.SetGrams(g)
+				}
+				size, matrix := 0, 0
+				measure(b, rawBytes(blocks), func() {
+					builder.Reset()
+					g.Reset()
+					for i := range blocks {
+						if _, err := builder.Add(&blocks[i].lines, blocks[i].times, nil); err != nil {
+							b.Fatal(err)
+						}
+					}
+					size, matrix = len(builder.Finish()), len(g.Finish())
+				})
+				b.ReportMetric(float64(rawBytes(blocks))/float64(size+matrix), "ratio")
+				b.ReportMetric(100*float64(matrix)/float64(size+matrix), "grams-%")
+			})
+		})
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	corpora(b, 4<<20, func(b *testing.B, blocks []block) {
+		s := build(b, blocks)
+		var rows model.Rows
+		measure(b, rawBytes(blocks), func() {
+			for i := range s.section.Blocks {
+				rows.Times, rows.Lines.Ends, rows.Lines.Slab = rows.Times[:0], rows.Lines.Ends[:0], rows.Lines.Slab[:0]
+				if err := s.section.Decode(i, &rows); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	})
+}
+
+// Ratio at block sizes: everything included.
+func BenchmarkBlockSize(b *testing.B) {
+	for _, size := range []int{1 << 20, 2 << 20, 4 << 20} {
+		b.Run(fmt.Sprintf("%dMiB", size>>20), func(b *testing.B) {
+			corpora(b, size, func(b *testing.B, blocks []block) {
+				var s *store
+				measure(b, rawBytes(blocks), func() { s = build(b, blocks) })
+				b.ReportMetric(float64(rawBytes(blocks))/float64(len(s.bytes)+len(s.matrix)), "ratio")
+				b.ReportMetric(float64(len(s.bytes))/float64(len(blocks))/1e3, "kB/block")
+				n := int64(0)
+				for _, k := range s.section.Blocks {
+					n += k.Size
+				}
+				b.ReportMetric(float64(len(s.bytes)-int(n))/1e3, "kB-footer")
+			})
+		})
+	}
+}
+
+// class makes a filter of one kind for some lines; false if they have none.
+type class struct {
+	name string
+	make func(r *rand.Rand, blocks []block) (match.Filter, bool)
+}
+
+func lit(s string) (match.Filter, bool) {
+	return match.Filter{Any: []match.Term{{Literal: s}}}, s != ""
+}
+
+func reg(s string) (match.Filter, bool) {
+	return match.Filter{Any: []match.Term{{Regexp: s}}}, true
+}
+
+var classes = []class{
+	{"absent-id", func(r *rand.Rand, _ []block) (match.Filter, bool) { return lit(fmt.Sprintf("%016x", r.Uint64())) }},
+	{"absent-word", func(r *rand.Rand, _ []block) (match.Filter, bool) {
+		return lit([]string{"zanquivortem", "flexgorlus", "wexionfumdis"}[r.IntN(3)])
+	}},
+	{"rare-id", func(r *rand.Rand, blocks []block) (match.Filter, bool) { return lit(token(r, blocks, true)) }},
+	{"common-word", func(r *rand.Rand, blocks []block) (match.Filter, bool) { return lit(token(r, blocks, false)) }},
+	{"partial-tokens", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
+		line := randomLine(r, blocks)
+		if len(line) < 30 {
+			return match.Filter{}, false
+		}
+		at := r.IntN(len(line) - 12)
+		return lit(string(line[at : at+12]))
+	}},
+	{"field", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
+		line := randomLine(r, blocks)
+		i := bytes.IndexAny(line, "=:")
+		if i < 0 {
+			return match.Filter{}, false
+		}
+		from := max(0, i-8)
+		return lit(string(line[from:min(len(line), i+10)]))
+	}},
+	{"any-case", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
+		return match.Filter{Any: []match.Term{{Literal: strings.ToUpper(token(r, blocks, false)), Fold: true}}}, true
+	}},
+	{"regexp-words", func(*rand.Rand, []block) (match.Filter, bool) {
+		return reg("(?i)(kernel panic|out of memory|segfault)")
+	}},
+	{"regexp-then", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
+		return reg("(?i)" + strings.ToUpper(token(r, blocks, false)) + ".*" + token(r, blocks, false))
+	}},
+	{"regexp-verify", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
+		return reg(token(r, blocks, false) + `.*[a-z]=?\d+[a-z ]`)
+	}},
+}
+
+func randomLine(r *rand.Rand, blocks []block) []byte {
+	b := &blocks[r.IntN(len(blocks))]
+	return b.lines.At(r.IntN(b.lines.Len()))
+}
+
+// token is a word of a line: one with digits, as ids have, or one of letters only.
+func token(r *rand.Rand, blocks []block, id bool) string {
+	for range 200 {
+		words := bytes.FieldsFunc(randomLine(r, blocks), func(c rune) bool {
+			return c > 127 || !(c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z')
+		})
+		if len(words) == 0 {
+			continue
+		}
+		w := words[r.IntN(len(words))]
+		if len(w) >= 5 && bytes.ContainsAny(w, "0123456789") == id {
+			return string(w)
+		}
+	}
+	return "error"
+}
+
+// BenchmarkFilter evaluates filters over sections whose footers are open and whose
+// blocks are opened for every filter.
+func BenchmarkFilter(b *testing.B) {
+	for _, c := range classes {
+		b.Run(c.name, func(b *testing.B) {
+			corpora(b, 4<<20, func(b *testing.B, blocks []block) {
+				s := cached(b, blocks)
+				r := rand.New(rand.NewPCG(4, 4))
+				var programs []*match.Program
+				for range 60 {
+					if f, ok := c.make(r, blocks); ok && len(programs) < 12 {
+						p, err := match.Compile([]match.Filter{f})
+						if err != nil {
+							b.Fatal(err)
+						}
+						programs = append(programs, p)
+					}
+				}
+				if len(programs) == 0 {
+					b.Skip("no such lines")
+				}
+				var opened int
+				measure(b, rawBytes(blocks)*len(programs), func() {
+					opened = 0
+					for _, p := range programs {
+						_, n := count(b, s, p)
+						opened += n
+					}
+				})
+				b.ReportMetric(100*float64(opened)/float64(len(programs)*len(blocks)), "opened-%")
+			})
+		})
+	}
+}
+
+func count(b *testing.B, s *store, p *match.Program) (rows, opened int) {
+	sp := p.Section(s.section, s.region)
+	var bm match.Bitmap
+	for i, k := range s.section.Blocks {
+		switch {
+		case sp.Skip(i):
+		case sp.All(i):
+			rows += k.Rows
+		default:
+			opened++
+			body, err := s.section.Body(i, s.bytes[k.Offset:k.Offset+k.Size])
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := sp.Rows(i, body, 0, k.Rows, &bm); err != nil {
+				b.Fatal(err)
+			}
+			rows += bm.Count()
+		}
+	}
+	return rows, opened
+}
+
+var last struct {
+	s *store
+}
+
+// cached builds a store once for benchmarks of the same lines that follow each other.
+func cached(b *testing.B, blocks []block) *store {
+	if last.s == nil || !slices.EqualFunc(last.s.blocks, blocks, func(a, c block) bool { return bytes.Equal(a.lines.Slab, c.lines.Slab) }) {
+		last.s = build(b, blocks)
+	}
+	return last.s
+}
