@@ -232,8 +232,7 @@ func (d *dropStage) run(r *Runner, s *state, _ int) verdict {
 			}
 		}
 	default:
-		var buf [256]byte
-		joined, n := buf[:0], 0
+		joined, n := r.key[:0], 0
 		for _, slot := range d.slots {
 			if t, ok := s.text(slot); ok {
 				if n > 0 {
@@ -243,6 +242,7 @@ func (d *dropStage) run(r *Runner, s *state, _ int) verdict {
 				n++
 			}
 		}
+		r.key = joined
 		if d.re != nil && !d.re.Match(joined) || d.value != nil && string(joined) != *d.value {
 			return keep
 		}

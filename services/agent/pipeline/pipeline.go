@@ -267,7 +267,14 @@ func (r *Runner) reject(reason string, s *state) verdict {
 
 // room gives an empty slice at the arena's end, to append to; then kept is to be
 // called with it.
-func (r *Runner) room() []byte { return r.arena[len(r.arena):] }
+func (r *Runner) room() []byte {
+	if cap(r.arena)-len(r.arena) < 256 {
+		// What is in the old one stays there. The next is larger, so that in the
+		// end one does for a batch.
+		r.arena = make([]byte, 0, min(max(4096, 2*cap(r.arena)), 1<<20))
+	}
+	return r.arena[len(r.arena):]
+}
 
 // kept takes what was appended to room over.
 func (r *Runner) kept(b []byte) []byte {
@@ -278,8 +285,5 @@ func (r *Runner) kept(b []byte) []byte {
 		r.arena = r.arena[:len(r.arena)+len(b)]
 		return b[:len(b):len(b)]
 	}
-	// It outgrew the arena and lies in a new array, which becomes the arena; what
-	// is in the old one stays there.
-	r.arena = b
-	return b[:len(b):len(b)]
+	return b[:len(b):len(b)] // it outgrew the arena and lies in an array of its own
 }

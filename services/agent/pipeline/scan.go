@@ -226,7 +226,8 @@ func (p *jsonScan) number(i int) (int, error) {
 	if b[i] == '-' {
 		i++
 	}
-	if !digits() {
+	first := i
+	if !digits() || b[first] == '0' && i > first+1 {
 		return 0, errJSON
 	}
 	if i < len(b) && b[i] == '.' {
