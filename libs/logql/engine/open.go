@@ -17,7 +17,7 @@ type opened struct {
 	tasks []task // all there is
 }
 
-// open opens all sources at once and waits for each.
+// open opens all sources at once, but for followers, and waits for each.
 func (q *query) open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (*opened, error) {
 	n := len(q.Sources)
 	o := &opened{q: q, united: newUnited(n)}
@@ -25,9 +25,16 @@ func (q *query) open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	var wg sync.WaitGroup
 	for i, src := range q.Sources {
 		o.names[i] = src.Name()
-		wg.Go(func() { o.sessions[i], errs[i] = src.Open(ctx, matchers, start, end) })
+		if _, follows := src.(Follower); !follows {
+			wg.Go(func() { o.sessions[i], errs[i] = src.Open(ctx, matchers, start, end) })
+		}
 	}
 	wg.Wait()
+	for i, src := range q.Sources {
+		if f, follows := src.(Follower); follows && ctx.Err() == nil {
+			o.sessions[i], errs[i] = f.OpenAfter(ctx, slices.Clone(o.sessions), matchers, start, end)
+		}
+	}
 	if ctx.Err() != nil {
 		o.close()
 		return nil, context.Cause(ctx)

@@ -44,7 +44,7 @@ func TestLogsEqualTwin(t *testing.T) {
 		sel := words.LogQueries().Draw(t, "query")
 		start := int64(rapid.IntRange(0, 100).Draw(t, "start")) * 3 * sec
 		q := engine.RangeQuery{
-			Query: engine.Query{Expr: sel, Sources: sources(stores, digests)},
+			Query: engine.Query{Expr: sel, Sources: arrange(t, sources(stores, digests))},
 			Start: start, End: start + 3*sec*int64(rapid.IntRange(1, 100).Draw(t, "length")),
 			Limit: pick(t, "limit", 0, 1, 2, 5), Backward: rapid.Bool().Draw(t, "backward"),
 			Interval: time.Duration(pick(t, "interval", 0, 0, 7)) * time.Second,
@@ -154,7 +154,7 @@ func TestMetricsEqualTwin(t *testing.T) {
 		expr := words.MetricQueries(2).Filter(func(e syntax.Expr) bool { return !inexact(e) && supported(e) }).Draw(t, "query")
 		start := int64(rapid.IntRange(0, 200).Draw(t, "start")) * sec
 		q := engine.RangeQuery{
-			Query: engine.Query{Expr: expr, Sources: sources(stores, digests)},
+			Query: engine.Query{Expr: expr, Sources: arrange(t, sources(stores, digests))},
 			Start: start, End: start + sec*int64(rapid.IntRange(0, 200).Draw(t, "length")),
 			Step: pick(t, "step", 7*time.Second, time.Minute, 90*time.Second),
 		}
@@ -209,7 +209,7 @@ func TestFailover(t *testing.T) {
 			}
 			return nil
 		}
-		q := engine.RangeQuery{Query: engine.Query{Sources: sources(stores, true)}, End: 301 * sec, Step: time.Minute}
+		q := engine.RangeQuery{Query: engine.Query{Sources: arrange(t, sources(stores, true))}, End: 301 * sec, Step: time.Minute}
 		q.Expr = pick[syntax.Expr](t, "query", exprs...)
 		want, err := run(engine.RangeQuery{Query: engine.Query{Expr: q.Expr, Sources: []engine.Source{engine.Local(enginetest.NewStore(all...), "all")}}, End: q.End, Step: q.Step})
 		if err != nil {

@@ -80,6 +80,15 @@ type Source interface {
 	Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (Session, error)
 }
 
+// Follower is a Source that is opened behind all others: what these have dropped by
+// the time they are opened, it has by then.
+type Follower interface {
+	Source
+	// OpenAfter is Open; others are the sessions of the other sources, nil where there
+	// is none.
+	OpenAfter(ctx context.Context, others []Session, matchers []*syntax.Matcher, start, end int64) (Session, error)
+}
+
 // Session is a snapshot of a source, held for one query. It is used by one
 // goroutine at a time.
 type Session interface {
