@@ -36,7 +36,7 @@ func (s *Service) metaQuery(sc scope, matchers [][]*syntax.Matcher, start, end *
 	if length := to.Sub(from); length > sc.limits.MaxQueryRange {
 		return engine.MetaQuery{}, rpcerr.New(rpcerr.LimitExceeded, "the query time range exceeds the limit (query length: %s, limit: %s)", length, durationText(sc.limits.MaxQueryRange))
 	}
-	sources, complete := s.sources()
+	sources, complete := s.sources(sc, partial)
 	return engine.MetaQuery{
 		Selectors: matchers, Start: nanos(from), End: nanos(to), Sources: sources, Complete: complete, Partial: partial,
 	}, nil

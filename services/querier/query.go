@@ -88,7 +88,7 @@ func nanos(t time.Time) int64 {
 }
 
 func (s *Service) base(expr syntax.Expr, sc scope, partial bool) engine.Query {
-	sources, complete := s.sources()
+	sources, complete := s.sources(sc, partial)
 	return engine.Query{
 		Expr: expr, Sources: sources, Complete: complete, Partial: partial,
 		Limits: engine.Limits{

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
+	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/engine/remote"
@@ -74,7 +76,8 @@ type Deps struct {
 	Ring      Ring
 	Ingesters Ingesters
 	Limits    Limits
-	Memory    int64 // bytes for all queries together
+	Store     *Store // nil: ingesters hold all there is
+	Memory    int64  // bytes for all queries together
 	Now       func() time.Time
 }
 
@@ -86,7 +89,8 @@ type Service struct {
 	deps   Deps
 	logger *slog.Logger
 	engine *engine.Engine
-	memory int64 // bytes for one query
+	blocks *blocks // nil: there is no store
+	memory int64   // bytes for one query
 
 	running   chan struct{} // holds an item per query that runs
 	queued    atomic.Int64
@@ -120,6 +124,9 @@ func New(cfg Config, d Deps) *Service {
 			Name: "weir_querier_tails", Help: "Live tails being served."}),
 		tooMany: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_querier_refused_tails_total", Help: "Live tails refused because the tenant had as many as it may."}),
+	}
+	if d.Store != nil {
+		s.blocks = newBlocks(*d.Store, d.Log, d.Reg)
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_querier_running_queries", Help: "Queries that run."},
 		func() float64 { return float64(len(s.running)) })
@@ -179,10 +186,28 @@ func (s *Service) scope(ctx context.Context) (scope, error) {
 	return scope{id, s.deps.Limits.For(id), s.deps.Now()}, nil
 }
 
-// sources returns every ingester that may hold entries, and the judge of whether
-// an answer without some of them is complete. Those that the members hold for dead
-// are left out, and not waited for, where an answer without them is complete.
-func (s *Service) sources() ([]engine.Source, func(missing []string) error) {
+// InUse reports whether a query reads a block of the object store.
+func (s *Service) InUse(id catalog.ID) bool { return s.blocks != nil && s.blocks.inUse(id) }
+
+// sources returns every ingester that may hold entries and the object store, and the
+// judge of whether an answer without some of them is complete.
+func (s *Service) sources(sc scope, partial bool) ([]engine.Source, func(missing []string) error) {
+	out, complete := s.ingesters()
+	if s.blocks == nil {
+		return out, complete
+	}
+	return append(out, &stored{s.blocks, sc.tenant, partial}), func(missing []string) error {
+		if slices.Contains(missing, storeName) {
+			return rpcerr.New(rpcerr.Incomplete, "the answer would not be complete: no answer from the object store").WithRetry(time.Second)
+		}
+		return complete(missing)
+	}
+}
+
+// ingesters returns every ingester that may hold entries, and the judge of whether an
+// answer without some of them is complete. Those that the members hold for dead are
+// left out, and not waited for, where an answer without them is complete.
+func (s *Service) ingesters() ([]engine.Source, func(missing []string) error) {
 	view := s.deps.Ring.View()
 	var out []engine.Source
 	without := map[string]bool{}

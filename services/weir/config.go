@@ -10,6 +10,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/objstore"
 	"github.com/weir-logs/weir/libs/obs"
 	"github.com/weir-logs/weir/libs/serve"
 	"github.com/weir-logs/weir/services/distributor"
@@ -28,6 +29,7 @@ type Config struct {
 	Tracing     obs.TracingConfig
 	Cluster     ClusterConfig
 	Memory      MemoryConfig
+	Storage     objstore.Config
 	Limits      limits.Config
 	Gateway     gateway.Config
 	Distributor distributor.Config
@@ -44,6 +46,7 @@ func DefaultConfig() Config {
 		Log:         obs.DefaultLogConfig(),
 		Tracing:     obs.DefaultTracingConfig(),
 		Cluster:     DefaultClusterConfig(),
+		Storage:     objstore.DefaultConfig(),
 		Limits:      limits.DefaultConfig(),
 		Gateway:     gateway.DefaultConfig(),
 		Distributor: distributor.DefaultConfig(),
@@ -75,6 +78,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Server.MaxMessageSize < minMessage {
 		errs = append(errs, fmt.Errorf("server.max_message_size is %s, services need %s to speak to each other", c.Server.MaxMessageSize, conf.ByteSize(minMessage)))
+	}
+	if len(c.Cluster.Join) > 0 && (c.runs("ingester") || c.runs("querier")) && c.Storage.Type == objstore.TypeFilesystem && !c.Storage.Shared {
+		errs = append(errs, errors.New("storage.type is filesystem, which members of a cluster share only if they see the same directory: set storage.directory, and storage.shared to say so, or use an object store"))
 	}
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("data_dir is empty"))

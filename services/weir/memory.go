@@ -12,14 +12,15 @@ import (
 
 // MemoryConfig is the process' budget of memory.
 type MemoryConfig struct {
-	Limit conf.ByteSize `help:"Memory that the process may use. 0: the limit of its control group, else a quarter of the machine's memory, at least 384MiB and at most 1GiB."`
+	Limit conf.ByteSize `help:"Memory that the process may use. 0: the limit of its control group, else a quarter of the machine's memory, at least 512MiB and at most 1GiB."`
 }
 
 // minDecode is what the largest request needs to be decoded, and minMemory the
-// smallest budget in which that, the head and one query have their shares.
+// smallest budget in which that, the head, one query, parts of blocks and those who
+// write blocks have their shares.
 const (
 	minDecode = 128 << 20
-	minMemory = 384 << 20
+	minMemory = 512 << 20
 )
 
 // Validate returns what is wrong.
@@ -36,6 +37,7 @@ type budget struct {
 	head    int64 // rows in memory, and replay
 	decode  int64 // push requests on their way
 	queries int64
+	cache   int64 // parts of blocks
 }
 
 // budget fails where there is too little for any request to succeed: better not to
@@ -48,7 +50,10 @@ func (c MemoryConfig) budget() (budget, error) {
 	if total < minMemory {
 		return budget{}, fmt.Errorf("there are %s of memory for this process, less than one largest request and one query need (%s)", conf.ByteSize(total), conf.ByteSize(minMemory))
 	}
-	return budget{total: total, head: total * 35 / 100, decode: max(minDecode, total*25/100), queries: total * 30 / 100}, nil
+	return budget{
+		total: total, head: total * 25 / 100, decode: max(minDecode, total*20/100),
+		queries: total * 25 / 100, cache: total * 12 / 100,
+	}, nil
 }
 
 func detectMemory() int64 {

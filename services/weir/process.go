@@ -37,6 +37,7 @@ type Process struct {
 	modules *serve.Modules
 
 	limits   *limits.Provider
+	storage  *storage
 	ingester *ingester.Service // nil if this process runs none
 	clients  *clients
 	member   atomic.Pointer[gossip.Membership] // set once the process has joined
@@ -99,11 +100,12 @@ func (p *Process) addModules() {
 	}
 	p.modules.Add(
 		serve.Module{Name: "limits", Visibility: serve.Hidden, Init: p.initLimits},
-		serve.Module{Name: "ingester-store", Visibility: serve.Hidden, Init: p.initIngester},
+		serve.Module{Name: "storage", Visibility: serve.Hidden, Init: p.initStorage},
+		serve.Module{Name: "ingester-store", Visibility: serve.Hidden, DependsOn: []string{"storage"}, Init: p.initIngester},
 		serve.Module{Name: "cluster", Visibility: serve.Hidden, DependsOn: cluster, Init: p.initCluster},
 		serve.Module{Name: "ingester", DependsOn: []string{"ingester-store", "cluster"}, Init: idle},
 		serve.Module{Name: "distributor", DependsOn: []string{"cluster"}, Init: p.initDistributor},
-		serve.Module{Name: "querier", DependsOn: []string{"cluster"}, Init: p.initQuerier},
+		serve.Module{Name: "querier", DependsOn: []string{"cluster", "storage"}, Init: p.initQuerier},
 		serve.Module{Name: "gateway", DependsOn: []string{"cluster"}, Init: p.initGateway},
 		serve.Module{Name: "all", DependsOn: []string{"ingester", "distributor", "querier", "gateway"}},
 	)
@@ -121,6 +123,7 @@ func (p *Process) initLimits() (serve.Service, error) {
 func (p *Process) initIngester() (serve.Service, error) {
 	s := ingester.New(p.cfg.Ingester, ingester.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, DataDir: p.cfg.DataDir, HeadLimit: p.budget.head,
+		Bucket: p.storage.bucket, Cache: p.storage.cache, Known: p.localKnown(),
 		ReadMemory: p.budget.queries / int64(p.cfg.Querier.MaxConcurrent),
 		TableVersion: func() uint64 {
 			if v := p.View(); v != nil {
@@ -204,7 +207,7 @@ func (p *Process) initDistributor() (serve.Service, error) {
 func (p *Process) initQuerier() (serve.Service, error) {
 	s := querier.New(p.cfg.Querier, querier.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Memory: p.budget.queries, Now: time.Now,
+		Store: p.storage.store(), Memory: p.budget.queries, Now: time.Now,
 	})
 	s.Register(p.server.Public())
 	return idle()

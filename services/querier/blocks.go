@@ -1,0 +1,214 @@
+package querier
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/blockstore"
+	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/objstore"
+)
+
+// Store is where the blocks are that ingesters have uploaded.
+type Store struct {
+	Bucket objstore.Bucket
+	// Loader knows which blocks there are; somebody else refreshes it.
+	Loader *catalog.Loader
+	// Cache is shared by all who read blocks.
+	Cache *blockstore.Cache
+	// Memory is the most bytes that the indexes of blocks may take that no query uses.
+	Memory int64
+}
+
+// blocks holds blocks open: their footers and indexes of streams. Those that queries
+// use stay, of the others those used last.
+type blocks struct {
+	store  Store
+	logger *slog.Logger
+
+	mu    sync.Mutex // guards what follows, and the fields of all openBlocks
+	open  map[catalog.ID]*openBlock
+	idle  *list.List // of *openBlock that nobody uses, the one used last in front
+	bytes int64      // of those
+
+	opened  prometheus.Counter
+	failed  prometheus.Counter
+	evicted prometheus.Counter
+}
+
+// openBlock is a block that is open, or being opened.
+type openBlock struct {
+	catalog.Block
+	ready  chan struct{}
+	reader *block.Reader
+	source engine.Source
+	err    error
+	size   int64
+	users  int
+	place  *list.Element // among the idle ones
+}
+
+func newBlocks(store Store, logger *slog.Logger, reg prometheus.Registerer) *blocks {
+	f := promauto.With(reg)
+	b := &blocks{
+		store: store, logger: logger, open: map[catalog.ID]*openBlock{}, idle: list.New(),
+		opened: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_querier_opened_blocks_total", Help: "Blocks whose footer and index of streams were read for queries."}),
+		failed: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_querier_block_failures_total", Help: "Blocks that could not be opened for a query."}),
+		evicted: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_querier_closed_blocks_total", Help: "Blocks that were closed to make room for others."}),
+	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_querier_open_blocks", Help: "Blocks that are open."}, func() float64 {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return float64(len(b.open))
+	})
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_querier_idle_block_bytes", Help: "Memory of the indexes of blocks that no query uses."}, func() float64 {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return float64(b.bytes)
+	})
+	return b
+}
+
+// object reads an object of the bucket.
+type object struct {
+	bucket objstore.Bucket
+	key    string
+}
+
+// ReadRange implements block.RangeReader.
+func (o object) ReadRange(ctx context.Context, off int64, n int) ([]byte, error) {
+	return o.bucket.Get(ctx, o.key, off, n)
+}
+
+// acquire opens a block, or waits until somebody else has. It is to be released.
+func (b *blocks) acquire(ctx context.Context, meta catalog.Block) (*openBlock, error) {
+	for {
+		b.mu.Lock()
+		o := b.open[meta.ID]
+		if o == nil {
+			o = &openBlock{Block: meta, ready: make(chan struct{}), users: 1}
+			b.open[meta.ID] = o
+			b.mu.Unlock()
+			b.load(ctx, o)
+			return o, o.err
+		}
+		o.users++
+		if o.place != nil {
+			b.idle.Remove(o.place)
+			b.bytes -= o.size
+			o.place = nil
+		}
+		b.mu.Unlock()
+		select {
+		case <-o.ready:
+		case <-ctx.Done():
+			b.release(o)
+			return nil, context.Cause(ctx)
+		}
+		if o.err == nil {
+			return o, nil
+		}
+		b.release(o)
+		// That another query ended is no reason for this one to fail.
+		if ctx.Err() != nil || !errors.Is(o.err, context.Canceled) && !errors.Is(o.err, context.DeadlineExceeded) {
+			return nil, o.err
+		}
+	}
+}
+
+// load opens a block. One that failed is forgotten, so that the next who asks tries
+// again.
+func (b *blocks) load(ctx context.Context, o *openBlock) {
+	key := catalog.Key(o.Block)
+	r, err := block.Open(ctx, object{b.store.Bucket, key}, o.Size)
+	if err == nil && (r.Info().ID != o.ID || r.Info().Tenant != o.Tenant) {
+		err = fmt.Errorf("it is block %s of another name", r.Info().ID)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer close(o.ready)
+	if err != nil {
+		b.failed.Inc()
+		o.err = fmt.Errorf("block %s: %w", key, err)
+		delete(b.open, o.ID)
+		return
+	}
+	b.opened.Inc()
+	o.reader, o.size = r, int64(r.MemorySize())
+	o.source = engine.Local(blockstore.NewStore(r, b.store.Cache), "block "+string(o.ID))
+}
+
+// release gives back what acquire returned.
+func (b *blocks) release(o *openBlock) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o.users--; o.users > 0 || o.reader == nil {
+		return
+	}
+	o.place = b.idle.PushFront(o)
+	b.bytes += o.size
+	for b.bytes > b.store.Memory {
+		b.drop(b.idle.Back().Value.(*openBlock))
+		b.evicted.Inc()
+	}
+}
+
+// drop closes an idle block. Call with mu held.
+func (b *blocks) drop(o *openBlock) {
+	b.idle.Remove(o.place)
+	b.bytes -= o.size
+	delete(b.open, o.ID)
+	b.store.Cache.Forget(o.reader)
+}
+
+// inUse reports whether a query reads a block; one that is idle is closed.
+func (b *blocks) inUse(id catalog.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.open[id]
+	if o == nil {
+		return false
+	}
+	if o.users > 0 {
+		return true
+	}
+	b.drop(o)
+	return false
+}
+
+// acquireAll opens blocks, some at a time.
+func (b *blocks) acquireAll(ctx context.Context, metas []catalog.Block) (out []*openBlock, errs []error) {
+	out = make([]*openBlock, len(metas))
+	errs = make([]error, len(metas))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, openAtOnce)
+	for i := range metas {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			out[i], errs[i] = b.acquire(ctx, metas[i])
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			out[i] = nil
+		}
+	}
+	return out, errs
+}
+
+// openAtOnce is how many blocks a query opens at a time: mostly that waits for I/O.
+const openAtOnce = 16

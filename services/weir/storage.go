@@ -1,0 +1,149 @@
+package weir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/blockstore"
+	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/objstore"
+	"github.com/weir-logs/weir/libs/serve"
+	"github.com/weir-logs/weir/services/querier"
+)
+
+const (
+	// listEvery is how often the object store is listed.
+	listEvery = 30 * time.Second
+	// settleTime is how long an uploaded block must have been known to this process
+	// before the local copy goes: longer than any query may run, so that one that began
+	// without the block has the copy.
+	settleTime = 15 * time.Minute
+)
+
+// storage is the object store as the modules of a process share it.
+type storage struct {
+	bucket *objstore.Client
+	loader *catalog.Loader
+	cache  *blockstore.Cache
+	memory int64 // for indexes of blocks that nobody uses
+}
+
+// object reads an object of the bucket.
+type object struct {
+	bucket objstore.Bucket
+	key    string
+}
+
+// ReadRange implements block.RangeReader.
+func (o object) ReadRange(ctx context.Context, off int64, n int) ([]byte, error) {
+	return o.bucket.Get(ctx, o.key, off, n)
+}
+
+// initStorage opens the object store and keeps its listing fresh.
+func (p *Process) initStorage() (serve.Service, error) {
+	cfg := p.cfg.Storage
+	bucket, err := objstore.Open(context.Background(), cfg, filepath.Join(p.cfg.DataDir, "objects"), time.Now(), p.tel.Log, p.tel.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	st := &storage{bucket: bucket, cache: blockstore.NewCache(p.budget.cache*3/4, p.tel.Registry), memory: p.budget.cache / 4}
+	st.loader = catalog.NewLoader(catalog.LoaderOptions{
+		Bucket: bucket, Log: p.tel.Log, Reg: p.tel.Registry,
+		Footer: func(ctx context.Context, key string, size int64) (catalog.Block, error) {
+			r, err := block.Open(ctx, object{bucket, key}, size)
+			if err != nil {
+				return catalog.Block{}, err
+			}
+			info := r.Info()
+			return info.Catalog(), nil
+		},
+	})
+	p.storage = st
+	start := func(ctx context.Context) error {
+		// A store that is away does not keep the process from starting: ingesters write
+		// to their disks, and queries say what they lack.
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if err := st.refresh(ctx); err != nil {
+			p.tel.Log.Error("cannot list the object store", "err", err)
+		}
+		return nil
+	}
+	run := func(ctx context.Context) error {
+		tick := time.NewTicker(listEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			if err := st.refresh(ctx); err != nil && ctx.Err() == nil {
+				p.tel.Log.Error("cannot list the object store", "err", err)
+			}
+		}
+	}
+	return serve.NewService(start, run, func(error) error { return bucket.Close() }), nil
+}
+
+func (st *storage) refresh(ctx context.Context) error {
+	err := st.loader.Refresh(ctx)
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// localKnown tells the ingester of this process which of its local blocks no query
+// needs any more; nil where other processes have queriers, too.
+func (p *Process) localKnown() func(key string) bool {
+	if len(p.cfg.Cluster.Join) > 0 || !p.cfg.runs("all") {
+		return nil
+	}
+	var mu sync.Mutex // guards since
+	since := map[string]time.Time{}
+	return func(key string) bool {
+		if !p.storage.has(key) {
+			return false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		at, ok := since[key]
+		if !ok {
+			since[key] = time.Now()
+			return false
+		}
+		if time.Since(at) < settleTime {
+			return false
+		}
+		delete(since, key)
+		return true
+	}
+}
+
+// has reports whether a block, or what it was merged into, is known.
+func (st *storage) has(key string) bool {
+	b, err := catalog.ParseKey(key)
+	if err != nil {
+		return false
+	}
+	snap, err := st.loader.Snapshot(b.Tenant)
+	if err != nil {
+		return false
+	}
+	if _, ok := snap.Block(b.ID); ok {
+		return true
+	}
+	_, ok := snap.Covering(b.ID)
+	return ok
+}
+
+// store is the storage as a querier sees it.
+func (st *storage) store() *querier.Store {
+	return &querier.Store{Bucket: st.bucket, Loader: st.loader, Cache: st.cache, Memory: st.memory}
+}
