@@ -37,7 +37,8 @@ type Builder struct {
 	values []uint64 // of the block to come
 	recent [1 << 10]uint64
 	seen   [1 << 13]uint64 // pieces: offset and length
-	full   []uint64
+	shapes []int32
+	lasts  []last
 }
 
 // group is blocks whose columns have the same rows.
@@ -81,9 +82,17 @@ func (b *Builder) AddValue(name, value []byte) {
 	b.values = append(b.values, h)
 }
 
-// Rows goes through the rows of a block: where each line begins and ends, its slots,
-// and whether no line before it had all but the slots alike.
-type Rows func(yield func(start, end uint32, slots []template.Slot, first bool))
+// Row is a row of a block: where its line begins and ends, the slots in it, and its
+// shape: lines of one shape have all bytes but those in slots in common. Shapes are
+// small numbers.
+type Row struct {
+	Start, End uint32
+	Slots      []template.Slot
+	Shape      int32
+}
+
+// Rows goes through the rows of a block.
+type Rows func(yield func(r *Row))
 
 // AddBlock adds a block of lines, which has so many stored bytes.
 func (b *Builder) AddBlock(slab []byte, rows Rows, stored int) {
@@ -233,37 +242,99 @@ var inRun = func() (t [256]bool) {
 	return t
 }()
 
+// last is a piece of the lines of a shape as it was in the last such line.
+type last struct{ from, to uint32 }
+
 // gather gives the sink the grams of all rows. What lines of one shape have in common
 // is looked at once; of the others, pieces around slots, each distinct one about once.
 func (b *Builder) gather(slab []byte, rows Rows) {
 	b.sink.mark.nonASCII = 0
 	clear(b.seen[:])
-	rows(func(start, end uint32, slots []template.Slot, first bool) {
-		if first {
-			b.sink.piece(slab[start:end])
-			return
+	clear(b.shapes)
+	b.lasts = b.lasts[:0]
+	rows(func(r *Row) {
+		for int(r.Shape) >= len(b.shapes) {
+			b.shapes = append(b.shapes, 0)
 		}
-		for i := 0; i < len(slots); {
-			from := start
-			if s := slots[i].Start(); s-start > before {
-				from = s - before
+		base := b.shapes[r.Shape] // place of its pieces among the last ones, plus one
+		first := base == 0
+		if first {
+			b.sink.piece(slab[r.Start:r.End])
+			base = int32(len(b.lasts)) + 1
+			b.shapes[r.Shape] = base
+		}
+		slots := r.Slots
+		for i := 0; i < len(slots); base++ {
+			from, to := slots[i].Start(), slots[i].End()
+			for i++; i < len(slots) && slots[i].Start() <= to+before+behind+beyond; i++ {
+				to = slots[i].End()
 			}
-			to := slots[i].End() + behind
-			for i++; i < len(slots) && slots[i].Start() <= to+before+beyond; i++ {
-				to = slots[i].End() + behind
+			from, to = widen(slab, r.Start, r.End, from, to)
+			if first {
+				b.lasts = append(b.lasts, last{from, to})
+				continue
 			}
-			to = min(to, end)
-			// Runs as a whole, for their length decides the class.
-			for from > start && inRun[slab[from]] && inRun[slab[from-1]] {
-				from--
+			p := &b.lasts[base-1]
+			if to-from == p.to-p.from {
+				b.changes(slab, p.from, from, to)
+			} else {
+				b.piece(slab, from, to)
 			}
-			for to < end && inRun[slab[to-1]] && inRun[slab[to]] {
-				to++
-			}
-			to = min(to+beyond, end)
-			b.piece(slab, from, to)
+			*p = last{from, to}
 		}
 	})
+}
+
+// widen returns a piece that holds every gram which depends on bytes from … to-1 of
+// the line from start to end, be it only for its class.
+func widen(slab []byte, start, end, from, to uint32) (uint32, uint32) {
+	from -= min(before, from-start)
+	to = min(to+behind, end)
+	for from > start && inRun[slab[from]] && inRun[slab[from-1]] {
+		from--
+	}
+	for to < end && inRun[slab[to-1]] && inRun[slab[to]] {
+		to++
+	}
+	return from, min(to+beyond, end)
+}
+
+// changes gathers the grams of a piece that differ from those of a piece of the same
+// length, at was, whose grams were gathered: bytes that changed are like slots.
+func (b *Builder) changes(slab []byte, was, from, to uint32) {
+	n := to - from
+	old, s := slab[was:was+n], slab[from:to]
+	for i := uint32(0); i < n; {
+		i += differ(old[i:], s[i:])
+		if i >= n {
+			return
+		}
+		// As far as the next stretch of bytes that stayed.
+		e := i + 1
+		for k := e; k < n && k < e+before+behind+beyond; k++ {
+			if old[k] != s[k] {
+				e = k + 1
+			}
+		}
+		lo, hi := widen(slab, from, to, from+i, from+e)
+		b.piece(slab, lo, hi)
+		i = max(e, hi-from-behind-beyond)
+	}
+}
+
+// differ returns the place of the first byte in which a and b differ, which are as
+// long; if there is none, their length or more.
+func differ(a, b []byte) uint32 {
+	i := 0
+	for ; i+8 <= len(a); i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return uint32(i + bits.TrailingZeros64(x)>>3)
+		}
+	}
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	return uint32(i)
 }
 
 // piece skips pieces seen lately.

@@ -138,28 +138,31 @@ func (k *sink) run(from, n int, hashes *[64]uint64) {
 // dotted gathers the windows of digits and two dots or more.
 func (k *sink) dotted(n int, hashes *[64]uint64) {
 	text := k.mark.text
-	run := 0
-	last, before := -100, -100 // dots
-	count := 0
-	for i := range n {
-		c := text[i]
-		if !isDotted(c) {
-			run = 0
-			continue
+	for base := 0; base+8 <= n; base += 48 {
+		// Of the next 56 bytes, which are digits or dots, and which are dots.
+		var both, dots uint64
+		for i := 0; i < 56 && base+i < n; i += 8 {
+			x := binary.LittleEndian.Uint64(text[base+i:]) // zeros behind n
+			y := x &^ highs
+			digit := (y + (0x80-'0')*ones) &^ (y + (0x80-'9'-1)*ones) & highs &^ x
+			dot := x ^ '.'*ones
+			dot = ^((dot&^highs + 0x7f*ones) | dot) & highs
+			both |= (digit | dot) >> 7 * 0x0102040810204080 >> 56 << i
+			dots |= dot >> 7 * 0x0102040810204080 >> 56 << i
 		}
-		run++
-		if c == '.' {
-			last, before = i, last
-		}
-		if run >= 8 && before > i-8 {
-			hashes[count&63] = hash(binary.LittleEndian.Uint64(text[i-7:]) ^ dottedSalt)
-			if count++; count == 64 {
-				k.put(word, hashes[:])
-				count = 0
+		all := both & (both >> 1)
+		all &= all >> 2
+		all &= all >> 4
+		count := 0
+		for all &= 1<<48 - 1; all != 0; all &= all - 1 {
+			i := bits.TrailingZeros64(all)
+			if bits.OnesCount64(dots>>i&0xff) >= 2 {
+				hashes[count&63] = hash(binary.LittleEndian.Uint64(text[base+i:]) ^ dottedSalt)
+				count++
 			}
 		}
+		k.put(word, hashes[:count])
 	}
-	k.put(word, hashes[:count])
 }
 
 // sink takes the grams of a block: into the block's bits, or, as long as the shape of

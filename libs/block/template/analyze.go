@@ -90,18 +90,15 @@ func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) 
 
 // EachRow goes through the rows of the block that was analyzed last, whose lines end
 // at the given places: where each line begins and ends, the slots that were found in
-// it, and whether it is the block's first line of its shape. Lines of one shape have
-// all bytes but those in slots in common.
-func (a *Analyzer) EachRow(ends []uint32, yield func(start, end uint32, slots []Slot, first bool)) {
+// it, and its shape. Lines of one shape have all bytes but those in slots in common.
+func (a *Analyzer) EachRow(ends []uint32, yield func(start, end uint32, slots []Slot, shape int32)) {
 	t := &a.tok
-	seen := make([]bool, len(t.raws))
 	start, slot := uint32(0), 0
 	for i, end := range ends {
 		shape := t.rows[i]
 		slots := t.slots[slot : slot+t.raws[shape].slots]
 		slot += len(slots)
-		yield(start, end, slots, !seen[shape])
-		seen[shape] = true
+		yield(start, end, slots, shape)
 		start = end
 	}
 }
