@@ -26,6 +26,7 @@ func NewCluster(t testing.TB, n int) *Cluster {
 		c.Ingesters = append(c.Ingesters, New(t, fmt.Sprintf("ingester-%d", i), ""))
 	}
 	c.Front = New(t, "front", "")
+	objects := t.TempDir()
 	var join []string
 	for _, n := range c.nodes() {
 		join = append(join, n.Gossip)
@@ -35,7 +36,9 @@ func NewCluster(t testing.TB, n int) *Cluster {
 		if n == c.Front {
 			target = "gateway,distributor,querier"
 		}
-		n.Args = []string{"--target=" + target, "--join=" + strings.Join(join, ","), "--cluster.name=" + n.Name}
+		n.Args = []string{
+			"--target=" + target, "--join=" + strings.Join(join, ","), "--cluster.name=" + n.Name,
+			"--storage.directory=" + objects, "--storage.shared"}
 	}
 	return c
 }
