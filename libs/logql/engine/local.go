@@ -103,10 +103,13 @@ type rowSource struct {
 	ranges   []TimeRange // those not begun
 	backward bool
 	reader   RowReader
+	examiner Examiner  // reader, if it is one
+	told     ScanStats // what examiner has told
 }
 
-// next returns the next batch; rows is nil at the end.
-func (r *rowSource) next() (rows *model.Rows, from, to int, err error) {
+// next returns the next batch; rows is nil at the end. It adds to stats what the
+// rows cost, if the reader knows that better than their receiver.
+func (r *rowSource) next(stats *ScanStats) (rows *model.Rows, from, to int, err error) {
 	for {
 		if r.reader == nil {
 			if len(r.ranges) == 0 {
@@ -119,8 +122,16 @@ func (r *rowSource) next() (rows *model.Rows, from, to int, err error) {
 			tr := r.ranges[i]
 			r.ranges = slices.Delete(slices.Clone(r.ranges), i, i+1)
 			r.reader = r.snap.Rows(r.stream, tr.Start, tr.End, r.backward)
+			r.examiner, _ = r.reader.(Examiner)
+			r.told = ScanStats{}
 		}
 		rows, from, to, err = r.reader.Next()
+		if r.examiner != nil {
+			var now ScanStats
+			now.RowsRead, now.BytesRead = r.examiner.Examined()
+			stats.Add(now.minus(r.told))
+			r.told = now
+		}
 		if isEOF(err) {
 			r.reader = nil
 			continue
@@ -129,6 +140,25 @@ func (r *rowSource) next() (rows *model.Rows, from, to int, err error) {
 			return rows, from, to, err
 		}
 	}
+}
+
+// read counts rows that were taken, unless next did.
+func (r *rowSource) read(stats *ScanStats, rows *model.Rows, from, to int, lines bool) {
+	if r.examiner != nil {
+		return
+	}
+	stats.RowsRead += uint64(to - from)
+	if lines {
+		stats.BytesRead += lineBytes(rows, from, to)
+	}
+}
+
+// lineOf returns the line of a row, or nothing if lines were left out.
+func lineOf(rows *model.Rows, row int) []byte {
+	if rows.Lines.Ends == nil {
+		return nil
+	}
+	return rows.Lines.At(row)
 }
 
 // metaReader reads the structured metadata of rows: what was sent and what was

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"sort"
-	"sync"
-	"sync/atomic"
 
 	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -19,10 +17,12 @@ var splitRows uint64 = 64 << 10 // fewer in tests
 // parallel, and those into windows. Which goroutine does what has no influence
 // on the result.
 func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]PartialSeries, ScanStats, error) {
-	prog, err := compile(req.Query)
+	plan, err := planOf(ctx, req.Query)
 	if err != nil {
 		return nil, ScanStats{}, err
 	}
+	sel := s.selection(plan, false)
+	prog := sel.prog
 	f, ok := prog.fold()
 	if !ok {
 		return nil, ScanStats{}, Errorf(ErrUnsupported, "%s cannot be computed in parts", req.Query)
@@ -32,32 +32,20 @@ func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 	if err != nil {
 		return nil, ScanStats{}, err
 	}
-	chunks := s.chunks(tasks, !prog.plain() || !prog.matcher.Empty())
+	chunks := s.chunks(tasks, !prog.counts())
 	aggs := make([]*aggregator, len(chunks))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var next atomic.Int64
-	var series atomic.Int64
-	work := func() {
-		for {
-			i := int(next.Add(1)) - 1
-			if i >= len(chunks) || ctx.Err() != nil {
-				return
-			}
-			a := &aggregator{session: s, prog: prog, fold: f, grid: &g, mem: memoryOf(ctx), limit: req.MaxSeries}
-			aggs[i] = a
-			if err := a.run(ctx, chunks[i]); err != nil {
-				cancel(err)
-			}
-			series.Add(int64(len(a.cells)))
+	spread(len(chunks), func(i int) {
+		if ctx.Err() != nil {
+			return
 		}
-	}
-	var wg sync.WaitGroup
-	for range min(s.workers, len(chunks)) - 1 {
-		wg.Go(work)
-	}
-	work()
-	wg.Wait()
+		a := &aggregator{selection: sel, prog: prog, fold: f, grid: &g, mem: memoryOf(ctx), limit: req.MaxSeries}
+		aggs[i] = a
+		if err := a.run(ctx, chunks[i]); err != nil {
+			cancel(err)
+		}
+	})
 	var stats ScanStats
 	for _, a := range aggs {
 		if a != nil {
@@ -159,12 +147,12 @@ func (f fold) series(g *grid, labels []model.Labels, buckets []cells) []PartialS
 
 // aggregator folds rows into buckets per series. It is used by one goroutine.
 type aggregator struct {
-	session *localSession
-	prog    *program
-	fold    fold
-	grid    *grid
-	mem     *Memory
-	limit   int // of series; 0: none
+	selection *selection
+	prog      *program
+	fold      fold
+	grid      *grid
+	mem       *Memory
+	limit     int // of series; 0: none
 
 	series interner
 	cells  []cells
@@ -224,16 +212,16 @@ func (a *aggregator) run(ctx context.Context, tasks []task) error {
 }
 
 func (a *aggregator) stream(ctx context.Context, t task) error {
-	labels := a.session.streams[t.stream].Labels
+	labels := a.selection.session.streams[t.stream].Labels
 	ranges, err := a.countRuns(t, labels)
 	if err != nil {
 		return err
 	}
-	src := rowSource{snap: a.session.snap, stream: t.stream, ranges: ranges}
+	src := rowSource{snap: a.selection.of(ctx, t.stream), stream: t.stream, ranges: ranges}
 	proc := a.prog.forStream(labels)
 	var known groupCache
 	for {
-		rows, from, to, err := src.next()
+		rows, from, to, err := src.next(&a.stats)
 		if err != nil || rows == nil {
 			return err
 		}
@@ -245,6 +233,7 @@ func (a *aggregator) stream(ctx context.Context, t task) error {
 			bucket, last := a.grid.bucket(rows.Times[from])
 			end := from + sort.Search(min(to-from, scanBudget), func(i int) bool { return rows.Times[from+i] > last })
 			if bucket >= 0 {
+				src.read(&a.stats, rows, from, end, !a.prog.plain() || !a.prog.matcher.Empty())
 				if a.prog.plain() {
 					err = a.plainRows(proc, &known, labels, rows, from, end, bucket)
 				} else {
@@ -263,7 +252,7 @@ func (a *aggregator) stream(ctx context.Context, t task) error {
 // rows need not be seen, and returns the ranges that are left.
 func (a *aggregator) countRuns(t task, labels model.Labels) ([]TimeRange, error) {
 	g := a.prog.group
-	if a.fold != foldCount || !a.prog.plain() || !a.prog.matcher.Empty() || g == nil || g.Without {
+	if a.fold != foldCount || !a.prog.counts() || g == nil || g.Without {
 		return t.ranges, nil
 	}
 	for _, n := range g.Names {
@@ -272,7 +261,7 @@ func (a *aggregator) countRuns(t task, labels model.Labels) ([]TimeRange, error)
 		}
 	}
 	left := t.ranges
-	for _, r := range a.session.streams[t.stream].Runs {
+	for _, r := range a.selection.session.streams[t.stream].Runs {
 		bucket, last := a.grid.bucket(r.MinTime)
 		whole := slices.ContainsFunc(t.ranges, func(tr TimeRange) bool { return tr.Start <= r.MinTime && r.MaxTime < tr.End })
 		if bucket < 0 || r.MaxTime > last || !whole {
@@ -304,7 +293,6 @@ type groupCache struct {
 // plainRows adds rows of one bucket whose pipeline is line filters at most, so
 // that the series depends on the stream and on metadata alone.
 func (a *aggregator) plainRows(proc *processor, known *groupCache, labels model.Labels, rows *model.Rows, from, to, bucket int) error {
-	a.stats.RowsRead += uint64(to - from)
 	if known.rows != rows {
 		known.rows, known.same = rows, a.prog.sameSeries(labels, rows)
 		if known.same {
@@ -326,9 +314,6 @@ func (a *aggregator) plainRows(proc *processor, known *groupCache, labels model.
 		return a.addTo(known.all, bucket, p)
 	}
 	var same partial
-	if filtered {
-		a.stats.BytesRead += lineBytes(rows, from, to)
-	}
 	a.sel = a.prog.candidates(a.sel[:0], rows, from, to)
 	for _, row := range a.sel {
 		i := int(row)
@@ -371,7 +356,7 @@ func (a *aggregator) groupOf(proc *processor, known *groupCache, rows *model.Row
 		return id, nil
 	}
 	id := uint32(0)
-	if _, _, ok := proc.process(rows.Times[row], rows.Lines.At(row), meta); ok {
+	if _, _, ok := proc.process(rows.Times[row], lineOf(rows, row), meta); ok {
 		a.buf = proc.appendSeries(a.buf[:0])
 		var err error
 		if id, err = a.seriesOf(a.buf); err != nil {
@@ -387,12 +372,10 @@ func (a *aggregator) groupOf(proc *processor, known *groupCache, rows *model.Row
 
 // rows adds rows of one bucket by running the pipeline on each.
 func (a *aggregator) rows(proc *processor, rows *model.Rows, from, to, bucket int) error {
-	a.stats.RowsRead += uint64(to - from)
-	a.stats.BytesRead += lineBytes(rows, from, to)
 	a.sel = a.prog.candidates(a.sel[:0], rows, from, to)
 	for _, row := range a.sel {
 		i := int(row)
-		line := rows.Lines.At(i)
+		line := lineOf(rows, i)
 		if !proc.matches(line) {
 			continue
 		}

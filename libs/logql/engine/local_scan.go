@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/weir-logs/weir/libs/logql/pipeline"
@@ -58,7 +57,7 @@ func (c *cursor) advance() {
 	for n := 0; n < scanBudget; {
 		if len(c.sel) == 0 {
 			if c.from == c.to {
-				c.rows, c.from, c.to, c.err = c.src.next()
+				c.rows, c.from, c.to, c.err = c.src.next(&c.stats)
 				if c.err != nil || c.rows == nil {
 					c.done = true
 					return
@@ -104,14 +103,13 @@ func (c *cursor) choose() int {
 	}
 	c.selBuf = c.proc.prog.candidates(c.selBuf[:0], c.rows, lo, lo+n)
 	c.sel = c.selBuf
-	c.stats.RowsRead += uint64(n)
-	c.stats.BytesRead += lineBytes(c.rows, lo, lo+n)
+	c.src.read(&c.stats, c.rows, lo, lo+n, true)
 	return n
 }
 
 // lineBytes is the bytes of the lines of rows [from, to).
 func lineBytes(rows *model.Rows, from, to int) uint64 {
-	if from == to {
+	if from == to || rows.Lines.Ends == nil {
 		return 0
 	}
 	begin := uint32(0)
@@ -122,7 +120,7 @@ func lineBytes(rows *model.Rows, from, to int) uint64 {
 }
 
 func (c *cursor) examine(row int) bool {
-	line := c.rows.Lines.At(row)
+	line := lineOf(c.rows, row)
 	if !c.proc.matches(line) {
 		return false
 	}
@@ -146,17 +144,18 @@ func (c *cursor) examine(row int) bool {
 
 // Scan merges the streams by time, then by labels.
 func (s *localSession) Scan(ctx context.Context, req ScanRequest, yield func(*ScanRows) error) (ScanStats, error) {
-	prog, err := compile(req.Query)
+	plan, err := planOf(ctx, req.Query)
 	if err != nil {
 		return ScanStats{}, err
 	}
+	sel := s.selection(plan, req.Identity)
 	tasks, err := s.tasks(req.Streams, req.Ranges, req.Start, req.End)
 	if err != nil {
 		return ScanStats{}, err
 	}
-	sc := &scan{session: s, req: &req, prog: prog, yield: yield}
+	sc := &scan{session: s, req: &req, prog: sel.prog, yield: yield}
 	for _, t := range tasks {
-		sc.add(t)
+		sc.add(t, sel.of(ctx, t.stream))
 	}
 	return sc.run(ctx)
 }
@@ -176,9 +175,9 @@ type scan struct {
 	flushed time.Time
 }
 
-func (sc *scan) add(t task) {
+func (sc *scan) add(t task, snap Snapshot) {
 	c := &cursor{
-		src:    rowSource{snap: sc.session.snap, stream: t.stream, ranges: t.ranges, backward: sc.req.Backward},
+		src:    rowSource{snap: snap, stream: t.stream, ranges: t.ranges, backward: sc.req.Backward},
 		stream: t.stream,
 	}
 	if a := sc.req.After; a != nil {
@@ -311,17 +310,12 @@ func (sc *scan) fill(ctx context.Context) error {
 	for len(sc.heap) > 0 && !sc.heap[0].ready && len(batch) < sc.session.workers {
 		batch = append(batch, sc.pop())
 	}
-	var wg sync.WaitGroup
 	for _, c := range batch {
 		if c.proc == nil {
 			c.proc = sc.prog.forStream(sc.session.streams[c.stream].Labels)
 		}
 	}
-	for _, c := range batch[1:] {
-		wg.Go(c.advance)
-	}
-	batch[0].advance()
-	wg.Wait()
+	spread(len(batch), func(i int) { batch[i].advance() })
 	for _, c := range batch {
 		if err := sc.settle(c); err != nil {
 			return err

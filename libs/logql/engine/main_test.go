@@ -125,6 +125,7 @@ func spread(t *rapid.T, all []enginetest.Entry, rekey bool) []*enginetest.Store 
 		out[i] = enginetest.NewStore(parts[i]...)
 		out[i].RunRows = rapid.IntRange(0, 5).Draw(t, "run")
 		out[i].BatchRows = rapid.IntRange(0, 5).Draw(t, "rows")
+		out[i].Selective = rapid.Bool().Draw(t, "selective")
 	}
 	return out
 }

@@ -33,6 +33,8 @@ type program struct {
 	group *pipeline.Grouping       // labels of series
 	// tolerant: parser errors are ordinary labels.
 	tolerant bool
+	// selected: rows that do not match line filters are left out before.
+	selected bool
 }
 
 // compile compiles a *syntax.LogSelector, a *syntax.RangeAggregation, or a sum of
@@ -163,7 +165,7 @@ func (p *program) fold() (fold, bool) {
 
 // bytes reports whether samples are lengths of lines.
 func (p *program) bytes() bool {
-	return p.agg.Op == syntax.OpBytesOverTime || p.agg.Op == syntax.OpBytesRate
+	return p.agg != nil && (p.agg.Op == syntax.OpBytesOverTime || p.agg.Op == syntax.OpBytesRate)
 }
 
 // plain reports whether the pipeline is nothing but line filters.
@@ -209,6 +211,12 @@ func (p *program) sameSeries(labels model.Labels, rows *model.Rows) bool {
 		}
 	}
 	return true
+}
+
+// counts reports whether a sample is nothing but its row, so that rows need not be
+// seen to be counted.
+func (p *program) counts() bool {
+	return p.plain() && p.matcher.Empty() && !p.selected
 }
 
 // forStream binds the program to a stream.

@@ -118,10 +118,12 @@ func (s *unionSession) tasks(streams []int, ranges []TimeRange, start, end int64
 // the rows that several hold.
 func (s *unionSession) Aggregate(ctx context.Context, req AggregateRequest) ([]PartialSeries, ScanStats, error) {
 	var stats ScanStats
-	prog, err := compile(req.Query)
+	plan, err := planOf(ctx, req.Query)
 	if err != nil {
 		return nil, stats, err
 	}
+	ctx = withPlan(ctx, plan)
+	prog := plan.prog
 	f, ok := prog.fold()
 	if !ok {
 		return nil, stats, Errorf(ErrUnsupported, "%s cannot be computed in parts", req.Query)
@@ -147,10 +149,11 @@ func (s *unionSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 // Scan merges what the sessions scan.
 func (s *unionSession) Scan(ctx context.Context, req ScanRequest, yield func(*ScanRows) error) (ScanStats, error) {
 	var stats ScanStats
-	prog, err := compile(req.Query)
+	plan, err := planOf(ctx, req.Query)
 	if err != nil {
 		return stats, err
 	}
+	ctx = withPlan(ctx, plan)
 	spec := scanSpec{
 		query: req.Query, which: single | tangled, start: req.Start, end: req.End, limit: req.Limit,
 		backward: req.Backward, after: req.After, identity: req.Identity, lazy: true,
@@ -161,7 +164,7 @@ func (s *unionSession) Scan(ctx context.Context, req ScanRequest, yield func(*Sc
 	if !req.Identity {
 		spec.drop = s.dropTo(req.After, req.Backward)
 	}
-	w := &unionScan{session: s, req: &req, metric: prog.metric(), mem: memoryOf(ctx), yield: yield, flushed: time.Now()}
+	w := &unionScan{session: s, req: &req, metric: plan.prog.metric(), mem: memoryOf(ctx), yield: yield, flushed: time.Now()}
 	defer w.release()
 	begin := spec.drop
 	for {

@@ -50,6 +50,7 @@ func many(t *rapid.T, all []enginetest.Entry) []*enginetest.Store {
 	for _, p := range parts {
 		s := enginetest.NewStore(p...)
 		s.RunRows, s.BatchRows = rapid.IntRange(0, 5).Draw(t, "run"), rapid.IntRange(0, 5).Draw(t, "rows")
+		s.Selective = rapid.Bool().Draw(t, "selective")
 		out = append(out, s)
 	}
 	return out

@@ -32,6 +32,8 @@ type Store struct {
 	BatchRows int
 	// NoDigests leaves the digests of runs 0: unknown.
 	NoDigests bool
+	// Selective makes snapshots implement engine.Selective.
+	Selective bool
 	// FailRows makes reading rows fail, if it returns an error.
 	FailRows func() error
 	// Open counts the snapshots that are not closed.
@@ -149,6 +151,9 @@ func (s *Store) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	}
 	snap.start, snap.end = start, end
 	s.open.Add(1)
+	if s.Selective {
+		return &selective{snap}, nil
+	}
 	return snap, nil
 }
 

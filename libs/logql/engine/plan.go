@@ -1,0 +1,272 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// plan is a compiled query and what it needs of rows. It is safe for concurrent use.
+type plan struct {
+	query syntax.Expr
+	prog  *program
+	// pushed is prog for rows that a Selective snapshot gives out: without the line
+	// filters that it has applied.
+	pushed  *program
+	filters []*syntax.LineFilter
+	lines   bool // pushed looks at lines
+	// metadata are conditions on structured metadata where the stream has no label of
+	// the name; values are strings that the line holds, in rows that have no metadata
+	// of the name, where the stream has no label of it.
+	metadata []MetaEquals
+	values   []MetaEquals
+	group    []string // labels of series; nil: any
+
+	mu    sync.Mutex
+	needs map[needKey]*Need
+}
+
+// needKey tells the needs of a plan apart.
+type needKey struct {
+	metadata, values uint32 // bits of those that apply
+	meta, hashes     bool
+}
+
+// maxConditions is how many conditions of a kind a need can have.
+const maxConditions = 32
+
+func newPlan(e syntax.Expr) (*plan, error) {
+	prog, err := compile(e)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{query: e, prog: prog, pushed: prog, needs: map[needKey]*Need{}}
+	sel, unwrap := selectorOf(e)
+	rest := p.push(sel.Stages)
+	if len(p.filters) > 0 {
+		if p.pushed, err = compile(withStages(e, rest)); err != nil {
+			return nil, err
+		}
+		p.pushed.selected = true
+	}
+	p.lines = p.pushed.log != nil || p.pushed.bytes() || !p.pushed.matcher.Empty() || readsLine(rest)
+	if p.pushed.metric() && unwrap == nil && p.pushed.plain() && p.pushed.group != nil && !p.pushed.group.Without {
+		p.group = append([]string{}, p.pushed.group.Names...)
+	}
+	return p, nil
+}
+
+type planKey struct{}
+
+// withPlan lets sources that run under ctx use a plan again.
+func withPlan(ctx context.Context, p *plan) context.Context {
+	return context.WithValue(ctx, planKey{}, p)
+}
+
+// planOf returns the plan of a query.
+func planOf(ctx context.Context, e syntax.Expr) (*plan, error) {
+	if p, ok := ctx.Value(planKey{}).(*plan); ok && p.query == e {
+		return p, nil
+	}
+	return newPlan(e)
+}
+
+// selectorOf returns the selector of what compile accepts.
+func selectorOf(e syntax.Expr) (*syntax.LogSelector, *syntax.Unwrap) {
+	if sel, ok := e.(*syntax.LogSelector); ok {
+		return sel, nil
+	}
+	agg, _, _ := sumOver(e)
+	return agg.Range.Selector, agg.Range.Unwrap
+}
+
+// withStages returns e with other stages.
+func withStages(e syntax.Expr, stages []syntax.Stage) syntax.Expr {
+	switch e := e.(type) {
+	case *syntax.LogSelector:
+		sel := *e
+		sel.Stages = stages
+		return &sel
+	case *syntax.RangeAggregation:
+		agg := *e
+		agg.Range.Selector = withStages(e.Range.Selector, stages).(*syntax.LogSelector)
+		return &agg
+	case *syntax.VectorAggregation:
+		sum := *e
+		sum.Inner = withStages(e.Inner, stages)
+		return &sum
+	}
+	return e
+}
+
+// push finds what stages want of rows as they are stored. It returns the stages
+// that are left when the line filters are taken out.
+func (p *plan) push(stages []syntax.Stage) (rest []syntax.Stage) {
+	stored := true  // the line is that which was stored
+	sent := true    // labels are those of the stream and metadata
+	pieces := false // labels may be pieces of the line as stored besides, and nothing else
+	for _, s := range stages {
+		switch s := s.(type) {
+		case *syntax.LineFilter:
+			if stored && pushable(s) {
+				p.filters = append(p.filters, s)
+				continue
+			}
+		case *syntax.LabelFilter:
+			for _, c := range conjuncts(s.Cond, nil) {
+				switch m := (MetaEquals{c.Name, c.Value}); {
+				case c.Type != syntax.Eq || c.Value == "" || strings.HasPrefix(c.Name, "__error") || strings.HasSuffix(c.Name, "_extracted"):
+				case sent:
+					p.metadata = append(p.metadata, m)
+				case pieces && literal(c.Value):
+					p.values = append(p.values, m)
+				}
+			}
+		case *syntax.JSON, *syntax.Logfmt, *syntax.Regexp, *syntax.Pattern:
+			pieces = stored && (pieces || sent)
+			sent = false
+		case *syntax.LineFormat, *syntax.Decolorize:
+			stored = false
+		default:
+			sent, pieces = false, false
+			if _, ok := s.(*syntax.Unpack); ok {
+				stored = false
+			}
+		}
+		rest = append(rest, s)
+	}
+	p.metadata = p.metadata[:min(len(p.metadata), maxConditions)]
+	p.values = p.values[:min(len(p.values), maxConditions)]
+	return rest
+}
+
+// pushable reports whether snapshots can apply a filter.
+func pushable(f *syntax.LineFilter) bool {
+	return f.Op <= syntax.LineNotRegexp && !slices.ContainsFunc(f.Alternatives, func(a syntax.LineMatch) bool { return a.IP })
+}
+
+// conjuncts appends the comparisons of text that must all hold.
+func conjuncts(c syntax.Condition, dst []*syntax.StringCond) []*syntax.StringCond {
+	switch c := c.(type) {
+	case *syntax.StringCond:
+		return append(dst, c)
+	case *syntax.LogicalCond:
+		if !c.Or {
+			return conjuncts(c.Right, conjuncts(c.Left, dst))
+		}
+	}
+	return dst
+}
+
+// literal reports whether a parser that finds the value has it from a line that
+// holds it byte for byte, or that holds a backslash.
+func literal(value string) bool {
+	return utf8.ValidString(value) && !strings.ContainsRune(value, utf8.RuneError)
+}
+
+// readsLine reports whether a stage looks at the line.
+func readsLine(stages []syntax.Stage) bool {
+	return slices.ContainsFunc(stages, func(s syntax.Stage) bool {
+		switch s := s.(type) {
+		case *syntax.LabelFilter, *syntax.Drop, *syntax.Keep:
+			return false
+		case *syntax.LabelFormat:
+			return slices.ContainsFunc(s.Assigns, func(a syntax.LabelAssign) bool { return !a.Rename })
+		}
+		return true
+	})
+}
+
+// need returns what the plan needs of the rows of a stream, nil if that is all there
+// is. hasMetadata tells whether rows may have metadata of a name; nil: they may.
+func (p *plan) need(labels model.Labels, hashes bool, hasMetadata func(string) bool) *Need {
+	k := needKey{hashes: hashes}
+	for i, m := range p.metadata {
+		if _, ok := labels.Lookup(m.Name); !ok {
+			k.metadata |= 1 << i
+		}
+	}
+	if hasMetadata != nil {
+		for i, m := range p.values {
+			if _, ok := labels.Lookup(m.Name); !ok && !hasMetadata(m.Name) {
+				k.values |= 1 << i
+			}
+		}
+	}
+	k.meta = p.group == nil || hashes && p.lines
+	for _, n := range p.group {
+		if _, ok := labels.Lookup(n); !ok {
+			k.meta = true
+		}
+	}
+	if len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.meta && p.lines {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n, ok := p.needs[k]; ok {
+		return n
+	}
+	n := &Need{Filters: p.filters, Lines: p.lines, Meta: k.meta, Hashes: hashes}
+	n.Any = slices.Clone(p.pushed.matcher.Needles())
+	for i, m := range p.metadata {
+		if k.metadata>>i&1 != 0 {
+			n.Metadata = append(n.Metadata, m)
+		}
+	}
+	for i, m := range p.values {
+		if k.values>>i&1 != 0 {
+			n.Any = append(n.Any, []string{m.Value, `\`})
+		}
+	}
+	p.needs[k] = n
+	return n
+}
+
+// selection is the rows of a local session that a plan needs.
+type selection struct {
+	session *localSession
+	plan    *plan
+	prog    *program // for the rows of the selection
+	hashes  bool
+	from    Selective // nil: the snapshot cannot select
+	has     func(string) bool
+
+	mu   sync.Mutex
+	made map[*Need]Snapshot
+}
+
+func (s *localSession) selection(p *plan, hashes bool) *selection {
+	sel := &selection{session: s, plan: p, prog: p.prog, hashes: hashes}
+	if from, ok := s.snap.(Selective); ok {
+		sel.from, sel.prog, sel.made = from, p.pushed, map[*Need]Snapshot{}
+		if h, ok := s.snap.(interface{ HasMetadata(string) bool }); ok {
+			sel.has = h.HasMetadata
+		}
+	}
+	return sel
+}
+
+// of returns the snapshot to read a stream from.
+func (s *selection) of(ctx context.Context, stream int) Snapshot {
+	if s.from == nil {
+		return s.session.snap
+	}
+	n := s.plan.need(s.session.streams[stream].Labels, s.hashes, s.has)
+	if n == nil {
+		return s.session.snap
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap, ok := s.made[n]
+	if !ok {
+		snap = s.from.Select(ctx, n)
+		s.made[n] = snap
+	}
+	return snap
+}
