@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,8 +14,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/logql/engine"
@@ -80,69 +80,67 @@ func (n *node) compact() error {
 // TestAgainstTwin pushes, flushes, compacts and restarts at random: what is read is
 // the set of all that was acknowledged.
 func TestAgainstTwin(t *testing.T) {
-	root := t.TempDir()
-	run := 0
-	rapid.Check(t, func(rt *rapid.T) {
-		run++
-		dir := filepath.Join(root, fmt.Sprint(run))
-		store := objstore.NewMemory(nil)
-		now := time.Unix(1e9, 0)
-		var clock sync.Mutex
-		change := func(c *Config, d *Deps) {
-			if rapid.Bool().Draw(rt, "bucket") {
-				d.Bucket = store
+	base := rand.Uint64()
+	for i := range uint64(12) {
+		t.Run(fmt.Sprint("seed ", base+i), func(t *testing.T) { againstTwin(t, rand.New(rand.NewPCG(base+i, 1))) })
+	}
+}
+
+func againstTwin(t *testing.T, rnd *rand.Rand) {
+	dir, store := t.TempDir(), objstore.NewMemory(nil)
+	var now atomic.Int64
+	now.Store(1e18)
+	change := func(c *Config, d *Deps) {
+		if rnd.IntN(2) == 0 {
+			d.Bucket = store
+		}
+		d.Now = func() time.Time { return time.Unix(0, now.Load()) }
+		c.UploadSize = 1 << 20
+	}
+	n := startWith(t, dir, 1<<20, change, nil)
+	twin := map[string]bool{}
+	check := func(what string) {
+		t.Helper()
+		want := slices.Sorted(maps.Keys(twin))
+		if got := contents(t, n.svc); !slices.Equal(got, want) {
+			t.Fatalf("after %s\ngot  %q\nwant %q", what, got, want)
+		}
+	}
+	for batch := range int64(40) {
+		switch rnd.IntN(10) {
+		case 0:
+			if err := n.flush(); err != nil {
+				t.Fatal(err)
 			}
-			d.Now = func() time.Time { clock.Lock(); defer clock.Unlock(); return now }
-			c.UploadSize = 1 << 20
-		}
-		n := startWith(t, dir, 1<<20, change, nil)
-		defer func() { n.close() }()
-		twin := map[string]bool{}
-		batch := int64(0)
-		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
-			switch op := rapid.IntRange(0, 9).Draw(rt, "op"); op {
-			case 0:
-				if err := n.flush(); err != nil {
-					rt.Fatal(err)
-				}
-			case 1:
-				if err := n.compact(); err != nil {
-					rt.Fatal(err)
-				}
-			case 2:
-				n.close()
-				n = startWith(t, dir, 1<<20, change, nil)
-			case 3:
-				clock.Lock()
-				now = now.Add(time.Hour)
-				clock.Unlock()
-			default:
-				batch++
-				stream := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "stream")
-				var times []int64
-				var lines []string
-				for range rapid.IntRange(1, 20).Draw(rt, "rows") {
-					day := int64(rapid.IntRange(-3, 20).Draw(rt, "day"))
-					times = append(times, day*dayLength+int64(rapid.IntRange(0, 3).Draw(rt, "time")))
-					lines = append(lines, fmt.Sprint("line ", rapid.IntRange(0, 2).Draw(rt, "line")))
-				}
-				if _, err := n.ingest(batch, stream, times, lines...); err != nil {
-					rt.Fatal(err)
-				}
-				for i := range times {
-					twin[fmt.Sprintf("%d %s %s", times[i], stream, lines[i])] = true
-				}
+			check("a flush")
+		case 1:
+			if err := n.compact(); err != nil {
+				t.Fatal(err)
+			}
+			check("a merge")
+		case 2:
+			n.close()
+			n = startWith(t, dir, 1<<20, change, nil)
+			check("a restart")
+		case 3:
+			now.Add(int64(time.Hour))
+		default:
+			stream := []string{"a", "b"}[rnd.IntN(2)]
+			var times []int64
+			var lines []string
+			for range 1 + rnd.IntN(20) {
+				times = append(times, int64(rnd.IntN(24)-3)*dayLength+int64(rnd.IntN(4)))
+				lines = append(lines, fmt.Sprint("line ", rnd.IntN(3)))
+			}
+			if _, err := n.ingest(batch+1, stream, times, lines...); err != nil {
+				t.Fatal(err)
+			}
+			for i := range times {
+				twin[fmt.Sprintf("%d %s %s", times[i], stream, lines[i])] = true
 			}
 		}
-		want := make([]string, 0, len(twin))
-		for k := range twin {
-			want = append(want, k)
-		}
-		slices.Sort(want)
-		if got := contents(rt, n.svc); !slices.Equal(got, want) {
-			rt.Fatalf("got  %q\nwant %q", got, want)
-		}
-	})
+	}
+	check("all")
 }
 
 // Pushes go on while heads are cut by size, and nothing is lost between two heads, nor

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -70,6 +69,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 // End ends the block being written: the bytes since the last End are its object. The
 // writer fills in where they are.
 func (w *Writer) End(b Block) error {
+	b.Offset = 0
 	if n := len(w.directory.Blocks); n > 0 {
 		last := &w.directory.Blocks[n-1]
 		b.Offset = last.Offset + last.Size
@@ -429,6 +429,3 @@ func dropReplaced(ctx context.Context, list []*Container) []*Container {
 
 // SetAside gives up a container that turned out to be damaged.
 func (c *Container) SetAside() error { return os.Rename(c.path, c.path+damagedSuffix) }
-
-// Age returns how long ago the container was written.
-func (c *Container) Age(now time.Time) time.Duration { return now.Sub(c.Created) }
