@@ -23,6 +23,7 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Label
 	var section *Section
 	current := -1
 	var g *RowGroup
+	list := make([]uint32, 0, batchRows)
 	for stream := range r.index.streams {
 		ls := r.index.stream(stream)
 		for _, s := range r.spans(r.index.firstRow[stream], r.index.firstRow[stream+1]) {
@@ -43,8 +44,12 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Label
 				}
 			}
 			for at := s.From; at < s.To; at += batchRows {
+				list = list[:0]
+				for row := at; row < min(at+batchRows, s.To); row++ {
+					list = append(list, uint32(row))
+				}
 				rows := &model.Rows{}
-				if err := r.Append(rows, g, stream, at, min(at+batchRows, s.To), true, true); err != nil {
+				if err := r.Append(rows, g, list, true, true); err != nil {
 					return err
 				}
 				if err := yield(stream, ls, rows); err != nil {

@@ -28,19 +28,25 @@ func openMetadata(b []byte, templates []uint16, count int) (*Metadata, error) {
 // MemorySize returns about how many bytes of memory it takes so far.
 func (m *Metadata) MemorySize() int { return m.table.memorySize() }
 
-// Has reports whether a row may have that value of that name.
-func (m *Metadata) Has(name string) bool {
+// Mark calls set with each row that has that value of that name, as sent or derived.
+// A row may come twice.
+func (m *Metadata) Mark(name, value string, set func(row int)) error {
 	for i := range m.table.keys {
-		if m.table.keys[i].name == name {
-			return true
+		if m.table.keys[i].name != name {
+			continue
 		}
+		v, err := m.table.column(i)
+		if err != nil {
+			return err
+		}
+		v.mark([]byte(value), m.templates, set)
 	}
-	return false
+	return nil
 }
 
-// append appends what rows [from, to) have to dst, which has n rows. Columns that have
-// no value in them are left out.
-func (m *Metadata) append(dst *model.Rows, from, to, n int) error {
+// append appends what rows have to dst, which has n rows. The rows ascend. Columns that
+// have no value in them are left out.
+func (m *Metadata) append(dst *model.Rows, rows []uint32, n int) error {
 	var buf []byte
 	for i := range m.table.keys {
 		v, err := m.table.column(i)
@@ -48,8 +54,8 @@ func (m *Metadata) append(dst *model.Rows, from, to, n int) error {
 			return err
 		}
 		if v.rows != nil {
-			k := sort.Search(len(v.rows), func(i int) bool { return v.rows[i] >= uint32(from) })
-			if k == len(v.rows) || int(v.rows[k]) >= to {
+			k := sort.Search(len(v.rows), func(i int) bool { return v.rows[i] >= rows[0] })
+			if k == len(v.rows) || v.rows[k] > rows[len(rows)-1] {
 				continue
 			}
 		}
@@ -58,11 +64,11 @@ func (m *Metadata) append(dst *model.Rows, from, to, n int) error {
 		if key.class == classDerived {
 			set = &dst.Derived
 		}
-		buf = v.appendTo(findColumn(set, key), from, to, n, m.templates, buf)
+		buf = v.appendTo(findColumn(set, key), rows, n, m.templates, buf)
 	}
 	for _, set := range []*[]model.Column{&dst.Metadata, &dst.Derived} {
 		for i := range *set {
-			(*set)[i].Finish(n + to - from)
+			(*set)[i].Finish(n + len(rows))
 		}
 	}
 	return nil

@@ -185,39 +185,51 @@ func signedColumns(infos []column.Info, b []byte, want int, n func(i int) int) (
 	return out, nil
 }
 
-// append appends what rows [from, to) have to dst, which has n rows. If the order is
-// fixed, equal times of rows from first on are numbered, beginning at base for those
-// equal to the first one of all.
-func (o *Order) append(dst *model.Rows, from, to, n int, times []int64, first int, base uint32) {
-	if k := sort.Search(len(o.copyRows), func(i int) bool { return o.copyRows[i] >= uint32(from) }); k < len(o.copyRows) && o.copyRows[k] < uint32(to) || dst.Copies != nil {
-		dst.Copies = append(dst.Copies, make([]uint32, n+to-from-len(dst.Copies))...)
-		for ; k < len(o.copyRows) && o.copyRows[k] < uint32(to); k++ {
-			dst.Copies[n+int(o.copyRows[k])-from] = o.copies[k]
+// append appends what rows have to dst, which has n rows. The rows ascend. If the order
+// is fixed, the rows of a stream that have equal times are numbered: streams says which
+// rows are one's, base how many come before those equal to the first one of all.
+func (o *Order) append(dst *model.Rows, rows []uint32, n int, times []int64, streams func(row int) (first, end int), base uint32) {
+	if k := sort.Search(len(o.copyRows), func(i int) bool { return o.copyRows[i] >= rows[0] }); dst.Copies != nil || k < len(o.copyRows) && o.copyRows[k] <= rows[len(rows)-1] {
+		dst.Copies = append(dst.Copies, make([]uint32, n+len(rows)-len(dst.Copies))...)
+		for i, row := range rows {
+			for k < len(o.copyRows) && o.copyRows[k] < row {
+				k++
+			}
+			if k < len(o.copyRows) && o.copyRows[k] == row {
+				dst.Copies[n+i] = o.copies[k]
+			}
 		}
 	}
+	dst.Positions = slices.Grow(dst.Positions, len(rows))
 	if o.ordered {
+		first, end, prev := 0, 0, -1
 		p := uint32(0)
-		at := from
-		for at > first && times[at-1] == times[from] {
-			at--
-			p++
-		}
-		if at == 0 {
-			p += base
-		}
-		for row := from; row < to; row++ {
-			if row > from {
-				if p++; times[row] != times[row-1] {
-					p = 0
+		for _, r := range rows {
+			row := int(r)
+			if row >= end {
+				first, end = streams(row)
+				prev = -1
+			}
+			if prev >= 0 && times[prev] == times[row] {
+				p += uint32(row - prev)
+			} else {
+				at := row
+				for at > first && times[at-1] == times[row] {
+					at--
+				}
+				if p = uint32(row - at); at == 0 {
+					p += base
 				}
 			}
 			dst.Positions = append(dst.Positions, p)
+			prev = row
 		}
 		return
 	}
-	k := sort.Search(len(o.runEnds), func(i int) bool { return o.runEnds[i] > uint32(from) })
-	for row := from; row < to; row++ {
-		if uint32(row) >= o.runEnds[k] {
+	dst.BatchTimes = slices.Grow(dst.BatchTimes, len(rows))
+	k := sort.Search(len(o.runEnds), func(i int) bool { return o.runEnds[i] > rows[0] })
+	for _, row := range rows {
+		for row >= o.runEnds[k] {
 			k++
 		}
 		begin := uint32(0)
@@ -225,6 +237,6 @@ func (o *Order) append(dst *model.Rows, from, to, n int, times []int64, first in
 			begin = o.runEnds[k-1]
 		}
 		dst.BatchTimes = append(dst.BatchTimes, o.batchTimes[k])
-		dst.Positions = append(dst.Positions, o.positions[k]+uint32(row)-begin)
+		dst.Positions = append(dst.Positions, o.positions[k]+row-begin)
 	}
 }

@@ -95,7 +95,7 @@ func (r *Reader) MemorySize() int {
 	return 1024 + r.index.memory + 128*len(r.foot.groups) + 64*len(r.foot.sections)
 }
 
-// Error is a cause with the block's name.
+// error gives a cause the block's name, and the row group's unless that is negative.
 func (r *Reader) error(group int, err error) error {
 	var named *Error
 	if err == nil || errors.As(err, &named) {
@@ -121,6 +121,10 @@ func (r *Reader) read(ctx context.Context, off, n int64) ([]byte, error) {
 	}
 	return b, err
 }
+
+// Error gives an error about the parts of a row group, which say no more than that, the
+// names of the block, the section and the row group. Errors of the reader have them.
+func (r *Reader) Error(group int, err error) error { return r.error(group, err) }
 
 // Sections returns how many sections there are.
 func (r *Reader) Sections() int { return len(r.foot.sections) }
@@ -184,8 +188,10 @@ func (r *Reader) ReadSection(ctx context.Context, section int) (*Section, error)
 	return sec, nil
 }
 
-// SectionOf returns the section of a row group.
-func (r *Reader) SectionOf(group int) int { return r.foot.groups[group].section }
+// Place returns the section of a row group, and its number there.
+func (r *Reader) Place(group int) (section, index int) {
+	return r.foot.groups[group].section, r.foot.groups[group].index
+}
 
 // ReadBody reads the lines of a row group, given its section.
 func (r *Reader) ReadBody(ctx context.Context, s *Section, group int) (*lines.Body, error) {
@@ -261,31 +267,66 @@ func (r *Reader) ReadRowGroup(ctx context.Context, s *Section, group int) (*RowG
 	return g, err
 }
 
-// Append appends rows [from, to) of a row group, which are of one stream, to dst:
-// times, copy numbers, batch times and positions, and, if they are wanted, lines and
-// metadata. stream is that stream.
-func (r *Reader) Append(dst *model.Rows, g *RowGroup, stream, from, to int, lines, metadata bool) error {
-	n := dst.Len()
+// Append appends rows of a row group, which ascend and may be of several streams, to
+// dst: times, copy numbers, batch times and positions, and, if they are wanted, lines
+// and metadata.
+func (r *Reader) Append(dst *model.Rows, g *RowGroup, rows []uint32, lines, metadata bool) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	n, from, to := dst.Len(), int(rows[0]), int(rows[len(rows)-1])+1
 	times, err := g.Body.SharedTimes()
 	if err != nil {
 		return r.error(g.Number, err)
 	}
-	if lines {
-		if err := g.Body.Rows(from, to, dst); err != nil {
-			return r.error(g.Number, err)
+	switch {
+	case !lines:
+		dst.Times = slices.Grow(dst.Times, len(rows))
+		for _, row := range rows {
+			dst.Times = append(dst.Times, times[row])
 		}
-	} else {
-		dst.Times = append(dst.Times, times[from:to]...)
+	case to-from == len(rows):
+		err = g.Body.Rows(from, to, dst)
+	default:
+		err = g.Body.Select(rows, dst)
+	}
+	if err != nil {
+		return r.error(g.Number, err)
 	}
 	k := &r.foot.groups[g.Number]
-	first := max(0, int(r.index.firstRow[stream]-k.firstRow))
-	g.Order.append(dst, from, to, n, times, first, k.base)
+	g.Order.append(dst, rows, n, times, func(row int) (first, end int) {
+		s := r.streamAt(k.firstRow + int64(row))
+		return int(max(0, r.index.firstRow[s]-k.firstRow)), int(min(int64(k.rows), r.index.firstRow[s+1]-k.firstRow))
+	}, k.base)
 	if metadata {
-		if err := g.Metadata.append(dst, from, to, n); err != nil {
+		if err := g.Metadata.append(dst, rows, n); err != nil {
 			return r.error(g.Number, err)
 		}
 	}
 	return nil
+}
+
+// streamAt returns the stream of a row of the block.
+func (r *Reader) streamAt(row int64) int {
+	return sort.Search(r.index.streams, func(i int) bool { return r.index.firstRow[i+1] > row })
+}
+
+// StreamsOf returns the streams [from, to) that have rows in a row group.
+func (r *Reader) StreamsOf(group int) (from, to int) {
+	k := &r.foot.groups[group]
+	return r.streamAt(k.firstRow), r.streamAt(k.firstRow+int64(k.rows)-1) + 1
+}
+
+// RowsOf returns which rows of a row group are a stream's.
+func (r *Reader) RowsOf(stream, group int) (from, to int) {
+	k := &r.foot.groups[group]
+	from = int(max(0, r.index.firstRow[stream]-k.firstRow))
+	return from, max(from, int(min(int64(k.rows), r.index.firstRow[stream+1]-k.firstRow)))
+}
+
+// GroupSize returns the rows of a row group and the bytes of their lines.
+func (r *Reader) GroupSize(group int) (rows int, bytes int64) {
+	return r.foot.groups[group].rows, r.foot.groups[group].bytes
 }
 
 // Streams returns how many streams there are. They are numbered in the order of the
@@ -367,18 +408,6 @@ func (r *Reader) spans(from, to int64) []Span {
 		out = append(out, Span{k, int(max(from-g.firstRow, 0)), int(min(to-g.firstRow, int64(g.rows)))})
 	}
 	return out
-}
-
-// Times returns which rows of a span have start <= time < end.
-func (r *Reader) Times(body *lines.Body, s Span, start, end int64) (Span, error) {
-	times, err := body.SharedTimes()
-	if err != nil {
-		return Span{}, r.error(s.Group, err)
-	}
-	t := times[s.From:s.To]
-	from := sort.Search(len(t), func(i int) bool { return t[i] >= start })
-	to := from + sort.Search(len(t)-from, func(i int) bool { return t[from+i] >= end })
-	return Span{s.Group, s.From + from, s.From + to}, nil
 }
 
 // Sizes is how many bytes of a block are what.

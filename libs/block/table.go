@@ -430,41 +430,73 @@ func setBits(b []byte, n, count int) ([]uint32, error) {
 	return out, nil
 }
 
-// at returns the number of row's value, or -1. templates are the rows'.
-func (v *tableValues) at(row int, templates []uint16) int {
-	switch {
-	case v.of != nil:
-		return int(v.of[templates[row]])
-	case v.rows != nil:
-		if k, ok := slices.BinarySearch(v.rows, uint32(row)); ok {
-			return k
-		}
-		return -1
+// appendTo appends the values that rows have to a column, as those of rows n, n+1, ….
+// The rows ascend.
+func (v *tableValues) appendTo(dst *model.Column, rows []uint32, n int, templates []uint16, buf []byte) []byte {
+	add := func(i, value int) {
+		buf = v.values.Append(buf[:0], value)
+		dst.Append(n+i, buf)
 	}
-	return row
-}
-
-// appendTo appends the values of rows [from, to) to a column, as those of rows at on.
-func (v *tableValues) appendTo(dst *model.Column, from, to, at int, templates []uint16, buf []byte) []byte {
 	switch {
 	case v.of != nil:
-		for row := from; row < to; row++ {
+		for i, row := range rows {
 			if k := v.of[templates[row]]; k >= 0 {
-				buf = v.values.Append(buf[:0], int(k))
-				dst.Append(at+row-from, buf)
+				add(i, int(k))
 			}
 		}
 	case v.rows != nil:
-		k, _ := slices.BinarySearch(v.rows, uint32(from))
-		for ; k < len(v.rows) && int(v.rows[k]) < to; k++ {
-			buf = v.values.Append(buf[:0], k)
-			dst.Append(at+int(v.rows[k])-from, buf)
+		k, _ := slices.BinarySearch(v.rows, rows[0])
+		for i, row := range rows {
+			for k < len(v.rows) && v.rows[k] < row {
+				if k++; k < len(v.rows) && v.rows[k] < row { // far away, maybe
+					d, _ := slices.BinarySearch(v.rows[k:], row)
+					k += d
+				}
+			}
+			if k == len(v.rows) {
+				break
+			}
+			if v.rows[k] == row {
+				add(i, k)
+			}
 		}
 	default:
-		for row := from; row < to; row++ {
-			buf = v.values.Append(buf[:0], row)
-			dst.Append(at+row-from, buf)
+		for i, row := range rows {
+			add(i, int(row))
 		}
 	}
 	return buf
+}
+
+// mark calls set with each row that has the value.
+func (v *tableValues) mark(value []byte, templates []uint16, set func(row int)) {
+	equal := make([]bool, v.values.Len())
+	any := false
+	var buf []byte
+	if info := v.values.Info(); len(value) >= info.MinLen && len(value) <= info.MaxLen {
+		for i := range equal {
+			buf = v.values.Append(buf[:0], i)
+			equal[i] = string(buf) == string(value)
+			any = any || equal[i]
+		}
+	}
+	switch {
+	case !any:
+	case v.of != nil:
+		for row, t := range templates {
+			if k := v.of[t]; k >= 0 && equal[k] {
+				set(row)
+			}
+		}
+	default:
+		for i, is := range equal {
+			if !is {
+				continue
+			}
+			if v.rows != nil {
+				i = int(v.rows[i])
+			}
+			set(i)
+		}
+	}
 }

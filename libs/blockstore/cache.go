@@ -1,5 +1,6 @@
 // Package blockstore runs queries over blocks: each block is an engine.Store. What is
-// read of blocks goes through one cache for the whole process.
+// read of blocks, and what queries decode of it, goes through one cache for the whole
+// process.
 package blockstore
 
 import (
@@ -34,15 +35,20 @@ const (
 	kindBody
 	kindOrder
 	kindMetadata
+	kindPicked // of one query: which rows of a row group it wants
+	kindRows   // of one query: those rows, some at a time
 	kinds
 )
 
-func (k kind) String() string { return [...]string{"section", "lines", "order", "metadata"}[k] }
+func (k kind) String() string {
+	return [...]string{"section", "lines", "order", "metadata", "selection", "rows"}[k]
+}
 
 type key struct {
 	block *block.Reader
 	kind  kind
 	n     int
+	query *selected // nil: of all queries
 }
 
 // part is what a cache holds.
@@ -80,6 +86,17 @@ func (c *Cache) Forget(r *block.Reader) {
 	defer c.mu.Unlock()
 	for k, e := range c.entries {
 		if k.block == r && e.place != nil {
+			c.drop(e)
+		}
+	}
+}
+
+// forget drops the parts of queries.
+func (c *Cache) forget(keys []key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range keys {
+		if e := c.entries[k]; e != nil && e.place != nil {
 			c.drop(e)
 		}
 	}

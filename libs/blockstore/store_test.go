@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -258,5 +259,138 @@ func TestReadsFail(t *testing.T) {
 	o.fail = nil
 	if _, from, to, err := sn.Rows(0, 0, 10, false).Next(); err != nil || to-from != 1 {
 		t.Fatal(err)
+	}
+}
+
+// Select gives exactly the rows whose lines match, and none is missing that has what
+// else is asked for; batches hold what is needed of them.
+func TestSelect(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		store := enginetest.NewStore(drawEntries(t)...)
+		o := &object{b: copyOf(t, store, block.Options{RowGroupBytes: rapid.SampledFrom([]int{3000, 0}).Draw(t, "group"),
+			NoGrams: rapid.Bool().Draw(t, "no grams")})}
+		cache := blockstore.NewCache(rapid.SampledFrom([]int64{0, 1 << 30}).Draw(t, "cache"), nil)
+		blocks := blockstore.NewStore(openBlock(t, o), cache)
+		need := &engine.Need{Lines: rapid.Bool().Draw(t, "lines"), Meta: rapid.Bool().Draw(t, "meta"), Hashes: rapid.Bool().Draw(t, "hashes")}
+		type filter struct {
+			text string
+			keep func(line string) bool
+		}
+		var keep []func(string) bool
+		for _, f := range rapid.SliceOfN(rapid.SampledFrom([]filter{
+			{`|= "error"`, func(l string) bool { return strings.Contains(l, "error") }},
+			{`!= "took 1"`, func(l string) bool { return !strings.Contains(l, "took 1") }},
+			{`|~ "code=[23]00"`, func(l string) bool { return strings.Contains(l, "code=200") || strings.Contains(l, "code=300") }},
+			{`!~ "(?i)WARN"`, func(l string) bool { return !strings.Contains(l, "warn") }},
+			{`|= "nothing"`, func(string) bool { return false }},
+			{`|= "info" or "7ms"`, func(l string) bool { return strings.Contains(l, "info") || strings.Contains(l, "7ms") }},
+			{`|= "level="`, func(string) bool { return true }},
+		}), 0, 2).Draw(t, "filters") {
+			q, err := syntax.ParseLogQuery(`{a="b"} ` + f.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			need.Filters = append(need.Filters, q.Stages[0].(*syntax.LineFilter))
+			keep = append(keep, f.keep)
+		}
+		if rapid.Bool().Draw(t, "any") {
+			need.Any = [][]string{{"code=400", "took 9"}}
+		}
+		if rapid.Bool().Draw(t, "metadata") {
+			need.Metadata = []engine.MetaEquals{rapid.SampledFrom([]engine.MetaEquals{{Name: "trace", Value: "00000001"}, {Name: "detected_level", Value: "warn"}, {Name: "x", Value: "y"}}).Draw(t, "pair")}
+		}
+		start := int64(rapid.IntRange(-10, 290).Draw(t, "start")) * sec
+		end := start + int64(rapid.IntRange(0, 300).Draw(t, "length"))*sec
+		twin, err := store.Open(context.Background(), nil, start, end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer twin.Close()
+		sn, err := blocks.Open(context.Background(), nil, start, end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sn.Close()
+		sel := sn.(engine.Selective).Select(context.Background(), need)
+		number := map[string]int{}
+		for i, st := range sel.Streams() {
+			number[st.Labels.String()] = i
+		}
+		for i, st := range twin.Streams() {
+			var may, must []string // rows that match the filters, and of them those with the rest
+			each(t, twin.Rows(i, start, end, false), func(rows *model.Rows, k int) {
+				line := string(rows.Lines.At(k))
+				for _, f := range keep {
+					if !f(line) {
+						return
+					}
+				}
+				key := rows.Key(k)
+				key.Hash = 0
+				text := fmt.Sprint(key)
+				may = append(may, text)
+				for _, any := range need.Any {
+					if !slices.ContainsFunc(any, func(s string) bool { return strings.Contains(line, s) }) {
+						return
+					}
+				}
+				for _, m := range need.Metadata {
+					if string(value(rows.Metadata, m.Name, k)) != m.Value && string(value(rows.Derived, m.Name, k)) != m.Value {
+						return
+					}
+				}
+				must = append(must, text)
+			})
+			var got []string
+			each(t, sel.Rows(number[st.Labels.String()], start, end, false), func(rows *model.Rows, k int) {
+				key := rows.Key(k)
+				key.Hash = 0
+				got = append(got, fmt.Sprint(key))
+				if need.Lines && rows.Lines.Len() != rows.Len() || !need.Lines && !need.Hashes && rows.Lines.Ends != nil {
+					t.Fatalf("%d lines of %d rows", rows.Lines.Len(), rows.Len())
+				}
+				if need.Hashes && rows.Hashes[k] == 0 {
+					t.Fatal("no hash")
+				}
+			})
+			for _, s := range got {
+				if !slices.Contains(may, s) {
+					t.Fatalf("row %s is not wanted", s)
+				}
+			}
+			k := 0
+			for _, s := range got {
+				if k < len(must) && must[k] == s {
+					k++
+				}
+			}
+			if k < len(must) {
+				t.Fatalf("row %s is missing", must[k])
+			}
+		}
+	})
+}
+
+func value(set []model.Column, name string, row int) []byte {
+	for i := range set {
+		if set[i].Name == name {
+			return set[i].At(row)
+		}
+	}
+	return nil
+}
+
+func each(t tb, r engine.RowReader, f func(rows *model.Rows, row int)) {
+	for {
+		rows, from, to, err := r.Next()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := from; k < to; k++ {
+			f(rows, k)
+		}
 	}
 }

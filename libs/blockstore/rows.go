@@ -1,0 +1,118 @@
+package blockstore
+
+import (
+	"io"
+	"sort"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Rows implements engine.Snapshot. The reader is an engine.Examiner.
+func (s *selected) Rows(stream int, start, end int64, backward bool) engine.RowReader {
+	r := &rowReader{s: s, start: max(start, s.start), end: min(end, s.end), backward: backward}
+	if r.start < r.end {
+		r.stream = int(s.numbers[stream])
+		r.spans = s.store.block.Spans(r.stream, r.start, r.end)
+	}
+	return r
+}
+
+// rowReader reads rows of a stream, chunk by chunk.
+type rowReader struct {
+	s          *selected
+	stream     int // in the block
+	start, end int64
+	backward   bool
+	spans      []block.Span // those not begun
+
+	// What is left of the row group that was begun: rows [from, to) of those picked.
+	picked   *picked
+	group    int
+	from, to int
+
+	rows, bytes uint64 // examined
+}
+
+// Examined implements engine.Examiner. The bytes are the share of the row groups.
+func (r *rowReader) Examined() (rows, bytes uint64) { return r.rows, r.bytes }
+
+// Next implements engine.RowReader.
+func (r *rowReader) Next() (*model.Rows, int, int, error) {
+	for r.from >= r.to {
+		if len(r.spans) == 0 {
+			return nil, 0, 0, io.EOF
+		}
+		if err := r.begin(); err != nil {
+			return nil, 0, 0, err
+		}
+	}
+	// Rows of one chunk, which may hold other streams' as well.
+	n := r.from / chunkRows
+	from, to := r.from, min(r.to, (n+1)*chunkRows)
+	if r.backward {
+		n = (r.to - 1) / chunkRows
+		from, to = max(r.from, n*chunkRows), r.to
+	}
+	c, err := r.s.chunk(r.group, r.picked, n)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	if r.backward {
+		r.to = from
+	} else {
+		r.from = to
+	}
+	return &c.Rows, from - n*chunkRows, to - n*chunkRows, nil
+}
+
+// begin goes to the next row group.
+func (r *rowReader) begin() error {
+	if err := r.s.ctx.Err(); err != nil {
+		return err
+	}
+	i := 0
+	if r.backward {
+		i = len(r.spans) - 1
+	}
+	sp := r.spans[i]
+	if r.backward {
+		r.spans = r.spans[:i]
+	} else {
+		r.spans = r.spans[1:]
+	}
+	p, err := r.s.pick(sp.Group)
+	if err != nil {
+		return err
+	}
+	r.group, r.picked = sp.Group, p
+	r.from, r.to = p.search(sp.From), p.search(sp.To)
+	if r.from < r.to && (r.start > r.s.start || r.end < r.s.end) {
+		if err := r.narrow(); err != nil {
+			return err
+		}
+	}
+	rows, bytes := r.s.store.block.GroupSize(sp.Group)
+	r.rows += uint64(sp.To - sp.From)
+	r.bytes += uint64(bytes) * uint64(sp.To-sp.From) / uint64(rows)
+	return nil
+}
+
+// narrow leaves the rows that are in the reader's range.
+func (r *rowReader) narrow() error {
+	body, err := r.s.store.body(r.s.ctx, r.group)
+	if err != nil {
+		return err
+	}
+	times, err := body.SharedTimes()
+	if err != nil {
+		return r.s.named(r.group, err)
+	}
+	at := func(i int) int64 { return times[r.picked.at(r.from+i)] }
+	n := r.to - r.from
+	from := sort.Search(n, func(i int) bool { return at(i) >= r.start })
+	to := from + sort.Search(n-from, func(i int) bool { return at(from+i) >= r.end })
+	r.from, r.to = r.from+from, r.from+to
+	return nil
+}

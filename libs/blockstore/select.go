@@ -1,0 +1,311 @@
+package blockstore
+
+import (
+	"context"
+	"sort"
+	"sync"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/match"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// chunkRows is how many rows of a row group are decoded at once. The rows of many small
+// streams lie in one chunk, and are decoded once for all of them.
+const chunkRows = 2048
+
+// selected is the rows of a snapshot that a query needs.
+type selected struct {
+	*snapshot
+	ctx     context.Context // of the query
+	need    engine.Need
+	program *match.Program // nil: every line matches
+	err     error          // of the filters
+
+	sections sync.Map // section → *match.SectionProgram
+}
+
+func newSelected(ctx context.Context, sn *snapshot, n *engine.Need) *selected {
+	s := &selected{snapshot: sn, ctx: ctx, need: engine.Need{Lines: true, Meta: true}}
+	if n == nil {
+		return s
+	}
+	s.need = *n
+	if n.Hashes {
+		s.need.Lines, s.need.Meta = true, true // which they are of
+	}
+	filters := translate(n)
+	if len(filters) > 0 {
+		s.program, s.err = match.Compile(filters)
+	}
+	return s
+}
+
+// translate returns the filters of a need.
+func translate(n *engine.Need) []match.Filter {
+	var out []match.Filter
+	for _, f := range n.Filters {
+		m := match.Filter{Negate: f.Op.Negated()}
+		for _, a := range f.Alternatives {
+			t := match.Term{Literal: a.Text}
+			if f.Op == syntax.LineRegexp || f.Op == syntax.LineNotRegexp {
+				t = match.Term{Regexp: a.Text}
+			}
+			m.Any = append(m.Any, t)
+		}
+		out = append(out, m)
+	}
+	for _, list := range n.Any {
+		m := match.Filter{}
+		for _, text := range list {
+			m.Any = append(m.Any, match.Term{Literal: text})
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// Streams implements engine.Snapshot.
+func (s *selected) Streams() []engine.Stream { return s.streams }
+
+// Close does nothing: the snapshot is closed.
+func (s *selected) Close() {}
+
+func (s *selected) key(k kind, n int) key {
+	return key{block: s.store.block, kind: k, n: n, query: s}
+}
+
+// own notes that the cache has a part for the query.
+func (s *selected) own(k key, group int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append(s.keys, k)
+	if s.used == nil {
+		s.used = map[int]struct{}{}
+	}
+	s.used[group] = struct{}{}
+}
+
+// picked is which rows of a row group a query wants. They ascend.
+type picked struct {
+	from, n int      // rows, if they follow each other
+	rows    []uint32 // otherwise
+}
+
+// MemorySize implements part.
+func (p *picked) MemorySize() int { return 64 + 4*cap(p.rows) }
+
+func (p *picked) len() int {
+	if p.rows != nil {
+		return len(p.rows)
+	}
+	return p.n
+}
+
+// search returns how many of the rows come before a row.
+func (p *picked) search(row int) int {
+	if p.rows != nil {
+		return sort.Search(len(p.rows), func(i int) bool { return int(p.rows[i]) >= row })
+	}
+	return max(0, min(row-p.from, p.n))
+}
+
+func (p *picked) at(i int) int {
+	if p.rows != nil {
+		return int(p.rows[i])
+	}
+	return p.from + i
+}
+
+// list returns rows [from, to).
+func (p *picked) list(from, to int) []uint32 {
+	if p.rows != nil {
+		return p.rows[from:to]
+	}
+	out := make([]uint32, to-from)
+	for i := range out {
+		out[i] = uint32(p.from + from + i)
+	}
+	return out
+}
+
+// pick returns which rows of a row group are wanted.
+func (s *selected) pick(group int) (*picked, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	k := s.key(kindPicked, group)
+	return get(s.ctx, s.store.cache, k, func() (*picked, error) {
+		p, err := s.makePick(group)
+		if err == nil {
+			s.own(k, group)
+		}
+		return p, err
+	})
+}
+
+func (s *selected) makePick(group int) (*picked, error) {
+	number, index := s.store.block.Place(group)
+	var program *match.SectionProgram
+	if s.program != nil || len(s.need.Metadata) > 0 {
+		sec, err := s.store.section(s.ctx, number)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range s.need.Metadata {
+			if !s.store.block.HasMetadata(group) || sec.Grams != nil && !sec.Grams.HasValue(index, []byte(m.Name), []byte(m.Value)) {
+				return &picked{}, nil
+			}
+		}
+		if program = s.sectionProgram(number, sec); program != nil {
+			if program.Skip(index) {
+				return &picked{}, nil
+			}
+			if program.All(index) {
+				program = nil
+			}
+		}
+	}
+	body, err := s.store.body(s.ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	times, err := body.SharedTimes()
+	if err != nil {
+		return nil, s.named(group, err)
+	}
+	spans := s.spans(group, times)
+	if len(spans) == 0 {
+		return &picked{}, nil
+	}
+	var sets []*match.Bitmap
+	if program != nil {
+		set := &match.Bitmap{}
+		if err := program.Rows(index, body, spans[0].From, spans[len(spans)-1].To, set); err != nil {
+			return nil, s.named(group, err)
+		}
+		sets = append(sets, set)
+	}
+	if len(s.need.Metadata) > 0 {
+		meta, err := s.store.metadata(s.ctx, body, group)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range s.need.Metadata {
+			set := &match.Bitmap{}
+			set.Reset(len(times))
+			if err := meta.Mark(m.Name, m.Value, set.Set); err != nil {
+				return nil, s.named(group, err)
+			}
+			sets = append(sets, set)
+		}
+	}
+	if len(sets) == 0 && len(spans) == 1 {
+		return &picked{from: spans[0].From, n: spans[0].To - spans[0].From}, nil
+	}
+	within := &match.Bitmap{}
+	within.Reset(len(times))
+	for _, sp := range spans {
+		within.SetRange(sp.From, sp.To)
+	}
+	for _, set := range sets {
+		within.And(set)
+	}
+	if n := within.Count(); n > 0 {
+		return &picked{rows: within.AppendRows(make([]uint32, 0, n))}, nil
+	}
+	return &picked{}, nil
+}
+
+func (s *selected) named(group int, err error) error { return s.store.block.Error(group, err) }
+
+// sectionProgram returns the program for a section; nil: every line matches.
+func (s *selected) sectionProgram(number int, sec *block.Section) *match.SectionProgram {
+	if s.program == nil {
+		return nil
+	}
+	if p, ok := s.sections.Load(number); ok {
+		return p.(*match.SectionProgram)
+	}
+	p, _ := s.sections.LoadOrStore(number, s.program.Section(sec.Section, sec.Grams))
+	return p.(*match.SectionProgram)
+}
+
+// spans returns the rows of a row group that are of the snapshot's streams and times.
+func (s *selected) spans(group int, times []int64) []block.Span {
+	var out []block.Span
+	first, end := s.store.block.StreamsOf(group)
+	k := sort.Search(len(s.ascending), func(i int) bool { return int(s.ascending[i]) >= first })
+	for ; k < len(s.ascending) && int(s.ascending[k]) < end; k++ {
+		from, to := s.store.block.RowsOf(int(s.ascending[k]), group)
+		from, to = within(times, from, to, s.start, s.end)
+		switch n := len(out); {
+		case from == to:
+		case n > 0 && out[n-1].To == from:
+			out[n-1].To = to
+		default:
+			out = append(out, block.Span{Group: group, From: from, To: to})
+		}
+	}
+	return out
+}
+
+// within narrows rows of ascending times to those with start <= time < end.
+func within(times []int64, from, to int, start, end int64) (int, int) {
+	t := times[from:to]
+	a := sort.Search(len(t), func(i int) bool { return t[i] >= start })
+	b := a + sort.Search(len(t)-a, func(i int) bool { return t[a+i] >= end })
+	return from + a, from + b
+}
+
+// chunk is some of the rows that a query wants, decoded.
+type chunk struct{ model.Rows }
+
+// MemorySize implements part.
+func (c *chunk) MemorySize() int {
+	n := 256 + 32*len(c.Times) + cap(c.Lines.Slab)
+	for _, set := range [][]model.Column{c.Metadata, c.Derived} {
+		for i := range set {
+			n += 96 + 4*cap(set[i].Rows) + 4*cap(set[i].Values.Ends) + cap(set[i].Values.Slab)
+		}
+	}
+	return n
+}
+
+// chunk returns rows [n * chunkRows, …) of those picked of a row group.
+func (s *selected) chunk(group int, p *picked, n int) (*chunk, error) {
+	k := s.key(kindRows, group<<8|n)
+	return get(s.ctx, s.store.cache, k, func() (*chunk, error) {
+		if err := s.ctx.Err(); err != nil {
+			return nil, err
+		}
+		g := &block.RowGroup{Number: group}
+		var err error
+		if g.Body, err = s.store.body(s.ctx, group); err != nil {
+			return nil, err
+		}
+		if g.Order, err = s.store.order(s.ctx, g.Body, group); err != nil {
+			return nil, err
+		}
+		if s.need.Meta {
+			if g.Metadata, err = s.store.metadata(s.ctx, g.Body, group); err != nil {
+				return nil, err
+			}
+		}
+		c := &chunk{}
+		list := p.list(n*chunkRows, min((n+1)*chunkRows, p.len()))
+		if err := s.store.block.Append(&c.Rows, g, list, s.need.Lines, s.need.Meta); err != nil {
+			return nil, err
+		}
+		if s.need.Hashes {
+			c.Hashes = make([]uint64, len(list))
+			for i := range c.Hashes {
+				c.Hashes[i] = c.Hash(i)
+			}
+		}
+		s.own(k, group)
+		return c, nil
+	})
+}
