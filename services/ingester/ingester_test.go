@@ -101,6 +101,15 @@ func (n *node) ingest(batch int64, stream string, times []int64, text ...string)
 // read returns the lines of all streams and the gaps that the ingester confesses.
 func (n *node) read() (lines []string, gaps []string) {
 	n.t.Helper()
+	lines, gaps, err := n.tryRead()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return lines, gaps
+}
+
+func (n *node) tryRead() (lines []string, gaps []string, err error) {
+	n.t.Helper()
 	expr, err := syntax.ParseExpr(`{s=~".+"}`)
 	if err != nil {
 		n.t.Fatal(err)
@@ -108,7 +117,7 @@ func (n *node) read() (lines []string, gaps []string) {
 	sel := expr.(*syntax.LogSelector)
 	session, err := remote.NewSource("x", n.client).Open(ctx(n.t), sel.Matchers, 0, 1<<60)
 	if err != nil {
-		n.t.Fatal(err)
+		return nil, nil, err
 	}
 	defer session.Close()
 	_, err = session.Scan(ctx(n.t), engine.ScanRequest{Query: expr, Start: 0, End: 1 << 60}, func(r *engine.ScanRows) error {
@@ -117,10 +126,7 @@ func (n *node) read() (lines []string, gaps []string) {
 		}
 		return nil
 	})
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return lines, session.Gaps()
+	return lines, session.Gaps(), err
 }
 
 func TestAckedIsThereAfterARestart(t *testing.T) {

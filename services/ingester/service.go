@@ -87,11 +87,12 @@ type Service struct {
 
 	now            func() time.Time
 	rand           io.Reader
-	testHook       func(step string) error // nil but in tests
-	stateMu        sync.Mutex              // held while the state of the blocks is changed
-	tidying        sync.Mutex              // held while local blocks are merged or uploaded
-	encoder        sync.Mutex              // held by the uploader's encoder
-	workers        context.Context         // ends when the workers are to
+	testHook       func(step string) error // nil but in tests, as is the next
+	walFS          wal.FS
+	stateMu        sync.Mutex      // held while the state of the blocks is changed
+	tidying        sync.Mutex      // held while local blocks are merged or uploaded
+	encoder        sync.Mutex      // held by the uploader's encoder
+	workers        context.Context // ends when the workers are to
 	stopWorkers    context.CancelFunc
 	running        sync.WaitGroup
 	wake           chan struct{}
@@ -162,6 +163,7 @@ func (s *Service) open() error {
 		MaxUsedPercent: s.cfg.DiskMaxUsed,
 		MinFreeBytes:   off(s.cfg.DiskMinFree),
 		ReserveBytes:   off(s.cfg.DiskReserve),
+		FS:             s.walFS,
 		Logger:         s.logger,
 		Registerer:     s.deps.Reg,
 	})
