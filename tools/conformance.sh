@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Compares a fresh bin/weir with recorded answers of Loki: the cases of
 # tests/conformance, or all of ../shared/conformance (or $CONFORMANCE) where that
-# is there. Arguments go to the runner, such as -show 50 or -only '^json/'.
+# is there: once with the entries in memory, once with all of them in blocks.
+# Arguments go to the runner, such as -show 50 or -only '^json/'.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/lib.sh
@@ -18,3 +19,6 @@ go build -o .cache/conformance-runner ./tests/conformance/runner
 
 start_weir
 .cache/conformance-runner -addr "http://$http" -push -required tests/conformance/required "${args[@]}" "$@"
+echo "conformance: once more, from blocks"
+curl -fsS -X POST "http://$http/flush"
+.cache/conformance-runner -addr "http://$http" -required tests/conformance/required "${args[@]}" "$@"
