@@ -441,4 +441,3 @@ func (k *checker) values() {
 		}
 	}
 }
-

@@ -240,6 +240,8 @@ type Job struct {
 	// Stages is the job's program; nil if there are none. It is compiled once;
 	// Runners are made of it.
 	Stages *pipeline.Pipeline
+	// StagesNode is how they are written.
+	StagesNode *yaml.Node
 	// FilenameLabel is the label that gets a file's path; empty: none.
 	FilenameLabel string
 	// Start is where to begin in files that are there and were never read:

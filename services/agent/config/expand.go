@@ -2,7 +2,7 @@ package config
 
 import (
 	"fmt"
-	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -172,10 +172,26 @@ func (e *expander) variable() (string, error) {
 	return value, nil
 }
 
+// glob reports whether a shell pattern matches all of v; * matches / too.
+func glob(pattern string) func(v string) bool {
+	var b strings.Builder
+	for _, c := range pattern {
+		switch c {
+		case '*':
+			b.WriteString("(?s:.*)")
+		case '?':
+			b.WriteString("(?s:.)")
+		default:
+			b.WriteString(regexp.QuoteMeta(string(c)))
+		}
+	}
+	return regexp.MustCompile("^" + b.String() + "$").MatchString
+}
+
 func trimPrefix(v, pattern string, longest bool) string {
-	found := v
+	found, match := v, glob(pattern)
 	for i := 0; i <= len(v); i++ {
-		if ok, _ := path.Match(pattern, v[:i]); ok {
+		if match(v[:i]) {
 			found = v[i:]
 			if !longest {
 				return found
@@ -186,9 +202,9 @@ func trimPrefix(v, pattern string, longest bool) string {
 }
 
 func trimSuffix(v, pattern string, longest bool) string {
-	found := v
+	found, match := v, glob(pattern)
 	for i := len(v); i >= 0; i-- {
-		if ok, _ := path.Match(pattern, v[i:]); ok {
+		if match(v[i:]) {
 			found = v[:i]
 			if !longest {
 				return found

@@ -174,7 +174,12 @@ type filesBlock struct {
 	Encoding      string            `yaml:"encoding"`
 	Decompression *Decompression    `yaml:"decompression"`
 	Targets       []FileSD          `yaml:"targets"`
-	line          int
+	Groups        []struct {
+		Paths   []string          `yaml:"paths"`
+		Exclude []string          `yaml:"exclude"`
+		Labels  map[string]string `yaml:"labels"`
+	} `yaml:"groups"`
+	line int
 }
 
 // DecodeNode notes the line, as those below do.

@@ -144,7 +144,8 @@ func (l *loader) clients() {
 }
 
 func (l *loader) job(j Job, stages *yaml.Node, at string) {
-	if stages != nil {
+	if !node.IsNull(stages) {
+		j.StagesNode = stages
 		j.Stages = pipeline.Compile(stages, at, l.o.Deps, l.ps)
 	}
 	l.c.Jobs = append(l.c.Jobs, j)
@@ -230,8 +231,11 @@ func (l *loader) short() {
 		if b.Start != "" {
 			j.Start = b.Start
 		}
-		if len(b.Paths) > 0 || len(b.Targets) == 0 {
-			j.Static = []Group{{Labels: maps.Clone(b.Labels), Paths: b.Paths, Excludes: b.Exclude, Line: b.line}}
+		for _, g := range b.Groups {
+			j.Static = append(j.Static, Group{Labels: maps.Clone(g.Labels), Paths: g.Paths, Excludes: g.Exclude, Line: b.line})
+		}
+		if len(b.Paths) > 0 || len(b.Targets)+len(b.Groups) == 0 {
+			j.Static = append(j.Static, Group{Labels: maps.Clone(b.Labels), Paths: b.Paths, Excludes: b.Exclude, Line: b.line})
 		}
 		j.FileSD = b.Targets
 		l.job(j, b.S.Stages, node.Index("files", i)+".stages")

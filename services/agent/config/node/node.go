@@ -80,7 +80,9 @@ func (ps Problems) Warnings() Problems {
 }
 
 // Sort orders by line.
-func (ps Problems) Sort() { sort.SliceStable(ps, func(i, j int) bool { return ps[i].Line < ps[j].Line }) }
+func (ps Problems) Sort() {
+	sort.SliceStable(ps, func(i, j int) bool { return ps[i].Line < ps[j].Line })
+}
 
 // maxProblems bounds the list: who has that many needs no more to know.
 const maxProblems = 200
