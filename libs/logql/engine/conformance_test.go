@@ -246,7 +246,19 @@ func key(v any) string {
 
 func TestConformance(t *testing.T) {
 	store := enginetest.NewStore(corpus(t)...)
-	src := []engine.Source{engine.Local(store, "all")}
+	t.Run("plain", func(t *testing.T) { conformance(t, []engine.Source{engine.Local(store, "all")}) })
+	parts := make([][]enginetest.Entry, 3)
+	for i, e := range corpus(t) {
+		parts[i%3] = append(parts[i%3], e)
+	}
+	stores := []*enginetest.Store{enginetest.NewStore(parts[0]...), enginetest.NewStore(slices.Concat(parts[1], parts[2])...), enginetest.NewStore(parts[1]...)}
+	for _, s := range stores {
+		s.Selective, s.RunRows = true, 100
+	}
+	t.Run("union", func(t *testing.T) { conformance(t, []engine.Source{engine.Union("u", sources(stores, true)...)}) })
+}
+
+func conformance(t *testing.T, src []engine.Source) {
 	files, _ := filepath.Glob(filepath.Join(suiteDir, "cases/*/*.json"))
 	passed, failed := map[string]int{}, map[string]int{}
 	for _, f := range files {

@@ -24,7 +24,10 @@ func TestMain(m *testing.M) {
 
 const sec = int64(time.Second)
 
-func parse(t testing.TB, q string) syntax.Expr {
+func parse(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, q string) syntax.Expr {
 	t.Helper()
 	e, err := syntax.ParseExpr(q)
 	if err != nil {
@@ -44,7 +47,7 @@ func labels(pairs ...string) model.Labels {
 // words are what random queries and random lines talk about.
 var words = syntaxtest.Words{
 	Streams: map[string][]string{"app": {"a", "b"}, "env": {"x", "y"}},
-	Labels:  []string{"level", "n", "dur", "app", "trace", "app_extracted", "__error__"},
+	Labels:  []string{"level", "n", "dur", "app", "trace", "detected_level", "app_extracted", "__error__"},
 	Values:  []string{"info", "error", "1", "2", "a", "", "1s"},
 	Needles: []string{"info", "error", "n=1", "level", "{", "zzz", ""},
 }
@@ -66,7 +69,7 @@ func entries(t *rapid.T) []enginetest.Entry {
 			Position:  uint32(i),
 		}
 		if rapid.Bool().Draw(t, "meta") {
-			e.Metadata = labels("trace", pick(t, "trace", "1", "2", ""), "app", pick(t, "metaapp", "", "m"))
+			e.Metadata = labels("trace", pick(t, "trace", "1", "2", ""), "app", pick(t, "metaapp", "", "m"), "level", pick(t, "metalevel", "", "", "error"))
 		}
 		if rapid.Bool().Draw(t, "derived") {
 			e.Derived = labels("detected_level", pick(t, "dl", "info", "error"))

@@ -204,7 +204,7 @@ func (p *plan) need(labels model.Labels, hashes bool, hasMetadata func(string) b
 			k.meta = true
 		}
 	}
-	if len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.meta && p.lines {
+	if len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.meta && p.lines && len(p.pushed.matcher.Needles()) == 0 {
 		return nil
 	}
 	p.mu.Lock()

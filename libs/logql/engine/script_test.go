@@ -156,9 +156,19 @@ func (s *script) load(line string) {
 	s.entries = append(s.entries, e)
 }
 
-// eval runs a query over two sources that hold half of the entries both and the
-// others one each, and returns the answer line by line.
+// eval answers a query; stores that select and a union must not change the answer.
 func (s *script) eval(command string) ([]string, error) {
+	want, wantErr := s.evalOver(command, false)
+	got, err := s.evalOver(command, true)
+	if !slices.Equal(got, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+		s.t.Errorf("%s:%d: %s: a union that selects answers %q, %v, not %q, %v", s.file, s.line, command, got, err, want, wantErr)
+	}
+	return want, wantErr
+}
+
+// evalOver runs a query over two sources that hold half of the entries both and the
+// others one each, and returns the answer line by line.
+func (s *script) evalOver(command string, union bool) ([]string, error) {
 	parts := make([][]enginetest.Entry, 2)
 	for i, e := range s.entries {
 		for p := range parts {
@@ -170,6 +180,10 @@ func (s *script) eval(command string) ([]string, error) {
 	stores := []*enginetest.Store{enginetest.NewStore(parts[0]...), enginetest.NewStore(parts[1]...)}
 	e := engine.New(engine.Options{})
 	in := engine.Query{Sources: sources(stores, true), Limits: s.limits}
+	if union {
+		stores[0].Selective, stores[1].Selective = true, true
+		in.Sources = []engine.Source{engine.Union("union", in.Sources...)}
+	}
 	words := func(n int) []string {
 		w := strings.SplitN(command, " ", n+1)
 		if len(w) <= n {
