@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/weir-logs/weir/libs/block"
@@ -16,21 +15,16 @@ import (
 	"github.com/weir-logs/weir/services/querier"
 )
 
-const (
-	// listEvery is how often the object store is listed.
-	listEvery = 30 * time.Second
-	// settleTime is how long an uploaded block must have been known to this process
-	// before the local copy goes: longer than any query may run, so that one that began
-	// without the block has the copy.
-	settleTime = 15 * time.Minute
-)
+// listEvery is how often the object store is listed.
+const listEvery = 30 * time.Second
 
 // storage is the object store as the modules of a process share it.
 type storage struct {
 	bucket *objstore.Client
 	loader *catalog.Loader
 	cache  *blockstore.Cache
-	memory int64 // for indexes of blocks that nobody uses
+	memory int64       // for indexes of blocks that nobody uses
+	learn  chan string // keys of blocks to be looked at
 }
 
 // object reads an object of the bucket.
@@ -51,7 +45,7 @@ func (p *Process) initStorage() (serve.Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	st := &storage{bucket: bucket, cache: blockstore.NewCache(p.budget.cache*3/4, p.tel.Registry), memory: p.budget.cache / 4}
+	st := &storage{bucket: bucket, cache: blockstore.NewCache(p.budget.cache*3/4, p.tel.Registry), memory: p.budget.cache / 4, learn: make(chan string, 256)}
 	st.loader = catalog.NewLoader(catalog.LoaderOptions{
 		Bucket: bucket, Log: p.tel.Log, Reg: p.tel.Registry,
 		Footer: func(ctx context.Context, key string, size int64) (catalog.Block, error) {
@@ -81,6 +75,11 @@ func (p *Process) initStorage() (serve.Service, error) {
 			select {
 			case <-ctx.Done():
 				return nil
+			case key := <-st.learn:
+				if err := st.loader.Announce(ctx, key); err != nil && ctx.Err() == nil {
+					p.tel.Log.Warn("cannot read a block that was uploaded", "block", key, "err", err)
+				}
+				continue
 			case <-tick.C:
 			}
 			if err := st.refresh(ctx); err != nil && ctx.Err() == nil {
@@ -100,29 +99,22 @@ func (st *storage) refresh(ctx context.Context) error {
 }
 
 // localKnown tells the ingester of this process which of its local blocks no query
-// needs any more; nil where other processes have queriers, too.
+// needs any more: those that this process knows to be in the store. For a query opens
+// the ingesters first, and what it finds gone from them it finds in what is known then.
+// nil where other processes have queriers, too.
 func (p *Process) localKnown() func(key string) bool {
 	if len(p.cfg.Cluster.Join) > 0 || !p.cfg.runs("all") {
 		return nil
 	}
-	var mu sync.Mutex // guards since
-	since := map[string]time.Time{}
 	return func(key string) bool {
-		if !p.storage.has(key) {
-			return false
+		if p.storage.has(key) {
+			return true
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		at, ok := since[key]
-		if !ok {
-			since[key] = time.Now()
-			return false
+		select {
+		case p.storage.learn <- key:
+		default: // the next listing has it
 		}
-		if time.Since(at) < settleTime {
-			return false
-		}
-		delete(since, key)
-		return true
+		return false
 	}
 }
 
