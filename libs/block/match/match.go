@@ -50,6 +50,7 @@ type filter struct {
 // that does, or any needle if there are none, and re matches it.
 type term struct {
 	needles []needle
+	also    [][]needle     // a line that matches holds one of each of these, too
 	unknown bool           // there are no needles: only re tells
 	always  bool           // it matches every line
 	re      *regexp.Regexp // nil: no needle needs it

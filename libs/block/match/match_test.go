@@ -312,7 +312,7 @@ func TestRandomLinesAndFilters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "lines"), 1))
 		s := build(t, made(r))
-		for range 12 {
+		for range 6 {
 			filters := program(r, s.blocks)
 			from, to := 0.0, 1.0
 			if r.IntN(3) == 0 {
@@ -356,7 +356,7 @@ func TestSamples(t *testing.T) {
 			s := build(t, blocks)
 			r := rand.New(rand.NewPCG(5, 5))
 			var st stats
-			for range 30 {
+			for range 12 {
 				check(t, s, program(r, blocks), 0, 1, &st)
 			}
 			t.Logf("%+v", st)

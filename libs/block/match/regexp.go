@@ -2,12 +2,16 @@ package match
 
 import (
 	"regexp/syntax"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
 
 // maxNeedles is how many needles are looked for instead of one regular expression.
 const maxNeedles = 64
+
+// maxOthers is how many sets of needles besides the best one rule templates out.
+const maxOthers = 4
 
 // analyze finds needles of which a line that a regular expression matches holds one.
 func analyze(s string) term {
@@ -18,6 +22,7 @@ func analyze(s string) term {
 	tree = tree.Simplify()
 	t := term{safe: safe(tree)}
 	l, exact := required(tree)
+	t.also = others(tree, l)
 	if l == nil || len(l) > maxNeedles {
 		t.unknown = true
 		return t
@@ -116,6 +121,37 @@ func required(re *syntax.Regexp) (l []literal, exact bool) {
 		return l, exact
 	}
 	return nil, false
+}
+
+// others returns what else every match holds: of each set, one needle. best is the
+// set that was chosen first.
+func others(re *syntax.Regexp, best []literal) (out [][]needle) {
+	for re.Op == syntax.OpCapture {
+		re = re.Sub[0]
+	}
+	if re.Op != syntax.OpConcat || best == nil {
+		return nil
+	}
+next:
+	for _, sub := range join(re.Sub) {
+		l, _ := required(sub)
+		if l == nil || len(out) == maxOthers || len(l) == len(best) && slices.Equal(l[0].runes, best[0].runes) {
+			continue
+		}
+		var set []needle
+		for _, x := range l {
+			set = append(set, x.needles(true)...)
+		}
+		for i := range set {
+			if len(set[i].text) == 0 {
+				continue next
+			}
+		}
+		if len(set) <= maxNeedles {
+			out = append(out, set)
+		}
+	}
+	return out
 }
 
 // join puts literals that follow each other together where one of them folds case:

@@ -26,6 +26,7 @@ type sectionTerm struct {
 	*term
 	section *lines.Section
 	needles []sectionNeedle
+	also    [][]sectionNeedle
 	plans   []atomic.Pointer[plan] // of each template, when it is known
 }
 
@@ -74,22 +75,30 @@ func (p *Program) Section(s *lines.Section, g *grams.Region) *SectionProgram {
 			t := &f.terms[k]
 			t.term, t.section = &p.filters[i].terms[k], s
 			t.plans = make([]atomic.Pointer[plan], len(s.Table.Templates))
-			t.needles = make([]sectionNeedle, len(t.term.needles))
-			for j := range t.needles {
-				n := &t.needles[j]
-				n.needle = &t.term.needles[j]
-				if g == nil {
-					n.all = true
-					continue
-				}
-				n.may = g.Needle(n.text, n.fold)
-				if !ascii(n.text) {
-					n.may.And(nonASCII)
-				}
+			t.needles = sectionNeedles(t.term.needles, g, nonASCII)
+			for _, set := range t.term.also {
+				t.also = append(t.also, sectionNeedles(set, g, nonASCII))
 			}
 		}
 	}
 	return sp
+}
+
+func sectionNeedles(needles []needle, g *grams.Region, nonASCII grams.Set) []sectionNeedle {
+	out := make([]sectionNeedle, len(needles))
+	for i := range out {
+		n := &out[i]
+		n.needle = &needles[i]
+		if g == nil {
+			n.all = true
+			continue
+		}
+		n.may = g.Needle(n.text, n.fold)
+		if !ascii(n.text) {
+			n.may.And(nonASCII)
+		}
+	}
+	return out
 }
 
 func ascii(b []byte) bool {
@@ -108,8 +117,28 @@ func (t *sectionTerm) dead(block int) bool {
 	if t.always || t.unknown {
 		return false
 	}
-	for i := range t.needles {
-		if t.needles[i].in(block) {
+	for _, set := range t.also {
+		if !anyIn(set, block) {
+			return true
+		}
+	}
+	return !anyIn(t.needles, block)
+}
+
+func anyIn(set []sectionNeedle, block int) bool {
+	for i := range set {
+		if set[i].in(block) {
+			return true
+		}
+	}
+	return false
+}
+
+// lacks reports whether no line of a template holds any of the needles.
+func (t *sectionTerm) lacks(set []sectionNeedle, number uint32) bool {
+	for i := range set {
+		n := &set[i]
+		if n.prepare(t.section); n.how != nil && n.how[number] != 0 {
 			return false
 		}
 	}
@@ -163,6 +192,11 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 		return planAll
 	case t.unknown:
 		return planAsk
+	}
+	for _, set := range t.also {
+		if t.lacks(set, number) {
+			return planNone
+		}
 	}
 	p := &plan{}
 	ask := false
