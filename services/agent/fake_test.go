@@ -72,7 +72,7 @@ type server struct {
 
 	mu      sync.Mutex
 	entries map[string]stored // by identity
-	again   int              // entries that were there already
+	again   int               // entries that were there already
 	labels  map[string]map[string]string
 	pushes  int
 	// before and after may fail a push, before or after it is stored.

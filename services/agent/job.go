@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -345,4 +344,3 @@ func (s *fileSink) keeper() (keeper, bool) {
 	return k, ok
 }
 
-var errNoSource = fmt.Errorf("no source is configured")

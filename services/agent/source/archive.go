@@ -194,4 +194,3 @@ func decompress(f io.Reader, path, format string) (io.ReadCloser, error) {
 	}
 	return nil, fmt.Errorf("%s: the name says nothing about how it is compressed", path)
 }
-

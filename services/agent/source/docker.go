@@ -1,0 +1,530 @@
+package source
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weir-logs/weir/libs/client"
+	"github.com/weir-logs/weir/services/agent/config"
+	"github.com/weir-logs/weir/services/agent/entry"
+	"github.com/weir-logs/weir/services/agent/lines"
+)
+
+// Docker follows the logs of a daemon's containers by its API, with the drivers
+// that can read back (json-file, local, journald).
+type Docker struct {
+	h       *Hub
+	cfg     *config.DockerSD
+	api     *dockerAPI
+	maxLine int
+	// OnFound is told of the containers and what became of them. May be nil.
+	OnFound func(discovered, labels map[string]string, dropped string)
+	started time.Time
+
+	mu      sync.Mutex
+	running map[string]bool
+	ended   map[string]string // of containers that were read to their end: when they ended
+}
+
+// NewDocker makes a Docker; httpClient is for daemons that are reached over the
+// network.
+func NewDocker(h *Hub, cfg *config.DockerSD, httpClient *http.Client, maxLine int) (*Docker, error) {
+	api, err := newDockerAPI(cmp.Or(cfg.Host, "unix:///var/run/docker.sock"), httpClient)
+	if err != nil {
+		return nil, err
+	}
+	return &Docker{h: h, cfg: cfg, api: api, maxLine: maxLine, started: time.Now(), running: map[string]bool{}, ended: map[string]string{}}, nil
+}
+
+// Run implements Source.
+func (d *Docker) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer d.api.http.CloseIdleConnections()
+	poke := make(chan struct{}, 1)
+	wg.Go(func() { d.events(ctx, poke) })
+	t := time.NewTicker(min(max(cmp.Or(d.cfg.Refresh, time.Minute), time.Second), time.Minute))
+	defer t.Stop()
+	reported := false
+	for {
+		all, networks, err := d.list(ctx)
+		if err != nil && ctx.Err() == nil {
+			d.h.Count("docker", "list")
+			if !reported {
+				d.h.log().Error("cannot list the containers; trying again", "err", err)
+			}
+		}
+		reported = err != nil
+		for _, c := range all {
+			d.consider(ctx, &wg, c, networks)
+		}
+		wait := t.C
+		var soon <-chan time.Time
+		if err != nil {
+			soon = time.After(2 * time.Second)
+		}
+		select {
+		case <-wait:
+		case <-soon:
+		case <-poke:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// events pokes whenever a container starts or ends.
+func (d *Docker) events(ctx context.Context, poke chan<- struct{}) {
+	waits := client.Backoff{Min: time.Second, Max: 30 * time.Second}
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		v := url.Values{"filters": {`{"type":["container"],"event":["start","die"]}`}}
+		if body, err := d.api.get(ctx, "/events?"+v.Encode()); err == nil {
+			dec := json.NewDecoder(body)
+			for {
+				var e json.RawMessage
+				if dec.Decode(&e) != nil {
+					break
+				}
+				attempt = 0
+				select {
+				case poke <- struct{}{}:
+				default:
+				}
+			}
+			_ = body.Close()
+		}
+		select {
+		case <-time.After(waits.Wait(attempt, 0)):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// dockerContainer is what a list tells of a container.
+type dockerContainer struct {
+	ID, State string
+	Names     []string
+	Created   int64
+	Labels    map[string]string
+	Ports     []struct {
+		IP                      string
+		PrivatePort, PublicPort int
+		Type                    string
+	}
+	HostConfig      struct{ NetworkMode string }
+	NetworkSettings struct {
+		Networks map[string]struct{ IPAddress, NetworkID string }
+	}
+}
+
+type dockerNetwork struct {
+	ID, Name, Scope   string
+	Internal, Ingress bool
+	Labels            map[string]string
+}
+
+func (d *Docker) list(ctx context.Context) (all []dockerContainer, networks map[string]dockerNetwork, err error) {
+	filters := map[string][]string{}
+	for _, f := range d.cfg.Filters {
+		filters[f.Name] = append(filters[f.Name], f.Values...)
+	}
+	text, _ := json.Marshal(filters)
+	if err := d.api.json(ctx, "/containers/json?"+url.Values{"all": {"1"}, "filters": {string(text)}}.Encode(), &all); err != nil {
+		return nil, nil, err
+	}
+	var nets []dockerNetwork
+	if err := d.api.json(ctx, "/networks", &nets); err != nil {
+		return nil, nil, err
+	}
+	networks = map[string]dockerNetwork{}
+	for _, n := range nets {
+		networks[n.ID] = n
+	}
+	return all, networks, nil
+}
+
+// consider follows a container if it is to be followed and is not yet.
+func (d *Docker) consider(ctx context.Context, wg *sync.WaitGroup, c dockerContainer, networks map[string]dockerNetwork) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	alive := c.State == "running" || c.State == "paused" || c.State == "restarting"
+	known := d.h.Cursors["cursor-"+c.ID] != ""
+	if d.running[c.ID] || !alive && (d.ended[c.ID] != "" || !known && time.Unix(c.Created, 0).Before(d.started.Add(-time.Minute))) {
+		return
+	}
+	labels := d.labels(c, networks)
+	sets := map[byte]*entry.Set{}
+	kept := false
+	for stream, name := range map[byte]string{1: "stdout", 2: "stderr"} {
+		m := maps.Clone(labels)
+		m["__meta_docker_container_log_stream"] = name
+		set, ok := d.h.Relabel.Set(m)
+		if ok && len(set.Labels()) == 0 {
+			set = entry.SetOf(map[string]string{"container": strings.TrimPrefix(labels["__meta_docker_container_name"], "/")})
+		}
+		if ok {
+			sets[stream], kept = set, true
+		}
+	}
+	if d.OnFound != nil {
+		if kept {
+			for _, s := range sets {
+				d.OnFound(labels, s.Labels().Map(), "")
+				break
+			}
+		} else {
+			d.OnFound(labels, nil, "dropped by relabelling")
+		}
+	}
+	if !kept {
+		return
+	}
+	delete(d.ended, c.ID)
+	d.running[c.ID] = true
+	wg.Go(func() {
+		ended := d.follow(ctx, c, sets)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.running, c.ID)
+		if ended {
+			d.ended[c.ID] = "ended"
+		}
+	})
+}
+
+var oddCharacter = regexp.MustCompile(`[^a-zA-Z0-9_]`)
+
+// labels gives a container's meta labels; of its networks and ports the first.
+func (d *Docker) labels(c dockerContainer, networks map[string]dockerNetwork) map[string]string {
+	const meta = "__meta_docker_"
+	m := map[string]string{meta + "container_id": c.ID, meta + "container_network_mode": c.HostConfig.NetworkMode}
+	if len(c.Names) > 0 {
+		m[meta+"container_name"] = c.Names[0]
+	}
+	for n, v := range c.Labels {
+		m[meta+"container_label_"+oddCharacter.ReplaceAllString(n, "_")] = v
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.NetworkSettings.Networks)) {
+		s := c.NetworkSettings.Networks[name]
+		n := networks[s.NetworkID]
+		m[meta+"network_id"], m[meta+"network_name"], m[meta+"network_scope"] = s.NetworkID, cmp.Or(n.Name, name), n.Scope
+		m[meta+"network_internal"], m[meta+"network_ingress"] = strconv.FormatBool(n.Internal), strconv.FormatBool(n.Ingress)
+		m[meta+"network_ip"] = s.IPAddress
+		for k, v := range n.Labels {
+			m[meta+"network_label_"+oddCharacter.ReplaceAllString(k, "_")] = v
+		}
+		m["__address__"] = net.JoinHostPort(s.IPAddress, strconv.Itoa(cmp.Or(d.cfg.Port, 80)))
+		for _, p := range c.Ports {
+			if p.Type != "tcp" {
+				continue
+			}
+			m[meta+"port_private"] = strconv.Itoa(p.PrivatePort)
+			if p.PublicPort > 0 {
+				m[meta+"port_public"], m[meta+"port_public_ip"] = strconv.Itoa(p.PublicPort), p.IP
+			}
+			m["__address__"] = net.JoinHostPort(s.IPAddress, strconv.Itoa(p.PrivatePort))
+			break
+		}
+		break
+	}
+	if c.HostConfig.NetworkMode == "host" {
+		m["__address__"] = net.JoinHostPort(cmp.Or(d.cfg.HostNetworkHost, "localhost"), strconv.Itoa(cmp.Or(d.cfg.Port, 80)))
+	}
+	return m
+}
+
+// place is how far a container's log was read: up to the time of a line, and how
+// many lines of that very time.
+type place struct {
+	at    int64
+	count int
+}
+
+func parsePlace(s string) place {
+	at, count, _ := strings.Cut(s, "/")
+	n, err := strconv.ParseInt(at, 10, 64)
+	if err != nil || n < 0 {
+		return place{}
+	}
+	if n < 1e12 { // seconds, as Promtail saves them
+		return place{at: n * 1e9}
+	}
+	k, _ := strconv.Atoi(count)
+	return place{n, max(k, 0)}
+}
+
+func (p place) String() string { return fmt.Sprintf("%d/%d", p.at, p.count) }
+
+// follow reads a container's log until it has ended (true) or ctx has.
+func (d *Docker) follow(ctx context.Context, c dockerContainer, sets map[byte]*entry.Set) (ended bool) {
+	name := strings.TrimPrefix(cmp.Or(append(c.Names, c.ID)[0]), "/")
+	p := d.h.Open("docker", name, "cursor-"+c.ID)
+	defer d.h.Done(p)
+	for _, s := range sets {
+		p.Stat().Labels.Store(s)
+	}
+	at := parsePlace(p.Cursor())
+	log := d.h.log().With("container", name)
+	log.Info("following a container", "id", c.ID[:min(12, len(c.ID))])
+	waits := client.Backoff{Min: 200 * time.Millisecond, Max: 10 * time.Second}
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		var info struct {
+			State  struct{ Running bool }
+			Config struct{ Tty bool }
+		}
+		err := d.api.json(ctx, "/containers/"+c.ID+"/json", &info)
+		if errors.Is(err, errNotFound) {
+			return true
+		}
+		before := at
+		if err == nil {
+			err = d.stream(ctx, p, c.ID, info.State.Running, info.Config.Tty, &at, sets)
+			if err == nil && !info.State.Running {
+				log.Info("a container has ended")
+				return true
+			}
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		if err != nil {
+			d.h.Count("docker", "logs")
+			p.Stat().Fail(err)
+			log.Warn("a container's log has broken off; going on where it was", "err", err)
+		}
+		if at != before {
+			attempt = 0
+		}
+		select {
+		case <-time.After(waits.Wait(attempt, 0)):
+		case <-ctx.Done():
+		}
+	}
+	return false
+}
+
+// stream reads one answer of the logs endpoint.
+func (d *Docker) stream(ctx context.Context, p *Port, id string, follow, tty bool, at *place, sets map[byte]*entry.Set) error {
+	v := url.Values{"stdout": {"1"}, "stderr": {"1"}, "timestamps": {"1"}, "follow": {strconv.FormatBool(follow)}}
+	if at.at > 0 {
+		v.Set("since", fmt.Sprintf("%d.%09d", at.at/1e9, at.at%1e9))
+	}
+	body, err := d.api.get(ctx, "/containers/"+id+"/logs?"+v.Encode())
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	p.Stat().Fail(nil)
+	r := &dockerReader{
+		br: bufio.NewReaderSize(body, 64<<10), tty: tty, maxLine: max(d.maxLine, lines.MinLimit),
+		at: at, skip: *at, sets: sets,
+		put: func(ents []entry.Entry) error { return p.Put(ctx, ents, at.String()) },
+	}
+	return r.run()
+}
+
+// dockerReader reads a log stream of the API.
+type dockerReader struct {
+	br      *bufio.Reader
+	tty     bool
+	maxLine int
+	at      *place
+	skip    place
+	seen    int // lines of the time skip.at that were met
+	sets    map[byte]*entry.Set
+	put     func([]entry.Entry) error
+	parts   [3]struct {
+		line []byte
+		time int64
+		open bool
+		cut  bool
+	}
+	ents []entry.Entry
+}
+
+func (r *dockerReader) run() error {
+	for {
+		err := r.next()
+		if err == nil && r.br.Buffered() > 0 && len(r.ents) < 512 {
+			continue
+		}
+		if len(r.ents) > 0 {
+			if perr := r.put(r.ents); perr != nil {
+				return perr
+			}
+			r.ents = r.ents[:0]
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var errDockerStream = errors.New("docker: the log stream cannot be understood")
+
+// next reads one frame, or of a terminal's stream one line.
+func (r *dockerReader) next() error {
+	if r.tty {
+		var line []byte
+		for {
+			part, err := r.br.ReadSlice('\n')
+			line = append(line, part[:min(len(part), r.maxLine+64-min(r.maxLine+64, len(line)))]...)
+			if err == nil || errors.Is(err, io.EOF) && len(line) > 0 {
+				if len(line) > 0 && line[len(line)-1] != '\n' {
+					line = append(line, '\n')
+				}
+				return r.frame(1, line, true)
+			}
+			if !errors.Is(err, bufio.ErrBufferFull) {
+				return err
+			}
+		}
+	}
+	var head [8]byte
+	if _, err := io.ReadFull(r.br, head[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(head[4:])
+	if head[0] > 2 || n > 16<<20 {
+		return errDockerStream
+	}
+	data, err := io.ReadAll(io.LimitReader(r.br, int64(n)))
+	if err != nil {
+		return err
+	}
+	if len(data) != int(n) {
+		return io.ErrUnexpectedEOF
+	}
+	return r.frame(max(head[0], 1), data, true)
+}
+
+// frame takes a message, which begins with its time. One without a newline at its
+// end goes on in the next of its stream.
+func (r *dockerReader) frame(stream byte, data []byte, _ bool) error {
+	stamp, text, ok := bytes.Cut(data, []byte(" "))
+	t, err := time.Parse(time.RFC3339Nano, string(stamp))
+	if !ok || err != nil {
+		return errDockerStream
+	}
+	p := &r.parts[stream]
+	if !p.open {
+		p.line, p.open, p.cut = nil, true, false
+	}
+	p.time = t.UnixNano()
+	whole := bytes.HasSuffix(text, []byte("\n"))
+	text = bytes.TrimSuffix(text, []byte("\n"))
+	if room := r.maxLine - len(lines.Mark) - len(p.line); len(text) > room && len(p.line)+len(text) > r.maxLine {
+		text, p.cut = text[:max(room, 0)], true
+	}
+	if !p.cut || len(text) > 0 {
+		p.line = append(p.line, text...)
+	}
+	if !whole {
+		return nil
+	}
+	p.open = false
+	line := bytes.TrimSuffix(p.line, []byte("\r"))
+	if p.cut {
+		line = append(line, lines.Mark...)
+	}
+	if p.time < r.skip.at {
+		return nil
+	}
+	if p.time == r.skip.at {
+		if r.seen++; r.seen <= r.skip.count {
+			return nil
+		}
+	}
+	if r.at.at == p.time {
+		r.at.count++
+	} else if p.time > r.at.at {
+		*r.at = place{p.time, 1}
+	}
+	if set := r.sets[stream]; set != nil {
+		r.ents = append(r.ents, entry.Entry{Labels: set, Line: line, Time: p.time, OwnTime: true})
+	}
+	return nil
+}
+
+// dockerAPI is the few calls that are needed of the daemon's API.
+type dockerAPI struct {
+	base string
+	http *http.Client
+}
+
+var errNotFound = errors.New("docker: not found")
+
+func newDockerAPI(host string, c *http.Client) (*dockerAPI, error) {
+	kind, rest, ok := strings.Cut(host, "://")
+	if !ok {
+		return nil, fmt.Errorf("docker: host %q is no URL", host)
+	}
+	switch kind {
+	case "unix":
+		t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", rest)
+		}, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
+		return &dockerAPI{"http://docker", &http.Client{Transport: t}}, nil
+	case "tcp":
+		host = "http://" + rest
+		if t, ok := c.Transport.(*http.Transport); ok && t.TLSClientConfig != nil {
+			host = "https://" + rest
+		}
+	case "http", "https":
+	default:
+		return nil, fmt.Errorf("docker: host %q is none of unix, tcp, http, https", host)
+	}
+	return &dockerAPI{strings.TrimSuffix(host, "/"), c}, nil
+}
+
+// get gives the body of an answer, which the caller closes.
+func (a *dockerAPI) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, errNotFound
+	}
+	return nil, fmt.Errorf("docker answers %s: %s", resp.Status, strings.TrimSpace(string(text)))
+}
+
+func (a *dockerAPI) json(ctx context.Context, path string, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	body, err := a.get(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(io.LimitReader(body, 64<<20)).Decode(out)
+}
