@@ -239,12 +239,3 @@ func (r *retentionRows) Remove(rows *model.Rows, i int) bool {
 	}
 	return false
 }
-
-// Clock returns the time that ages are judged by: no later than the newest change
-// in the store, so that a clock that jumps ahead removes nothing.
-func Clock(own, store time.Time) time.Time {
-	if store.Before(own) {
-		return store
-	}
-	return own
-}

@@ -155,18 +155,6 @@ func TestR25EqualRunsCountOnce(t *testing.T) {
 	}
 }
 
-// TestR25ClockThatJumps: a clock that is years ahead of the store's newest change
-// ages nothing.
-func TestR25ClockThatJumps(t *testing.T) {
-	store := time.Unix(1000, 0)
-	if got := compact.Clock(store.AddDate(10, 0, 0), store); !got.Equal(store) {
-		t.Error(got)
-	}
-	if got := compact.Clock(store.Add(-time.Hour), store); !got.Equal(store.Add(-time.Hour)) {
-		t.Error(got)
-	}
-}
-
 // TestR25Budget: what may go in a cycle is a share of the tenant, and what is larger
 // than that goes after as many cycles as that takes, not never.
 func TestR25Budget(t *testing.T) {
@@ -175,7 +163,7 @@ func TestR25Budget(t *testing.T) {
 		total := int64(0)
 		for i := range rapid.IntRange(1, 30).Draw(t, "n") {
 			size := int64(rapid.IntRange(1, 1000).Draw(t, "size"))
-			list = append(list, compact.Sized{Block: sized(fmt.Sprint(i), 0, int64(i), size), Unique: size})
+			list = append(list, compact.Sized{Block: sized(fmt.Sprint(i), 0, int64(i), size), Unique: size, Cost: size})
 			total += size
 		}
 		expired := len(list)
@@ -196,7 +184,7 @@ func TestR25Budget(t *testing.T) {
 			}
 		}
 		// Nothing was saved for the next mistake.
-		if a.Spend(nil, total, 0.2); len(a.Spend([]compact.Sized{{Block: sized("x", 0, 0, total), Unique: total}}, total, 0.2)) != 0 {
+		if a.Spend(nil, total, 0.2); len(a.Spend([]compact.Sized{{Block: sized("x", 0, 0, total), Unique: total, Cost: total}}, total, 0.2)) != 0 {
 			t.Fatal("all goes at once")
 		}
 	})

@@ -12,6 +12,8 @@ type Sized struct {
 	Block
 	// Unique are the bytes that no block before it holds, too.
 	Unique int64
+	// Cost is about how many bytes go: all, or a part where it is rewritten.
+	Cost int64
 }
 
 // Count returns the blocks with their bytes, oldest first. Equal runs count once:
@@ -37,7 +39,7 @@ func Count(blocks []Block, streams func(Block) ([]Stream, error)) ([]Sized, erro
 	seen := map[key]bool{}
 	out := make([]Sized, len(list))
 	for i, b := range list {
-		out[i] = Sized{Block: b, Unique: b.Size}
+		out[i] = Sized{Block: b, Unique: b.Size, Cost: b.Size}
 		if !shares[i] {
 			continue
 		}
@@ -107,8 +109,8 @@ func (a *Allowance) Spend(candidates []Sized, total int64, share float64) []Size
 	}
 	a.saved += float64(total) * share
 	n := 0
-	for ; n < len(candidates) && float64(candidates[n].Size) <= a.saved; n++ {
-		a.saved -= float64(candidates[n].Size)
+	for ; n < len(candidates) && float64(candidates[n].Cost) <= a.saved; n++ {
+		a.saved -= float64(candidates[n].Cost)
 	}
 	if n > 0 { // nothing is saved but for what waits at the head
 		a.saved = 0

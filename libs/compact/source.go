@@ -61,6 +61,7 @@ func (s *BlockSource) Each(ctx context.Context, start, end int64, skip func(int)
 	var section *block.Section
 	var group *block.RowGroup
 	var err error
+	var list []uint32
 	at := -1 // number of section
 	for i, st := range s.streams {
 		if skip(i) {
@@ -71,7 +72,7 @@ func (s *BlockSource) Each(ctx context.Context, start, end int64, skip func(int)
 				return err
 			}
 			if group == nil || group.Number != span.Group {
-				if k := s.reader.SectionOf(span.Group); k != at {
+				if k, _ := s.reader.Place(span.Group); k != at {
 					if section, err = s.reader.ReadSection(ctx, k); err != nil {
 						return err
 					}
@@ -87,8 +88,12 @@ func (s *BlockSource) Each(ctx context.Context, start, end int64, skip func(int)
 			}
 			for from < to {
 				n := min(to-from, batchRows)
+				list = list[:0]
+				for k := range n {
+					list = append(list, uint32(from+k))
+				}
 				rows := &model.Rows{}
-				if err := s.reader.Append(rows, group, i, from, from+n, true, true); err != nil {
+				if err := s.reader.Append(rows, group, list, true, true); err != nil {
 					return err
 				}
 				if err := yield(st.Labels, rows); err != nil {

@@ -90,8 +90,8 @@ func (DeleteState) EnumDescriptor() ([]byte, []int) {
 // CreateDeleteRequest asks for entries to be deleted.
 type CreateDeleteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// LogQL: a stream selector, and line filters, parsers and label filters behind
-	// it, such as `{app="checkout"} |= "card number"`. What it keeps is deleted.
+	// LogQL: a stream selector, and line filters and label filters behind it, such
+	// as `{app="checkout"} |= "card number"`. What it keeps is deleted.
 	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
 	// Inclusive. Default: the beginning of time.
 	Start *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`

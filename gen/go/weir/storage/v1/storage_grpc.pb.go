@@ -47,8 +47,8 @@ type StorageServiceClient interface {
 	// Entries pushed into the range later are not affected: a range ends at the
 	// creation of the delete at the latest.
 	//
-	// INVALID_ARGUMENT: the query does not parse (PARSE_ERROR) or formats lines or
-	// labels; the range is empty or ends in the future; too many deletes are in force
+	// INVALID_ARGUMENT: the query does not parse (PARSE_ERROR), or selects by more
+	// than labels, structured metadata and lines; the range is empty or ends in the future; too many deletes are in force
 	// (LIMIT_EXCEEDED).
 	CreateDelete(ctx context.Context, in *CreateDeleteRequest, opts ...grpc.CallOption) (*CreateDeleteResponse, error)
 	// ListDeletes lists the deletes that are in force, with their progress.
@@ -135,8 +135,8 @@ type StorageServiceServer interface {
 	// Entries pushed into the range later are not affected: a range ends at the
 	// creation of the delete at the latest.
 	//
-	// INVALID_ARGUMENT: the query does not parse (PARSE_ERROR) or formats lines or
-	// labels; the range is empty or ends in the future; too many deletes are in force
+	// INVALID_ARGUMENT: the query does not parse (PARSE_ERROR), or selects by more
+	// than labels, structured metadata and lines; the range is empty or ends in the future; too many deletes are in force
 	// (LIMIT_EXCEEDED).
 	CreateDelete(context.Context, *CreateDeleteRequest) (*CreateDeleteResponse, error)
 	// ListDeletes lists the deletes that are in force, with their progress.

@@ -1,0 +1,291 @@
+package compactor
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/compact"
+	"github.com/weir-logs/weir/libs/conf"
+	"github.com/weir-logs/weir/libs/objstore"
+)
+
+// twoBlocks is a store whose day is over and waits for its merge.
+func twoBlocks(t *testing.T, change ...func(*Config, *Deps)) (*env, []entry) {
+	e := start(t, change...)
+	e.put(day, some("x", 0, 100)...)
+	e.put(day, some("x", 50, 100)...)
+	e.pass(24 * time.Hour)
+	return e, some("x", 0, 150)
+}
+
+func isBlock(key string) bool {
+	_, err := catalog.ParseKey(key)
+	return err == nil
+}
+
+// TestR14HalfStoredPut: a put that reports success and has stored half is found by
+// reading back; its block is nobody's, and goes.
+func TestR14HalfStoredPut(t *testing.T) {
+	e, all := twoBlocks(t)
+	e.bucket.set(func() { e.bucket.cut = isBlock })
+	if err := e.service.Cycle(t.Context()); !errors.Is(err, objstore.ErrDamaged) {
+		t.Fatal(err)
+	}
+	e.bucket.set(func() { e.bucket.cut = nil })
+	e.wantEntries(all...)
+	if n := len(e.objects()); n != 3 {
+		t.Fatalf("%d objects", n)
+	}
+	e.cycle()
+	e.wantEntries(all...)
+	if live := e.live(); len(live) != 1 {
+		t.Fatalf("%d live blocks", len(live))
+	}
+	for range 2 {
+		e.pass(25 * time.Hour)
+		e.cycle()
+	}
+	if n := len(e.objects()); n != 1 {
+		t.Errorf("%d objects, half a block among them", n)
+	}
+	e.wantEntries(all...)
+}
+
+// TestPutFailsButStored: a put that reports failure and has stored all is no harm.
+func TestPutFailsButStored(t *testing.T) {
+	e, all := twoBlocks(t)
+	e.bucket.set(func() {
+		e.bucket.before = func(op, key string) error {
+			if op == "after put" && isBlock(key) {
+				return errFault
+			}
+			return nil
+		}
+	})
+	if err := e.service.Cycle(t.Context()); !errors.Is(err, objstore.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	e.bucket.set(func() { e.bucket.before = nil })
+	e.wantEntries(all...)
+	for range 3 {
+		e.cycle()
+		e.pass(25 * time.Hour)
+	}
+	e.cycle()
+	e.wantEntries(all...)
+	if n := len(e.objects()); n != 1 {
+		t.Errorf("%d objects", n)
+	}
+}
+
+// TestStoreFails: whichever call to the store fails, for a while, entries stay and the
+// work is done in the end.
+func TestStoreFails(t *testing.T) {
+	for _, op := range []string{"put", "after put", "get", "stat", "delete", "list"} {
+		for _, after := range []int{0, 1, 2, 5} {
+			e, all := twoBlocks(t)
+			n := 0
+			e.bucket.set(func() {
+				e.bucket.before = func(o, _ string) error {
+					if o == op {
+						if n++; n > after {
+							return errFault
+						}
+					}
+					return nil
+				}
+			})
+			for range 3 {
+				_ = e.service.Cycle(t.Context())
+				e.wantEntries(all...)
+				e.mu.Lock()
+				e.time, e.store = e.time.Add(25*time.Hour), e.store.Add(25*time.Hour)
+				e.mu.Unlock()
+			}
+			e.bucket.set(func() { e.bucket.before = nil })
+			for range 4 {
+				e.pass(25 * time.Hour)
+				e.cycle()
+				e.wantEntries(all...)
+			}
+			if live, keys := e.live(), e.objects(); len(live) != 1 || len(keys) != 1 {
+				t.Errorf("%s fails after %d: %d live blocks, %d objects", op, after, len(live), len(keys))
+			}
+		}
+	}
+}
+
+// TestR14DamagedSuccessor: sources stay for as long as the block that replaces them
+// cannot be read whole.
+func TestR14DamagedSuccessor(t *testing.T) {
+	e, all := twoBlocks(t)
+	sources := e.objects()
+	e.cycle()
+	live := e.live()
+	if len(live) != 1 {
+		t.Fatalf("%d live blocks", len(live))
+	}
+	key := catalog.Key(live[0])
+	whole, err := objstore.ReadAll(t.Context(), e.bucket, key, 1<<30)
+	e.must(err)
+	broken := append([]byte(nil), whole...)
+	broken[40] ^= 0x10
+	e.must(objstore.PutBytes(t.Context(), e.bucket, key, broken))
+	e.pass(25 * time.Hour)
+	// A process that has not seen it whole.
+	next, _, reg := e.compactor()
+	if err := next.Cycle(t.Context()); err == nil || !strings.Contains(err.Error(), string(live[0].ID)) {
+		t.Fatal(err)
+	}
+	if keys := e.objects(); !contains(keys, sources...) {
+		t.Fatalf("sources are gone: %v", keys)
+	}
+	if got := value(t, reg, "weir_compactor_damaged_blocks_total"); got == 0 {
+		t.Error("damage was not counted")
+	}
+	e.must(objstore.PutBytes(t.Context(), e.bucket, key, whole))
+	e.pass(25 * time.Hour)
+	e.must(next.Cycle(t.Context()))
+	if n := len(e.objects()); n != 1 {
+		t.Errorf("%d objects", n)
+	}
+	e.wantEntries(all...)
+}
+
+func contains(keys []string, want ...string) bool {
+	all := strings.Join(keys, " ")
+	for _, k := range want {
+		if !strings.Contains(all, k) {
+			return false
+		}
+	}
+	return true
+}
+
+// TestR13AllPartsBeforeASourceGoes: of a merge with several results some are there.
+// Its sources are live, and stay.
+func TestR13AllPartsBeforeASourceGoes(t *testing.T) {
+	puts := 0
+	e, all := twoBlocks(t, func(c *Config, d *Deps) {
+		c.MaxBlockSize = 1 * conf.KiB / 2
+		d.Step = func(name string) error {
+			if name == "put" {
+				if puts++; puts > 1 {
+					return crash
+				}
+			}
+			if name == "write" && puts > 0 {
+				return crash // no other merge does the work
+			}
+			return nil
+		}
+	})
+	sources := e.objects()
+	for range 4 {
+		if err := e.service.Cycle(t.Context()); !errors.Is(err, crash) {
+			t.Fatal(err)
+		}
+		e.pass(25 * time.Hour)
+	}
+	if keys := e.objects(); len(keys) != 3 || !contains(keys, sources...) {
+		t.Fatalf("objects: %v", keys)
+	}
+	if n := len(e.live()); n != 3 {
+		t.Errorf("%d live blocks", n)
+	}
+	e.wantEntries(all...)
+}
+
+// TestStaleListing: listings that do not show new blocks, or still show deleted ones,
+// lose nothing.
+func TestStaleListing(t *testing.T) {
+	e, all := twoBlocks(t)
+	sources := e.objects()
+	e.bucket.set(func() { e.bucket.stale = func(key string) bool { return isBlock(key) && !contains(sources, key) } })
+	for range 3 {
+		_ = e.service.Cycle(t.Context())
+		e.wantEntries(all...)
+	}
+	e.bucket.set(func() { e.bucket.stale = nil })
+	for range 4 {
+		e.cycle()
+		e.wantEntries(all...)
+		e.pass(25 * time.Hour)
+	}
+	e.cycle()
+	if live, keys := e.live(), e.objects(); len(live) != 1 || len(keys) != 1 {
+		t.Errorf("%d live blocks, %d objects", len(live), len(keys))
+	}
+	e.wantEntries(all...)
+}
+
+// TestDamagedSource: a block that cannot be read is not merged, and stays; others are.
+func TestDamagedSource(t *testing.T) {
+	e := start(t)
+	bad := e.put(day, some("x", 0, 100)...)
+	e.put(day, some("y", 0, 100)...)
+	other := day.AddDate(0, 0, -1)
+	e.put(other, some("z", -24*60, 50)...)
+	key := catalog.Key(bad)
+	body, err := objstore.ReadAll(t.Context(), e.bucket, key, 1<<30)
+	e.must(err)
+	body[30] ^= 1
+	e.must(objstore.PutBytes(t.Context(), e.bucket, key, body))
+	e.pass(24 * time.Hour)
+	if err := e.service.Cycle(t.Context()); err == nil || !strings.Contains(err.Error(), string(bad.ID)) {
+		t.Fatal(err)
+	}
+	if keys := e.objects(); !contains(keys, key) {
+		t.Error("the damaged block is gone")
+	}
+	merged := 0
+	for _, b := range e.live() {
+		if compact.NewBlock(b).Ordered {
+			merged++
+		}
+	}
+	if merged != 1 {
+		t.Errorf("%d days were merged, one is whole", merged)
+	}
+}
+
+// TestDescendantsOutliveAncestors: a chain of merges goes from its oldest end.
+func TestDescendantsOutliveAncestors(t *testing.T) {
+	e := start(t, func(c *Config, _ *Deps) { c.MaxSources = 2; c.DeleteDelay = 10 * time.Hour })
+	e.put(day, some("x", 0, 50)...)
+	e.put(day, some("x", 50, 50)...)
+	e.cycle() // a and b into c
+	e.pass(13 * time.Hour)
+	e.put(day, some("x", 100, 5)...)
+	e.pass(2*time.Hour + time.Minute)
+	seen := len(e.objects())
+	for range 10 {
+		e.bucket.set(func() {
+			e.bucket.before = func(op, key string) error {
+				if op != "delete" {
+					return nil
+				}
+				b, err := catalog.ParseKey(key)
+				if err != nil {
+					return nil
+				}
+				for _, k := range e.objects() {
+					o, _ := catalog.ParseKey(k)
+					if o.Level < b.Level && o.ID != b.ID && o.MinTime >= b.MinTime && o.MaxTime <= b.MaxTime {
+						t.Errorf("%s goes before %s", key, k)
+					}
+				}
+				return nil
+			}
+		})
+		e.cycle()
+		e.wantEntries(some("x", 0, 105)...)
+		e.pass(5 * time.Hour)
+	}
+	if n := len(e.objects()); n != 1 || seen < 2 {
+		t.Errorf("%d objects", n)
+	}
+}

@@ -1,0 +1,239 @@
+package compactor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/compact"
+)
+
+// verdict is what retention means for a block, and until when.
+type verdict struct {
+	compact.Verdict
+	rules string // that it was judged by
+	at    int64  // when
+}
+
+// judge says what retention means for a block. Its streams are read only when
+// something may have expired, and then not again before that changes.
+func (s *Service) judge(ctx context.Context, b catalog.Block, rules *compact.Rules, now int64) (compact.Verdict, error) {
+	shortest, any := rules.Shortest()
+	if !any || b.Rows == 0 || b.MinTime > now-int64(shortest) {
+		return compact.Verdict{Next: compact.MaxTime}, nil
+	}
+	name := rules.Name()
+	s.mu.Lock()
+	v, ok := s.verdicts[b.ID]
+	s.mu.Unlock()
+	if ok && v.rules == name && now >= v.at && now < v.Next {
+		return v.Verdict, nil
+	}
+	r, err := s.open(ctx, b)
+	if err != nil {
+		s.damagedBy(err)
+		return compact.Verdict{}, err
+	}
+	streams, err := compact.Streams(r)
+	if err != nil {
+		return compact.Verdict{}, err
+	}
+	v = verdict{rules.Judge(streams, b.Tombstones, now), name, now}
+	s.mu.Lock()
+	s.verdicts[b.ID] = v
+	s.mu.Unlock()
+	return v.Verdict, nil
+}
+
+// expired is what retention would remove of a tenant, in the order in which it goes.
+type expired struct {
+	total  int64 // bytes of all live blocks, copies counted once
+	whole  []compact.Sized
+	size   map[catalog.ID]bool // those of whole that go because there is too much
+	part   []compact.Sized
+	judged map[catalog.ID]compact.Verdict
+}
+
+// findExpired judges the live blocks of a tenant.
+func (s *Service) findExpired(ctx context.Context, tenant string, rules *compact.Rules, clock time.Time) (*expired, error) {
+	snap, err := s.snapshot(tenant)
+	if err != nil {
+		return nil, err
+	}
+	var blocks []compact.Block
+	for _, b := range snap.Live(tenant, compact.MinTime, compact.MaxTime) {
+		blocks = append(blocks, compact.NewBlock(b))
+	}
+	list, err := compact.Count(blocks, func(b compact.Block) ([]compact.Stream, error) {
+		if s.deps.Limits.For(tenant).RetentionSize == 0 {
+			return nil, nil // what they share does not matter
+		}
+		r, err := s.open(ctx, b.Block)
+		if err != nil {
+			return nil, err
+		}
+		return compact.Streams(r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := &expired{total: compact.Total(list), size: map[catalog.ID]bool{}, judged: map[catalog.ID]compact.Verdict{}}
+	var rest []compact.Sized
+	for _, b := range list {
+		v, err := s.judge(ctx, b.Block.Block, rules, clock.UnixNano())
+		if err != nil {
+			return nil, err
+		}
+		e.judged[b.ID] = v
+		if v.Whole {
+			e.whole = append(e.whole, b)
+			continue
+		}
+		if v.Part {
+			e.part = append(e.part, b)
+		}
+		rest = append(rest, b)
+	}
+	for _, b := range compact.Excess(rest, int64(s.deps.Limits.For(tenant).RetentionSize)) {
+		e.whole = append(e.whole, b)
+		e.size[b.ID] = true
+	}
+	return e, nil
+}
+
+// applyRetention removes what has expired, and the oldest where a tenant takes too
+// much, as far as its share of this cycle goes: blocks that go as a whole are deleted,
+// those of which a part goes are due to be rewritten.
+func (c *cycle) applyRetention(ctx context.Context, tenant string, rules *compact.Rules) error {
+	s := c.s
+	l := s.deps.Limits.For(tenant)
+	if _, any := rules.Shortest(); !any && l.RetentionSize == 0 {
+		return nil
+	}
+	e, err := s.findExpired(ctx, tenant, rules, c.clock)
+	if err != nil {
+		return err
+	}
+	candidates := slices.Clone(e.whole)
+	for _, b := range e.part {
+		if !e.size[b.ID] {
+			b.Cost = int64(float64(b.Size) * float64(e.judged[b.ID].Entries) / float64(b.Rows))
+			candidates = append(candidates, b)
+		}
+	}
+	some := candidates
+	if !l.RetentionForce {
+		a := s.allowances[tenant]
+		if a == nil {
+			a = &compact.Allowance{}
+			s.allowances[tenant] = a
+		}
+		some = a.Spend(candidates, e.total, s.cfg.RetentionShare)
+	}
+	held := int64(0)
+	for _, b := range candidates[len(some):] {
+		held += b.Cost
+	}
+	s.metrics.held.WithLabelValues(tenant).Set(float64(held))
+	if held > 0 {
+		s.log.Warn("retention waits: a larger share of the tenant has expired than may go at once", "tenant", tenant,
+			"expired_bytes", held, "tenant_bytes", e.total, "share", s.cfg.RetentionShare)
+	}
+	snap, err := s.snapshot(tenant)
+	if err != nil {
+		return err
+	}
+	going := map[catalog.ID]string{} // and why
+	for _, b := range some[:min(len(some), len(e.whole))] {
+		going[b.ID] = reasonExpired
+		if e.size[b.ID] {
+			going[b.ID] = reasonSize
+		}
+	}
+	for _, b := range some[min(len(some), len(e.whole)):] {
+		c.allowed[b.ID] = true
+	}
+	var doomed []doom
+	for _, b := range some {
+		reason, ok := going[b.ID]
+		if !ok {
+			continue
+		}
+		older, ok, err := c.ancestry(ctx, snap, b.Block.Block, going)
+		if err != nil {
+			return err
+		}
+		if ok {
+			doomed = append(append(doomed, older...), doom{b.Block.Block, reason})
+		}
+	}
+	return c.delete(ctx, tenant, doomed)
+}
+
+// ancestry returns the blocks that b replaces and that are still listed, the oldest
+// first: without b they would be live again, so that they go before it. ok is false
+// if they may not, since other blocks that replace them have not stood for long enough.
+func (c *cycle) ancestry(ctx context.Context, snap *catalog.Snapshot, b catalog.Block, going map[catalog.ID]string) (list []doom, ok bool, err error) {
+	for _, src := range b.Sources {
+		a, listed := snap.Block(src.ID)
+		if !listed || going[a.ID] != "" {
+			continue
+		}
+		for _, id := range snap.HiddenBy(a.ID) {
+			h, _ := snap.Block(id)
+			if going[id] != "" {
+				continue
+			}
+			stored, err := c.s.confirm(ctx, h)
+			if err != nil {
+				return nil, false, err
+			}
+			if c.clock.Sub(stored) < c.s.cfg.DeleteDelay {
+				return nil, false, nil
+			}
+		}
+		going[a.ID] = reasonReplaced
+		older, ok, err := c.ancestry(ctx, snap, a, going)
+		if !ok || err != nil {
+			delete(going, a.ID)
+			return nil, false, err
+		}
+		list = append(append(list, older...), doom{a, reasonReplaced})
+	}
+	return list, true, nil
+}
+
+// ancestors reports whether blocks that b was made from are still listed.
+func ancestors(snap *catalog.Snapshot, b catalog.Block) bool {
+	for _, src := range b.Sources {
+		if _, ok := snap.Block(src.ID); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// confirm reads a block back whole, once, and returns when the store says that it was
+// written.
+func (s *Service) confirm(ctx context.Context, b catalog.Block) (time.Time, error) {
+	if t, ok := s.verified[b.ID]; ok {
+		return t, nil
+	}
+	key := catalog.Key(b)
+	o, err := s.deps.Bucket.Stat(ctx, key)
+	if err != nil {
+		return time.Time{}, err
+	}
+	r, err := s.open(ctx, b)
+	if err == nil {
+		err = r.Verify(ctx)
+	}
+	if err != nil {
+		s.damagedBy(err)
+		return time.Time{}, fmt.Errorf("read back %s: %w", key, err)
+	}
+	s.verified[b.ID] = o.Modified
+	return o.Modified, nil
+}
