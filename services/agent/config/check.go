@@ -27,13 +27,13 @@ type checker struct {
 	ps *node.Problems
 }
 
-func check(c *Config, promtail, noClient bool, ps *node.Problems) {
+func check(c *Config, promtail bool, o Options, ps *node.Problems) {
 	k := checker{c, ps}
-	if len(c.Clients) == 0 && !noClient {
+	if len(c.Clients) == 0 && !o.NoClient {
 		k.bad(0, "clients", "is missing: where to push to, as [{url: http://HOST:3100/loki/api/v1/push}], or {address: HOST:9095} for a Weir server")
 	}
 	k.clients()
-	if c.Positions.File == "" {
+	if c.Positions.File == "" && !o.NoPositions {
 		k.bad(0, "positions.file", "missing; without it nothing would be remembered over a restart")
 	}
 	k.labels(0, "external_labels", c.ExternalLabels)

@@ -25,6 +25,8 @@ type Options struct {
 	Override func(*Config)
 	// NoClient allows a configuration without clients, to check or explain one.
 	NoClient bool
+	// NoPositions allows one without a positions file: nothing is remembered.
+	NoPositions bool
 }
 
 // Load reads a configuration. The Config is as complete as can be even if there
@@ -57,10 +59,22 @@ func Load(data []byte, o Options) (*Config, node.Problems) {
 	if o.Override != nil {
 		o.Override(c)
 	}
-	check(c, l.promtail, o.NoClient, &ps)
+	if c.Target.Stdin {
+		c.onlyStdin()
+	}
+	check(c, l.promtail, o, &ps)
 	ps.Sort()
 	c.Warnings = ps.Warnings()
 	return c, ps
+}
+
+// onlyStdin leaves one job: the first, whose stages and labels the lines of the
+// standard input get.
+func (c *Config) onlyStdin() {
+	if len(c.Jobs) == 0 {
+		c.Jobs = []Job{{Name: "stdin", Start: "beginning"}}
+	}
+	c.Jobs = c.Jobs[:1]
 }
 
 type loader struct {

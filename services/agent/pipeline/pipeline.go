@@ -38,6 +38,9 @@ type Deps struct {
 	// Rand gives numbers from 0 up to 1, for sampling, and is safe for concurrent
 	// use. nil: math/rand.
 	Rand func() float64
+	// Trace is told of every step of every Runner, if it is set; see Runner.Trace.
+	// It is called by many goroutines.
+	Trace func(Step)
 	// MaxJoined is how long a line may get that is joined of several. 0: 256 KiB.
 	MaxJoined int
 }
@@ -121,7 +124,7 @@ var _ entry.Runner = (*Runner)(nil)
 func (p *Pipeline) NewRunner() *Runner {
 	return &Runner{
 		p: p, sets: map[string]*entry.Set{}, tenants: map[*entry.Set]tenantOf{},
-		joins: map[int]*joins{}, own: make([]any, len(p.ops)),
+		joins: map[int]*joins{}, own: make([]any, len(p.ops)), trace: p.deps.Trace,
 	}
 }
 
