@@ -36,7 +36,7 @@ const (
 	kindOrder
 	kindMetadata
 	kindPicked // of one query: which rows of a row group it wants
-	kindRows   // of one query: those rows, some at a time
+	kindRows   // of one query: those rows, a chunk of them
 	kinds
 )
 
@@ -112,7 +112,7 @@ func (c *Cache) get(ctx context.Context, k key, load func() (part, error)) (part
 			e = &entry{key: k, ready: make(chan struct{})}
 			c.entries[k] = e
 			c.mu.Unlock()
-			c.metrics.requests.WithLabelValues(k.kind.String(), "miss").Inc()
+			c.metrics.misses[k.kind].Inc()
 			return c.load(e, load)
 		}
 		c.mu.Unlock()
@@ -122,7 +122,7 @@ func (c *Cache) get(ctx context.Context, k key, load func() (part, error)) (part
 			return nil, ctx.Err()
 		}
 		if e.err == nil {
-			c.metrics.requests.WithLabelValues(k.kind.String(), "hit").Inc()
+			c.metrics.hits[k.kind].Inc()
 			c.touch(e)
 			return e.part, nil
 		}
@@ -208,25 +208,25 @@ func (c *Cache) drop(e *entry) {
 }
 
 type cacheMetrics struct {
-	requests  *prometheus.CounterVec
-	evictions prometheus.Counter
+	hits, misses [kinds]prometheus.Counter
+	evictions    prometheus.Counter
 }
 
 func newCacheMetrics(reg prometheus.Registerer, c *Cache) *cacheMetrics {
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "weir_blockstore_cache_requests_total", Help: "Parts of blocks that were asked for, by part and whether they were there (hit) or read (miss).",
+	}, []string{"part", "result"})
 	m := &cacheMetrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_blockstore_cache_requests_total", Help: "Parts of blocks that were asked for, by part and whether they were there (hit) or read (miss).",
-		}, []string{"part", "result"}),
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "weir_blockstore_cache_evictions_total", Help: "Parts of blocks that were dropped for others.",
 		}),
 	}
 	for k := range kinds {
-		m.requests.WithLabelValues(k.String(), "hit")
-		m.requests.WithLabelValues(k.String(), "miss")
+		m.hits[k] = requests.WithLabelValues(k.String(), "hit")
+		m.misses[k] = requests.WithLabelValues(k.String(), "miss")
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.evictions,
+		reg.MustRegister(requests, m.evictions,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "weir_blockstore_cache_bytes", Help: "Bytes of memory that parts of blocks take.",
 			}, func() float64 { return float64(c.Size()) }),

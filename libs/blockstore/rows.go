@@ -11,9 +11,9 @@ import (
 
 // Rows implements engine.Snapshot. The reader is an engine.Examiner.
 func (s *selected) Rows(stream int, start, end int64, backward bool) engine.RowReader {
-	r := &rowReader{s: s, start: max(start, s.start), end: min(end, s.end), backward: backward}
+	r := &rowReader{s: s, start: max(start, s.snapshot.start), end: min(end, s.snapshot.end), backward: backward}
 	if r.start < r.end {
-		r.stream = int(s.numbers[stream])
+		r.stream = int(s.snapshot.numbers[stream])
 		r.spans = s.store.block.Spans(r.stream, r.start, r.end)
 	}
 	return r
@@ -55,7 +55,15 @@ func (r *rowReader) Next() (*model.Rows, int, int, error) {
 		n = (r.to - 1) / chunkRows
 		from, to = max(r.from, n*chunkRows), r.to
 	}
-	c, err := r.s.chunk(r.group, r.picked, n)
+	var c *chunk
+	var err error
+	first := n * chunkRows
+	if r.s.alone(r.group, n, to-from) {
+		first = from
+		c, err = r.s.decode(r.group, r.picked.list(from, to))
+	} else {
+		c, err = r.s.chunk(r.group, r.picked, n)
+	}
 	if err != nil {
 		return nil, 0, 0, err
 	}
@@ -64,7 +72,7 @@ func (r *rowReader) Next() (*model.Rows, int, int, error) {
 	} else {
 		r.from = to
 	}
-	return &c.Rows, from - n*chunkRows, to - n*chunkRows, nil
+	return &c.Rows, from - first, to - first, nil
 }
 
 // begin goes to the next row group.
@@ -88,7 +96,7 @@ func (r *rowReader) begin() error {
 	}
 	r.group, r.picked = sp.Group, p
 	r.from, r.to = p.search(sp.From), p.search(sp.To)
-	if r.from < r.to && (r.start > r.s.start || r.end < r.s.end) {
+	if r.from < r.to && (r.start > r.s.snapshot.start || r.end < r.s.snapshot.end) {
 		if err := r.narrow(); err != nil {
 			return err
 		}

@@ -16,19 +16,26 @@ import (
 // streams lie in one chunk, and are decoded once for all of them.
 const chunkRows = 2048
 
+// aloneTimes is how often rows of a chunk are decoded without the others.
+const aloneTimes = 6
+
 // selected is the rows of a snapshot that a query needs.
 type selected struct {
-	*snapshot
-	ctx     context.Context // of the query
-	need    engine.Need
-	program *match.Program // nil: every line matches
-	err     error          // of the filters
+	snapshot *snapshot
+	store    *store
+	ctx      context.Context // of the query
+	need     engine.Need
+	program  *match.Program // nil: every line matches
+	err      error          // of the filters
 
 	sections sync.Map // section → *match.SectionProgram
+
+	mu    sync.Mutex
+	asked map[int]uint8 // how often each chunk was asked for
 }
 
 func newSelected(ctx context.Context, sn *snapshot, n *engine.Need) *selected {
-	s := &selected{snapshot: sn, ctx: ctx, need: engine.Need{Lines: true, Meta: true}}
+	s := &selected{snapshot: sn, store: sn.store, ctx: ctx, need: engine.Need{Lines: true, Meta: true}}
 	if n == nil {
 		return s
 	}
@@ -68,24 +75,13 @@ func translate(n *engine.Need) []match.Filter {
 }
 
 // Streams implements engine.Snapshot.
-func (s *selected) Streams() []engine.Stream { return s.streams }
+func (s *selected) Streams() []engine.Stream { return s.snapshot.streams }
 
 // Close does nothing: the snapshot is closed.
 func (s *selected) Close() {}
 
 func (s *selected) key(k kind, n int) key {
 	return key{block: s.store.block, kind: k, n: n, query: s}
-}
-
-// own notes that the cache has a part for the query.
-func (s *selected) own(k key, group int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys = append(s.keys, k)
-	if s.used == nil {
-		s.used = map[int]struct{}{}
-	}
-	s.used[group] = struct{}{}
 }
 
 // picked is which rows of a row group a query wants. They ascend.
@@ -140,7 +136,7 @@ func (s *selected) pick(group int) (*picked, error) {
 	return get(s.ctx, s.store.cache, k, func() (*picked, error) {
 		p, err := s.makePick(group)
 		if err == nil {
-			s.own(k, group)
+			s.snapshot.own(k, group)
 		}
 		return p, err
 	})
@@ -237,10 +233,10 @@ func (s *selected) sectionProgram(number int, sec *block.Section) *match.Section
 func (s *selected) spans(group int, times []int64) []block.Span {
 	var out []block.Span
 	first, end := s.store.block.StreamsOf(group)
-	k := sort.Search(len(s.ascending), func(i int) bool { return int(s.ascending[i]) >= first })
-	for ; k < len(s.ascending) && int(s.ascending[k]) < end; k++ {
-		from, to := s.store.block.RowsOf(int(s.ascending[k]), group)
-		from, to = within(times, from, to, s.start, s.end)
+	k := sort.Search(len(s.snapshot.ascending), func(i int) bool { return int(s.snapshot.ascending[i]) >= first })
+	for ; k < len(s.snapshot.ascending) && int(s.snapshot.ascending[k]) < end; k++ {
+		from, to := s.store.block.RowsOf(int(s.snapshot.ascending[k]), group)
+		from, to = within(times, from, to, s.snapshot.start, s.snapshot.end)
 		switch n := len(out); {
 		case from == to:
 		case n > 0 && out[n-1].To == from:
@@ -278,34 +274,60 @@ func (c *chunk) MemorySize() int {
 func (s *selected) chunk(group int, p *picked, n int) (*chunk, error) {
 	k := s.key(kindRows, group<<8|n)
 	return get(s.ctx, s.store.cache, k, func() (*chunk, error) {
-		if err := s.ctx.Err(); err != nil {
-			return nil, err
+		c, err := s.decode(group, p.list(n*chunkRows, min((n+1)*chunkRows, p.len())))
+		if err == nil {
+			s.snapshot.own(k, group)
 		}
-		g := &block.RowGroup{Number: group}
-		var err error
-		if g.Body, err = s.store.body(s.ctx, group); err != nil {
-			return nil, err
-		}
-		if g.Order, err = s.store.order(s.ctx, g.Body, group); err != nil {
-			return nil, err
-		}
-		if s.need.Meta {
-			if g.Metadata, err = s.store.metadata(s.ctx, g.Body, group); err != nil {
-				return nil, err
-			}
-		}
-		c := &chunk{}
-		list := p.list(n*chunkRows, min((n+1)*chunkRows, p.len()))
-		if err := s.store.block.Append(&c.Rows, g, list, s.need.Lines, s.need.Meta); err != nil {
-			return nil, err
-		}
-		if s.need.Hashes {
-			c.Hashes = make([]uint64, len(list))
-			for i := range c.Hashes {
-				c.Hashes[i] = c.Hash(i)
-			}
-		}
-		s.own(k, group)
-		return c, nil
+		return c, err
 	})
+}
+
+// alone reports whether few rows of a chunk are better decoded alone than with the
+// others of the chunk: until it is asked for often.
+func (s *selected) alone(group, n, rows int) bool {
+	if rows > chunkRows/8 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked == nil {
+		s.asked = map[int]uint8{}
+	}
+	k := group<<8 | n
+	if s.asked[k] == aloneTimes {
+		return false
+	}
+	s.asked[k]++
+	return true
+}
+
+// decode returns rows of a row group.
+func (s *selected) decode(group int, list []uint32) (*chunk, error) {
+	if err := s.ctx.Err(); err != nil {
+		return nil, err
+	}
+	g := &block.RowGroup{Number: group}
+	var err error
+	if g.Body, err = s.store.body(s.ctx, group); err != nil {
+		return nil, err
+	}
+	if g.Order, err = s.store.order(s.ctx, g.Body, group); err != nil {
+		return nil, err
+	}
+	if s.need.Meta {
+		if g.Metadata, err = s.store.metadata(s.ctx, g.Body, group); err != nil {
+			return nil, err
+		}
+	}
+	c := &chunk{}
+	if err := s.store.block.Append(&c.Rows, g, list, s.need.Lines, s.need.Meta); err != nil {
+		return nil, err
+	}
+	if s.need.Hashes {
+		c.Hashes = make([]uint64, len(list))
+		for i := range c.Hashes {
+			c.Hashes[i] = c.Hash(i)
+		}
+	}
+	return c, nil
 }

@@ -107,6 +107,17 @@ func (sn *snapshot) Rows(stream int, start, end int64, backward bool) engine.Row
 	return sn.all.Rows(stream, start, end, backward)
 }
 
+// own notes that the cache has a part for the query.
+func (sn *snapshot) own(k key, group int) {
+	sn.mu.Lock()
+	defer sn.mu.Unlock()
+	sn.keys = append(sn.keys, k)
+	if sn.used == nil {
+		sn.used = map[int]struct{}{}
+	}
+	sn.used[group] = struct{}{}
+}
+
 // Close implements engine.Snapshot.
 func (sn *snapshot) Close() {
 	sn.mu.Lock()
