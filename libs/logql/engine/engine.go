@@ -58,6 +58,8 @@ type Query struct {
 	Complete func(missing []string) error
 	// Partial accepts an answer that is not complete; it has warnings then.
 	Partial bool
+	// Excluded is what the answer may not hold, nil: nothing.
+	Excluded *Excluded
 	// Progress, if set, is called about once a second, from one goroutine at a
 	// time, and not after the query is done.
 	Progress func(Progress)
@@ -105,6 +107,8 @@ type Result struct {
 	Statistics Statistics
 	// Warnings name what is missing.
 	Warnings []string
+	// Excluded is the version of the query's set of that name.
+	Excluded string
 	// NextCursor leads to the next page of a log query; "": there is none.
 	NextCursor string
 }
@@ -224,7 +228,7 @@ func (q *query) count(o *opened) {
 func (e *Engine) run(ctx context.Context, in Query, f func(context.Context, *query) (*Result, error)) (*Result, error) {
 	begin := e.now()
 	q := &query{Query: in, engine: e, mem: NewMemory(in.Limits.MaxMemory), live: &live{}, legs: make(chan struct{}, maxLegs-1)}
-	ctx = withLive(WithMemory(ctx, q.mem), q.live)
+	ctx = WithExcluded(withLive(WithMemory(ctx, q.mem), q.live), in.Excluded)
 	stop := q.live.report(in.Progress)
 	res, err := f(ctx, q)
 	stop()
@@ -236,6 +240,9 @@ func (e *Engine) run(ctx context.Context, in Query, f func(context.Context, *que
 		return nil, err
 	}
 	res.Warnings = q.warnings
+	if in.Excluded != nil {
+		res.Excluded = in.Excluded.Version
+	}
 	res.Statistics.Duration = e.now().Sub(begin)
 	res.Statistics.BytesRead = q.stats.BytesRead
 	res.Statistics.MetadataBytesRead = q.stats.MetadataBytesRead

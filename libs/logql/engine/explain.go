@@ -39,7 +39,7 @@ func (e *Engine) Explain(ctx context.Context, in RangeQuery) (*Plan, error) {
 	}
 	p := &Plan{Sources: len(in.Sources)}
 	var err error
-	p.Root, err = q.plan(ctx, in.Expr, p)
+	p.Root, err = q.plan(WithExcluded(ctx, in.Excluded), in.Expr, p)
 	p.Warnings = q.warnings
 	return p, err
 }

@@ -30,6 +30,12 @@ func (l *local) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	if g, ok := snap.(interface{ Gaps() []string }); ok {
 		s.gaps = g.Gaps()
 	}
+	if x := exclusionsOf(ctx); x != nil {
+		if err := s.exclude(x); err != nil {
+			snap.Close()
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -39,6 +45,9 @@ type localSession struct {
 	gaps       []string
 	start, end int64
 	workers    int
+	// If rows are left out: the numbers of streams in snap, and what of each.
+	numbers  []int
+	excluded []*exclusion
 }
 
 func (s *localSession) Streams() []Stream { return s.streams }
@@ -93,7 +102,14 @@ func tasksOf(n int, streams []int, ranges []TimeRange, start, end int64) ([]task
 }
 
 func (s *localSession) tasks(streams []int, ranges []TimeRange, start, end int64) ([]task, error) {
-	return tasksOf(len(s.streams), streams, ranges, max(start, s.start), min(end, s.end))
+	tasks, err := tasksOf(len(s.streams), streams, ranges, max(start, s.start), min(end, s.end))
+	if err != nil || s.excluded == nil {
+		return tasks, err
+	}
+	for i := range tasks {
+		tasks[i].ranges = s.excluded[tasks[i].stream].left(tasks[i].ranges)
+	}
+	return slices.DeleteFunc(tasks, func(t task) bool { return len(t.ranges) == 0 }), nil
 }
 
 // rowSource walks the rows of a task batch by batch.
@@ -105,11 +121,32 @@ type rowSource struct {
 	reader   RowReader
 	examiner Examiner  // reader, if it is one
 	told     ScanStats // what examiner has told
+	excluder *excluder // nil: no row is left out
+	rows     *model.Rows
+	from, to int // of rows that excluder has not seen
 }
 
 // next returns the next batch; rows is nil at the end. It adds to stats what the
 // rows cost, if the reader knows that better than their receiver.
 func (r *rowSource) next(stats *ScanStats) (rows *model.Rows, from, to int, err error) {
+	if r.excluder == nil {
+		return r.batch(stats)
+	}
+	for {
+		if r.from < r.to {
+			from, to, r.from, r.to = r.excluder.next(r.rows, r.from, r.to, r.backward)
+			if from < to {
+				return r.rows, from, to, nil
+			}
+			continue
+		}
+		if r.rows, r.from, r.to, err = r.batch(stats); err != nil || r.rows == nil {
+			return nil, 0, 0, err
+		}
+	}
+}
+
+func (r *rowSource) batch(stats *ScanStats) (rows *model.Rows, from, to int, err error) {
 	for {
 		if r.reader == nil {
 			if len(r.ranges) == 0 {

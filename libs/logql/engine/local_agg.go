@@ -217,7 +217,7 @@ func (a *aggregator) stream(ctx context.Context, t task) error {
 	if err != nil {
 		return err
 	}
-	src := rowSource{snap: a.selection.of(ctx, t.stream), stream: t.stream, ranges: ranges}
+	src := a.selection.rows(ctx, t, ranges, false)
 	proc := a.prog.forStream(labels)
 	var known groupCache
 	for {
@@ -255,16 +255,15 @@ func (a *aggregator) countRuns(t task, labels model.Labels) ([]TimeRange, error)
 	if a.fold != foldCount || !a.prog.counts() || g == nil || g.Without {
 		return t.ranges, nil
 	}
-	for _, n := range g.Names {
-		if _, ok := labels.Lookup(n); !ok {
-			return t.ranges, nil // it may be metadata
-		}
+	if mayBeMetadata(g.Names, labels, a.selection.has) {
+		return t.ranges, nil
 	}
 	left := t.ranges
+	excluded := a.selection.session.exclusionOf(t.stream)
 	for _, r := range a.selection.session.streams[t.stream].Runs {
 		bucket, last := a.grid.bucket(r.MinTime)
 		whole := slices.ContainsFunc(t.ranges, func(tr TimeRange) bool { return tr.Start <= r.MinTime && r.MaxTime < tr.End })
-		if bucket < 0 || r.MaxTime > last || !whole {
+		if bucket < 0 || r.MaxTime > last || !whole || !excluded.whole(r) {
 			continue
 		}
 		id, err := a.seriesOf(a.prog.groupStream(a.buf[:0], labels))

@@ -155,7 +155,7 @@ func (s *localSession) Scan(ctx context.Context, req ScanRequest, yield func(*Sc
 	}
 	sc := &scan{session: s, req: &req, prog: sel.prog, yield: yield}
 	for _, t := range tasks {
-		sc.add(t, sel.of(ctx, t.stream))
+		sc.add(ctx, sel, t)
 	}
 	return sc.run(ctx)
 }
@@ -175,11 +175,8 @@ type scan struct {
 	flushed time.Time
 }
 
-func (sc *scan) add(t task, snap Snapshot) {
-	c := &cursor{
-		src:    rowSource{snap: snap, stream: t.stream, ranges: t.ranges, backward: sc.req.Backward},
-		stream: t.stream,
-	}
+func (sc *scan) add(ctx context.Context, sel *selection, t task) {
+	c := &cursor{src: sel.rows(ctx, t, t.ranges, sc.req.Backward), stream: t.stream}
 	if a := sc.req.After; a != nil {
 		key, from, to := a.narrow(sc.session.streams[t.stream].Labels, sc.req.Backward)
 		if !sc.req.Identity {

@@ -20,6 +20,7 @@ type MetaQuery struct {
 	Sources  []Source
 	Complete func(missing []string) error
 	Partial  bool
+	Excluded *Excluded
 }
 
 // StreamStats is how much streams hold. Copies count once as far as digests tell.
@@ -37,6 +38,7 @@ func (e *Engine) meta(ctx context.Context, in MetaQuery, f func(*unionStream)) (
 		selectors = [][]*syntax.Matcher{nil}
 	}
 	q := &query{Query: Query{Sources: in.Sources, Complete: in.Complete, Partial: in.Partial}, engine: e, live: &live{}}
+	ctx = WithExcluded(ctx, in.Excluded)
 	for _, s := range selectors {
 		o, err := q.open(ctx, s, in.Start, in.End)
 		if err != nil {

@@ -41,6 +41,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	if reg != nil {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "weir_engine_busy_workers", Help: "Goroutines that help queries, in the whole process.",
+		}, func() float64 { return float64(helpers.busy.Load()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "weir_engine_max_workers", Help: "How many goroutines may help queries, in the whole process.",
+		}, func() float64 { return float64(helpers.limit.Load()) }))
 		reg.MustRegister(m.queries, m.duration, m.bytes, m.entries, m.skipped, m.memory)
 	}
 	return m

@@ -34,6 +34,7 @@ type plan struct {
 // needKey tells the needs of a plan apart.
 type needKey struct {
 	metadata, values uint32 // bits of those that apply
+	lines            bool
 	meta, hashes     bool
 }
 
@@ -184,8 +185,9 @@ func readsLine(stages []syntax.Stage) bool {
 
 // need returns what the plan needs of the rows of a stream, nil if that is all there
 // is. hasMetadata tells whether rows may have metadata of a name; nil: they may.
-func (p *plan) need(labels model.Labels, hashes bool, hasMetadata func(string) bool) *Need {
-	k := needKey{hashes: hashes}
+// whole tells that lines and metadata are needed anyway.
+func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(string) bool) *Need {
+	k := needKey{hashes: hashes, lines: p.lines || whole}
 	for i, m := range p.metadata {
 		if _, ok := labels.Lookup(m.Name); !ok {
 			k.metadata |= 1 << i
@@ -198,13 +200,8 @@ func (p *plan) need(labels model.Labels, hashes bool, hasMetadata func(string) b
 			}
 		}
 	}
-	k.meta = p.group == nil || hashes && p.lines
-	for _, n := range p.group {
-		if _, ok := labels.Lookup(n); !ok {
-			k.meta = true
-		}
-	}
-	if len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.meta && p.lines && len(p.pushed.matcher.Needles()) == 0 {
+	k.meta = p.group == nil || hashes && k.lines || whole || mayBeMetadata(p.group, labels, hasMetadata)
+	if len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.meta && k.lines && len(p.pushed.matcher.Needles()) == 0 {
 		return nil
 	}
 	p.mu.Lock()
@@ -212,7 +209,7 @@ func (p *plan) need(labels model.Labels, hashes bool, hasMetadata func(string) b
 	if n, ok := p.needs[k]; ok {
 		return n
 	}
-	n := &Need{Filters: p.filters, Lines: p.lines, Meta: k.meta, Hashes: hashes}
+	n := &Need{Filters: p.filters, Lines: k.lines, Meta: k.meta, Hashes: hashes}
 	n.Any = slices.Clone(p.pushed.matcher.Needles())
 	for i, m := range p.metadata {
 		if k.metadata>>i&1 != 0 {
@@ -226,6 +223,22 @@ func (p *plan) need(labels model.Labels, hashes bool, hasMetadata func(string) b
 	}
 	p.needs[k] = n
 	return n
+}
+
+// mayBeMetadata reports whether a name that is no label of the stream may be that of
+// metadata, or that which metadata gets where the stream has a label of its name.
+func mayBeMetadata(names []string, labels model.Labels, hasMetadata func(string) bool) bool {
+	for _, n := range names {
+		if _, ok := labels.Lookup(n); ok {
+			continue
+		}
+		for more := true; more; n, more = strings.CutSuffix(n, "_extracted") {
+			if hasMetadata == nil || hasMetadata(n) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // selection is the rows of a local session that a plan needs.
@@ -252,12 +265,25 @@ func (s *localSession) selection(p *plan, hashes bool) *selection {
 	return sel
 }
 
+// rows returns a source of the rows of a task.
+func (s *selection) rows(ctx context.Context, t task, ranges []TimeRange, backward bool) rowSource {
+	src := rowSource{snap: s.of(ctx, t.stream), stream: t.stream, ranges: ranges, backward: backward}
+	if x := s.session.exclusionOf(t.stream); x != nil {
+		src.excluder = newExcluder(x, s.session.streams[t.stream].Labels)
+	}
+	if s.session.numbers != nil {
+		src.stream = s.session.numbers[t.stream]
+	}
+	return src
+}
+
 // of returns the snapshot to read a stream from.
 func (s *selection) of(ctx context.Context, stream int) Snapshot {
 	if s.from == nil {
 		return s.session.snap
 	}
-	n := s.plan.need(s.session.streams[stream].Labels, s.hashes, s.has)
+	x := s.session.exclusionOf(stream)
+	n := s.plan.need(s.session.streams[stream].Labels, s.hashes, x != nil && len(x.parts) > 0, s.has)
 	if n == nil {
 		return s.session.snap
 	}

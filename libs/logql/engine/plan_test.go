@@ -51,7 +51,7 @@ func TestNeed(t *testing.T) {
 		if err != nil {
 			t.Fatal(query, err)
 		}
-		n := p.need(model.Labels{{Name: "app", Value: "x"}}, false, func(name string) bool { return name == "trace" })
+		n := p.need(model.Labels{{Name: "app", Value: "x"}}, false, false, func(name string) bool { return name == "trace" })
 		got := "all"
 		if n != nil {
 			got = ""
@@ -72,7 +72,7 @@ func TestNeed(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: got %q, want %q", query, got, want)
 		}
-		if n != p.need(model.Labels{{Name: "app", Value: "x"}}, false, func(name string) bool { return name == "trace" }) {
+		if n != p.need(model.Labels{{Name: "app", Value: "x"}}, false, false, func(name string) bool { return name == "trace" }) {
 			t.Errorf("%s: made twice", query)
 		}
 	}

@@ -49,7 +49,8 @@ func TestLogsEqualTwin(t *testing.T) {
 			Limit: pick(t, "limit", 0, 1, 2, 5), Backward: rapid.Bool().Draw(t, "backward"),
 			Interval: time.Duration(pick(t, "interval", 0, 0, 7)) * time.Second,
 		}
-		want, err := newTwin(all).logs(sel, q.Start, q.End, q.Backward, int64(q.Interval))
+		q.Excluded = excluded(t)
+		want, err := newTwin(without(all, q.Excluded)).logs(sel, q.Start, q.End, q.Backward, int64(q.Interval))
 		emit := rapid.Bool().Draw(t, "emit")
 		for page := 0; ; page++ {
 			var emitted []string
@@ -158,7 +159,8 @@ func TestMetricsEqualTwin(t *testing.T) {
 			Start: start, End: start + sec*int64(rapid.IntRange(0, 200).Draw(t, "length")),
 			Step: pick(t, "step", 7*time.Second, time.Minute, 90*time.Second),
 		}
-		want, err := newTwin(all).matrix(expr, q.Start, q.End, q.Step)
+		q.Excluded = excluded(t)
+		want, err := newTwin(without(all, q.Excluded)).matrix(expr, q.Start, q.End, q.Step)
 		if errors.Is(err, errAmbiguous) {
 			t.Skip("equal series")
 		}

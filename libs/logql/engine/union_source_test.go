@@ -69,14 +69,15 @@ func TestUnionEqualsOneCopy(t *testing.T) {
 			src = append(src, engine.Union("b", sources(other, digests)...))
 			stores = append(stores, other...)
 		}
-		one := []engine.Source{engine.Local(enginetest.NewStore(all...), "one")}
+		x := excluded(t)
+		one := []engine.Source{engine.Local(enginetest.NewStore(without(all, x)...), "one")}
 		q := engine.RangeQuery{
 			Query: engine.Query{Expr: pick(t, "query", exprs...)}, Start: int64(rapid.IntRange(0, 99).Draw(t, "start")) * sec * 3,
 			End: 301 * sec, Step: time.Minute, Limit: pick(t, "limit", 0, 1, 3, 10), Backward: rapid.Bool().Draw(t, "backward"),
 		}
 		var got, want []string
 		for page := 0; page == 0 || q.Cursor != ""; page++ {
-			q.Sources = src
+			q.Sources, q.Excluded = src, x
 			res, err := run(q)
 			if err != nil {
 				t.Fatal(err)
@@ -84,7 +85,7 @@ func TestUnionEqualsOneCopy(t *testing.T) {
 			closed(t, stores)
 			cursor := res.NextCursor
 			got = append(got, texts(res)...)
-			q.Sources = one
+			q.Sources, q.Excluded = one, nil
 			clean, err := run(q)
 			if err != nil {
 				t.Fatal(err)

@@ -1,0 +1,249 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/weir-logs/weir/libs/logql/pipeline"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Excluded is what no answer may hold though it is still stored: deletes that are not
+// carried out yet, and what retention has ended. It is immutable. All sources of a
+// query apply the same set, so that copies stay copies.
+type Excluded struct {
+	// Version names the set; answers name it.
+	Version    string
+	Tombstones []Tombstone
+	// Retention: of these the first that matches a stream decides.
+	Retention []Cutoff
+}
+
+// Tombstone is a delete of the rows with Start <= time < End that its selector
+// yields: all of the streams, or those that pass the stages, which may be any.
+type Tombstone struct {
+	Selector   *syntax.LogSelector
+	Start, End int64
+}
+
+// Cutoff ends the rows of streams before a time.
+type Cutoff struct {
+	Matchers []*syntax.Matcher
+	Before   int64
+}
+
+// WithExcluded makes sources that are opened under ctx leave rows out.
+func WithExcluded(ctx context.Context, x *Excluded) context.Context {
+	if x == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, excludedKey{}, &exclusions{x: x})
+}
+
+type excludedKey struct{}
+
+// ExcludedOf returns what rows are left out under ctx, or nil.
+func ExcludedOf(ctx context.Context) *Excluded {
+	if e := exclusionsOf(ctx); e != nil {
+		return e.x
+	}
+	return nil
+}
+
+func exclusionsOf(ctx context.Context) *exclusions {
+	e, _ := ctx.Value(excludedKey{}).(*exclusions)
+	return e
+}
+
+// exclusion is what is left out of one stream.
+type exclusion struct {
+	dead  []TimeRange // all rows
+	parts []excludedPart
+}
+
+// excludedPart leaves out the rows of a range that a pipeline keeps.
+type excludedPart struct {
+	TimeRange
+	pipe *pipeline.Pipeline
+}
+
+// exclusions is a set that is compiled when the first source asks for it.
+type exclusions struct {
+	x     *Excluded
+	once  sync.Once
+	pipes []*pipeline.Pipeline // of each tombstone; nil: all rows
+	err   error
+}
+
+func (e *exclusions) compile() error {
+	e.once.Do(func() {
+		e.pipes = make([]*pipeline.Pipeline, len(e.x.Tombstones))
+		for i, t := range e.x.Tombstones {
+			if len(t.Selector.Stages) == 0 {
+				continue
+			}
+			if e.pipes[i], e.err = pipeline.Compile(t.Selector.Stages, pipeline.Hints{}); e.err != nil {
+				return
+			}
+		}
+	})
+	return e.err
+}
+
+func matchAll(ms []*syntax.Matcher, labels model.Labels) bool {
+	return !slices.ContainsFunc(ms, func(m *syntax.Matcher) bool { return !m.Matches(labels.Get(m.Name)) })
+}
+
+// of returns what is left out of a stream within start <= t < end; nil: nothing.
+func (e *exclusions) of(labels model.Labels, start, end int64) *exclusion {
+	var out exclusion
+	for _, c := range e.x.Retention {
+		if matchAll(c.Matchers, labels) {
+			if c.Before > start {
+				out.dead = append(out.dead, TimeRange{minTime, c.Before})
+			}
+			break
+		}
+	}
+	for i, t := range e.x.Tombstones {
+		switch {
+		case t.End <= start || t.Start >= end || !matchAll(t.Selector.Matchers, labels):
+		case e.pipes[i] == nil:
+			out.dead = append(out.dead, TimeRange{t.Start, t.End})
+		default:
+			out.parts = append(out.parts, excludedPart{TimeRange{t.Start, t.End}, e.pipes[i]})
+		}
+	}
+	if out.dead == nil && out.parts == nil {
+		return nil
+	}
+	return &out
+}
+
+// left returns what of ranges, which ascend, is not dead.
+func (x *exclusion) left(ranges []TimeRange) []TimeRange {
+	if x == nil {
+		return ranges
+	}
+	for _, d := range x.dead {
+		var out []TimeRange
+		for _, r := range ranges {
+			if head := (TimeRange{r.Start, min(r.End, d.Start)}); head.Start < head.End {
+				out = append(out, head)
+			}
+			if tail := (TimeRange{max(r.Start, d.End), r.End}); tail.Start < tail.End {
+				out = append(out, tail)
+			}
+		}
+		ranges = out
+	}
+	return ranges
+}
+
+// whole reports whether nothing is left out of a run.
+func (x *exclusion) whole(r Run) bool {
+	if x == nil {
+		return true
+	}
+	touches := func(t TimeRange) bool { return t.Start <= r.MaxTime && r.MinTime < t.End }
+	return !slices.ContainsFunc(x.dead, touches) && !slices.ContainsFunc(x.parts, func(p excludedPart) bool { return touches(p.TimeRange) })
+}
+
+// exclude takes streams out of which nothing is left, and narrows runs. Rows of a run
+// are those at most that are left then; its digest still tells copies, as all
+// sources leave out the same.
+func (s *localSession) exclude(set *exclusions) error {
+	if err := set.compile(); err != nil {
+		return err
+	}
+	var streams []Stream
+	for i, st := range s.streams {
+		ex := set.of(st.Labels, s.start, s.end)
+		if ex != nil {
+			if len(ex.left([]TimeRange{{s.start, s.end}})) == 0 {
+				continue
+			}
+			var runs []Run
+			for _, r := range st.Runs {
+				if len(ex.left([]TimeRange{{r.MinTime, r.MaxTime + 1}})) > 0 {
+					runs = append(runs, r)
+				}
+			}
+			if len(runs) == 0 && len(st.Runs) > 0 {
+				continue
+			}
+			st.Runs = runs
+		}
+		streams = append(streams, st)
+		s.numbers = append(s.numbers, i)
+		s.excluded = append(s.excluded, ex)
+	}
+	s.streams = streams
+	return nil
+}
+
+// exclusionOf returns what is left out of a stream; nil: nothing.
+func (s *localSession) exclusionOf(stream int) *exclusion {
+	if s.excluded == nil {
+		return nil
+	}
+	return s.excluded[stream]
+}
+
+// excluder finds the rows of a stream that are left out. It is used by one goroutine.
+type excluder struct {
+	parts   []excludedPart
+	streams []*pipeline.Stream
+	meta    metaReader
+}
+
+func newExcluder(x *exclusion, labels model.Labels) *excluder {
+	if x == nil || len(x.parts) == 0 {
+		return nil
+	}
+	e := &excluder{parts: x.parts}
+	for _, p := range x.parts {
+		e.streams = append(e.streams, p.pipe.ForStream(labels))
+	}
+	return e
+}
+
+func (e *excluder) out(rows *model.Rows, row int) bool {
+	t := rows.Times[row]
+	for i := range e.parts {
+		p := &e.parts[i]
+		if t < p.Start || t >= p.End || !p.pipe.Filter().Match(rows.Lines.At(row)) {
+			continue
+		}
+		meta, _ := e.meta.at(rows, row)
+		if _, _, ok := e.streams[i].ProcessFiltered(t, rows.Lines.At(row), meta); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// next returns the first rows of [from, to), or, backward, the last, that are not
+// left out, and where what it did not look at is.
+func (e *excluder) next(rows *model.Rows, from, to int, backward bool) (a, b, restFrom, restTo int) {
+	if backward {
+		for from < to && e.out(rows, to-1) {
+			to--
+		}
+		a = to
+		for a > from && !e.out(rows, a-1) {
+			a--
+		}
+		return a, to, from, a
+	}
+	for from < to && e.out(rows, from) {
+		from++
+	}
+	b = from
+	for b < to && !e.out(rows, b) {
+		b++
+	}
+	return from, b, b, to
+}
