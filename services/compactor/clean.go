@@ -93,6 +93,9 @@ func (c *cycle) delete(ctx context.Context, tenant string, doomed []doom) error 
 		if err := s.step("delete"); err != nil {
 			return err
 		}
+		if s.deps.InUse(d.block.ID) {
+			continue // since a moment; the next cycle takes it
+		}
 		key := catalog.Key(d.block)
 		if err := s.deps.Bucket.Delete(ctx, key); err != nil {
 			return fmt.Errorf("delete %s: %w", key, err)

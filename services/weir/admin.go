@@ -103,12 +103,16 @@ func (a *admin) Flush(ctx context.Context, _ *adminv1.FlushRequest) (*adminv1.Fl
 	return &adminv1.FlushResponse{}, err
 }
 
-// Compact implements adminv1.AdminServiceServer: all ingesters merge.
+// Compact implements adminv1.AdminServiceServer: all ingesters merge, and then the
+// compactor of this process, if it runs one.
 func (a *admin) Compact(ctx context.Context, _ *adminv1.CompactRequest) (*adminv1.CompactResponse, error) {
 	err := a.everyIngester(ctx, func(c ingestv1.IngestServiceClient) error {
 		_, err := c.Compact(ctx, &ingestv1.CompactRequest{})
 		return err
 	})
+	if err == nil && a.p.compactor != nil {
+		err = a.p.compactor.Compact(ctx)
+	}
 	return &adminv1.CompactResponse{}, err
 }
 

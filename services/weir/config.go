@@ -13,6 +13,7 @@ import (
 	"github.com/weir-logs/weir/libs/objstore"
 	"github.com/weir-logs/weir/libs/obs"
 	"github.com/weir-logs/weir/libs/serve"
+	"github.com/weir-logs/weir/services/compactor"
 	"github.com/weir-logs/weir/services/distributor"
 	"github.com/weir-logs/weir/services/gateway"
 	"github.com/weir-logs/weir/services/ingester"
@@ -21,7 +22,7 @@ import (
 
 // Config is the configuration of a process.
 type Config struct {
-	Target  []string `help:"Services to run in this process: all, or some of gateway, distributor, ingester, querier."`
+	Target  []string `help:"Services to run in this process: all, or some of gateway, distributor, ingester, querier, compactor."`
 	DataDir string   `help:"Directory of all local data."`
 
 	Server      serve.Config
@@ -35,6 +36,7 @@ type Config struct {
 	Distributor distributor.Config
 	Ingester    ingester.Config
 	Querier     querier.Config
+	Compactor   compactor.Config
 }
 
 // DefaultConfig returns the defaults: all services on loopback, without a cluster.
@@ -52,6 +54,7 @@ func DefaultConfig() Config {
 		Distributor: distributor.DefaultConfig(),
 		Ingester:    ingester.DefaultConfig(),
 		Querier:     querier.DefaultConfig(),
+		Compactor:   compactor.DefaultConfig(),
 	}
 }
 
@@ -59,7 +62,7 @@ func DefaultConfig() Config {
 func (c *Config) Validate() error {
 	var errs []error
 	if len(c.Target) == 0 {
-		errs = append(errs, errors.New("target is empty: want all, or some of gateway, distributor, ingester, querier"))
+		errs = append(errs, errors.New("target is empty: want all, or some of gateway, distributor, ingester, querier, compactor"))
 	}
 	known := true
 	for _, t := range c.Target {
@@ -79,7 +82,7 @@ func (c *Config) Validate() error {
 	if c.Server.MaxMessageSize < minMessage {
 		errs = append(errs, fmt.Errorf("server.max_message_size is %s, services need %s to speak to each other", c.Server.MaxMessageSize, conf.ByteSize(minMessage)))
 	}
-	if len(c.Cluster.Join) > 0 && (c.runs("ingester") || c.runs("querier")) && c.Storage.Type == objstore.TypeFilesystem && !c.Storage.Shared {
+	if len(c.Cluster.Join) > 0 && (c.runs("ingester") || c.runs("querier") || c.runs("compactor")) && c.Storage.Type == objstore.TypeFilesystem && !c.Storage.Shared {
 		errs = append(errs, errors.New("storage.type is filesystem, which members of a cluster share only if they see the same directory: set storage.directory, and storage.shared to say so, or use an object store"))
 	}
 	if c.DataDir == "" {
@@ -97,7 +100,7 @@ func (c *Config) runs(module string) bool {
 }
 
 // roleModules are the modules that other processes may look for.
-var roleModules = []string{"gateway", "distributor", "ingester", "querier"}
+var roleModules = []string{"gateway", "distributor", "ingester", "querier", "compactor"}
 
 // Settings returns the configuration with its keys, flags and help.
 func Settings(cfg *Config) (*conf.Set, error) {

@@ -12,6 +12,7 @@ import (
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/limits"
@@ -20,6 +21,7 @@ import (
 	"github.com/weir-logs/weir/libs/ring"
 	"github.com/weir-logs/weir/libs/ring/gossip"
 	"github.com/weir-logs/weir/libs/serve"
+	"github.com/weir-logs/weir/services/compactor"
 	"github.com/weir-logs/weir/services/distributor"
 	"github.com/weir-logs/weir/services/gateway"
 	"github.com/weir-logs/weir/services/ingester"
@@ -36,11 +38,13 @@ type Process struct {
 	server  *serve.Server
 	modules *serve.Modules
 
-	limits   *limits.Provider
-	storage  *storage
-	ingester *ingester.Service // nil if this process runs none
-	clients  *clients
-	member   atomic.Pointer[gossip.Membership] // set once the process has joined
+	limits    *limits.Provider
+	storage   *storage
+	ingester  *ingester.Service  // nil if this process runs none
+	querier   *querier.Service   // likewise
+	compactor *compactor.Service // likewise
+	clients   *clients
+	member    atomic.Pointer[gossip.Membership] // set once the process has joined
 }
 
 // ErrRestart is what Run returns when the process cannot go on but a new one can.
@@ -106,8 +110,9 @@ func (p *Process) addModules() {
 		serve.Module{Name: "ingester", DependsOn: []string{"ingester-store", "cluster"}, Init: idle},
 		serve.Module{Name: "distributor", DependsOn: []string{"cluster"}, Init: p.initDistributor},
 		serve.Module{Name: "querier", DependsOn: []string{"cluster", "storage"}, Init: p.initQuerier},
+		serve.Module{Name: "compactor", DependsOn: []string{"cluster", "storage"}, Init: p.initCompactor},
 		serve.Module{Name: "gateway", DependsOn: []string{"cluster"}, Init: p.initGateway},
-		serve.Module{Name: "all", DependsOn: []string{"ingester", "distributor", "querier", "gateway"}},
+		serve.Module{Name: "all", DependsOn: []string{"ingester", "distributor", "querier", "compactor", "gateway"}},
 	)
 }
 
@@ -209,6 +214,7 @@ func (p *Process) initQuerier() (serve.Service, error) {
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
 		Store: p.storage.store(), Memory: p.budget.queries, Now: time.Now,
 	})
+	p.querier = s
 	s.Register(p.server.Public())
 	return idle()
 }
@@ -231,6 +237,9 @@ func (p *Process) initGateway() (serve.Service, error) {
 		Own:     p.server.Conn(),
 		Build:   gateway.BuildInfo(p.build),
 		Proxies: !p.cfg.runs("querier"),
+
+		Storage:        storagev1.NewStorageServiceClient(local("compactor", ring.Compactor)),
+		ProxiesStorage: !p.cfg.runs("compactor"),
 	})
 	g.Register(p.server.Public())
 	if err := g.Routes(p.server.Mux()); err != nil {
