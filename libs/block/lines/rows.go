@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"github.com/weir-logs/weir/libs/block/column"
-	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -48,7 +47,7 @@ func (b *Body) Rows(from, to int, dst *model.Rows) error {
 	if to-from < k.Rows {
 		size = int(int64(k.Bytes) * int64(to-from) / int64(k.Rows)) // a guess
 	}
-	slab, ends := grown(dst.Lines.Slab, size), grown(dst.Lines.Ends, to-from)
+	slab, ends := grown(dst.Lines.Slab, size+2*room), grown(dst.Lines.Ends, to-from)
 	limit := len(slab) + k.Bytes
 	for i := from; i < to; i++ {
 		if slab, err = p.append(slab, limit, i); err != nil {
@@ -108,18 +107,9 @@ type Printer struct {
 	times   []int64
 	pieces  [][]piece // of each template
 	steps   [][]step  // how far each template's row moves the cursors
-	cursors []int     // next value of each column
-	row     int       // that the cursors are at
-	skipped []uint32  // of each template, rows skipped since
-}
-
-// piece is a template.Piece with the values of its slot.
-type piece struct {
-	literal []byte
-	values  *column.Values // nil: none
-	cursor  *int           // next value
-	isTime  bool
-	layout  template.Layout
+	columns []slotPrinter
+	row     int      // that the cursors are at
+	skipped []uint32 // of each template, rows skipped since
 }
 
 type step struct{ column, n int32 }
@@ -137,7 +127,7 @@ func (b *Body) Printer() (*Printer, error) {
 		return nil, at(b.block, err)
 	}
 	n := len(b.info.Templates)
-	return &Printer{body: b, tids: tids, times: times, pieces: make([][]piece, n), cursors: make([]int, len(b.columns)), skipped: make([]uint32, n)}, nil
+	return &Printer{body: b, tids: tids, times: times, pieces: make([][]piece, n), columns: make([]slotPrinter, len(b.columns)), skipped: make([]uint32, n)}, nil
 }
 
 func (p *Printer) room(dst *model.Rows) error {
@@ -198,7 +188,7 @@ func (p *Printer) skipTo(row int) {
 	if row-p.row < len(p.skipped) {
 		for _, t := range p.tids[p.row:row] {
 			for _, s := range p.steps[t] {
-				p.cursors[s.column] += int(s.n)
+				p.columns[s.column].next += int(s.n)
 			}
 		}
 	} else {
@@ -211,7 +201,7 @@ func (p *Printer) skipTo(row int) {
 			}
 			p.skipped[t] = 0
 			for _, s := range p.steps[t] {
-				p.cursors[s.column] += int(s.n) * int(n)
+				p.columns[s.column].next += int(s.n) * int(n)
 			}
 		}
 	}
@@ -223,65 +213,6 @@ func (p *Printer) Append(dst []byte, row int) ([]byte, error) {
 	p.skipTo(row)
 	out, err := p.append(dst, len(dst)+p.body.info.Bytes, row)
 	return out, at(p.body.block, err)
-}
-
-// append appends the line of the row that the cursors are at, and moves on.
-func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
-	t := p.tids[row]
-	if p.pieces[t] == nil {
-		if err := p.prepare(int(t)); err != nil {
-			return slab, err
-		}
-	}
-	ps := p.pieces[t]
-	for j := range ps {
-		c := &ps[j]
-		if slab = append(slab, c.literal...); c.values == nil {
-			break
-		}
-		n := *c.cursor
-		*c.cursor = n + 1
-		if c.isTime {
-			v := c.layout.Floor(p.times[row]) - c.values.Signed(n)
-			if !c.layout.InRange(v) {
-				return slab, column.Corrupt("in-line time %d of row %d", v, row)
-			}
-			slab = c.layout.Append(slab, v)
-		} else {
-			slab = c.values.Append(slab, n)
-		}
-		if len(slab) > limit {
-			return slab, errTooLong(p.body.info)
-		}
-	}
-	if len(slab) > limit {
-		return slab, errTooLong(p.body.info)
-	}
-	p.row = row + 1
-	return slab, nil
-}
-
-// prepare gets a template of the block's list, and the columns it uses, ready.
-func (p *Printer) prepare(t int) error {
-	b := p.body
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	ps := b.section.Table.Templates[b.info.Templates[t].Template].Pieces()
-	out := make([]piece, len(ps))
-	for i, s := range ps {
-		out[i] = piece{literal: s.Literal, isTime: s.IsTime, layout: s.Layout}
-		if !s.Slot {
-			continue
-		}
-		n := b.numbers[s.Column]
-		v, err := b.values(int(n))
-		if err != nil {
-			return err
-		}
-		out[i].values, out[i].cursor = v, &p.cursors[n]
-	}
-	p.pieces[t] = out
-	return nil
 }
 
 func errTooLong(k *BlockInfo) error {
