@@ -44,6 +44,34 @@ func (m *Metadata) Mark(name, value string, set func(row int)) error {
 	return nil
 }
 
+// Values returns the values of a name, as sent or derived, which wins, by row: 0 stands
+// for none, i for values[i-1].
+func (m *Metadata) Values(name string) (rows []uint32, values []string, err error) {
+	rows = make([]uint32, m.table.n)
+	number := map[string]uint32{}
+	var buf []byte
+	for i := range m.table.keys { // those derived come last
+		if m.table.keys[i].name != name {
+			continue
+		}
+		v, err := m.table.column(i)
+		if err != nil {
+			return nil, nil, err
+		}
+		v.each(m.templates, func(k int) uint32 {
+			buf = v.values.Append(buf[:0], k)
+			n, ok := number[string(buf)]
+			if !ok {
+				values = append(values, string(buf))
+				n = uint32(len(values))
+				number[string(buf)] = n
+			}
+			return n
+		}, rows)
+	}
+	return rows, values, nil
+}
+
 // append appends what rows have to dst, which has n rows. The rows ascend. Columns that
 // have no value in them are left out.
 func (m *Metadata) append(dst *model.Rows, rows []uint32, n int) error {

@@ -324,6 +324,11 @@ func (r *Reader) RowsOf(stream, group int) (from, to int) {
 	return from, max(from, int(min(int64(k.rows), r.index.firstRow[stream+1]-k.firstRow)))
 }
 
+// GroupTimes returns the least and the greatest time of a row group.
+func (r *Reader) GroupTimes(group int) (least, greatest int64) {
+	return r.foot.groups[group].minTime, r.foot.groups[group].maxTime
+}
+
 // GroupSize returns the rows of a row group and the bytes of their lines.
 func (r *Reader) GroupSize(group int) (rows int, bytes int64) {
 	return r.foot.groups[group].rows, r.foot.groups[group].bytes

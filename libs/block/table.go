@@ -500,3 +500,28 @@ func (v *tableValues) mark(value []byte, templates []uint16, set func(row int)) 
 		}
 	}
 }
+
+// each sets what number says of the value of each row that has one.
+func (v *tableValues) each(templates []uint16, number func(value int) uint32, rows []uint32) {
+	if v.of != nil {
+		known := make([]uint32, len(v.of))
+		for t, k := range v.of {
+			if k >= 0 {
+				known[t] = number(int(k))
+			}
+		}
+		for row, t := range templates {
+			if known[t] > 0 {
+				rows[row] = known[t]
+			}
+		}
+		return
+	}
+	for k := range v.values.Len() {
+		row := k
+		if v.rows != nil {
+			row = int(v.rows[k])
+		}
+		rows[row] = number(k)
+	}
+}

@@ -22,7 +22,7 @@ const aloneTimes = 6
 // selected is the rows of a snapshot that a query needs.
 type selected struct {
 	snapshot *snapshot
-	store    *store
+	store    *Store
 	ctx      context.Context // of the query
 	need     engine.Need
 	program  *match.Program // nil: every line matches

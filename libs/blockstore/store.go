@@ -12,19 +12,19 @@ import (
 	"github.com/weir-logs/weir/libs/model"
 )
 
-// NewStore returns a block as a store for the query engine. Everything that is read
-// goes through the cache.
-func NewStore(r *block.Reader, c *Cache) engine.Store { return &store{r, c} }
-
-type store struct {
+// Store is a block as a store for the query engine. It is safe for concurrent use.
+type Store struct {
 	block *block.Reader
 	cache *Cache
 }
 
+// NewStore returns a block as a store. Everything that is read goes through the cache.
+func NewStore(r *block.Reader, c *Cache) *Store { return &Store{r, c} }
+
 // Open implements engine.Store. No row is read for it, so a stream may be listed for a
 // run that reaches into the range or spans it, and runs are given whole. The snapshot
 // is an engine.Selective.
-func (s *store) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Snapshot, error) {
+func (s *Store) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Snapshot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -53,11 +53,11 @@ func (s *store) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	return sn, nil
 }
 
-func (s *store) section(ctx context.Context, n int) (*block.Section, error) {
+func (s *Store) section(ctx context.Context, n int) (*block.Section, error) {
 	return get(ctx, s.cache, key{block: s.block, kind: kindSection, n: n}, func() (*block.Section, error) { return s.block.ReadSection(ctx, n) })
 }
 
-func (s *store) body(ctx context.Context, group int) (*lines.Body, error) {
+func (s *Store) body(ctx context.Context, group int) (*lines.Body, error) {
 	return get(ctx, s.cache, key{block: s.block, kind: kindBody, n: group}, func() (*lines.Body, error) {
 		n, _ := s.block.Place(group)
 		sec, err := s.section(ctx, n)
@@ -68,11 +68,11 @@ func (s *store) body(ctx context.Context, group int) (*lines.Body, error) {
 	})
 }
 
-func (s *store) order(ctx context.Context, body *lines.Body, group int) (*block.Order, error) {
+func (s *Store) order(ctx context.Context, body *lines.Body, group int) (*block.Order, error) {
 	return get(ctx, s.cache, key{block: s.block, kind: kindOrder, n: group}, func() (*block.Order, error) { return s.block.ReadOrder(ctx, body, group) })
 }
 
-func (s *store) metadata(ctx context.Context, body *lines.Body, group int) (*block.Metadata, error) {
+func (s *Store) metadata(ctx context.Context, body *lines.Body, group int) (*block.Metadata, error) {
 	return get(ctx, s.cache, key{block: s.block, kind: kindMetadata, n: group}, func() (*block.Metadata, error) { return s.block.ReadMetadata(ctx, body, group) })
 }
 
@@ -87,7 +87,7 @@ func get[T part](ctx context.Context, c *Cache, k key, load func() (T, error)) (
 
 // snapshot is the streams of a block that a query asked for. The block never changes.
 type snapshot struct {
-	store      *store
+	store      *Store
 	start, end int64
 	streams    []engine.Stream
 	numbers    []uint32 // of the streams in the block
