@@ -116,8 +116,27 @@ func (j *job) newFiles(sink source.Sink, resume positions.Snapshot) error {
 		Grace: r.RotateGrace, Partial: r.PartialWait, NoEvents: r.NoEvents,
 	}
 	fc.Groups = j.groups(j.static(), nil)
-	j.follower = follow.New(fc, &fileSink{j: j, sink: sink, due: map[*follow.File]time.Time{}}, resume.Files, j.hub.Log, j.a.m.follow)
+	j.follower = follow.New(fc, &fileSink{j: j, sink: sink, due: map[*follow.File]time.Time{}}, ofJob(resume.Files, j.cfg.Name), j.hub.Log, j.a.m.follow)
 	return nil
+}
+
+// ofJob gives the positions that a job has, and for files of which it has none
+// those that are for any job.
+func ofJob(all []positions.Position, name string) (out []positions.Position) {
+	have := map[positions.ID]bool{}
+	for _, p := range all {
+		if p.Job == name {
+			have[p.ID] = true
+			out = append(out, p)
+		}
+	}
+	for _, p := range all {
+		if p.Job == "" && !have[p.ID] {
+			p.Job = name
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // target is what is known of one before relabelling.
@@ -343,4 +362,3 @@ func (s *fileSink) keeper() (keeper, bool) {
 	k, ok := sink.(keeper)
 	return k, ok
 }
-

@@ -45,11 +45,6 @@ func deliverConfig(cfg *config.Config, userAgent string) (deliver.Config, error)
 		if c.BatchWait > 0 {
 			d.MaxWait = min(cmp.Or(d.MaxWait, c.BatchWait), c.BatchWait)
 		}
-		if q := c.Queue; q != nil {
-			d.Queue.MaxBytes = max(d.Queue.MaxBytes, int64(q.MaxBytes))
-			d.Queue.MaxAge = max(d.Queue.MaxAge, q.MaxAge)
-			d.Queue.DropOldest = d.Queue.DropOldest || q.WhenFull == "drop_oldest"
-		}
 	}
 	d.MaxBytes = min(max(cmp.Or(d.MaxBytes, 1<<20), 1<<10), 4<<20)
 	d.MaxWait = cmp.Or(d.MaxWait, time.Second)

@@ -114,7 +114,13 @@ func Open(cfg Config, log *slog.Logger, m *Metrics) (_ *Delivery, err error) {
 	} else {
 		d.store = positions.NewStore(cfg.Positions)
 		var bad error
-		if snap, bad = d.store.Load(); bad != nil {
+		if old, skipped, err := positions.ImportPromtail(cfg.Positions); err == nil {
+			snap = old
+			if err := keepCopy(cfg.Positions, cfg.Positions+".promtail"); err != nil {
+				return nil, fmt.Errorf("a copy of Promtail's positions: %w", err)
+			}
+			log.Info("took over Promtail's positions", "file", cfg.Positions, "files", len(snap.Files), "cursors", len(snap.Cursors), "not", skipped)
+		} else if snap, bad = d.store.Load(); bad != nil {
 			d.m.damaged.Inc()
 			log.Error("the positions file is damaged; using what is left", "err", bad, "files", len(snap.Files))
 		}
@@ -156,6 +162,15 @@ func Open(cfg Config, log *slog.Logger, m *Metrics) (_ *Delivery, err error) {
 		}
 	}
 	return d, nil
+}
+
+// keepCopy copies a small file.
+func keepCopy(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o600)
 }
 
 // Check says what is wrong with the clients of a configuration.

@@ -10,11 +10,13 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/weir-logs/weir/services/agent/entry"
 	"github.com/weir-logs/weir/services/agent/lines"
 )
 
 func sample(n uint64) Snapshot {
-	return Snapshot{Seq: n, Last: 5, Files: []Position{
+	return Snapshot{Seq: n, Last: 5, Cursors: map[string]string{"a \"b": "s=1 2\n", "c": ""}, Clients: map[string]uint64{"": 3, "x y": 1<<64 - 1}, Files: []Position{
+		{ID: ID{1, 2}, Path: "/a", Offset: 9, Job: "a \"job\"", Held: []entry.Span{{Start: 1, End: 4}, {Start: 4, End: 9}}},
 		{ID: ID{1, 2}, Path: "/var/log/a \"b\"\n\xff.log", Offset: 4096, State: lines.Skip, Head: PrintOf(make([]byte, 1024)), Tail: PrintOf([]byte("x\n")), Mtime: 7, Gen: 8},
 		{ID: ID{1<<64 - 1, 3}, Path: "/var/log/z.log", Offset: 2, Head: PrintOf([]byte("x\n")), Tail: PrintOf([]byte("x\n"))},
 	}}
