@@ -47,9 +47,16 @@ func (s *source) Open(ctx context.Context, matchers []*syntax.Matcher, start, en
 		cancel(nil)
 		return nil, err
 	}
-	if err := ses.open(matchers, start, end, engine.Spans(ctx)); err != nil {
+	excluded := engine.ExcludedOf(ctx)
+	if err := ses.open(&ingestv1.Open{
+		Selector: selectorText(matchers), Start: start, End: end, Spans: engine.Spans(ctx), Excluded: toExcluded(excluded),
+	}); err != nil {
 		ses.Close()
 		return nil, err
+	}
+	if excluded != nil && ses.opened.GetExcluded() != excluded.Version {
+		ses.Close()
+		return nil, fmt.Errorf("it does not leave out what was deleted: its set is %q, not %q", ses.opened.GetExcluded(), excluded.Version)
 	}
 	return ses, nil
 }
@@ -63,10 +70,8 @@ type session struct {
 	broken  error // the call ended
 }
 
-func (s *session) open(matchers []*syntax.Matcher, start, end int64, spans bool) error {
-	err := s.send(&ingestv1.ReadRequest{Step: &ingestv1.ReadRequest_Open{Open: &ingestv1.Open{
-		Selector: selectorText(matchers), Start: start, End: end, Spans: spans,
-	}}})
+func (s *session) open(open *ingestv1.Open) error {
+	err := s.send(&ingestv1.ReadRequest{Step: &ingestv1.ReadRequest_Open{Open: open}})
 	if err != nil {
 		return err
 	}

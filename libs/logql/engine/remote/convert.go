@@ -19,6 +19,46 @@ func selectorText(ms []*syntax.Matcher) string {
 	return "{" + strings.Join(parts, ", ") + "}"
 }
 
+func toExcluded(x *engine.Excluded) *ingestv1.Excluded {
+	if x == nil {
+		return nil
+	}
+	out := &ingestv1.Excluded{Version: x.Version}
+	for _, t := range x.Tombstones {
+		out.Tombstones = append(out.Tombstones, &ingestv1.Tombstone{Query: t.Selector.String(), Start: t.Start, End: t.End})
+	}
+	for _, c := range x.Retention {
+		out.Retention = append(out.Retention, &ingestv1.Cutoff{Selector: selectorText(c.Matchers), Before: c.Before})
+	}
+	return out
+}
+
+func fromExcluded(x *ingestv1.Excluded) (*engine.Excluded, error) {
+	if x == nil {
+		return nil, nil
+	}
+	out := &engine.Excluded{Version: x.GetVersion()}
+	for _, t := range x.GetTombstones() {
+		e, err := parseQuery(t.GetQuery())
+		if err != nil {
+			return nil, err
+		}
+		sel, ok := e.(*syntax.LogSelector)
+		if !ok {
+			return nil, engine.Errorf(engine.ErrUser, "a tombstone needs a log query, not %s", t.GetQuery())
+		}
+		out.Tombstones = append(out.Tombstones, engine.Tombstone{Selector: sel, Start: t.GetStart(), End: t.GetEnd()})
+	}
+	for _, c := range x.GetRetention() {
+		ms, err := syntax.ParseSelector(c.GetSelector())
+		if err != nil {
+			return nil, err
+		}
+		out.Retention = append(out.Retention, engine.Cutoff{Matchers: ms, Before: c.GetBefore()})
+	}
+	return out, nil
+}
+
 func parseLabels(text string) (model.Labels, error) {
 	pairs, err := syntax.ParseLabels(text)
 	if err != nil {

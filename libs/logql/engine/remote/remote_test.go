@@ -88,6 +88,20 @@ func stores() []*enginetest.Store {
 	return out
 }
 
+// deletes takes some rows out.
+func deletes(t *testing.T) *engine.Excluded {
+	x := &engine.Excluded{Version: "v3"}
+	for _, text := range []string{`{app="a1"}`, `{app=~"a[2-4]"} |= "n=3" | logfmt | level="error"`} {
+		e, err := syntax.ParseExpr(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.Tombstones = append(x.Tombstones, engine.Tombstone{Selector: e.(*syntax.LogSelector), Start: 150 * sec, End: 300 * sec})
+	}
+	x.Retention = []engine.Cutoff{{Before: 120 * sec}}
+	return x
+}
+
 // An engine over remote sources answers as one over local sources.
 func TestRoundTrip(t *testing.T) {
 	sts := stores()
@@ -110,7 +124,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 		for _, limit := range []int{0, 100} {
 			for _, backward := range []bool{false, true} {
-				q := engine.RangeQuery{Query: engine.Query{Expr: expr}, Start: 100 * sec, End: 500 * sec, Step: time.Minute, Limit: limit, Backward: backward}
+				q := engine.RangeQuery{Query: engine.Query{Expr: expr, Excluded: deletes(t)}, Start: 100 * sec, End: 500 * sec, Step: time.Minute, Limit: limit, Backward: backward}
 				q.Sources = local
 				want, err := e.Range(context.Background(), q)
 				if err != nil {

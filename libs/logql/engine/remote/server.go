@@ -105,6 +105,11 @@ func serve(stream *answers, src engine.Source, opts Options) error {
 	if open.GetSpans() {
 		ctx = engine.WithSpans(ctx)
 	}
+	excluded, err := fromExcluded(open.GetExcluded())
+	if err != nil {
+		return err
+	}
+	ctx = engine.WithExcluded(ctx, excluded)
 	stop := stream.beat(noStreams)
 	session, err := src.Open(ctx, matchers, open.GetStart(), open.GetEnd())
 	stop()
@@ -115,7 +120,7 @@ func serve(stream *answers, src engine.Source, opts Options) error {
 	if err := sendStreams(stream, session.Streams()); err != nil {
 		return err
 	}
-	opened := &ingestv1.Opened{Incarnation: opts.Incarnation, TableVersion: opts.TableVersion, Gaps: session.Gaps()}
+	opened := &ingestv1.Opened{Incarnation: opts.Incarnation, TableVersion: opts.TableVersion, Gaps: session.Gaps(), Excluded: open.GetExcluded().GetVersion()}
 	if u, ok := session.(Uploader); ok {
 		opened.UploadedBlocks = u.Uploaded()
 	}

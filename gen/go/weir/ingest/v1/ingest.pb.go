@@ -723,7 +723,10 @@ type Open struct {
 	// List streams without runs, too, that have a stored piece (a chunk) with rows
 	// on both sides of the interval and none within. For questions about which
 	// streams there are.
-	Spans         bool `protobuf:"varint,4,opt,name=spans,proto3" json:"spans,omitempty"`
+	Spans bool `protobuf:"varint,4,opt,name=spans,proto3" json:"spans,omitempty"`
+	// What the answer may not hold though it is still stored. All sources of a query
+	// get the same set.
+	Excluded      *Excluded `protobuf:"bytes,5,opt,name=excluded,proto3" json:"excluded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -786,6 +789,197 @@ func (x *Open) GetSpans() bool {
 	return false
 }
 
+func (x *Open) GetExcluded() *Excluded {
+	if x != nil {
+		return x.Excluded
+	}
+	return nil
+}
+
+// Excluded is deletes that are not carried out yet, and what retention has ended.
+type Excluded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the set; Opened repeats it.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// In any order; they may overlap.
+	Tombstones []*Tombstone `protobuf:"bytes,2,rep,name=tombstones,proto3" json:"tombstones,omitempty"`
+	// Of these the first that matches a stream decides.
+	Retention     []*Cutoff `protobuf:"bytes,3,rep,name=retention,proto3" json:"retention,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Excluded) Reset() {
+	*x = Excluded{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Excluded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Excluded) ProtoMessage() {}
+
+func (x *Excluded) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Excluded.ProtoReflect.Descriptor instead.
+func (*Excluded) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Excluded) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Excluded) GetTombstones() []*Tombstone {
+	if x != nil {
+		return x.Tombstones
+	}
+	return nil
+}
+
+func (x *Excluded) GetRetention() []*Cutoff {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+// Tombstone is a delete.
+type Tombstone struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A LogQL log query: all of its streams' rows if it has no stages, else those
+	// that pass them.
+	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	// Inclusive.
+	Start int64 `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`
+	// Exclusive.
+	End           int64 `protobuf:"fixed64,3,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tombstone) Reset() {
+	*x = Tombstone{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tombstone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tombstone) ProtoMessage() {}
+
+func (x *Tombstone) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
+func (*Tombstone) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Tombstone) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *Tombstone) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Tombstone) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+// Cutoff ends the rows of streams before a time.
+type Cutoff struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A LogQL stream selector; `{}` is all.
+	Selector string `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"`
+	// Exclusive.
+	Before        int64 `protobuf:"fixed64,2,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cutoff) Reset() {
+	*x = Cutoff{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cutoff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cutoff) ProtoMessage() {}
+
+func (x *Cutoff) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cutoff.ProtoReflect.Descriptor instead.
+func (*Cutoff) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Cutoff) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
+func (x *Cutoff) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
 // Scan asks for rows in time order.
 type Scan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -825,7 +1019,7 @@ type Scan struct {
 
 func (x *Scan) Reset() {
 	*x = Scan{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +1031,7 @@ func (x *Scan) String() string {
 func (*Scan) ProtoMessage() {}
 
 func (x *Scan) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +1044,7 @@ func (x *Scan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scan.ProtoReflect.Descriptor instead.
 func (*Scan) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{9}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Scan) GetQuery() string {
@@ -947,7 +1141,7 @@ type OrderKey struct {
 
 func (x *OrderKey) Reset() {
 	*x = OrderKey{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1153,7 @@ func (x *OrderKey) String() string {
 func (*OrderKey) ProtoMessage() {}
 
 func (x *OrderKey) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1166,7 @@ func (x *OrderKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderKey.ProtoReflect.Descriptor instead.
 func (*OrderKey) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{10}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OrderKey) GetTime() int64 {
@@ -1028,7 +1222,7 @@ type Aggregate struct {
 
 func (x *Aggregate) Reset() {
 	*x = Aggregate{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1234,7 @@ func (x *Aggregate) String() string {
 func (*Aggregate) ProtoMessage() {}
 
 func (x *Aggregate) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1247,7 @@ func (x *Aggregate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregate.ProtoReflect.Descriptor instead.
 func (*Aggregate) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{11}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Aggregate) GetQuery() string {
@@ -1133,7 +1327,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1339,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1352,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{12}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadResponse) GetPiece() isReadResponse_Piece {
@@ -1267,7 +1461,7 @@ type StreamRuns struct {
 
 func (x *StreamRuns) Reset() {
 	*x = StreamRuns{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1473,7 @@ func (x *StreamRuns) String() string {
 func (*StreamRuns) ProtoMessage() {}
 
 func (x *StreamRuns) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1486,7 @@ func (x *StreamRuns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRuns.ProtoReflect.Descriptor instead.
 func (*StreamRuns) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{13}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StreamRuns) GetLabels() []string {
@@ -1335,7 +1529,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1541,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1554,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{14}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Run) GetMinTime() int64 {
@@ -1412,13 +1606,15 @@ type Opened struct {
 	// answer: whoever knows neither them nor what they were merged into loads them
 	// first.
 	UploadedBlocks []string `protobuf:"bytes,4,rep,name=uploaded_blocks,json=uploadedBlocks,proto3" json:"uploaded_blocks,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The version of Open.excluded, which was applied.
+	Excluded      string `protobuf:"bytes,5,opt,name=excluded,proto3" json:"excluded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1626,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1639,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{15}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Opened) GetIncarnation() string {
@@ -1474,6 +1670,13 @@ func (x *Opened) GetUploadedBlocks() []string {
 	return nil
 }
 
+func (x *Opened) GetExcluded() string {
+	if x != nil {
+		return x.Excluded
+	}
+	return ""
+}
+
 // Rows is rows of a scan in columns, in the asked order.
 type Rows struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1502,7 +1705,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1717,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1730,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{16}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Rows) GetNewLabels() []*RowLabels {
@@ -1611,7 +1814,7 @@ type RowLabels struct {
 
 func (x *RowLabels) Reset() {
 	*x = RowLabels{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1826,7 @@ func (x *RowLabels) String() string {
 func (*RowLabels) ProtoMessage() {}
 
 func (x *RowLabels) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1839,7 @@ func (x *RowLabels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowLabels.ProtoReflect.Descriptor instead.
 func (*RowLabels) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{17}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RowLabels) GetStream() uint32 {
@@ -1680,7 +1883,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1895,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1908,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{18}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Pair) GetName() string {
@@ -1733,7 +1936,7 @@ type Partials struct {
 
 func (x *Partials) Reset() {
 	*x = Partials{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1948,7 @@ func (x *Partials) String() string {
 func (*Partials) ProtoMessage() {}
 
 func (x *Partials) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1961,7 @@ func (x *Partials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partials.ProtoReflect.Descriptor instead.
 func (*Partials) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{19}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Partials) GetSeries() []*PartialSeries {
@@ -1787,7 +1990,7 @@ type PartialSeries struct {
 
 func (x *PartialSeries) Reset() {
 	*x = PartialSeries{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +2002,7 @@ func (x *PartialSeries) String() string {
 func (*PartialSeries) ProtoMessage() {}
 
 func (x *PartialSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +2015,7 @@ func (x *PartialSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartialSeries.ProtoReflect.Descriptor instead.
 func (*PartialSeries) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{20}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PartialSeries) GetLabels() []*Pair {
@@ -1867,7 +2070,7 @@ type ScanDone struct {
 
 func (x *ScanDone) Reset() {
 	*x = ScanDone{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +2082,7 @@ func (x *ScanDone) String() string {
 func (*ScanDone) ProtoMessage() {}
 
 func (x *ScanDone) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2095,7 @@ func (x *ScanDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanDone.ProtoReflect.Descriptor instead.
 func (*ScanDone) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{21}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ScanDone) GetRowsRead() uint64 {
@@ -1938,7 +2141,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2153,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2166,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{22}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FollowRequest) GetQuery() string {
@@ -2008,7 +2211,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2223,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2236,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{23}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FollowResponse) GetRows() *Rows {
@@ -2073,7 +2276,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2288,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2301,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{24}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{27}
 }
 
 // FlushResponse is a flush that is done.
@@ -2110,7 +2313,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2325,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2338,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{25}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{28}
 }
 
 // CompactRequest asks for a merge.
@@ -2147,7 +2350,7 @@ type CompactRequest struct {
 
 func (x *CompactRequest) Reset() {
 	*x = CompactRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2362,7 @@ func (x *CompactRequest) String() string {
 func (*CompactRequest) ProtoMessage() {}
 
 func (x *CompactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2375,7 @@ func (x *CompactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
 func (*CompactRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{26}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{29}
 }
 
 // CompactResponse is a merge that is done.
@@ -2184,7 +2387,7 @@ type CompactResponse struct {
 
 func (x *CompactResponse) Reset() {
 	*x = CompactResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2399,7 @@ func (x *CompactResponse) String() string {
 func (*CompactResponse) ProtoMessage() {}
 
 func (x *CompactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2412,7 @@ func (x *CompactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
 func (*CompactResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{27}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{30}
 }
 
 var File_weir_ingest_v1_ingest_proto protoreflect.FileDescriptor
@@ -2266,12 +2469,26 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x04open\x18\x01 \x01(\v2\x14.weir.ingest.v1.OpenH\x00R\x04open\x12*\n" +
 	"\x04scan\x18\x02 \x01(\v2\x14.weir.ingest.v1.ScanH\x00R\x04scan\x129\n" +
 	"\taggregate\x18\x03 \x01(\v2\x19.weir.ingest.v1.AggregateH\x00R\taggregateB\x06\n" +
-	"\x04step\"`\n" +
+	"\x04step\"\x96\x01\n" +
 	"\x04Open\x12\x1a\n" +
 	"\bselector\x18\x01 \x01(\tR\bselector\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x10R\x05start\x12\x10\n" +
 	"\x03end\x18\x03 \x01(\x10R\x03end\x12\x14\n" +
-	"\x05spans\x18\x04 \x01(\bR\x05spans\"\xc1\x02\n" +
+	"\x05spans\x18\x04 \x01(\bR\x05spans\x124\n" +
+	"\bexcluded\x18\x05 \x01(\v2\x18.weir.ingest.v1.ExcludedR\bexcluded\"\x95\x01\n" +
+	"\bExcluded\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x129\n" +
+	"\n" +
+	"tombstones\x18\x02 \x03(\v2\x19.weir.ingest.v1.TombstoneR\n" +
+	"tombstones\x124\n" +
+	"\tretention\x18\x03 \x03(\v2\x16.weir.ingest.v1.CutoffR\tretention\"I\n" +
+	"\tTombstone\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\x12\x14\n" +
+	"\x05start\x18\x02 \x01(\x10R\x05start\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\x10R\x03end\"<\n" +
+	"\x06Cutoff\x12\x1a\n" +
+	"\bselector\x18\x01 \x01(\tR\bselector\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\x10R\x06before\"\xc1\x02\n" +
 	"\x04Scan\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x18\n" +
 	"\astreams\x18\x02 \x03(\rR\astreams\x12\x14\n" +
@@ -2321,12 +2538,13 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\bmax_time\x18\x02 \x01(\x10R\amaxTime\x12\x12\n" +
 	"\x04rows\x18\x03 \x01(\x04R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x16\n" +
-	"\x06digest\x18\x05 \x01(\x06R\x06digest\"\x8c\x01\n" +
+	"\x06digest\x18\x05 \x01(\x06R\x06digest\"\xa8\x01\n" +
 	"\x06Opened\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\tR\vincarnation\x12#\n" +
 	"\rtable_version\x18\x02 \x01(\x06R\ftableVersion\x12\x12\n" +
 	"\x04gaps\x18\x03 \x03(\tR\x04gaps\x12'\n" +
-	"\x0fuploaded_blocks\x18\x04 \x03(\tR\x0euploadedBlocks\"\x8e\x02\n" +
+	"\x0fuploaded_blocks\x18\x04 \x03(\tR\x0euploadedBlocks\x12\x1a\n" +
+	"\bexcluded\x18\x05 \x01(\tR\bexcluded\"\x8e\x02\n" +
 	"\x04Rows\x128\n" +
 	"\n" +
 	"new_labels\x18\x01 \x03(\v2\x19.weir.ingest.v1.RowLabelsR\tnewLabels\x12\x16\n" +
@@ -2395,7 +2613,7 @@ func file_weir_ingest_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_weir_ingest_v1_ingest_proto_rawDescData
 }
 
-var file_weir_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_weir_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_weir_ingest_v1_ingest_proto_goTypes = []any{
 	(*WriteRequest)(nil),    // 0: weir.ingest.v1.WriteRequest
 	(*WriteResponse)(nil),   // 1: weir.ingest.v1.WriteResponse
@@ -2406,25 +2624,28 @@ var file_weir_ingest_v1_ingest_proto_goTypes = []any{
 	(*IngestResponse)(nil),  // 6: weir.ingest.v1.IngestResponse
 	(*ReadRequest)(nil),     // 7: weir.ingest.v1.ReadRequest
 	(*Open)(nil),            // 8: weir.ingest.v1.Open
-	(*Scan)(nil),            // 9: weir.ingest.v1.Scan
-	(*OrderKey)(nil),        // 10: weir.ingest.v1.OrderKey
-	(*Aggregate)(nil),       // 11: weir.ingest.v1.Aggregate
-	(*ReadResponse)(nil),    // 12: weir.ingest.v1.ReadResponse
-	(*StreamRuns)(nil),      // 13: weir.ingest.v1.StreamRuns
-	(*Run)(nil),             // 14: weir.ingest.v1.Run
-	(*Opened)(nil),          // 15: weir.ingest.v1.Opened
-	(*Rows)(nil),            // 16: weir.ingest.v1.Rows
-	(*RowLabels)(nil),       // 17: weir.ingest.v1.RowLabels
-	(*Pair)(nil),            // 18: weir.ingest.v1.Pair
-	(*Partials)(nil),        // 19: weir.ingest.v1.Partials
-	(*PartialSeries)(nil),   // 20: weir.ingest.v1.PartialSeries
-	(*ScanDone)(nil),        // 21: weir.ingest.v1.ScanDone
-	(*FollowRequest)(nil),   // 22: weir.ingest.v1.FollowRequest
-	(*FollowResponse)(nil),  // 23: weir.ingest.v1.FollowResponse
-	(*FlushRequest)(nil),    // 24: weir.ingest.v1.FlushRequest
-	(*FlushResponse)(nil),   // 25: weir.ingest.v1.FlushResponse
-	(*CompactRequest)(nil),  // 26: weir.ingest.v1.CompactRequest
-	(*CompactResponse)(nil), // 27: weir.ingest.v1.CompactResponse
+	(*Excluded)(nil),        // 9: weir.ingest.v1.Excluded
+	(*Tombstone)(nil),       // 10: weir.ingest.v1.Tombstone
+	(*Cutoff)(nil),          // 11: weir.ingest.v1.Cutoff
+	(*Scan)(nil),            // 12: weir.ingest.v1.Scan
+	(*OrderKey)(nil),        // 13: weir.ingest.v1.OrderKey
+	(*Aggregate)(nil),       // 14: weir.ingest.v1.Aggregate
+	(*ReadResponse)(nil),    // 15: weir.ingest.v1.ReadResponse
+	(*StreamRuns)(nil),      // 16: weir.ingest.v1.StreamRuns
+	(*Run)(nil),             // 17: weir.ingest.v1.Run
+	(*Opened)(nil),          // 18: weir.ingest.v1.Opened
+	(*Rows)(nil),            // 19: weir.ingest.v1.Rows
+	(*RowLabels)(nil),       // 20: weir.ingest.v1.RowLabels
+	(*Pair)(nil),            // 21: weir.ingest.v1.Pair
+	(*Partials)(nil),        // 22: weir.ingest.v1.Partials
+	(*PartialSeries)(nil),   // 23: weir.ingest.v1.PartialSeries
+	(*ScanDone)(nil),        // 24: weir.ingest.v1.ScanDone
+	(*FollowRequest)(nil),   // 25: weir.ingest.v1.FollowRequest
+	(*FollowResponse)(nil),  // 26: weir.ingest.v1.FollowResponse
+	(*FlushRequest)(nil),    // 27: weir.ingest.v1.FlushRequest
+	(*FlushResponse)(nil),   // 28: weir.ingest.v1.FlushResponse
+	(*CompactRequest)(nil),  // 29: weir.ingest.v1.CompactRequest
+	(*CompactResponse)(nil), // 30: weir.ingest.v1.CompactResponse
 }
 var file_weir_ingest_v1_ingest_proto_depIdxs = []int32{
 	3,  // 0: weir.ingest.v1.WriteRequest.streams:type_name -> weir.ingest.v1.StreamBlock
@@ -2433,39 +2654,42 @@ var file_weir_ingest_v1_ingest_proto_depIdxs = []int32{
 	4,  // 3: weir.ingest.v1.StreamBlock.derived:type_name -> weir.ingest.v1.Column
 	3,  // 4: weir.ingest.v1.IngestRequest.streams:type_name -> weir.ingest.v1.StreamBlock
 	8,  // 5: weir.ingest.v1.ReadRequest.open:type_name -> weir.ingest.v1.Open
-	9,  // 6: weir.ingest.v1.ReadRequest.scan:type_name -> weir.ingest.v1.Scan
-	11, // 7: weir.ingest.v1.ReadRequest.aggregate:type_name -> weir.ingest.v1.Aggregate
-	10, // 8: weir.ingest.v1.Scan.after:type_name -> weir.ingest.v1.OrderKey
-	13, // 9: weir.ingest.v1.ReadResponse.streams:type_name -> weir.ingest.v1.StreamRuns
-	15, // 10: weir.ingest.v1.ReadResponse.opened:type_name -> weir.ingest.v1.Opened
-	16, // 11: weir.ingest.v1.ReadResponse.rows:type_name -> weir.ingest.v1.Rows
-	19, // 12: weir.ingest.v1.ReadResponse.partials:type_name -> weir.ingest.v1.Partials
-	21, // 13: weir.ingest.v1.ReadResponse.done:type_name -> weir.ingest.v1.ScanDone
-	14, // 14: weir.ingest.v1.StreamRuns.runs:type_name -> weir.ingest.v1.Run
-	17, // 15: weir.ingest.v1.Rows.new_labels:type_name -> weir.ingest.v1.RowLabels
-	18, // 16: weir.ingest.v1.RowLabels.labels:type_name -> weir.ingest.v1.Pair
-	18, // 17: weir.ingest.v1.RowLabels.metadata:type_name -> weir.ingest.v1.Pair
-	18, // 18: weir.ingest.v1.RowLabels.parsed:type_name -> weir.ingest.v1.Pair
-	20, // 19: weir.ingest.v1.Partials.series:type_name -> weir.ingest.v1.PartialSeries
-	18, // 20: weir.ingest.v1.PartialSeries.labels:type_name -> weir.ingest.v1.Pair
-	16, // 21: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
-	0,  // 22: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
-	5,  // 23: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
-	7,  // 24: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
-	22, // 25: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
-	24, // 26: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
-	26, // 27: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
-	1,  // 28: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
-	6,  // 29: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
-	12, // 30: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
-	23, // 31: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
-	25, // 32: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
-	27, // 33: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
-	28, // [28:34] is the sub-list for method output_type
-	22, // [22:28] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	12, // 6: weir.ingest.v1.ReadRequest.scan:type_name -> weir.ingest.v1.Scan
+	14, // 7: weir.ingest.v1.ReadRequest.aggregate:type_name -> weir.ingest.v1.Aggregate
+	9,  // 8: weir.ingest.v1.Open.excluded:type_name -> weir.ingest.v1.Excluded
+	10, // 9: weir.ingest.v1.Excluded.tombstones:type_name -> weir.ingest.v1.Tombstone
+	11, // 10: weir.ingest.v1.Excluded.retention:type_name -> weir.ingest.v1.Cutoff
+	13, // 11: weir.ingest.v1.Scan.after:type_name -> weir.ingest.v1.OrderKey
+	16, // 12: weir.ingest.v1.ReadResponse.streams:type_name -> weir.ingest.v1.StreamRuns
+	18, // 13: weir.ingest.v1.ReadResponse.opened:type_name -> weir.ingest.v1.Opened
+	19, // 14: weir.ingest.v1.ReadResponse.rows:type_name -> weir.ingest.v1.Rows
+	22, // 15: weir.ingest.v1.ReadResponse.partials:type_name -> weir.ingest.v1.Partials
+	24, // 16: weir.ingest.v1.ReadResponse.done:type_name -> weir.ingest.v1.ScanDone
+	17, // 17: weir.ingest.v1.StreamRuns.runs:type_name -> weir.ingest.v1.Run
+	20, // 18: weir.ingest.v1.Rows.new_labels:type_name -> weir.ingest.v1.RowLabels
+	21, // 19: weir.ingest.v1.RowLabels.labels:type_name -> weir.ingest.v1.Pair
+	21, // 20: weir.ingest.v1.RowLabels.metadata:type_name -> weir.ingest.v1.Pair
+	21, // 21: weir.ingest.v1.RowLabels.parsed:type_name -> weir.ingest.v1.Pair
+	23, // 22: weir.ingest.v1.Partials.series:type_name -> weir.ingest.v1.PartialSeries
+	21, // 23: weir.ingest.v1.PartialSeries.labels:type_name -> weir.ingest.v1.Pair
+	19, // 24: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
+	0,  // 25: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
+	5,  // 26: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
+	7,  // 27: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
+	25, // 28: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
+	27, // 29: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
+	29, // 30: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
+	1,  // 31: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
+	6,  // 32: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
+	15, // 33: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
+	26, // 34: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
+	28, // 35: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
+	30, // 36: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_weir_ingest_v1_ingest_proto_init() }
@@ -2478,7 +2702,7 @@ func file_weir_ingest_v1_ingest_proto_init() {
 		(*ReadRequest_Scan)(nil),
 		(*ReadRequest_Aggregate)(nil),
 	}
-	file_weir_ingest_v1_ingest_proto_msgTypes[12].OneofWrappers = []any{
+	file_weir_ingest_v1_ingest_proto_msgTypes[15].OneofWrappers = []any{
 		(*ReadResponse_Streams)(nil),
 		(*ReadResponse_Opened)(nil),
 		(*ReadResponse_Rows)(nil),
@@ -2491,7 +2715,7 @@ func file_weir_ingest_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_ingest_v1_ingest_proto_rawDesc), len(file_weir_ingest_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
