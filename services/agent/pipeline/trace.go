@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/weir-logs/weir/libs/model"
-	"github.com/weir-logs/weir/services/agent/entry"
 )
 
 // Step is what one stage did to one line, for people to read. It owns what it
@@ -28,6 +27,29 @@ type View struct {
 	Metadata []model.Label
 	// Extracted are the values that there are, by name.
 	Extracted map[string]string
+}
+
+// Stage names a stage of a Pipeline.
+type Stage struct {
+	Name string
+	// Line is where it stands, Depth in how many others.
+	Line, Depth int
+}
+
+// Stages are the stages in the order in which they run.
+func (p *Pipeline) Stages() []Stage {
+	out := make([]Stage, 0, len(p.ops))
+	var ends []int
+	for i, o := range p.ops {
+		for len(ends) > 0 && ends[len(ends)-1] <= i {
+			ends = ends[:len(ends)-1]
+		}
+		out = append(out, Stage{o.name, o.line, len(ends)})
+		if o.to > i+1 {
+			ends = append(ends, o.to)
+		}
+	}
+	return out
 }
 
 // Trace has f told of every step from now on, in the goroutine that uses the
@@ -82,5 +104,3 @@ func (st *Step) Changed() bool {
 	}
 	return false
 }
-
-var _ entry.Runner = (*Runner)(nil)

@@ -1,4 +1,5 @@
-// Command weir-agent follows log files and pushes their lines to a Weir server.
+// Command weir-agent reads logs where they arise and pushes their lines to Weir,
+// or to any server that takes Loki's pushes.
 package main
 
 import (
@@ -10,75 +11,71 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-
-	"github.com/weir-logs/weir/services/agent"
 )
 
 // version is set when a release is built.
 var version = "dev"
 
-const usage = `weir-agent follows log files and pushes their lines to a Weir server.
+const usage = `weir-agent reads logs where they arise and pushes their lines to Weir, or to any
+server that takes Loki's pushes. It reads Promtail's configuration as it is.
 
 Usage:
-  weir-agent --config FILE [--listen ADDR] [--log-level LEVEL]
-  weir-agent tail [flags] FILE...
-  weir-agent --version | --help
+  weir-agent --config FILE [flags]        run
+  weir-agent tail [flags] FILE...         follow files as tail -F does
+  weir-agent check FILE...                explain every problem of a configuration
+  weir-agent convert FILE                 print a configuration in Weir's spelling
+  weir-agent explain --config FILE [--file LOG]
+                                          show what the stages do to lines
+  weir-agent status [--addr ADDR]         show what a running agent does
+  weir-agent healthcheck [--addr ADDR]    0 if a running agent is ready
+  weir-agent --version | --help           and COMMAND --help
 
-The first form takes all from a YAML file, here with its defaults:
+A configuration in Weir's spelling, here with its defaults (Promtail's keys may
+stand in the same file; docs/agent.md has all of both):
 
   server:
-    address: 127.0.0.1:9095
+    address: 127.0.0.1:9095   # gRPC, of a Weir server
     tenant: ""                # the server's default
     insecure: false           # true: no TLS off the loopback interface either
     tls: {ca_file: "", cert_file: "", key_file: "", server_name: ""}
     timeout: 15s              # of one attempt
     min_backoff: 100ms        # the waits between attempts
     max_backoff: 30s
+  clients: []                 # more servers: [{address: HOST:9095}, {url: http://HOST/loki/api/v1/push}]
   external_labels: {}         # on every stream
   filename_label: filename    # "": none
   positions:
-    file: PATH                # required; a journal lies beside it
+    file: PATH                # required; the queue lies beside it
     save_interval: 10s
-  files:                      # required
+  files:
     - paths: [/var/log/**/*.log]
       exclude: []
       labels: {app: shop}
       start: beginning        # or end: where to begin with files not seen before
+      stages: []              # json, regex, labels, multiline, drop, ...
+  docker: []                  # [{}]: all containers of this host
+  kubernetes: []              # [{}]: all pods of this node
+  journal: []                 # [{}]: systemd's journal
+  syslog: []                  # [{listen: ":1514"}]
+  push: []                    # [{listen: ":3500"}]: Loki's push API
+  otlp: []                    # [{listen: ":4318"}]
+  gelf: []                    # [{listen: ":12201"}]
+  queue: {max_bytes: 1GiB, max_age: 0s, when_full: block}
   batch: {max_bytes: 1MiB, max_wait: 1s, max_pending: 8}
   read: {max_line: 256KiB, poll_interval: 100ms, scan_interval: 5s,
          rotate_grace: 5s, partial_wait: 5s, no_events: false}
-  listen: 127.0.0.1:9080      # /metrics and /ready; "": nowhere
+  listen: 127.0.0.1:9080      # pages, /metrics, /ready; "": nowhere
   shutdown_timeout: 10s
 
-The second form follows files as tail -F does, from their end, without a
-configuration; see weir-agent tail --help.
+SIGHUP reads the configuration again. On SIGTERM or SIGINT the agent sends what
+it has read, saves its positions and exits with 0.
 
-On SIGTERM or SIGINT the agent sends what it has read, saves its positions and
-exits with 0.
-
-Flags:
-`
-
-const tailUsage = `weir-agent tail follows files, existing or not yet, as tail -F does, and pushes
-their lines. FILE may be a pattern (quote it) with * ? [] {a,b} and **.
-
-It begins at the end of the files that are there, and at the beginning of those
-that come later. With --positions it remembers how far it came, and goes on there
-the next time; without, nothing is kept on disk.
-
-Usage:
-  weir-agent tail [flags] FILE...
-
-Example:
-  weir-agent tail /var/log/nginx/access.log --label app=nginx
-
-Flags:
+Flags, which may be written -flag too:
 `
 
 func main() {
@@ -88,196 +85,68 @@ func main() {
 	os.Exit(code)
 }
 
-// run is the program: 0 all went well, 1 it failed, 2 it was called wrongly.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	fail := func(code int, err error) int {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			fmt.Fprintln(stderr, "weir-agent:", line)
-		}
-		return code
-	}
-	parse := parseMain
-	if len(args) > 0 && args[0] == "tail" {
-		parse, args = parseTail, args[1:]
-	}
-	o, err := parse(args, getenv, stdout)
-	var ue usageError
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case errors.As(err, &ue):
-		return fail(2, fmt.Errorf("%w (see --help)", err))
-	case err != nil:
-		return fail(1, err)
-	case o.version:
-		fmt.Fprintln(stdout, "weir-agent", versionText())
-		return 0
-	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return fail(2, fmt.Errorf("--log-level: %q is none of debug, info, warn, error", o.logLevel))
-	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-
-	a, err := agent.New(o.cfg, agent.Deps{Log: log, Registry: reg, UserAgent: "weir-agent/" + version})
-	if err != nil {
-		return fail(1, err)
-	}
-	if err := a.Run(ctx); err != nil {
-		return fail(1, err)
-	}
-	return 0
+// program is what commands are given.
+type program struct {
+	getenv   func(string) string
+	out, err io.Writer
+	in       io.Reader
 }
 
-// options is what the command line asks for.
-type options struct {
-	cfg      agent.Config
-	logLevel string
-	version  bool
+// command is a word in front and what it does.
+type command func(ctx context.Context, p *program, args []string) error
+
+var commands = map[string]command{
+	"tail": tail, "check": check, "convert": convert, "explain": explain, "status": showStatus, "healthcheck": healthcheck,
+}
+
+// errFailed is a failure that was told already.
+var errFailed = errors.New("failed")
+
+// run is the program: 0 all went well, 1 it failed, 2 it was called wrongly.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	p := &program{getenv: getenv, out: stdout, err: stderr, in: os.Stdin}
+	do := follow
+	if len(args) > 0 {
+		if c := commands[args[0]]; c != nil {
+			do, args = c, args[1:]
+		}
+	}
+	err := do(ctx, p, args)
+	var ue usageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errFailed):
+		return 1
+	case errors.As(err, &ue):
+		err = fmt.Errorf("%w (see --help)", err)
+	}
+	for _, line := range strings.Split(err.Error(), "\n") {
+		fmt.Fprintln(stderr, "weir-agent:", line)
+	}
+	if ue.error != nil {
+		return 2
+	}
+	return 1
 }
 
 // usageError is a mistake in the command line.
 type usageError struct{ error }
 
-func parseMain(args []string, _ func(string) string, stdout io.Writer) (o options, err error) {
-	fs, help := newFlags(stdout, usage)
-	file := fs.String("config", "", "read the configuration from `FILE`")
-	listen := fs.String("listen", "", "serve /metrics and /ready on `ADDR`, over the configuration's")
-	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	fs.BoolVar(&o.version, "version", false, "print the version")
-	if err := fs.Parse(args); err != nil {
-		return o, parseError(err, help)
+func (p *program) logger(level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usageError{fmt.Errorf("--log-level: %q is none of debug, info, warn, error", level)}
 	}
-	switch {
-	case o.version:
-		return o, nil
-	case fs.NArg() > 0:
-		return o, usageError{fmt.Errorf("unexpected argument %q", fs.Arg(0))}
-	case *file == "":
-		return o, usageError{errors.New("--config is missing")}
+	o := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(p.err, o)), nil
 	}
-	data, err := os.ReadFile(*file)
-	if err != nil {
-		return o, err
-	}
-	if o.cfg, err = agent.ParseConfig(data); err != nil {
-		var lines []string
-		for _, l := range strings.Split(err.Error(), "\n") {
-			lines = append(lines, *file+": "+l)
-		}
-		return o, errors.New(strings.Join(lines, "\n"))
-	}
-	if *listen != "" {
-		o.cfg.Listen = *listen
-	}
-	return o, nil
+	return slog.New(slog.NewTextHandler(p.err, o)), nil
 }
 
-func parseTail(args []string, getenv func(string) string, stdout io.Writer) (o options, err error) {
-	fs, help := newFlags(stdout, tailUsage)
-	o.cfg = agent.DefaultConfig()
-	server := o.cfg.Server.Address
-	if v := getenv("WEIR_ADDR"); v != "" {
-		server = v
-	}
-	labels := labelFlag{}
-	fs.Var(labels, "label", "label of the streams, as `NAME=VALUE`; may be repeated")
-	fs.StringVar(&o.cfg.Server.Address, "server", server, "the server's gRPC `ADDR`; also from WEIR_ADDR")
-	fs.StringVar(&o.cfg.Server.Tenant, "tenant", "", "the tenant `NAME`")
-	fs.BoolVar(&o.cfg.Server.Insecure, "insecure", false, "no TLS off the loopback interface either")
-	fs.StringVar(&o.cfg.FilenameLabel, "filename-label", o.cfg.FilenameLabel, "the label that gets the file's path; empty: none")
-	fs.StringVar(&o.cfg.Positions.File, "positions", "", "remember in `FILE` how far files were sent")
-	fromStart := fs.Bool("from-start", false, "begin at the beginning of files that are there")
-	fs.StringVar(&o.cfg.Listen, "listen", "", "serve /metrics and /ready on `ADDR`")
-	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	var files []string
-	for rest := args; ; {
-		if err := fs.Parse(rest); err != nil {
-			return o, parseError(err, help)
-		}
-		// Flags may come behind files; behind -- nothing is a flag.
-		if n := len(rest) - fs.NArg(); n > 0 && rest[n-1] == "--" {
-			files = append(files, fs.Args()...)
-			break
-		}
-		if fs.NArg() == 0 {
-			break
-		}
-		files = append(files, fs.Arg(0))
-		rest = fs.Args()[1:]
-	}
-	if len(files) == 0 {
-		return o, usageError{errors.New("no file is named")}
-	}
-	start := "end"
-	if *fromStart {
-		start = "beginning"
-	}
-	o.cfg.Files = []agent.FilesConfig{{Paths: files, Labels: labels, Start: start}}
-	if err := o.cfg.Validate(); err != nil {
-		return o, usageError{err}
-	}
-	return o, nil
-}
-
-func newFlags(stdout io.Writer, text string) (*flag.FlagSet, func()) {
-	fs := flag.NewFlagSet("weir-agent", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {} // for a mistake: the error says enough
-	help := func() {
-		fmt.Fprint(stdout, text)
-		fs.VisitAll(func(f *flag.Flag) {
-			name, about := flag.UnquoteUsage(f)
-			if name != "" {
-				name = " " + name
-			}
-			def := ""
-			if f.DefValue != "" && f.DefValue != "false" {
-				def = fmt.Sprintf(" (default %s)", f.DefValue)
-			}
-			fmt.Fprintf(stdout, "  --%-22s %s%s\n", f.Name+name, about, def)
-		})
-	}
-	return fs, help
-}
-
-// parseError tells a call for help, which it answers, from a mistake.
-func parseError(err error, help func()) error {
-	if errors.Is(err, flag.ErrHelp) {
-		help()
-		return err
-	}
-	return usageError{err}
-}
-
-// labelFlag collects NAME=VALUE.
-type labelFlag map[string]string
-
-func (l labelFlag) String() string { return "" }
-
-func (l labelFlag) Set(s string) error {
-	name, value, ok := strings.Cut(s, "=")
-	if !ok || name == "" {
-		return errors.New("not NAME=VALUE")
-	}
-	if _, twice := l[name]; twice {
-		return fmt.Errorf("label %s twice", name)
-	}
-	l[name] = value
-	return nil
-}
-
-func versionText() string {
-	text := version
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				text += " " + s.Value
-			}
-		}
-		text += " " + info.GoVersion
-	}
-	return text
+func (p *program) registry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
 }

@@ -35,7 +35,7 @@ func TestCommandLine(t *testing.T) {
 		{"tail x --filename-label=", 2, []string{"no labels"}, nil},
 		{"tail x --log-level loud", 2, []string{"--log-level"}, nil},
 		{"--config " + filepath.Join(dir, "none.yaml"), 1, []string{"no such file"}, nil},
-		{"--config " + bad, 1, []string{"unknown key adress", "unknown key foo", `"[x" is not a pattern`, "batch.max_wait"}, nil},
+		{"--config " + bad, 1, []string{"line 1: server.adress: unknown key; did you mean address?", "foo: unknown key", `"[x" is not a pattern`, "batch.max_wait"}, nil},
 	} {
 		var out bytes.Buffer
 		code := run(context.Background(), strings.Fields(c.args), func(string) string { return "" }, &out, &out)

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/weir-logs/weir/services/agent"
+)
+
+const tailUsage = `weir-agent tail follows files, existing or not yet, as tail -F does, and pushes
+their lines. FILE may be a pattern (quote it) with * ? [] {a,b} and **.
+
+It begins at the end of the files that are there, and at the beginning of those
+that come later. With --positions it remembers how far it came, and goes on there
+the next time; without, nothing is kept on disk.
+
+Usage:
+  weir-agent tail [flags] FILE...
+
+Example:
+  weir-agent tail /var/log/nginx/access.log --label app=nginx
+
+Flags:
+`
+
+func tail(ctx context.Context, p *program, args []string) error {
+	o, err := parseTail(args, p.getenv, p.out)
+	if err != nil {
+		return err
+	}
+	log, err := p.logger(o.logLevel, "logfmt")
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(o.cfg, agent.Deps{Log: log, Registry: p.registry(), UserAgent: "weir-agent/" + version, Version: version})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// tailOptions is what the command line asks for.
+type tailOptions struct {
+	cfg      agent.Config
+	logLevel string
+}
+
+func parseTail(args []string, getenv func(string) string, stdout io.Writer) (o tailOptions, err error) {
+	fs, help := newFlags(stdout, tailUsage)
+	o.cfg = agent.DefaultConfig()
+	server := o.cfg.Server.Address
+	if v := getenv("WEIR_ADDR"); v != "" {
+		server = v
+	}
+	labels := labelFlag{}
+	fs.Var(labels, "label", "label of the streams, as `NAME=VALUE`; may be repeated")
+	fs.StringVar(&o.cfg.Server.Address, "server", server, "the server's gRPC `ADDR`; also from WEIR_ADDR")
+	fs.StringVar(&o.cfg.Server.Tenant, "tenant", "", "the tenant `NAME`")
+	fs.BoolVar(&o.cfg.Server.Insecure, "insecure", false, "no TLS off the loopback interface either")
+	fs.StringVar(&o.cfg.FilenameLabel, "filename-label", o.cfg.FilenameLabel, "the label that gets the file's path; empty: none")
+	fs.StringVar(&o.cfg.Positions.File, "positions", "", "remember in `FILE` how far files were sent")
+	fromStart := fs.Bool("from-start", false, "begin at the beginning of files that are there")
+	fs.StringVar(&o.cfg.Listen, "listen", "", "serve /metrics and /ready on `ADDR`")
+	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	var files []string
+	for rest := args; ; {
+		if err := fs.Parse(rest); err != nil {
+			return o, parseError(err, help)
+		}
+		// Flags may come behind files; behind -- nothing is a flag.
+		if n := len(rest) - fs.NArg(); n > 0 && rest[n-1] == "--" {
+			files = append(files, fs.Args()...)
+			break
+		}
+		if fs.NArg() == 0 {
+			break
+		}
+		files = append(files, fs.Arg(0))
+		rest = fs.Args()[1:]
+	}
+	if len(files) == 0 {
+		return o, usageError{errors.New("no file is named")}
+	}
+	start := "end"
+	if *fromStart {
+		start = "beginning"
+	}
+	o.cfg.Files = []agent.FilesConfig{{Paths: files, Labels: labels, Start: start}}
+	if err := o.cfg.Validate(); err != nil {
+		return o, usageError{err}
+	}
+	return o, nil
+}
