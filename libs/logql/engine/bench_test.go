@@ -70,3 +70,39 @@ func BenchmarkUnion(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkBlocks is over a union of 300 sources that follow each other in time.
+func BenchmarkBlocks(b *testing.B) {
+	var src []engine.Source
+	for i := range 300 {
+		es := make([]enginetest.Entry, 0, 1000)
+		for k := range 1000 {
+			es = append(es, enginetest.Entry{
+				Labels: labels("app", fmt.Sprint("app", k%20), "env", "prod"), Time: int64(i*1000+k) * 12 * int64(time.Millisecond),
+				Line: fmt.Sprintf("level=info msg=\"request served\" n=%d", k), BatchTime: 1, Position: uint32(k),
+			})
+		}
+		s := enginetest.NewStore(es...)
+		s.RunRows = 50
+		src = append(src, engine.Local(s, fmt.Sprint("block", i)))
+	}
+	e := engine.New(engine.Options{})
+	union := []engine.Source{engine.Union("blocks", src...)}
+	for _, bench := range []struct{ name, query string }{
+		{"last100", `{env="prod"}`},
+		{"rare", `{env="prod"} |= "n=77" |= "zzz"`},
+		{"oneStream", `{app="app3"} |= "zzz"`},
+		{"all", `quantile_over_time(0.5, {env="prod"} | logfmt | unwrap n [5m]) by (app)`},
+		{"countBy", `sum by (app) (count_over_time({env="prod"}[5m]))`},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			q := engine.RangeQuery{Query: engine.Query{Expr: parse(b, bench.query), Sources: union}, End: 3600 * sec, Step: 5 * time.Minute, Limit: 100, Backward: true}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := e.Range(context.Background(), q); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
