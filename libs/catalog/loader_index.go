@@ -84,7 +84,11 @@ func (l *Loader) SaveIndex(ctx context.Context, tenant string) (written bool, er
 	}
 	l.mu.Lock()
 	s := l.tenants[tenant]
-	if s == nil || s.snapshot == nil || !s.indexRead {
+	if s == nil { // no listing has shown anything of it
+		l.mu.Unlock()
+		return false, nil
+	}
+	if s.snapshot == nil || !s.indexRead {
 		l.mu.Unlock()
 		return false, fmt.Errorf("index of tenant %s: %w", tenant, ErrStale)
 	}

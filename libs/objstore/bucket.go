@@ -144,6 +144,17 @@ func ReadAll(ctx context.Context, b Bucket, key string, limit int64) ([]byte, er
 	return b.Get(ctx, key, 0, int(o.Size))
 }
 
+// Reader reads one object of a bucket. Its methods are safe for concurrent use.
+type Reader struct {
+	Bucket Bucket
+	Key    string
+}
+
+// ReadRange returns the n bytes from off on.
+func (r Reader) ReadRange(ctx context.Context, off int64, n int) ([]byte, error) {
+	return r.Bucket.Get(ctx, r.Key, off, n)
+}
+
 // verifyChunk is how much Verify reads at a time.
 const verifyChunk = 4 << 20
 

@@ -168,17 +168,22 @@ func (f *Filesystem) step(name string) error {
 	return f.at(name)
 }
 
-// syncDir makes the names in dir durable.
-func (f *Filesystem) syncDir(dir string) error {
-	if err := f.step("sync directory " + dir); err != nil {
+// sync makes a file's content, or a directory's names, durable.
+func (f *Filesystem) sync(file *os.File, step string) error {
+	if err := f.step(step); err != nil {
 		return err
 	}
+	return file.Sync()
+}
+
+// syncDir makes the names in dir durable.
+func (f *Filesystem) syncDir(dir string) error {
 	d, err := f.root.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close() //nolint:errcheck // only synced
-	return d.Sync()
+	return f.sync(d, "sync directory "+dir)
 }
 
 // mkdir makes dir and its parents, durably. A directory that is there already may have been made a
@@ -236,10 +241,7 @@ func (f *Filesystem) write(ctx context.Context, body io.ReaderAt, size int64) (n
 			return "", err
 		}
 	}
-	if err := f.step("sync file"); err != nil {
-		return "", err
-	}
-	return name, file.Sync()
+	return name, f.sync(file, "sync file")
 }
 
 // publish gives the file temp the name key by move, and makes that durable. A directory that was
