@@ -36,9 +36,9 @@ type Builder struct {
 	groups []group
 	values []uint64 // of the block to come
 	recent [1 << 10]uint64
-	seen   [1 << 13]uint64 // pieces: offset and length
+	seen   [1 << 13]piece
 	shapes []int32
-	lasts  []last
+	lasts  []piece // of each shape, those of its last line
 }
 
 // group is blocks whose columns have the same rows.
@@ -230,8 +230,7 @@ var everySecond = [maxLevel + 1]uint64{^uint64(0), 0x5555555555555555, 0x1111111
 // Pieces reach so far beyond slots, so that every gram that touches a slot is in them.
 const (
 	before = 5
-	behind = 5
-	beyond = 2 // of a run of digits that a slot is part of, further on
+	behind = 7
 )
 
 // inRun says of bytes in either case whether they are hexadecimal digits or dots.
@@ -241,9 +240,6 @@ var inRun = func() (t [256]bool) {
 	}
 	return t
 }()
-
-// last is a piece of the lines of a shape as it was in the last such line.
-type last struct{ from, to uint32 }
 
 // gather gives the sink the grams of all rows. What lines of one shape have in common
 // is looked at once; of the others, pieces around slots, each distinct one about once.
@@ -259,51 +255,55 @@ func (b *Builder) gather(slab []byte, rows Rows) {
 		base := b.shapes[r.Shape] // place of its pieces among the last ones, plus one
 		first := base == 0
 		if first {
-			b.sink.piece(slab[r.Start:r.End])
+			b.sink.piece(slab[r.Start:r.End], int(r.End-r.Start))
 			base = int32(len(b.lasts)) + 1
 			b.shapes[r.Shape] = base
 		}
 		slots := r.Slots
 		for i := 0; i < len(slots); base++ {
 			from, to := slots[i].Start(), slots[i].End()
-			for i++; i < len(slots) && slots[i].Start() <= to+before+behind+beyond; i++ {
+			for i++; i < len(slots) && slots[i].Start() <= to+before; i++ {
 				to = slots[i].End()
 			}
-			from, to = widen(slab, r.Start, r.End, from, to)
+			p := widen(slab, r.Start, r.End, from, to)
 			if first {
-				b.lasts = append(b.lasts, last{from, to})
+				b.lasts = append(b.lasts, p)
 				continue
 			}
-			p := &b.lasts[base-1]
-			if to-from == p.to-p.from {
-				b.changes(slab, p.from, from, to)
+			last := &b.lasts[base-1]
+			if p.to-p.from == last.to-last.from && p.limit-p.from == last.limit-last.from {
+				b.changes(slab, last.from, p)
 			} else {
-				b.piece(slab, from, to)
+				b.piece(slab, p)
 			}
-			*p = last{from, to}
+			*last = p
 		}
 	})
 }
 
-// widen returns a piece that holds every gram which depends on bytes from … to-1 of
-// the line from start to end, be it only for its class.
-func widen(slab []byte, start, end, from, to uint32) (uint32, uint32) {
-	from -= min(before, from-start)
-	to = min(to+behind, end)
-	for from > start && inRun[slab[from]] && inRun[slab[from-1]] {
-		from--
+// piece is part of a line: grams that begin at from … limit-1 are wanted, and lie
+// before to.
+type piece struct{ from, limit, to uint32 }
+
+// widen returns the piece with every gram which depends on bytes from … to-1 of the
+// line from start to end, be it only for its class.
+func widen(slab []byte, start, end, from, to uint32) piece {
+	p := piece{from - min(before, from-start), to, 0}
+	for p.from > start && inRun[slab[p.from]] && inRun[slab[p.from-1]] {
+		p.from--
 	}
-	for to < end && inRun[slab[to-1]] && inRun[slab[to]] {
-		to++
+	for p.limit < end && inRun[slab[p.limit-1]] && inRun[slab[p.limit]] {
+		p.limit++
 	}
-	return from, min(to+beyond, end)
+	p.to = min(p.limit+behind, end)
+	return p
 }
 
 // changes gathers the grams of a piece that differ from those of a piece of the same
 // length, at was, whose grams were gathered: bytes that changed are like slots.
-func (b *Builder) changes(slab []byte, was, from, to uint32) {
-	n := to - from
-	old, s := slab[was:was+n], slab[from:to]
+func (b *Builder) changes(slab []byte, was uint32, p piece) {
+	n := p.to - p.from
+	old, s := slab[was:was+n], slab[p.from:p.to]
 	for i := uint32(0); i < n; {
 		i += differ(old[i:], s[i:])
 		if i >= n {
@@ -311,14 +311,15 @@ func (b *Builder) changes(slab []byte, was, from, to uint32) {
 		}
 		// As far as the next stretch of bytes that stayed.
 		e := i + 1
-		for k := e; k < n && k < e+before+behind+beyond; k++ {
+		for k := e; k < n && k < e+before; k++ {
 			if old[k] != s[k] {
 				e = k + 1
 			}
 		}
-		lo, hi := widen(slab, from, to, from+i, from+e)
-		b.piece(slab, lo, hi)
-		i = max(e, hi-from-behind-beyond)
+		c := widen(slab, p.from, p.to, p.from+i, p.from+e)
+		c.limit = min(c.limit, p.limit)
+		b.piece(slab, c)
+		i = e
 	}
 }
 
@@ -338,9 +339,12 @@ func differ(a, b []byte) uint32 {
 }
 
 // piece skips pieces seen lately.
-func (b *Builder) piece(slab []byte, from, to uint32) {
-	s := slab[from:to]
-	h := uint64(len(s)) * 0x9E3779B97F4A7C15
+func (b *Builder) piece(slab []byte, p piece) {
+	if p.limit <= p.from {
+		return
+	}
+	s := slab[p.from:p.to]
+	h := uint64(len(s))*0x9E3779B97F4A7C15 + uint64(p.limit-p.from)
 	if len(s) >= 8 {
 		i := 0
 		for ; i+8 <= len(s); i += 8 {
@@ -354,13 +358,11 @@ func (b *Builder) piece(slab []byte, from, to uint32) {
 		}
 	}
 	e := &b.seen[h>>51]
-	if uint32(*e) == uint32(len(s)) {
-		if at := uint32(*e >> 32); string(slab[at:at+uint32(len(s))]) == string(s) {
-			return
-		}
+	if e.limit-e.from == p.limit-p.from && e.to-e.from == p.to-p.from && string(slab[e.from:e.to]) == string(s) {
+		return
 	}
-	*e = uint64(from)<<32 | uint64(len(s))
-	b.sink.piece(s)
+	*e = p
+	b.sink.piece(s, int(p.limit-p.from))
 }
 
 // Finish returns the matrix, encoded. Nothing more can be added.

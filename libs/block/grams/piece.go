@@ -63,8 +63,8 @@ func (m *mark) eight(i int, x uint64) {
 	m.hex[i>>6] |= hex >> 7 * 0x0102040810204080 >> 56 << (i & 63)
 }
 
-// piece gathers all grams of s, as if it were a line, into the sink.
-func (k *sink) piece(s []byte) {
+// piece gathers the grams of s, as if it were a line, that begin before a limit.
+func (k *sink) piece(s []byte, limit int) {
 	n := len(s)
 	m := &k.mark
 	if n < 4 {
@@ -74,65 +74,92 @@ func (k *sink) piece(s []byte) {
 		return
 	}
 	m.set(s)
-	text := m.text
-	var hashes [64]uint64
-	for base := 0; base+4 <= n; base += 64 {
-		hex, next := m.hex[base>>6], m.hex[base>>6+1]
-		// Where four digits begin.
-		four := hex & (hex>>1 | next<<63) & (hex>>2 | next<<62) & (hex>>3 | next<<61)
-		words := ^four
-		if last := n - 3 - base; last < 64 {
-			words &= 1<<last - 1
+	limit = min(limit, n-3)
+	if n <= 64 {
+		k.windows(m.text, m.hex[0], 0, limit, n)
+	} else {
+		// Of every 64 bytes those places whose runs of digits can be told: a class
+		// depends on up to 19 digits before and behind.
+		const first, margin, step = 45, 18, 27
+		k.windows(m.text, m.hex[0], 0, min(first, limit), n)
+		for base := first; base < limit; base += step {
+			off := base - margin
+			hex := m.hex[off>>6]>>(off&63) | m.hex[off>>6+1]<<(63-off&63)<<1
+			k.windows(m.text[off:], hex, margin, min(margin+step, limit-off), n-off)
 		}
-		count := 0
-		t := text[base:]
-		if words == ^uint64(0) {
-			_ = t[67]
-			for i := range hashes {
-				hashes[i] = hash(uint64(binary.LittleEndian.Uint32(t[i:])))
-			}
-			count = 64
-		} else {
-			for ; words != 0; words &= words - 1 {
-				i := bits.TrailingZeros64(words)
-				hashes[count&63] = hash(uint64(binary.LittleEndian.Uint32(t[i:])))
-				count++
-			}
-		}
-		k.put(word, hashes[:count])
-		// Runs that begin here.
-		for starts := four &^ (four<<1 | k.carry); starts != 0; starts &= starts - 1 {
-			k.run(base+bits.TrailingZeros64(starts), n, &hashes)
-		}
-		k.carry = four >> 63
 	}
-	k.carry = 0
 	if m.dots >= 2 {
+		var hashes [64]uint64
 		k.dotted(n, &hashes)
 	}
 }
 
-// run gathers the grams of a run of digits.
-func (k *sink) run(from, n int, hashes *[64]uint64) {
-	text, hex := k.mark.text, k.mark.hex
-	// The run's end: the first byte that is no digit.
-	w := from >> 6
-	rest := ^hex[w] >> (from & 63) << (from & 63)
-	for rest == 0 {
-		w++
-		rest = ^hex[w]
+// windows gathers the grams that begin at text[from … to-1] of n bytes, but not those
+// with dots. hex says which bytes are digits. There are no branches but the loop's: what
+// text holds cannot be foretold.
+func (k *sink) windows(text []byte, hex uint64, from, to, n int) {
+	four := hex & (hex >> 1)
+	four &= four >> 2
+	// Those of four that are in runs of 12 digits or more, and of 20 or more.
+	eight := four & (four >> 1)
+	eight &= eight >> 2
+	eight &= eight >> 4
+	mids := eight & (four >> 8)
+	mids |= mids << 1
+	mids |= mids << 2
+	mids |= mids << 4
+	mids |= mids << 1
+	longs := eight & (eight >> 8) & (four >> 16)
+	longs |= longs << 1
+	longs |= longs << 2
+	longs |= longs << 4
+	longs |= longs << 8
+	longs |= longs << 1
+	valid := ^four
+	if n >= 6 {
+		valid |= ^uint64(0) >> uint(max(0, 64-(n-5)))
 	}
-	end := min(w<<6+bits.TrailingZeros64(rest), n)
-	c := runClass(end - from)
-	count := 0
-	for i := from; i+4 <= end && i+6 <= n; i++ {
-		hashes[count&63] = hash(binary.LittleEndian.Uint64(text[i:]) & mask6)
-		if count++; count == 64 {
-			k.put(c, hashes[:])
-			count = 0
+	if k.bits == nil {
+		k.gather(text, four, mids, longs, valid, from, to)
+		return
+	}
+	b, rows := k.bits, uint64(k.rows)
+	_ = text[to+7-1]
+	if k.masks == ([classes]uint64{}) {
+		for i := from; i < to; i++ {
+			w := binary.LittleEndian.Uint64(text[i:])
+			h := hash(w & (mask4 | (mask6^mask4)&-(four>>(i&63)&1)))
+			x := h >> 32 * rows >> 32
+			b[x>>6] |= valid >> (i & 63) & 1 << (x & 63)
 		}
+		return
 	}
-	k.put(c, hashes[:count])
+	masks := k.masks
+	for i := from; i < to; i++ {
+		w := binary.LittleEndian.Uint64(text[i:])
+		f := four >> (i & 63) & 1
+		h := hash(w & (mask4 | (mask6^mask4)&-f))
+		t := h & masks[(f+mids>>(i&63)&1+longs>>(i&63)&1)&3]
+		out := (t | -t) >> 63
+		x := h >> 32 * rows >> 32
+		b[x>>6] |= (valid >> (i & 63) & 1 &^ out) << (x & 63)
+	}
+}
+
+// gather lists the grams of windows.
+func (k *sink) gather(text []byte, four, mids, longs, valid uint64, from, to int) {
+	var lists [classes][64]uint64
+	var counts [classes]int
+	for i := from; i < to; i++ {
+		w := binary.LittleEndian.Uint64(text[i:])
+		f := four >> i & 1
+		c := (f + mids>>i&1 + longs>>i&1) & 3
+		lists[c][counts[c]&63] = hash(w & (mask4 | (mask6^mask4)&-f))
+		counts[c] += int(valid >> i & 1)
+	}
+	for c, n := range counts {
+		k.list(class(c), lists[c][:n])
+	}
 }
 
 // dotted gathers the windows of digits and two dots or more.
@@ -168,8 +195,7 @@ func (k *sink) dotted(n int, hashes *[64]uint64) {
 // sink takes the grams of a block: into the block's bits, or, as long as the shape of
 // the matrix is not known, into lists.
 type sink struct {
-	mark  mark
-	carry uint64
+	mark mark
 
 	rows  uint32
 	masks [classes]uint64 // of the hashes' bits that must be 0
