@@ -38,6 +38,7 @@ const (
 	maxFooter   = 64 << 20  // payloads of frames
 	maxIndex    = 256 << 20 // in all
 	maxSideData = 64 << 20
+	maxCells    = 1 << 28 // streams times names of labels
 	maxMeta     = 1 << 20 // strings of the footer that Meta becomes
 	maxSize     = 1 << 46 // bytes of an object
 )

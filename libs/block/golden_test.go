@@ -176,22 +176,6 @@ func TestFlippedBytes(t *testing.T) {
 	}
 }
 
-func FuzzOpen(f *testing.F) {
-	for _, ordered := range []bool{false, true} {
-		b, _ := write(f, goldenStreams(), goldenMeta(ordered), block.Options{RowGroupBytes: 6000}, 100)
-		f.Add(b)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := block.Open(context.Background(), &memory{b: b}, int64(len(b)))
-		if err != nil {
-			return
-		}
-		if r.Verify(context.Background()) == nil {
-			allOf(t, r)
-		}
-	})
-}
-
 // What a writer refuses.
 func TestWriterRefuses(t *testing.T) {
 	a, b := model.Labels{{Name: "a", Value: "1"}}, model.Labels{{Name: "a", Value: "2"}}

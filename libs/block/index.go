@@ -62,7 +62,9 @@ func (x *indexBuilder) add(ls model.Labels, runs []Run) error {
 	if x.streams == MaxStreams || len(x.runs)+len(runs) > MaxRuns {
 		return fmt.Errorf("more than %d streams or %d runs", MaxStreams, MaxRuns)
 	}
-	x.streams++
+	if x.streams++; x.streams*len(x.labels) > maxCells {
+		return fmt.Errorf("%d streams with labels of %d names: together more than %d", x.streams, len(x.labels), maxCells)
+	}
 	x.counts = append(x.counts, int64(len(runs)))
 	x.runs = append(x.runs, runs...)
 	return nil
@@ -138,6 +140,9 @@ func openIndex(b []byte, info *Info) (*index, error) {
 	if err != nil {
 		return nil, err
 	}
+	if int64(len(t.keys))*info.Streams > maxCells {
+		return nil, corrupt("%d labels of %d streams", len(t.keys), info.Streams)
+	}
 	for i := range t.keys {
 		if t.keys[i].class != classSent || t.keys[i].version != 0 {
 			return nil, corrupt("label %q with a version", t.keys[i].name)
@@ -165,7 +170,7 @@ func openIndex(b []byte, info *Info) (*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(infos) < 2 || int64(infos[1].N) > info.Rows {
+	if len(infos) < 2 || int64(infos[1].N) > min(info.Rows, MaxRuns) {
 		return nil, corrupt("columns of runs")
 	}
 	runs := infos[1].N
