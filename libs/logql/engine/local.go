@@ -80,7 +80,8 @@ func tasksOf(n int, streams []int, ranges []TimeRange, start, end int64) ([]task
 	if ranges != nil && len(ranges) != len(streams) {
 		return nil, Errorf(ErrUser, "%d ranges for %d streams", len(ranges), len(streams))
 	}
-	var out []task
+	out := make([]task, 0, len(streams))
+	all := make([]TimeRange, 0, len(streams)) // so that those of a task lie together
 	for i, st := range streams {
 		if st < 0 || st >= n || (i > 0 && st < streams[i-1]) {
 			return nil, Errorf(ErrUser, "stream %d is out of place or does not exist", st)
@@ -92,11 +93,12 @@ func tasksOf(n int, streams []int, ranges []TimeRange, start, end int64) ([]task
 		if r.Start >= r.End {
 			continue
 		}
+		all = append(all, r)
 		if n := len(out); n > 0 && out[n-1].stream == st {
-			out[n-1].ranges = append(out[n-1].ranges, r)
+			out[n-1].ranges = all[len(all)-1-len(out[n-1].ranges) : len(all) : len(all)]
 			continue
 		}
-		out = append(out, task{st, []TimeRange{r}})
+		out = append(out, task{st, all[len(all)-1 : len(all) : len(all)]})
 	}
 	return out, nil
 }
@@ -152,12 +154,12 @@ func (r *rowSource) batch(stats *ScanStats) (rows *model.Rows, from, to int, err
 			if len(r.ranges) == 0 {
 				return nil, 0, 0, nil
 			}
-			i := 0
-			if r.backward {
-				i = len(r.ranges) - 1
+			var tr TimeRange
+			if n := len(r.ranges) - 1; r.backward {
+				tr, r.ranges = r.ranges[n], r.ranges[:n]
+			} else {
+				tr, r.ranges = r.ranges[0], r.ranges[1:]
 			}
-			tr := r.ranges[i]
-			r.ranges = slices.Delete(slices.Clone(r.ranges), i, i+1)
 			r.reader = r.snap.Rows(r.stream, tr.Start, tr.End, r.backward)
 			r.examiner, _ = r.reader.(Examiner)
 			r.told = ScanStats{}

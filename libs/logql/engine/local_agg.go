@@ -77,8 +77,24 @@ func (s *localSession) chunks(tasks []task, lines bool) [][]task {
 			pieces = append(pieces, t)
 		}
 	}
-	size := max(1, (len(pieces)+4*s.workers-1)/(4*s.workers))
+	// A chunk has series of its own, which few rows are not worth.
+	var rows uint64
+	for _, p := range pieces {
+		rows += s.rowsIn(p)
+	}
+	n := min(uint64(4*s.workers), rows/max(1, splitRows/8)+1)
+	size := max(1, (len(pieces)+int(n)-1)/int(n))
 	return slices.Collect(slices.Chunk(pieces, size))
+}
+
+// rowsIn estimates the rows of a task.
+func (s *localSession) rowsIn(t task) (n uint64) {
+	for _, r := range s.streams[t.stream].Runs {
+		if r.MaxTime >= t.ranges[0].Start && r.MinTime < t.ranges[len(t.ranges)-1].End {
+			n += r.Rows
+		}
+	}
+	return n
 }
 
 // cuts returns times that cut runs into pieces of about splitRows rows, as if rows
@@ -158,6 +174,7 @@ type aggregator struct {
 	cells  []cells
 	stats  ScanStats
 	held   int
+	proc   *processor
 	meta   metaReader
 	buf    []model.Label
 	sel    []int32
@@ -218,7 +235,11 @@ func (a *aggregator) stream(ctx context.Context, t task) error {
 		return err
 	}
 	src := a.selection.rows(ctx, t, ranges, false)
-	proc := a.prog.forStream(labels)
+	if a.proc == nil {
+		a.proc = a.prog.forStream(labels)
+	}
+	proc := a.proc
+	proc.rebind(labels)
 	var known groupCache
 	for {
 		rows, from, to, err := src.next(&a.stats)

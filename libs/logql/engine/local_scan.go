@@ -154,8 +154,9 @@ func (s *localSession) Scan(ctx context.Context, req ScanRequest, yield func(*Sc
 		return ScanStats{}, err
 	}
 	sc := &scan{session: s, req: &req, prog: sel.prog, yield: yield}
-	for _, t := range tasks {
-		sc.add(ctx, sel, t)
+	cursors := make([]cursor, len(tasks))
+	for i, t := range tasks {
+		sc.add(ctx, sel, t, &cursors[i])
 	}
 	return sc.run(ctx)
 }
@@ -175,14 +176,16 @@ type scan struct {
 	flushed time.Time
 }
 
-func (sc *scan) add(ctx context.Context, sel *selection, t task) {
-	c := &cursor{src: sel.rows(ctx, t, t.ranges, sc.req.Backward), stream: t.stream}
+func (sc *scan) add(ctx context.Context, sel *selection, t task, c *cursor) {
+	c.src, c.stream = sel.rows(ctx, t, t.ranges, sc.req.Backward), t.stream
 	if a := sc.req.After; a != nil {
 		key, from, to := a.narrow(sc.session.streams[t.stream].Labels, sc.req.Backward)
 		if !sc.req.Identity {
 			c.after = key
 		}
-		c.src.ranges = clip(t.ranges, from, to)
+		if from > t.ranges[0].Start || to < t.ranges[len(t.ranges)-1].End {
+			c.src.ranges = clip(t.ranges, from, to)
+		}
 	}
 	// The runs tell where the first row can be at best.
 	found := false

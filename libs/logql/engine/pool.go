@@ -37,6 +37,10 @@ func (p *pool) give() { p.busy.Add(-1) }
 // spread runs f(0) to f(n-1), on the caller's goroutine and on helpers, and waits
 // for all.
 func spread(n int, f func(int)) {
+	if n == 1 {
+		f(0)
+		return
+	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	var work func()

@@ -221,21 +221,35 @@ func (p *program) counts() bool {
 
 // forStream binds the program to a stream.
 func (p *program) forStream(labels model.Labels) *processor {
-	pr := &processor{prog: p}
-	if p.metric() {
-		pr.samples = p.extract.ForStream(labels)
-	} else {
-		pr.lines = p.log.ForStream(labels)
-	}
-	return pr
+	return &processor{prog: p, labels: labels}
 }
 
 // processor runs a program on the rows of one stream. It is used by one goroutine.
 type processor struct {
 	prog    *program
+	labels  model.Labels
+	bound   bool // lines or samples is bound to labels
 	lines   *pipeline.Stream
 	samples *pipeline.SampleStream
 	set     *pipeline.LabelSet // of the row that was processed last
+}
+
+// rebind binds the processor to another stream.
+func (p *processor) rebind(labels model.Labels) { p.labels, p.bound = labels, false }
+
+// bind is put off until a row passes the line filters.
+func (p *processor) bind() {
+	p.bound = true
+	switch {
+	case p.samples != nil:
+		p.samples.Rebind(p.labels)
+	case p.lines != nil:
+		p.lines.Rebind(p.labels)
+	case p.prog.metric():
+		p.samples = p.prog.extract.ForStream(p.labels)
+	default:
+		p.lines = p.prog.log.ForStream(p.labels)
+	}
 }
 
 // matches applies the leading line filters.
@@ -244,6 +258,9 @@ func (p *processor) matches(line []byte) bool { return p.prog.matcher.Match(line
 // process runs the rest of the pipeline on a line that matches. What it returns
 // is valid until the next call.
 func (p *processor) process(t int64, line []byte, meta []model.Label) (out []byte, value float64, ok bool) {
+	if !p.bound {
+		p.bind()
+	}
 	if p.samples != nil {
 		value, p.set, ok = p.samples.ProcessFiltered(t, line, meta)
 		return nil, value, ok

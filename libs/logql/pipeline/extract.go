@@ -80,6 +80,9 @@ func (e *Extractor) ForStream(labels model.Labels) *SampleStream {
 	return &SampleStream{e, e.p.ForStream(labels)}
 }
 
+// Rebind is that of Stream.
+func (s *SampleStream) Rebind(labels model.Labels) { s.st.Rebind(labels) }
+
 // Process extracts the sample of a row. Arguments and labels are as in
 // Stream.Process; AppendGroup gives the labels of the sample's series. If
 // labels.Err() is not "", the sample makes the query fail with PipelineError. If

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"slices"
 	"unicode/utf8"
 
 	"github.com/weir-logs/weir/libs/model"
@@ -71,6 +72,16 @@ const maxRecent = 256
 func (n *names) init(prog *program, labels model.Labels) {
 	n.prog, n.labels = prog, labels
 	n.reset()
+}
+
+// rebind makes it the names of another stream; kept reports whether they are the same.
+func (n *names) rebind(labels model.Labels) (kept bool) {
+	kept = slices.EqualFunc(n.labels, labels, func(a, b model.Label) bool { return a.Name == b.Name })
+	n.labels = labels
+	if !kept {
+		n.reset()
+	}
+	return kept
 }
 
 func (n *names) reset() {

@@ -114,6 +114,14 @@ func (p *Pipeline) ForStream(labels model.Labels) *Stream {
 	return st
 }
 
+// Rebind binds the Stream to the labels of another stream, which are kept. That is
+// cheap where both have labels of the same names.
+func (s *Stream) Rebind(labels model.Labels) {
+	if !s.set.rebind(labels) {
+		s.set.orderFor = s.set.orderFor[:0]
+	}
+}
+
 // Process runs one row. line and meta are only read, and have to stay as they are
 // until the next call. The returned line and labels are valid until then; they
 // may alias line and meta. Of meta, later entries of a name win, and none has the
