@@ -62,6 +62,9 @@ func Load(data []byte, o Options) (*Config, node.Problems) {
 	if c.Target.Stdin {
 		c.onlyStdin()
 	}
+	if len(c.Clients) == 0 && len(f.ScrapeConfigs) == 0 && !o.NoClient {
+		c.Clients = []Client{l.weir(defaultServer)}
+	}
 	check(c, l.promtail, o, &ps)
 	ps.Sort()
 	c.Warnings = ps.Warnings()
@@ -139,22 +142,28 @@ func (l *loader) clients() {
 		c.Clients = append(c.Clients, *l.f.Client)
 	}
 	w := l.f.Server.Weir
-	if w.Target == "" && !l.promtail && len(c.Clients) == 0 && l.f.Server.has(append(weirServerKeys, "")...) {
-		w.Target = "127.0.0.1:9095"
-	}
-	if w.Target == "" && !l.promtail && len(c.Clients) == 0 && !l.o.NoClient {
-		w.Target = "127.0.0.1:9095"
+	if w.Target == "" && l.f.Server.has(weirServerKeys...) && len(c.Clients) == 0 {
+		w.Target = defaultServer
 	}
 	if w.Target == "" {
 		return
 	}
+	c.Clients = append([]Client{l.weir(w.Target)}, c.Clients...)
+}
+
+// defaultServer is a Weir server on the same host.
+const defaultServer = "127.0.0.1:9095"
+
+// weir is the client of Weir's server block.
+func (l *loader) weir(address string) Client {
+	w := l.f.Server.Weir
 	own := Client{}
 	own.SetDefaults()
-	own.Address, own.Tenant, own.Insecure, own.Timeout = w.Target, w.Tenant, w.Insecure, w.Timeout
+	own.Address, own.Tenant, own.Insecure, own.Timeout = address, w.Tenant, w.Insecure, w.Timeout
 	own.BatchWait, own.BatchSize = l.f.Batch.MaxWait, int(l.f.Batch.MaxBytes)
 	own.Backoff = Backoff{Min: w.MinBackoff, Max: w.MaxBackoff}
 	own.HTTP.TLS, own.Line = w.TLS, l.f.Server.line
-	c.Clients = append([]Client{own}, c.Clients...)
+	return own
 }
 
 func (l *loader) job(j Job, stages *yaml.Node, at string) {

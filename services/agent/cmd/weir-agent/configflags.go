@@ -12,7 +12,7 @@ import (
 
 // configFlags defines the flags that stand for one key of the configuration, over
 // which they win.
-func configFlags(on func(name, about string, set func(c *config.Config, v string) error)) {
+func configFlags(on, onBool func(name, about string, set func(c *config.Config, v string) error)) {
 	duration := func(name, about string, at func(c *config.Config) *time.Duration) {
 		on(name, about, func(c *config.Config, v string) (err error) {
 			*at(c), err = node.ParseDuration(v)
@@ -20,7 +20,7 @@ func configFlags(on func(name, about string, set func(c *config.Config, v string
 		})
 	}
 	yes := func(name, about string, at func(c *config.Config) *bool) {
-		on(name, about+", `true` or false", func(c *config.Config, v string) (err error) {
+		onBool(name, about, func(c *config.Config, v string) (err error) {
 			*at(c), err = strconv.ParseBool(v)
 			return err
 		})
@@ -51,7 +51,7 @@ func configFlags(on func(name, about string, set func(c *config.Config, v string
 	on("listen", "serve pages, /metrics and /ready on `ADDR`", func(c *config.Config, v string) error { c.Server.Listen = v; return nil })
 	on("server.http-listen-address", "listen on `HOST`", listen(false))
 	on("server.http-listen-port", "listen on `PORT`", listen(true))
-	on("server.disable", "no listener, if `true`", func(c *config.Config, v string) error {
+	onBool("server.disable", "no listener", func(c *config.Config, v string) error {
 		off, err := strconv.ParseBool(v)
 		if off {
 			c.Server.Listen = ""
@@ -59,8 +59,11 @@ func configFlags(on func(name, about string, set func(c *config.Config, v string
 		return err
 	})
 	ignored := func(*config.Config, string) error { return nil }
-	for _, name := range []string{"server.grpc-listen-address", "server.grpc-listen-port", "server.register-instrumentation", "tracing.enabled"} {
+	for _, name := range []string{"server.grpc-listen-address", "server.grpc-listen-port"} {
 		on(name, "accepted, does nothing", ignored)
+	}
+	for _, name := range []string{"server.register-instrumentation", "tracing.enabled"} {
+		onBool(name, "accepted, does nothing", ignored)
 	}
 	on("server.path-prefix", "`PREFIX` of all paths", func(c *config.Config, v string) error { c.Server.PathPrefix = v; return nil })
 	on("server.external-url", "`URL` by which users reach the listener", func(c *config.Config, v string) error { c.Server.ExternalURL = v; return nil })
@@ -75,7 +78,7 @@ func configFlags(on func(name, about string, set func(c *config.Config, v string
 	duration("target.sync-period", "how often files are looked for, a `DURATION`", func(c *config.Config) *time.Duration { return &c.Target.SyncPeriod })
 	duration("file-watch.min-poll-frequency", "how often a growing file is looked at, a `DURATION`", func(c *config.Config) *time.Duration { return &c.Watch.MinPoll })
 	duration("file-watch.max-poll-frequency", "how often an idle file is looked at, a `DURATION`", func(c *config.Config) *time.Duration { return &c.Watch.MaxPoll })
-	on("limit.readline-rate-enabled", "bound the rate of lines, `true` or false", func(c *config.Config, v string) error {
+	onBool("limit.readline-rate-enabled", "bound the rate of lines", func(c *config.Config, v string) error {
 		yes, err := strconv.ParseBool(v)
 		if c.Limits.ReadRateDeclared = yes; !yes {
 			c.Limits.ReadRate = 0

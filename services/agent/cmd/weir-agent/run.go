@@ -241,17 +241,21 @@ func overrides(fs *flag.FlagSet) func(*config.Config) {
 	fs.BoolVar(&cl.DropRateLimited, "client.drop-rate-limited-batches", false, "accepted, does nothing")
 	fs.StringVar(&external, "client.external-labels", "", "labels for every client, as `a=1,b=2`; the configuration's win")
 
-	on := func(name, about string, set func(c *config.Config, v string) error) {
-		fs.Func(name, about, func(v string) error {
+	later := func(set func(c *config.Config, v string) error) func(v string) error {
+		return func(v string) error {
 			var probe config.Config
 			if err := set(&probe, v); err != nil {
 				return err
 			}
 			changes = append(changes, func(c *config.Config) { _ = set(c, v) })
 			return nil
-		})
+		}
 	}
-	configFlags(on)
+	configFlags(func(name, about string, set func(c *config.Config, v string) error) {
+		fs.Func(name, about, later(set))
+	}, func(name, about string, set func(c *config.Config, v string) error) {
+		fs.BoolFunc(name, about, later(set))
+	})
 	return func(c *config.Config) {
 		if cl.URL != "" {
 			c.Clients = append(c.Clients, cl)
