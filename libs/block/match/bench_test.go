@@ -167,7 +167,7 @@ func BenchmarkBlockSize(b *testing.B) {
 		b.Run(fmt.Sprintf("%dMiB", size>>20), func(b *testing.B) {
 			corpora(b, size, func(b *testing.B, blocks []block) {
 				var s *store
-				measure(b, rawBytes(blocks), func() { s = build(b, blocks) })
+				measure(b, rawBytes(blocks), func() { s = buildAt(b, column.LevelDefault, blocks) })
 				b.ReportMetric(float64(rawBytes(blocks))/float64(len(s.bytes)+len(s.matrix)), "ratio")
 				b.ReportMetric(float64(len(s.bytes))/float64(len(blocks))/1e3, "kB/block")
 				n := int64(0)

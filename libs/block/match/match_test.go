@@ -43,8 +43,12 @@ type store struct {
 }
 
 func build(t interface{ Fatal(...any) }, blocks []block) *store {
+	return buildAt(t, column.LevelFastest, blocks)
+}
+
+func buildAt(t interface{ Fatal(...any) }, level column.Level, blocks []block) *store {
 	g := grams.NewBuilder(grams.DefaultShare)
-	b := lines.NewBuilder(column.LevelFastest)
+	b := lines.NewBuilder(level)
 	b.SetGrams(g)
 	for i := range blocks {
 		if _, err := b.Add(&blocks[i].lines, blocks[i].times, nil); err != nil {
