@@ -301,6 +301,7 @@ func (s *fileSink) after(f *follow.File, r entry.Runner, out []entry.Entry) {
 	}
 	f.SetHeld(r.Held(nil))
 	s.add(f, out)
+	r.Release()
 }
 
 func (s *fileSink) add(f *follow.File, out []entry.Entry) {

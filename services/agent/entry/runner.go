@@ -33,6 +33,10 @@ type Runner interface {
 	// all that follows the position that was committed; so a position is complete
 	// only together with them.
 	Held(dst []Span) []Span
+	// Release gives back what the entries lie in that came out last, which nobody
+	// may use any more. It is not needed, but saves memory where there are many
+	// Runners.
+	Release()
 }
 
 // Plain is the Runner of a pipeline without stages.
@@ -46,6 +50,9 @@ func (Plain) Deadline() time.Time { return time.Time{} }
 
 // Flush gives nothing.
 func (Plain) Flush(time.Time, bool) []Entry { return nil }
+
+// Release does nothing.
+func (Plain) Release() {}
 
 // Held gives nothing.
 func (Plain) Held(dst []Span) []Span { return dst }

@@ -13,6 +13,7 @@ package pipeline
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/weir-logs/weir/libs/model"
@@ -26,6 +27,7 @@ type Pipeline struct {
 	slotOf map[string]int // the reverse
 	deps   Deps
 	m      *Metrics
+	pool   sync.Pool // of *scratch
 }
 
 // Deps is what a Pipeline is given.
@@ -98,9 +100,7 @@ type Runner struct {
 	err   error // of a stage that waits; nothing is run any more
 	trace func(Step)
 
-	free  []*state
-	out   []entry.Entry
-	arena []byte
+	*scratch             // nil between Release and the next call
 	joins map[int]*joins // by op
 
 	base    *entry.Set // whose labels initial is made of
@@ -110,6 +110,14 @@ type Runner struct {
 	last    *entry.Set // the newest of sets
 	key     []byte
 	own     []any // by op: what a stage keeps for a source
+}
+
+// scratch is what is used during a call and holds what came out of it. Thousands
+// of runners share a few.
+type scratch struct {
+	free    []*state
+	out     []entry.Entry
+	arena   []byte
 	results []jsonValue
 }
 
@@ -151,11 +159,21 @@ func (r *Runner) Run(ctx context.Context, in []entry.Entry, now time.Time) ([]en
 
 func (r *Runner) begin(ctx context.Context, now time.Time) {
 	r.ctx, r.now = ctx, now
-	r.out = r.out[:0]
-	if cap(r.arena) > 4<<20 {
-		r.arena = nil
+	if r.scratch == nil {
+		if r.scratch, _ = r.p.pool.Get().(*scratch); r.scratch == nil {
+			r.scratch = &scratch{}
+		}
 	}
+	r.out = r.out[:0]
 	r.arena = r.arena[:0]
+}
+
+// Release implements entry.Runner.
+func (r *Runner) Release() {
+	if r.scratch != nil {
+		r.p.pool.Put(r.scratch)
+		r.scratch = nil
+	}
 }
 
 // from runs the ops from at on, and gives out what is left at their end.

@@ -297,6 +297,7 @@ func checkJSON(t fataler, b []byte) {
 	t.Helper()
 	jsonProbe := probe()
 	r := jsonProbe.NewRunner()
+	r.begin(context.Background(), t0)
 	s := r.get()
 	s.load(r, &entry.Entry{Line: b})
 	var doc map[string]any

@@ -137,6 +137,7 @@ func (p *Port) hand(out []entry.Entry) {
 	if len(out) > 0 || key != "" {
 		p.o.Sink.Add(out, nil, key, at)
 	}
+	p.o.Runner.Release()
 	p.schedule()
 }
 
