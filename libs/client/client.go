@@ -34,6 +34,7 @@ import (
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 )
 
@@ -137,6 +138,7 @@ type Client struct {
 	query   queryv1.QueryServiceClient
 	tail    tailv1.TailServiceClient
 	admin   adminv1.AdminServiceClient
+	storage storagev1.StorageServiceClient
 	backoff Backoff
 	close   func() error
 }
@@ -196,6 +198,7 @@ func newClient(cc grpc.ClientConnInterface, o options) *Client {
 		query:   queryv1.NewQueryServiceClient(w),
 		tail:    tailv1.NewTailServiceClient(w),
 		admin:   adminv1.NewAdminServiceClient(w),
+		storage: storagev1.NewStorageServiceClient(w),
 		backoff: o.backoff,
 		close:   func() error { return nil },
 	}
@@ -207,6 +210,9 @@ func (c *Client) Close() error { return c.close() }
 
 // Admin gives the calls that show and steer the server process.
 func (c *Client) Admin() adminv1.AdminServiceClient { return c.admin }
+
+// Storage gives the calls that show and delete what a tenant has stored.
+func (c *Client) Storage() storagev1.StorageServiceClient { return c.storage }
 
 // isLocal says whether a target stays on this machine whatever a resolver says.
 func isLocal(addr string) bool {

@@ -118,6 +118,6 @@ func Settings(cfg *Config) (*conf.Set, error) {
 			"gossip-listen":    "cluster.gossip_listen",
 		},
 		// Variables of the command-line tools.
-		IgnoreEnv: []string{"WEIR_ADDR", "WEIR_TENANT"},
+		IgnoreEnv: []string{"WEIR_ADDR", "WEIR_TENANT", "WEIR_STORE"},
 	})
 }

@@ -64,6 +64,8 @@ func commands(env *Env) []*command {
 		queryCommand(env), tailCommand(env), pushCommand(env),
 		labelsCommand(env), seriesCommand(env), statsCommand(env),
 		formatCommand(env), explainCommand(env),
+		exportCommand(env), importCommand(env),
+		deletesCommand(env), retentionCommand(env), blocksCommand(env),
 		statusCommand(env), flushCommand(env),
 		generateCommand(env),
 	}
@@ -175,6 +177,7 @@ weirctl COMMAND --help shows a command's flags and examples.
 Environment:
   WEIR_ADDR    the server's gRPC address (default %s)
   WEIR_TENANT  the tenant, where authentication is off (default: the server's)
+  WEIR_STORE   the object store that blocks and export look into
   NO_COLOR     set: no colours
 
 Exit codes: 0 done, 1 failed (or a part did), 2 the command line makes no sense.

@@ -23,6 +23,7 @@ import (
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 )
 
@@ -35,6 +36,7 @@ type fakeServer struct {
 	queryv1.UnimplementedQueryServiceServer
 	tailv1.UnimplementedTailServiceServer
 	adminv1.UnimplementedAdminServiceServer
+	storagev1.UnimplementedStorageServiceServer
 
 	addr string
 
@@ -65,6 +67,7 @@ func startFake(t *testing.T) *fakeServer {
 	queryv1.RegisterQueryServiceServer(s, f)
 	tailv1.RegisterTailServiceServer(s, f)
 	adminv1.RegisterAdminServiceServer(s, f)
+	storagev1.RegisterStorageServiceServer(s, f)
 	done := make(chan struct{})
 	go func() { defer close(done); s.Serve(lis) }() //nolint:errcheck // ends with Stop
 	t.Cleanup(func() { s.Stop(); <-done })
