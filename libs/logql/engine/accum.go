@@ -152,6 +152,11 @@ func (c *cells) at(bucket int) (p *partial, made bool) {
 // windows folds buckets into the windows of g and appends those that have samples.
 func (f fold) windows(g *grid, c cells, s *PartialSeries) {
 	lo, hi := 0, 0
+	n := g.steps // at most
+	if len(c) == 0 || g.whole+1 < int64(n/len(c)) {
+		n = len(c) * int(g.whole+1)
+	}
+	s.Steps, s.Counts = make([]uint32, 0, n), make([]uint64, 0, n)
 	var sum partial // of s[lo:hi], for counts
 	for k := 0; k < g.steps && lo < len(c); k++ {
 		first, last := g.window(k)

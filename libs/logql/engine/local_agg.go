@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -267,127 +266,6 @@ func (a *aggregator) stream(ctx context.Context, t task) error {
 			from = end
 		}
 	}
-}
-
-// countRuns adds whole runs that lie in one bucket by their counts, if their
-// rows need not be seen, and returns the ranges that are left.
-func (a *aggregator) countRuns(t task, labels model.Labels) ([]TimeRange, error) {
-	g := a.prog.group
-	if a.fold != foldCount || !a.prog.counts() || g == nil || g.Without {
-		return t.ranges, nil
-	}
-	if mayBeMetadata(g.Names, labels, a.selection.has) {
-		return t.ranges, nil
-	}
-	left := t.ranges
-	excluded := a.selection.session.exclusionOf(t.stream)
-	for _, r := range a.selection.session.streams[t.stream].Runs {
-		bucket, last := a.grid.bucket(r.MinTime)
-		whole := slices.ContainsFunc(t.ranges, func(tr TimeRange) bool { return tr.Start <= r.MinTime && r.MaxTime < tr.End })
-		if bucket < 0 || r.MaxTime > last || !whole || !excluded.whole(r) {
-			continue
-		}
-		id, err := a.seriesOf(a.prog.groupStream(a.buf[:0], labels))
-		if err != nil {
-			return nil, err
-		}
-		if err := a.addTo(id, bucket, partial{n: r.Rows}); err != nil {
-			return nil, err
-		}
-		a.stats.RowsRead += r.Rows
-		a.stats.RowsFiltered += r.Rows
-		left = append(clip(left, minTime, r.MinTime), clip(left, r.MaxTime+1, maxTime)...)
-	}
-	return left, nil
-}
-
-// groupCache knows the series of a stream's rows by their metadata.
-type groupCache struct {
-	key    []byte
-	series map[string]uint32
-	all    uint32 // the series of all rows of rows
-	rows   *model.Rows
-	same   bool
-}
-
-// plainRows adds rows of one bucket whose pipeline is line filters at most, so
-// that the series depends on the stream and on metadata alone.
-func (a *aggregator) plainRows(proc *processor, known *groupCache, labels model.Labels, rows *model.Rows, from, to, bucket int) error {
-	if known.rows != rows {
-		known.rows, known.same = rows, a.prog.sameSeries(labels, rows)
-		if known.same {
-			id, err := a.seriesOf(a.prog.groupStream(a.buf[:0], labels))
-			if err != nil {
-				return err
-			}
-			known.all = id
-		}
-	}
-	filtered := !a.prog.matcher.Empty()
-	bytes := a.prog.bytes()
-	if known.same && !filtered {
-		p := partial{n: uint64(to - from)}
-		a.stats.RowsFiltered += p.n
-		if bytes {
-			p.a = float64(lineBytes(rows, from, to))
-		}
-		return a.addTo(known.all, bucket, p)
-	}
-	var same partial
-	a.sel = a.prog.candidates(a.sel[:0], rows, from, to)
-	for _, row := range a.sel {
-		i := int(row)
-		p := partial{n: 1}
-		if filtered || bytes {
-			line := rows.Lines.At(i)
-			if !proc.matches(line) {
-				continue
-			}
-			if bytes {
-				p.a = float64(len(line))
-			}
-		}
-		a.stats.RowsFiltered++
-		if known.same {
-			a.fold.add(&same, p)
-			continue
-		}
-		id, err := a.groupOf(proc, known, rows, i)
-		if err != nil {
-			return err
-		}
-		if err := a.addTo(id, bucket, p); err != nil {
-			return err
-		}
-	}
-	if same.n > 0 {
-		return a.addTo(known.all, bucket, same)
-	}
-	return nil
-}
-
-// groupOf returns the series of a row whose pipeline is line filters at most.
-func (a *aggregator) groupOf(proc *processor, known *groupCache, rows *model.Rows, row int) (uint32, error) {
-	meta, size := a.meta.at(rows, row)
-	a.stats.BytesRead += uint64(size)
-	a.stats.MetadataBytesRead += uint64(size)
-	known.key = pipeline.AppendKey(known.key[:0], meta)
-	if id, ok := known.series[string(known.key)]; ok {
-		return id, nil
-	}
-	id := uint32(0)
-	if _, _, ok := proc.process(rows.Times[row], lineOf(rows, row), meta); ok {
-		a.buf = proc.appendSeries(a.buf[:0])
-		var err error
-		if id, err = a.seriesOf(a.buf); err != nil {
-			return 0, err
-		}
-	}
-	if known.series == nil || len(known.series) > 4096 {
-		known.series = map[string]uint32{}
-	}
-	known.series[string(known.key)] = id
-	return id, nil
 }
 
 // rows adds rows of one bucket by running the pipeline on each.
