@@ -3,12 +3,10 @@ package block
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 	"slices"
 	"sync"
 
 	"github.com/weir-logs/weir/libs/block/column"
-	"github.com/weir-logs/weir/libs/model"
 )
 
 // A table is named columns of values over n rows, of which each row has any: the
@@ -310,13 +308,6 @@ func (t *table) memorySize() int {
 	return t.memory
 }
 
-// tableValues is the values of a column.
-type tableValues struct {
-	values *column.Values
-	rows   []uint32 // that have a value; nil: all, or by template
-	of     []int32  // presentTemplate: each template's value; -1: none
-}
-
 func (t *table) column(i int) (*tableValues, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -407,121 +398,4 @@ func (t *table) open(i int) (*tableValues, error) {
 	var err error
 	v.values, err = column.Open(c, payload[p:])
 	return v, err
-}
-
-// setBits returns the numbers of the bits that are set: count, all below n.
-func setBits(b []byte, n, count int) ([]uint32, error) {
-	set := 0
-	for _, x := range b {
-		set += bits.OnesCount8(x)
-	}
-	if len(b) != (n+7)/8 || set != count {
-		return nil, corrupt("bitmap of %d bytes with %d bits set for %d values of %d", len(b), set, count, n)
-	}
-	out := make([]uint32, 0, count)
-	for i, x := range b {
-		for ; x != 0; x &= x - 1 {
-			out = append(out, uint32(8*i+bits.TrailingZeros8(x)))
-		}
-	}
-	if count > 0 && int(out[count-1]) >= n {
-		return nil, corrupt("bit %d of %d is set", out[count-1], n)
-	}
-	return out, nil
-}
-
-// appendTo appends the values that rows have to a column, as those of rows n, n+1, ….
-// The rows ascend.
-func (v *tableValues) appendTo(dst *model.Column, rows []uint32, n int, templates []uint16, buf []byte) []byte {
-	add := func(i, value int) {
-		buf = v.values.Append(buf[:0], value)
-		dst.Append(n+i, buf)
-	}
-	switch {
-	case v.of != nil:
-		for i, row := range rows {
-			if k := v.of[templates[row]]; k >= 0 {
-				add(i, int(k))
-			}
-		}
-	case v.rows != nil:
-		k, _ := slices.BinarySearch(v.rows, rows[0])
-		for i, row := range rows {
-			for k < len(v.rows) && v.rows[k] < row {
-				if k++; k < len(v.rows) && v.rows[k] < row { // far away, maybe
-					d, _ := slices.BinarySearch(v.rows[k:], row)
-					k += d
-				}
-			}
-			if k == len(v.rows) {
-				break
-			}
-			if v.rows[k] == row {
-				add(i, k)
-			}
-		}
-	default:
-		for i, row := range rows {
-			add(i, int(row))
-		}
-	}
-	return buf
-}
-
-// mark calls set with each row that has the value.
-func (v *tableValues) mark(value []byte, templates []uint16, set func(row int)) {
-	equal := make([]bool, v.values.Len())
-	any := false
-	var buf []byte
-	if info := v.values.Info(); len(value) >= info.MinLen && len(value) <= info.MaxLen {
-		for i := range equal {
-			buf = v.values.Append(buf[:0], i)
-			equal[i] = string(buf) == string(value)
-			any = any || equal[i]
-		}
-	}
-	switch {
-	case !any:
-	case v.of != nil:
-		for row, t := range templates {
-			if k := v.of[t]; k >= 0 && equal[k] {
-				set(row)
-			}
-		}
-	default:
-		for i, is := range equal {
-			if !is {
-				continue
-			}
-			if v.rows != nil {
-				i = int(v.rows[i])
-			}
-			set(i)
-		}
-	}
-}
-
-// each sets what number says of the value of each row that has one.
-func (v *tableValues) each(templates []uint16, number func(value int) uint32, rows []uint32) {
-	if v.of != nil {
-		known := make([]uint32, len(v.of))
-		for t, k := range v.of {
-			if k >= 0 {
-				known[t] = number(int(k))
-			}
-		}
-		for row, t := range templates {
-			if known[t] > 0 {
-				rows[row] = known[t]
-			}
-		}
-		return
-	}
-	for k := range v.values.Len() {
-		row := k
-		if v.rows != nil {
-			row = int(v.rows[k])
-		}
-		rows[row] = number(k)
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type object struct {
 	b     []byte
 	fail  error
+	mu    sync.Mutex
 	reads [][2]int64
 }
 
@@ -40,7 +42,9 @@ func (o *object) ReadRange(_ context.Context, off int64, n int) ([]byte, error) 
 	if off < 0 || n < 0 || off+int64(n) > int64(len(o.b)) {
 		return nil, fmt.Errorf("no bytes [%d, +%d) of %d", off, n, len(o.b))
 	}
+	o.mu.Lock()
 	o.reads = append(o.reads, [2]int64{off, int64(n)})
+	o.mu.Unlock()
 	return o.b[off : off+int64(n) : off+int64(n)], nil
 }
 
