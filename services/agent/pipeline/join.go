@@ -78,8 +78,18 @@ func (g *group) save(s *state) {
 		f.meta = cloneLabels(s.meta)
 	}
 	f.values = append(f.values[:0], s.values...)
+	n := 0
 	for i := range f.values {
-		f.values[i].s = strings.Clone(f.values[i].s)
+		n += len(f.values[i].s)
+	}
+	if n == 0 {
+		return
+	}
+	slab := make([]byte, 0, n) // not used again: what is given out may point to it
+	for i := range f.values {
+		from := len(slab)
+		slab = append(slab, f.values[i].s...)
+		f.values[i].s = str(slab[from:])
 	}
 }
 

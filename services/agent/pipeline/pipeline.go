@@ -100,8 +100,8 @@ type Runner struct {
 	err   error // of a stage that waits; nothing is run any more
 	trace func(Step)
 
-	*scratch             // nil between Release and the next call
-	joins map[int]*joins // by op
+	*scratch                // nil between Release and the next call
+	joins    map[int]*joins // by op
 
 	base    *entry.Set // whose labels initial is made of
 	initial []value

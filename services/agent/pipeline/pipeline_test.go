@@ -223,6 +223,8 @@ func TestStages(t *testing.T) {
 			`key AKIAIOSFODNN7EXAMPLE end`, `login password=hunter22&x=1`, `jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc-_1 end`, `nothing here 12345`},
 			[]string{a + `mail <redacted:mail> now`, a + `card <redacted:card> ok`, a + `Authorization: Bearer <redacted:token>`,
 				a + `key <redacted:key> end`, a + `login password=<redacted:token>&x=1`, a + `jwt <redacted:token> end`, a + `nothing here 12345`}},
+		{"redact assigned", `[{redact: tokens}]`, []string{`{"client_secret": "abcd1234", "x":"y"}`, `Failed password for root from 1.2.3.4: x`, `token: eyJhbGci ok`, `PASSWORD = 'a b c d'`, `tokens=5`, `api-key=zzzz;q`},
+			[]string{a + `{"client_secret": "<redacted:token>", "x":"y"}`, a + `Failed password for root from 1.2.3.4: x`, a + `token: <redacted:token> ok`, a + `PASSWORD = 'a b c d'`, a + `tokens=5`, a + `api-key=<redacted:token>;q`}},
 		{"redact own", `[{redact: {expressions: {plate: '[A-Z]{2}-\d+'}, replacement: '#'}}]`, []string{`car AB-123`}, []string{a + `car #`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -297,8 +297,6 @@ var secrets = map[string][]secret{
 		{"token", []string{"xox"}, regexp.MustCompile(`\bxox[abeoprs]-[A-Za-z0-9\-]{10,}`)},
 		{"token", []string{"sk_live_", "rk_live_", "sk_test_"}, regexp.MustCompile(`\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}`)},
 		{"token", []string{"npm_"}, regexp.MustCompile(`\bnpm_[A-Za-z0-9]{36,}`)},
-		{"token", []string{"assw", "ASSW", "ecret", "ECRET", "oken", "OKEN", "pi_key", "pikey", "piKey", "PI_KEY", "pi-key"},
-			regexp.MustCompile(`(?i)(?:password|passwd|secret|token|api[_-]?key)["']?\s*[=:]\s*["']?([^\s"'&,;}{]{4,})`)},
 	},
 	"keys": {
 		{"key", []string{"AKIA", "ASIA"}, regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`)},
@@ -312,6 +310,7 @@ var secrets = map[string][]secret{
 type redactStage struct {
 	edit
 	cards   string // what stands for a card's number; "": cards are left
+	assigns string // what stands for the value of password=, token: and the like
 	secrets []secret
 	with    []string // for secrets
 }
@@ -345,6 +344,9 @@ func buildRedact(c *compiler, body *yaml.Node, path string) {
 			st.cards = with("card")
 			continue
 		}
+		if p == "tokens" {
+			st.assigns = with("token")
+		}
 		list, there := secrets[p]
 		if !there {
 			c.ps.Fail(body, node.Join(path, "patterns"), "unknown pattern %q%s; there are %s", p, node.DidYouMean(p, known), joinNames(known))
@@ -375,6 +377,11 @@ func (st *redactStage) run(r *Runner, s *state, _ int) verdict {
 	changed := false
 	for i := range st.secrets {
 		if out, hit := st.secrets[i].hide(r.room(), in, st.with[i]); hit {
+			in, changed = r.kept(out), true
+		}
+	}
+	if st.assigns != "" {
+		if out, hit := hideAssigned(r.room(), in, st.assigns); hit {
 			in, changed = r.kept(out), true
 		}
 	}
@@ -412,4 +419,67 @@ func (x *secret) hide(dst, in []byte, with string) ([]byte, bool) {
 		done, changed = to, true
 	}
 	return append(dst, in[done:]...), changed
+}
+
+// words are names of secrets, at whose = or : the value is hidden.
+var words = []string{"password", "passwd", "secret", "token", "apikey", "api_key", "api-key"}
+
+// hideAssigned replaces the values of words: password=x, "token": "x", secret: x.
+// Names may end in a word (client_secret).
+func hideAssigned(dst, in []byte, with string) ([]byte, bool) {
+	done, changed := 0, false
+	for i := 1; i < len(in); i++ {
+		// From the sign back to the word: there are fewer signs than letters.
+		n := bytes.IndexByte(in[i:], '=')
+		if m := bytes.IndexByte(in[i:], ':'); m >= 0 && (n < 0 || m < n) {
+			n = m
+		}
+		if n < 0 {
+			break
+		}
+		i += n
+		end := i
+		for end > 0 && in[end-1] == ' ' {
+			end--
+		}
+		if end > 0 && (in[end-1] == '"' || in[end-1] == '\'') {
+			end--
+		}
+		if !endsInWord(in[:end]) {
+			continue
+		}
+		from := i + 1
+		for from < len(in) && in[from] == ' ' {
+			from++
+		}
+		if from < len(in) && (in[from] == '"' || in[from] == '\'') {
+			from++
+		}
+		to := from
+		for to < len(in) && in[to] > ' ' && bytes.IndexByte([]byte("\"'&,;{}"), in[to]) < 0 {
+			to++
+		}
+		if to-from < 4 || bytes.HasPrefix(in[from:], []byte("<redacted:")) {
+			continue
+		}
+		dst = append(append(dst, in[done:from]...), with...)
+		done, changed = to, true
+		i = to - 1
+	}
+	if !changed {
+		return dst, false
+	}
+	return append(dst, in[done:]...), true
+}
+
+func endsInWord(b []byte) bool {
+	if len(b) < 5 || b[len(b)-1]|0x20 < 'd' || b[len(b)-1]|0x20 > 'y' {
+		return false
+	}
+	for _, w := range words {
+		if n := len(b) - len(w); n >= 0 && strings.EqualFold(str(b[n:]), w) {
+			return true
+		}
+	}
+	return false
 }

@@ -286,7 +286,7 @@ func Index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]
 // DidYouMean gives "; did you mean X?" for the nearest of names, or "".
 func DidYouMean(word string, names []string) string {
 	best, dist := "", 3
-	if len(word) <= 3 {
+	if len(word) <= 4 {
 		dist = 2
 	}
 	for _, n := range names {
