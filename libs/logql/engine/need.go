@@ -21,6 +21,9 @@ type Need struct {
 	// Lines tells whether Rows.Lines, Meta whether Rows.Metadata and Rows.Derived are
 	// looked at. If not, a snapshot may leave them out: then Lines.Ends is nil.
 	Lines, Meta bool
+	// Names are the names of metadata that are looked at; others may be left out. nil:
+	// all are looked at.
+	Names []string
 	// Hashes tells that Rows.Hashes must be there if Lines are not.
 	Hashes bool
 }

@@ -26,6 +26,7 @@ type plan struct {
 	metadata []MetaEquals
 	values   []MetaEquals
 	group    []string // labels of series; nil: any
+	names    []string // Need.Names, if lines are not hashed
 
 	mu    sync.Mutex
 	needs map[needKey]*Need
@@ -36,6 +37,7 @@ type needKey struct {
 	metadata, values uint32 // bits of those that apply
 	lines            bool
 	meta, hashes     bool
+	names            bool
 }
 
 // maxConditions is how many conditions of a kind a need can have.
@@ -59,6 +61,7 @@ func newPlan(e syntax.Expr) (*plan, error) {
 	if p.pushed.metric() && unwrap == nil && p.pushed.plain() && p.pushed.group != nil && !p.pushed.group.Without {
 		p.group = append([]string{}, p.pushed.group.Names...)
 	}
+	p.names = p.namesOf(rest, unwrap)
 	return p, nil
 }
 
@@ -183,6 +186,49 @@ func readsLine(stages []syntax.Stage) bool {
 	})
 }
 
+// namesOf returns the names of metadata that matter if stages are label filters only;
+// nil: all do.
+func (p *plan) namesOf(stages []syntax.Stage, unwrap *syntax.Unwrap) []string {
+	if p.pushed.group == nil || p.pushed.group.Without || unwrap != nil {
+		return nil
+	}
+	names := slices.Clone(p.pushed.group.Names)
+	for _, s := range stages {
+		switch s := s.(type) {
+		case *syntax.LineFilter:
+		case *syntax.LabelFilter:
+			var ok bool
+			if names, ok = textNames(s.Cond, names); !ok {
+				return nil
+			}
+		default:
+			return nil
+		}
+	}
+	for _, n := range names {
+		// Metadata may be renamed.
+		for base, more := strings.CutSuffix(n, "_extracted"); more; base, more = strings.CutSuffix(base, "_extracted") {
+			names = append(names, base)
+		}
+	}
+	slices.Sort(names)
+	return append([]string{}, slices.Compact(names)...)
+}
+
+// textNames appends the names that a condition compares as text; ok is false if it
+// compares otherwise, which may fail, and the error names all labels.
+func textNames(c syntax.Condition, dst []string) (_ []string, ok bool) {
+	switch c := c.(type) {
+	case *syntax.LogicalCond:
+		if dst, ok = textNames(c.Left, dst); ok {
+			return textNames(c.Right, dst)
+		}
+	case *syntax.StringCond:
+		return append(dst, c.Name), true
+	}
+	return dst, false
+}
+
 // need returns what the plan needs of the rows of a stream, nil if that is all there
 // is. hasMetadata tells whether rows may have metadata of a name; nil: they may.
 // whole tells that lines and metadata are needed anyway.
@@ -201,7 +247,8 @@ func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(st
 		}
 	}
 	k.meta = p.group == nil || hashes && k.lines || whole || mayBeMetadata(p.group, labels, hasMetadata)
-	if len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.meta && k.lines && len(p.pushed.matcher.Needles()) == 0 {
+	k.names = p.names != nil && k.meta && !whole && !(hashes && k.lines)
+	if !k.names && len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.meta && k.lines && len(p.pushed.matcher.Needles()) == 0 {
 		return nil
 	}
 	p.mu.Lock()
@@ -210,6 +257,9 @@ func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(st
 		return n
 	}
 	n := &Need{Filters: p.filters, Lines: k.lines, Meta: k.meta, Hashes: hashes}
+	if k.names {
+		n.Names = p.names
+	}
 	n.Any = slices.Clone(p.pushed.matcher.Needles())
 	for i, m := range p.metadata {
 		if k.metadata>>i&1 != 0 {

@@ -32,11 +32,11 @@ func TestNeed(t *testing.T) {
 		`count_over_time({app="x"}[1m])`:                                      " [] [] meta",
 		`sum(count_over_time({app="x"}[1m]))`:                                 " [] []",
 		`sum by (app) (rate({app="x"} |= "a" [1m]))`:                          "|= \"a\" [] []",
-		`sum by (app, trace) (rate({app="x"} |= "a" [1m]))`:                   "|= \"a\" [] [] meta",
+		`sum by (app, trace) (rate({app="x"} |= "a" [1m]))`:                   "|= \"a\" [] [] meta[app trace]",
 		`sum without (app) (rate({app="x"}[1m]))`:                             " [] [] meta",
 		`sum by (app) (bytes_rate({app="x"} |= "a" [1m]))`:                    "|= \"a\" [] [] lines",
 		`sum by (app) (rate({app="x"} |> "<_>a<_>" [1m]))`:                    " [[a]] [] lines",
-		`sum by (app) (rate({app="x"} | trace="1" [1m]))`:                     " [] [{trace 1}] meta",
+		`sum by (app) (rate({app="x"} | trace="1" [1m]))`:                     " [] [{trace 1}] meta[app trace]",
 		`sum by (app) (rate({app="x"} | json | trace="1" [1m]))`:              "all",
 		`sum_over_time({app="x"} | unwrap n [1m])`:                            " [] [] meta",
 		`absent_over_time({app="x"} |= "a" [1m])`:                             "|= \"a\" [] []",
@@ -67,6 +67,9 @@ func TestNeed(t *testing.T) {
 			}
 			if n.Meta {
 				got += " meta"
+			}
+			if n.Names != nil {
+				got += fmt.Sprint(n.Names)
 			}
 		}
 		if got != want {

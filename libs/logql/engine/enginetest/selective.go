@@ -82,6 +82,10 @@ func (r *selectedReader) Next() (*model.Rows, int, int, error) {
 	if !n.Meta {
 		out.Metadata, out.Derived = nil, nil
 	}
+	if n.Names != nil {
+		other := func(c model.Column) bool { return !slices.Contains(n.Names, c.Name) }
+		out.Metadata, out.Derived = slices.DeleteFunc(out.Metadata, other), slices.DeleteFunc(out.Derived, other)
+	}
 	if n.Hashes && !n.Lines {
 		out.Hashes = hashes
 	}
