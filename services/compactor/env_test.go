@@ -45,7 +45,7 @@ func (e entry) String() string { return fmt.Sprintf("%s@%s %s", e.app, e.at, e.l
 
 // env is a store with a compactor, and a clock of its own.
 type env struct {
-	*testing.T
+	testing.TB
 	bucket  *faults
 	loader  *catalog.Loader
 	limits  limits.Limits
@@ -100,8 +100,8 @@ func (e *env) must(err error) {
 func (e *env) For(string) limits.Limits { return e.limits }
 
 // start returns a store at noon of the day with a compactor. change may be nil.
-func start(t *testing.T, change ...func(*Config, *Deps)) *env {
-	e := &env{T: t, time: day.Add(12 * time.Hour), store: day.Add(12 * time.Hour), rand: &random{r: rand.NewChaCha8([32]byte{1})}, dir: t.TempDir(), limits: limits.Default()}
+func start(t testing.TB, change ...func(*Config, *Deps)) *env {
+	e := &env{TB: t, time: day.Add(12 * time.Hour), store: day.Add(12 * time.Hour), rand: &random{r: rand.NewChaCha8([32]byte{1})}, dir: t.TempDir(), limits: limits.Default()}
 	e.bucket = &faults{Bucket: objstore.NewMemory(e.storeNow)}
 	e.service, e.loader, e.reg = e.compactor(change...)
 	return e
