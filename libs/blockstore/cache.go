@@ -134,7 +134,7 @@ func (c *Cache) get(ctx context.Context, k key, load func() (part, error)) (part
 }
 
 func (c *Cache) load(e *entry, load func() (part, error)) (_ part, err error) {
-	err = errors.New("panic") // unless it is set
+	err = errors.New("reading ended in a panic") // unless it returns
 	defer func() {
 		if e.err = err; err != nil {
 			c.mu.Lock()
