@@ -23,7 +23,12 @@ func newLineage(listed, gone map[ID]*Block) *lineage {
 	}
 	parts := map[name]map[int]ID{} // which block holds which part
 	add := func(b *Block) {
+		whole := [...]ID{b.ID}
 		for _, src := range b.Sources {
+			if src.Of == 1 { // most are, and need no counting
+				l.cuts[src.ID] = append(l.cuts[src.ID], cut{whole[:]})
+				continue
+			}
 			c := name{src.ID, src.Merge, src.Of}
 			if parts[c] == nil {
 				parts[c] = map[int]ID{}
@@ -54,6 +59,9 @@ func newLineage(listed, gone map[ID]*Block) *lineage {
 		l.cuts[c.source] = append(l.cuts[c.source], cut{slices.Compact(holders)})
 	}
 	for _, cuts := range l.cuts {
+		if len(cuts) == 1 {
+			continue
+		}
 		slices.SortFunc(cuts, func(a, b cut) int { return slices.Compare(a.holders, b.holders) })
 	}
 	return l

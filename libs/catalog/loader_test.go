@@ -240,6 +240,11 @@ func TestRule16Vanished(t *testing.T) {
 		s.save(loader)
 	}
 	s.problems(s.refresh(s.loader()), want) // whoever wrote the index
+	if err := s.bucket.Delete(t.Context(), IndexKey("t")); err != nil {
+		t.Fatal(err)
+	}
+	s.save(l)                               // it was made again by who knows
+	s.problems(s.refresh(s.loader()), want) // after another restart
 	s.store(a)                              // from a backup
 	snap := s.refresh(l)
 	s.live(snap, a, b)

@@ -195,7 +195,13 @@ func has[V any](m map[ID]V, id ID) bool {
 // missing returns the known blocks that are not among now and went otherwise than hidden, expired or
 // removed on purpose. l.mu is held.
 func (l *Loader) missing(s *tenantState, known, now map[ID]Block, passing []Problem) ([]Block, error) {
-	listed := slices.Collect(maps.Values(now))
+	all := true
+	for id := range known {
+		all = all && has(now, id)
+	}
+	if all {
+		return nil, nil
+	}
 	gone := make(map[ID]*Block, len(s.gone))
 	for id, e := range s.gone {
 		gone[id] = &e.Block
@@ -205,7 +211,7 @@ func (l *Loader) missing(s *tenantState, known, now map[ID]Block, passing []Prob
 			gone[id] = &b
 		}
 	}
-	snap, err := newSnapshot(listed, gone, nil, time.Time{})
+	snap, err := newSnapshot(slices.Collect(maps.Values(now)), gone, nil, time.Time{})
 	if err != nil {
 		return nil, err
 	}
