@@ -38,7 +38,7 @@ type Builder struct {
 	recent [1 << 10]uint64
 	seen   [1 << 13]piece
 	shapes []int32
-	lasts  []piece // of each shape, those of its last line
+	lasts  []last // of each shape, those of its last line
 }
 
 // group is blocks whose columns have the same rows.
@@ -267,16 +267,16 @@ func (b *Builder) gather(slab []byte, rows Rows) {
 			}
 			p := widen(slab, r.Start, r.End, from, to)
 			if first {
-				b.lasts = append(b.lasts, p)
+				b.lasts = append(b.lasts, last{piece: p})
 				continue
 			}
-			last := &b.lasts[base-1]
-			if p.to-p.from == last.to-last.from && p.limit-p.from == last.limit-last.from {
-				b.changes(slab, last.from, p)
+			l := &b.lasts[base-1]
+			if p.to-p.from == l.to-l.from && p.limit-p.from == l.limit-l.from {
+				b.changes(slab, l, p)
 			} else {
-				b.piece(slab, p)
+				b.piece(slab, l, p)
 			}
-			*last = p
+			l.piece = p
 		}
 	})
 }
@@ -284,6 +284,15 @@ func (b *Builder) gather(slab []byte, rows Rows) {
 // piece is part of a line: grams that begin at from … limit-1 are wanted, and lie
 // before to.
 type piece struct{ from, limit, to uint32 }
+
+// last is a piece of the last line of a shape.
+type last struct {
+	piece
+	news uint8 // pieces at its place not seen lately, one after the other
+}
+
+// maxNews is after how many new pieces those at their place are no longer looked up.
+const maxNews = 32
 
 // widen returns the piece with every gram which depends on bytes from … to-1 of the
 // line from start to end, be it only for its class.
@@ -299,51 +308,57 @@ func widen(slab []byte, start, end, from, to uint32) piece {
 	return p
 }
 
-// changes gathers the grams of a piece that differ from those of a piece of the same
-// length, at was, whose grams were gathered: bytes that changed are like slots.
-func (b *Builder) changes(slab []byte, was uint32, p piece) {
+// changes gathers the grams of a piece that differ from those of the last one, of the
+// same length, whose grams were gathered: bytes that changed are like slots.
+func (b *Builder) changes(slab []byte, l *last, p piece) {
 	n := p.to - p.from
-	old, s := slab[was:was+n], slab[p.from:p.to]
-	for i := uint32(0); i < n; {
-		i += differ(old[i:], s[i:])
-		if i >= n {
-			return
+	old, s := slab[l.from:l.from+n], slab[p.from:p.to]
+	for base := uint32(0); base < n; base += 64 {
+		changed := differ(old[base:min(base+64, n)], s[base:min(base+64, n)])
+		// Changes that are near each other are one.
+		near := changed | changed<<1 | changed<<2
+		near |= near<<3 | near<<5
+		for changed != 0 {
+			first := bits.TrailingZeros64(changed)
+			end := first + bits.TrailingZeros64(^(near >> first)) // 64 bits at most, zeros come in
+			left := changed &^ (1<<end - 1)
+			from := p.from + base + uint32(first)
+			to := p.from + base + uint32(64-bits.LeadingZeros64(changed&^left))
+			changed = left
+			c := widen(slab, p.from, p.to, from, to)
+			c.limit = min(c.limit, p.limit)
+			b.piece(slab, l, c)
 		}
-		// As far as the next stretch of bytes that stayed.
-		e := i + 1
-		for k := e; k < n && k < e+before; k++ {
-			if old[k] != s[k] {
-				e = k + 1
-			}
-		}
-		c := widen(slab, p.from, p.to, p.from+i, p.from+e)
-		c.limit = min(c.limit, p.limit)
-		b.piece(slab, c)
-		i = e
 	}
 }
 
-// differ returns the place of the first byte in which a and b differ, which are as
-// long; if there is none, their length or more.
-func differ(a, b []byte) uint32 {
+// differ returns the places at which a and b differ, which are of one length, at most
+// 64, as bits.
+func differ(a, b []byte) (out uint64) {
 	i := 0
 	for ; i+8 <= len(a); i += 8 {
-		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
-			return uint32(i + bits.TrailingZeros64(x)>>3)
+		x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])
+		x = (x&^highs + 0x7f*ones | x) & highs
+		out |= x >> 7 * 0x0102040810204080 >> 56 << i
+	}
+	for ; i < len(a); i++ {
+		if a[i] != b[i] {
+			out |= 1 << i
 		}
 	}
-	for i < len(a) && a[i] == b[i] {
-		i++
-	}
-	return uint32(i)
+	return out
 }
 
 // piece skips pieces seen lately.
-func (b *Builder) piece(slab []byte, p piece) {
+func (b *Builder) piece(slab []byte, l *last, p piece) {
 	if p.limit <= p.from {
 		return
 	}
 	s := slab[p.from:p.to]
+	if l.news >= maxNews {
+		b.sink.piece(s, int(p.limit-p.from))
+		return
+	}
 	h := uint64(len(s))*0x9E3779B97F4A7C15 + uint64(p.limit-p.from)
 	if len(s) >= 8 {
 		i := 0
@@ -359,9 +374,11 @@ func (b *Builder) piece(slab []byte, p piece) {
 	}
 	e := &b.seen[h>>51]
 	if e.limit-e.from == p.limit-p.from && e.to-e.from == p.to-p.from && string(slab[e.from:e.to]) == string(s) {
+		l.news = 0
 		return
 	}
 	*e = p
+	l.news++
 	b.sink.piece(s, int(p.limit-p.from))
 }
 
