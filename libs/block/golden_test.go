@@ -224,6 +224,35 @@ type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
+// A writer that is used again writes what a new one does, whatever it did before.
+func TestWriterReset(t *testing.T) {
+	var buf bytes.Buffer
+	w := block.NewWriter(&buf, block.Meta{ID: "x", Ordered: true}, block.Options{RowGroupBytes: 6000, SectionBytes: 15000})
+	for n := range 3 {
+		for i, s := range goldenStreams() {
+			if n == 1 && i == 3 {
+				break // given up
+			}
+			if err := w.Add(s.labels, rowsOf(s.rows, n == 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n != 1 {
+			if _, err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n < 2 {
+			buf.Reset()
+			w.Reset(&buf, goldenMeta(false))
+		}
+	}
+	want, _ := write(t, goldenStreams(), goldenMeta(false), block.Options{RowGroupBytes: 6000, SectionBytes: 15000}, 100)
+	if !bytes.Equal(buf.Bytes(), want) {
+		t.Error("other bytes")
+	}
+}
+
 // A line longer than a row group has one of its own, and comes back.
 func TestLongLines(t *testing.T) {
 	s := stream{labels: model.Labels{{Name: "a", Value: "b"}}}

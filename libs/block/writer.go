@@ -80,16 +80,29 @@ func NewWriter(w io.Writer, meta Meta, o Options) *Writer {
 		o.SectionBytes = DefaultSectionBytes
 	}
 	o.RowGroupBytes = min(o.RowGroupBytes, lines.MaxBytes)
-	b := &Writer{w: w, opts: o, lines: lines.NewBuilder(o.Level), compress: column.NewCompressor(o.Level)}
+	b := &Writer{opts: o, lines: lines.NewBuilder(o.Level), compress: column.NewCompressor(o.Level)}
 	if !o.NoGrams {
 		b.grams = grams.NewBuilder(grams.DefaultShare)
 		b.lines.SetGrams(b.grams)
 	}
 	b.enc.compress = b.compress
-	b.foot.info = Info{Meta: meta, MinTime: math.MaxInt64, MaxTime: math.MinInt64, HashVersion: model.HashVersion}
-	b.foot.info.Partition = meta.Partition.UTC()
-	b.write(appendHead(nil))
+	b.Reset(w, meta)
 	return b
+}
+
+// Reset begins another block, whatever became of the last one. Its memory is kept, of
+// which a writer has some MiB before the first row: for many small blocks one writer
+// is better than many.
+func (w *Writer) Reset(to io.Writer, meta Meta) {
+	w.lines.Reset()
+	if w.grams != nil {
+		w.grams.Reset()
+	}
+	w.group.reset()
+	*w = Writer{w: to, opts: w.opts, lines: w.lines, grams: w.grams, compress: w.compress, enc: w.enc, out: w.out, group: w.group, runs: w.runs[:0]}
+	w.foot.info = Info{Meta: meta, MinTime: math.MaxInt64, MaxTime: math.MinInt64, HashVersion: model.HashVersion}
+	w.foot.info.Partition = meta.Partition.UTC()
+	w.write(appendHead(nil))
 }
 
 func (w *Writer) write(b []byte) {
