@@ -2,11 +2,18 @@ package engine
 
 // The heap's first is the next in the asked direction.
 
-func (sc *scan) before(a, b *cursor) bool {
-	if a.bound != b.bound {
-		return (a.bound < b.bound) != sc.req.Backward
+// order reports whether time t of stream s comes before u of another one.
+func (sc *scan) order(t int64, s int, u int64, other int) bool {
+	if t != u {
+		return (t < u) != sc.req.Backward
 	}
-	return (a.stream < b.stream) != sc.req.Backward
+	return (s < other) != sc.req.Backward
+}
+
+func (sc *scan) before(a, b *cursor) bool { return sc.order(a.bound, a.stream, b.bound, b.stream) }
+
+func (sc *scan) sooner(a, b waiting) bool {
+	return sc.order(a.bound, a.task.stream, b.bound, b.task.stream)
 }
 
 func (sc *scan) down(i int) { heapDown(sc.heap, i, sc.before) }

@@ -153,43 +153,52 @@ func (s *localSession) Scan(ctx context.Context, req ScanRequest, yield func(*Sc
 	if err != nil {
 		return ScanStats{}, err
 	}
-	sc := &scan{session: s, req: &req, prog: sel.prog, yield: yield}
-	cursors := make([]cursor, len(tasks))
-	for i, t := range tasks {
-		sc.add(ctx, sel, t, &cursors[i])
+	sc := &scan{session: s, selection: sel, req: &req, prog: sel.prog, yield: yield, waiting: make([]waiting, 0, len(tasks))}
+	for _, t := range tasks {
+		sc.add(t)
 	}
 	return sc.run(ctx)
 }
 
 type scan struct {
-	session *localSession
-	req     *ScanRequest
-	prog    *program
-	yield   func(*ScanRows) error
-	heap    []*cursor // by bound and stream
-	out     ScanRows
-	in      rowInterner
-	counted int
-	stats   ScanStats
-	live    *live
-	told    ScanStats // what live knows
-	flushed time.Time
+	session   *localSession
+	selection *selection
+	waiting   []waiting // tasks that have no cursor yet, a heap by bound and stream
+	req       *ScanRequest
+	prog      *program
+	yield     func(*ScanRows) error
+	heap      []*cursor // by bound and stream
+	out       ScanRows
+	in        rowInterner
+	counted   int
+	stats     ScanStats
+	live      *live
+	told      ScanStats // what live knows
+	flushed   time.Time
 }
 
-func (sc *scan) add(ctx context.Context, sel *selection, t task, c *cursor) {
-	c.src, c.stream = sel.rows(ctx, t, t.ranges, sc.req.Backward), t.stream
+// waiting is a task that is not begun.
+type waiting struct {
+	bound  int64
+	task   task
+	behind *model.OrderKey // rows up to it are dropped
+}
+
+// add notes a task, if it can have rows.
+func (sc *scan) add(t task) {
+	w := waiting{task: t}
 	if a := sc.req.After; a != nil {
 		key, from, to := a.narrow(sc.session.streams[t.stream].Labels, sc.req.Backward)
 		if !sc.req.Identity {
-			c.after = key
+			w.behind = key
 		}
 		if from > t.ranges[0].Start || to < t.ranges[len(t.ranges)-1].End {
-			c.src.ranges = clip(t.ranges, from, to)
+			w.task.ranges = clip(t.ranges, from, to)
 		}
 	}
 	// The runs tell where the first row can be at best.
 	found := false
-	for _, tr := range c.src.ranges {
+	for _, tr := range w.task.ranges {
 		for _, r := range sc.session.streams[t.stream].Runs {
 			if r.MaxTime < tr.Start || r.MinTime >= tr.End {
 				continue
@@ -198,13 +207,13 @@ func (sc *scan) add(ctx context.Context, sel *selection, t task, c *cursor) {
 			if sc.req.Backward {
 				at = min(r.MaxTime, tr.End-1)
 			}
-			if !found || (at > c.bound) == sc.req.Backward {
-				c.bound, found = at, true
+			if !found || (at > w.bound) == sc.req.Backward {
+				w.bound, found = at, true
 			}
 		}
 	}
 	if found {
-		sc.heap = append(sc.heap, c)
+		sc.waiting = append(sc.waiting, w)
 	}
 }
 
@@ -239,13 +248,33 @@ func clip(ranges []TimeRange, from, to int64) []TimeRange {
 	return out
 }
 
+// begin makes cursors of the tasks whose rows may come before those of the others.
+func (sc *scan) begin(ctx context.Context) {
+	for len(sc.waiting) > 0 {
+		w := sc.waiting[0]
+		if len(sc.heap) > 0 && sc.order(sc.heap[0].bound, sc.heap[0].stream, w.bound, w.task.stream) {
+			return
+		}
+		n := len(sc.waiting) - 1
+		sc.waiting[0] = sc.waiting[n]
+		sc.waiting = sc.waiting[:n]
+		heapDown(sc.waiting, 0, sc.sooner)
+		sc.push(&cursor{
+			src: sc.selection.rows(ctx, w.task, w.task.ranges, sc.req.Backward), stream: w.task.stream, after: w.behind, bound: w.bound,
+		})
+	}
+}
+
 func (sc *scan) run(ctx context.Context) (ScanStats, error) {
 	sc.in.mem, sc.live, sc.flushed = memoryOf(ctx), liveOf(ctx), time.Now()
 	defer sc.in.release()
-	for i := len(sc.heap)/2 - 1; i >= 0; i-- {
-		sc.down(i)
+	for i := len(sc.waiting)/2 - 1; i >= 0; i-- {
+		heapDown(sc.waiting, i, sc.sooner)
 	}
-	for turn := 0; len(sc.heap) > 0; turn++ {
+	for turn := 0; ; turn++ {
+		if sc.begin(ctx); len(sc.heap) == 0 {
+			break
+		}
 		if turn%1024 == 0 && ctx.Err() != nil {
 			return sc.stats, context.Cause(ctx)
 		}
@@ -309,6 +338,7 @@ func (sc *scan) fill(ctx context.Context) error {
 	var batch []*cursor
 	for len(sc.heap) > 0 && !sc.heap[0].ready && len(batch) < sc.session.workers {
 		batch = append(batch, sc.pop())
+		sc.begin(ctx)
 	}
 	for _, c := range batch {
 		if c.proc == nil {

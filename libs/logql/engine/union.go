@@ -58,6 +58,9 @@ type unionStream struct {
 // The result ascends by labels; of gives the number in it of each session's
 // streams, -1 if it has nothing of one.
 func unite(names []string, streams [][]Stream, start, end int64) (out []unionStream, of [][]int32) {
+	if out, of = uniteOne(streams, start, end); of != nil {
+		return out, of
+	}
 	var all interner
 	of = make([][]int32, len(streams))
 	holders := []int{}
@@ -116,6 +119,49 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 		for i, id := range of[s] {
 			of[s][i] = number[id]
 		}
+	}
+	return out, of
+}
+
+// uniteOne is unite if one session has all streams; else of is nil.
+func uniteOne(streams [][]Stream, start, end int64) (out []unionStream, of [][]int32) {
+	only := -1
+	for s := range streams {
+		if len(streams[s]) > 0 {
+			if only >= 0 {
+				return nil, nil
+			}
+			only = s
+		}
+	}
+	of = make([][]int32, len(streams))
+	if only < 0 {
+		return nil, of
+	}
+	out, of[only] = make([]unionStream, 0, len(streams[only])), make([]int32, len(streams[only]))
+	places := make([]place, len(streams[only]))
+	for i := range streams[only] {
+		st := &streams[only][i]
+		u := unionStream{labels: st.Labels, known: st.Runs}
+		for len(u.known) > 0 && u.known[0].MaxTime < start {
+			u.known = u.known[1:]
+		}
+		for len(u.known) > 0 && u.known[len(u.known)-1].MinTime >= end {
+			u.known = u.known[:len(u.known)-1]
+		}
+		if of[only][i] = int32(len(out)); len(u.known) == 0 && len(st.Runs) > 0 {
+			of[only][i] = -1
+			continue
+		}
+		for _, r := range u.known {
+			u.rows += r.Rows
+			u.bytes += r.Bytes
+		}
+		if u.runs = len(u.known); u.runs > 0 {
+			places[i] = place{only, i}
+			u.pieces = []piece{{max(u.known[0].MinTime, start), min(u.known[u.runs-1].MaxTime+1, end), [][]place{places[i : i+1 : i+1]}}}
+		}
+		out = append(out, u)
 	}
 	return out, of
 }
