@@ -60,13 +60,13 @@ type blocks struct {
 	containers []*local.Container // oldest first
 	byTenant   map[string][]*localBlock
 	state      state
-	uploaded   map[catalog.ID]time.Time // of state: when a block was
-	bad        map[catalog.ID]string    // of state: what is wrong with a block
-	lost       []local.Damage           // containers that were set aside
+	uploaded   map[catalog.ID]*upload // of state: the upload that a block is in
+	bad        map[catalog.ID]string  // of state: what is wrong with a block
+	lost       []local.Damage         // containers that were set aside
 }
 
 func newBlocks() *blocks {
-	return &blocks{byTenant: map[string][]*localBlock{}, uploaded: map[catalog.ID]time.Time{}, bad: map[catalog.ID]string{}}
+	return &blocks{byTenant: map[string][]*localBlock{}, uploaded: map[catalog.ID]*upload{}, bad: map[catalog.ID]string{}}
 }
 
 // load takes over what was found at the start.
@@ -84,9 +84,9 @@ func (bs *blocks) load(list []*local.Container, lost []local.Damage, st state) {
 func (bs *blocks) setState(st state) {
 	bs.state = st
 	clear(bs.uploaded)
-	for _, u := range st.Uploads {
-		for _, id := range u.Of {
-			bs.uploaded[id] = u.At
+	for i := range st.Uploads {
+		for _, id := range st.Uploads[i].Of {
+			bs.uploaded[id] = &st.Uploads[i]
 		}
 	}
 	clear(bs.bad)
@@ -317,15 +317,4 @@ func (s *Service) damaged(b *localBlock, err error) {
 	}); err != nil {
 		s.logger.Error("cannot note that a local block is damaged; a restart will find it again", "err", err)
 	}
-}
-
-// keyOf returns the key of the object that a block was uploaded to. It is called with
-// mu held.
-func (bs *blocks) keyOf(id catalog.ID) string {
-	for i := range bs.state.Uploads {
-		if slices.Contains(bs.state.Uploads[i].Of, id) {
-			return bs.state.Uploads[i].Key
-		}
-	}
-	return ""
 }

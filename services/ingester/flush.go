@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 const (
 	// tick is how often the workers look at what is due by age.
 	tick = time.Second
+	// tidyEvery is how often local copies that nobody needs are looked for.
+	tidyEvery = 5 * time.Second
 	// After a failure they wait, twice as long each time.
 	minBackoff = time.Second
 	maxBackoff = time.Minute
@@ -60,6 +63,7 @@ func (s *Service) runFlusher(ctx context.Context) {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
 	retry := backoff{now: s.now}
+	var tidied time.Time
 	for {
 		var r *request
 		select {
@@ -79,7 +83,10 @@ func (s *Service) runFlusher(ctx context.Context) {
 		}
 		if err == nil {
 			err = s.merge(ctx, r != nil && r.compact)
+		}
+		if time.Since(tidied) >= tidyEvery {
 			s.dropExpired()
+			tidied = time.Now()
 		}
 		s.gens.forget(s.now(), s.tailBytes())
 		if err != nil && ctx.Err() == nil {
@@ -205,11 +212,36 @@ func (s *Service) dropExpired() {
 		if s.hook("drop") != nil {
 			return
 		}
+		s.setAside(gone)
 		s.blocks.publish(nil, gone, nil)
 		s.metrics.dropped.Add(float64(len(gone)))
 	}
 	if err := s.changeState(s.prune); err != nil {
 		s.logger.Warn("cannot write the record of uploads", "err", err)
+	}
+}
+
+// setAside keeps those containers, of some that are to be dropped, that hold a damaged
+// block which is nowhere else: as a gap, and for an operator to look at.
+func (s *Service) setAside(list []*local.Container) {
+	for _, c := range list {
+		what := ""
+		s.blocks.mu.RLock()
+		for i := range c.Blocks {
+			if w, bad := s.blocks.bad[c.Blocks[i].ID]; bad && s.blocks.uploaded[c.Blocks[i].ID] == nil {
+				what = w
+			}
+		}
+		s.blocks.mu.RUnlock()
+		if what == "" {
+			continue
+		}
+		if err := c.SetAside(); err != nil {
+			s.logger.Error("cannot set a damaged container aside", "container", c.Path(), "err", err)
+		}
+		s.blocks.mu.Lock()
+		s.blocks.lost = append(s.blocks.lost, local.Damage{Name: c.Name(), Err: errors.New(what)})
+		s.blocks.mu.Unlock()
 	}
 }
 
@@ -223,12 +255,13 @@ func (s *Service) expired(c *local.Container, now time.Time) bool {
 	return true
 }
 
+// blockExpired is called with the blocks' lock held.
 func (s *Service) blockExpired(b *local.Block, now time.Time) bool {
-	at, up := s.blocks.uploaded[b.ID]
-	if !up {
-		return false
+	if _, bad := s.blocks.bad[b.ID]; bad {
+		return true
 	}
-	return now.Sub(at) >= s.cfg.KeepUploaded || s.deps.Known != nil && s.deps.Known(s.blocks.keyOf(b.ID))
+	u := s.blocks.uploaded[b.ID]
+	return u != nil && (now.Sub(u.At) >= s.cfg.KeepUploaded || s.deps.Known != nil && s.deps.Known(u.Key))
 }
 
 // prune forgets uploads that are neither named nor of a block that is here any more.
@@ -242,6 +275,7 @@ func (s *Service) prune(st *state) bool {
 	}
 	s.blocks.mu.RUnlock()
 	now, before := s.now(), len(st.Uploads)+len(st.Damaged)
+	st.Damaged = slices.DeleteFunc(st.Damaged, func(d damagedBlock) bool { return !here[string(d.ID)] })
 	uploads := st.Uploads[:0]
 	for _, u := range st.Uploads {
 		keep := now.Sub(u.At) < named

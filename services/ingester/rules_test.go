@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -409,5 +410,49 @@ func TestRule20DamagedLocalBlocksAreAGap(t *testing.T) {
 			break
 		}
 		n.close()
+	}
+}
+
+// A disk that is full for blocks keeps everything in memory and in the log; pushes are
+// refused once memory is full, and all is well when there is room again.
+func TestNoRoomForBlocks(t *testing.T) {
+	var full atomic.Bool
+	n := startWith(t, t.TempDir(), 256<<10, nil, func(s *Service) {
+		s.testHook = func(step string) error {
+			if full.Load() && step == "cut.sync" {
+				return &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+			}
+			return nil
+		}
+	})
+	full.Store(true)
+	var want []string
+	for i := 0; ; i++ {
+		line := fmt.Sprintf("%d %s", i, strings.Repeat("x", 4000))
+		_, err := n.ingest(int64(i+1), "a", []int64{int64(i)}, line)
+		if rpcerr.Is(err, rpcerr.Overloaded) && i > 0 {
+			break
+		}
+		if err != nil || i > 1000 {
+			t.Fatal(i, err)
+		}
+		want = append(want, fmt.Sprintf("%d a %s", i, line))
+	}
+	if err := n.flush(); !rpcerr.Is(err, rpcerr.DiskFull) {
+		t.Errorf("error %v, want DISK_FULL", err)
+	}
+	slices.Sort(want)
+	if got := contents(t, n.svc); !slices.Equal(got, want) {
+		t.Errorf("%d entries, want %d", len(got), len(want))
+	}
+	full.Store(false)
+	if err := n.flush(); err != nil {
+		t.Error(err)
+	}
+	if _, err := n.ingest(5000, "a", []int64{5000}, "again"); err != nil {
+		t.Error(err)
+	}
+	if got := contents(t, n.svc); len(got) != len(want)+1 {
+		t.Errorf("%d entries, want %d", len(got), len(want)+1)
 	}
 }

@@ -192,7 +192,10 @@ func (s *Service) uploadOne(ctx context.Context, list []*localBlock) (upload, er
 			return upload{}, err
 		}
 		info, body, sum = r.Info(), b.container.Section(b.Block), b.Sum
-		info.Size = b.Size
+		// What is damaged must not get there.
+		if err := s.checkSum(b); err != nil {
+			return upload{}, err
+		}
 	} else {
 		f, in, hash, err := s.mergeForUpload(ctx, list)
 		if err != nil {
@@ -215,9 +218,6 @@ func (s *Service) uploadOne(ctx context.Context, list []*localBlock) (upload, er
 		return upload{}, err
 	}
 	if err := objstore.Verify(ctx, s.deps.Bucket, key, info.Size, sum); err != nil {
-		if errors.Is(err, objstore.ErrDamaged) && len(list) == 1 {
-			err = s.blame(ctx, list[0], err)
-		}
 		return upload{}, fmt.Errorf("read %s back: %w", key, err)
 	}
 	if err := s.hook("upload.note"); err != nil {
@@ -234,11 +234,12 @@ func (s *Service) uploadOne(ctx context.Context, list []*localBlock) (upload, er
 	return u, nil
 }
 
-// blame finds out whether it is the local block that is damaged.
-func (s *Service) blame(ctx context.Context, b *localBlock, err error) error {
-	sum, readErr := objstore.Sum(b.container.Section(b.Block), b.Size)
-	if ctx.Err() == nil && (readErr != nil || sum != b.Sum) {
-		s.damaged(b, errors.Join(local.ErrDamaged, readErr))
+// checkSum reads a local block as a whole.
+func (s *Service) checkSum(b *localBlock) error {
+	sum, err := objstore.Sum(b.container.Section(b.Block), b.Size)
+	if err == nil && sum != b.Sum {
+		err = fmt.Errorf("local block %s: %w", b.ID, local.ErrDamaged)
+		s.damaged(b, err)
 	}
 	return err
 }

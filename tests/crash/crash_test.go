@@ -131,6 +131,46 @@ func TestKill(t *testing.T) {
 	t.Logf("%d kills (%d early), %d requests stored, %d failed, %d sent again: %s", n, early, p.Stored, p.Failed, p.Resent, v)
 }
 
+// TestKillWhileBlocksMove kills a process that moves what it has to local blocks, merges
+// these, uploads them and drops the local copies, all the time.
+func TestKillWhileBlocksMove(t *testing.T) {
+	rng := rand.New(rand.NewPCG(seed(t), 1))
+	n := crashes(t, 8)
+	node := harness.New(t, "all", "", "--ingester.wal-segment-size=1MiB", "--ingester.cut-interval=1s",
+		"--ingester.cut-size=256KiB", "--ingester.upload-interval=2s", "--ingester.keep-uploaded=3s")
+	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Resend: true}
+	stop := load.Start()
+	defer stop()
+	cuts, uploads := 0.0, 0.0
+	for range n {
+		node.Start()
+		node.AwaitReady()
+		time.Sleep(time.Duration(500+rng.IntN(4000)) * time.Millisecond)
+		mark := load.History.Mark()
+		r, err := harness.Read(harness.Context(t), node.Client(), rng.IntN(2) == 0, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := load.History.Judge(mark, r, nil).Err(); err != nil {
+			t.Fatalf("under load: %v", err)
+		}
+		cuts += node.Metric("weir_ingester_cuts_total")
+		uploads += node.Metric("weir_ingester_uploads_total")
+		node.Kill()
+	}
+	stop()
+	if err := load.Err(); err != nil {
+		t.Error(err)
+	}
+	node.Start()
+	node.AwaitReady()
+	v := check(t, node, load.History, nil)
+	if v.Acked == 0 || cuts == 0 || uploads == 0 {
+		t.Errorf("%d acknowledged, %v cuts, %v uploads", v.Acked, cuts, uploads)
+	}
+	t.Logf("%d kills, %v cuts, %v uploads: %s", n, cuts, uploads, v)
+}
+
 // TestTerminate ends a process under load with SIGTERM: it ends with status 0, and
 // nothing is lost.
 func TestTerminate(t *testing.T) {
