@@ -148,7 +148,7 @@ func (k *sink) windows(text []byte, hex uint64, from, to, n int) {
 
 // gather lists the grams of windows.
 func (k *sink) gather(text []byte, four, mids, longs, valid uint64, from, to int) {
-	var lists [classes][64]uint64
+	lists := &k.scratch
 	var counts [classes]int
 	for i := from; i < to; i++ {
 		w := binary.LittleEndian.Uint64(text[i:])
@@ -201,10 +201,11 @@ type sink struct {
 	masks [classes]uint64 // of the hashes' bits that must be 0
 	bits  []uint64        // nil: gather
 
-	lists  [classes][]uint64
-	recent [1 << 13]uint64 // lately listed
-	linear [classes]counter
-	listed int
+	scratch [classes][64]uint64
+	lists   [classes][]uint64
+	recent  [1 << 13]uint64 // lately listed
+	linear  [classes]counter
+	listed  int
 }
 
 // maxListed bounds the memory for lists; with more grams the block is gone through
