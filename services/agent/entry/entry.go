@@ -77,7 +77,8 @@ type Span struct{ Start, End int64 }
 // Entry is a line on its way. What it points to is owned by who made it and is
 // valid during the call it is passed in; who keeps it copies.
 type Entry struct {
-	// Labels is the stream. Names that begin with __ are gone.
+	// Labels is the stream. Of names that begin with __ there are only those that
+	// stages set.
 	Labels *Set
 	// Time is in nanoseconds since the Unix epoch.
 	Time int64

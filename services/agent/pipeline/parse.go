@@ -370,7 +370,7 @@ func (rs *replaceStage) run(r *Runner, s *state, at int) verdict {
 			if from < 0 {
 				continue
 			}
-			with, err := rs.with.render(r, s, string(in[from:to]))
+			with, err := rs.with.render(r, s, string(in[from:to]), true)
 			if err != nil {
 				return r.fail(at)
 			}

@@ -136,8 +136,8 @@ func (p *Pipeline) NewRunner() *Runner {
 	}
 }
 
-// maxSets bounds what is remembered of label sets.
-const maxSets = 10_000
+// maxSets bounds what is remembered of the label sets of a source.
+const maxSets = 1000
 
 // Run implements entry.Runner.
 func (r *Runner) Run(ctx context.Context, in []entry.Entry, now time.Time) ([]entry.Entry, error) {

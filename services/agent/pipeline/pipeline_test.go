@@ -180,6 +180,7 @@ func TestStages(t *testing.T) {
 		{"pipeline", `[{pipeline: [{static_labels: {x: "1"}}]}, {pipeline: {stages: [{static_labels: {y: "1"}}]}}]`, []string{`l`}, []string{`{app="a", x="1", y="1"} l`}},
 
 		{"template", `[{template: {source: n, template: 'v={{ .app }} {{ .none }} {{ .Entry }}'}}, {output: {source: n}}]`, []string{`l`}, []string{a + `v=a <no value> l`}},
+		{"template without a source", `[{template: {source: n, template: 'v={{ .Value }}'}}, {output: n}]`, []string{`l`}, []string{a + `v=<no value>`}},
 		{"template functions", `[{template: {source: n, template: '{{ Replace .app "a" "bb" -1 | ToUpper }}|{{ TrimPrefix "xy" "x" }}|{{ trunc 2 "abc" }}|{{ default "d" .zz }}|{{ regexReplaceAll "(a)" .app "<$1>" }}'}}, {output: n}]`,
 			[]string{`l`}, []string{a + `BB|y|ab|d|<a>`}},
 		{"template hash", `[{template: {source: n, template: '{{ Sha2Hash "salt" "x" }}'}}, {output: n}]`, []string{`l`}, []string{a + `c9ef43a03d58f2cb9b0c4b069c179595739f5181a5565c8db5dbb124564ea819`}},

@@ -115,8 +115,8 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-// render runs the template. value is {{ .Value }}.
-func (t *lineTemplate) render(r *Runner, s *state, value string) (out string, err error) {
+// render runs the template. value is {{ .Value }}, where there is one.
+func (t *lineTemplate) render(r *Runner, s *state, value string, has bool) (out string, err error) {
 	if t.isRaw {
 		return t.plain, nil
 	}
@@ -136,7 +136,9 @@ func (t *lineTemplate) render(r *Runner, s *state, value string) (out string, er
 			data[name] = v
 		}
 	}
-	data["Value"] = value
+	if has {
+		data["Value"] = value
+	}
 	data["Entry"] = string(s.line)
 	var buf limitedBuffer
 	if err := t.t.Execute(&buf, data); err != nil {
@@ -175,8 +177,8 @@ func buildTemplate(c *compiler, body *yaml.Node, path string) {
 }
 
 func (t *templateStage) run(r *Runner, s *state, at int) verdict {
-	v, _ := s.text(t.slot)
-	out, err := t.t.render(r, s, v)
+	v, has := s.text(t.slot)
+	out, err := t.t.render(r, s, v, has)
 	if err != nil {
 		return r.fail(at)
 	}
