@@ -1,13 +1,55 @@
 package config
 
 import (
+	"errors"
+	"io"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/weir-logs/weir/services/agent/pipeline"
 )
+
+// The configurations of the deployments can be run.
+func TestDeployments(t *testing.T) {
+	data, err := os.ReadFile("../../../deploy/compose/agent.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ps := Load(data, Options{}); len(ps) > 0 {
+		t.Error(ps)
+	}
+	f, err := os.Open("../../../deploy/kubernetes/weir-agent.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	found := false
+	for dec := yaml.NewDecoder(f); ; {
+		var doc struct {
+			Kind string            `yaml:"kind"`
+			Data map[string]string `yaml:"data"`
+		}
+		if err := dec.Decode(&doc); err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			break
+		}
+		if doc.Kind == "ConfigMap" {
+			found = true
+			if _, ps := Load([]byte(doc.Data["agent.yaml"]), Options{}); len(ps) > 0 {
+				t.Error(ps)
+			}
+		}
+	}
+	if !found {
+		t.Error("no configuration")
+	}
+}
 
 // Every configuration in the documentation can be run, and every stage is in it.
 func TestDocumentation(t *testing.T) {
