@@ -182,18 +182,25 @@ func (b *Body) values(i int) (*column.Values, error) {
 }
 
 func (b *Body) column(c *column.Info) (*column.Values, error) {
-	var payload []byte
-	if c.Size > 0 {
-		p, err := b.frame(c.Frame)
-		if err != nil {
-			return nil, err
-		}
-		if uint64(c.Offset)+uint64(c.Size) > uint64(len(p)) {
-			return nil, column.Corrupt("column at %d+%d of a frame of %d bytes", c.Offset, c.Size, len(p))
-		}
-		payload = p[c.Offset : c.Offset+c.Size]
+	p, err := b.payload(c)
+	if err != nil {
+		return nil, err
 	}
-	return column.Open(c, payload)
+	return column.Open(c, p)
+}
+
+func (b *Body) payload(c *column.Info) ([]byte, error) {
+	if c.Size == 0 {
+		return nil, nil
+	}
+	p, err := b.frame(c.Frame)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(c.Offset)+uint64(c.Size) > uint64(len(p)) {
+		return nil, column.Corrupt("column at %d+%d of a frame of %d bytes", c.Offset, c.Size, len(p))
+	}
+	return p[c.Offset : c.Offset+c.Size], nil
 }
 
 // RowTemplates returns each row's template, as its place in the Templates of the
@@ -209,24 +216,51 @@ func (b *Body) rowTemplates() ([]uint16, error) {
 	if b.tids != nil {
 		return b.tids, nil
 	}
-	v, err := b.column(&b.tid)
-	if err != nil {
+	tids := make([]uint16, b.info.Rows)
+	if err := b.readTemplates(tids); err != nil {
 		return nil, err
 	}
 	// As many rows of each template as the footer says: so no column runs out.
 	left := counts(b.info.Templates)
-	tids := make([]uint16, b.info.Rows)
-	for i := range tids {
-		t := uint64(v.Signed(i))
-		if t >= uint64(len(left)) || left[t] == 0 {
+	for i, t := range tids {
+		if int(t) >= len(left) || left[t] == 0 {
 			return nil, column.Corrupt("row %d has template %d of %d, or too many have it", i, t, len(left))
 		}
 		left[t]--
-		tids[i] = uint16(t)
 	}
 	b.tids = tids
 	b.memory += 2 * len(tids)
 	return tids, nil
+}
+
+func (b *Body) readTemplates(dst []uint16) error {
+	c := &b.tid
+	n := len(dst)
+	if c.Min == 0 && c.Width <= 2 && int(c.Size) == n*int(c.Width) {
+		// As encoders write them.
+		p, err := b.payload(c)
+		if err != nil {
+			return err
+		}
+		for k := range int(c.Width) {
+			for i, x := range p[k*n : k*n+n] {
+				dst[i] |= uint16(x) << (8 * k)
+			}
+		}
+		return nil
+	}
+	v, err := b.column(c)
+	if err != nil {
+		return err
+	}
+	for i := range dst {
+		t := uint64(v.Signed(i))
+		if t > math.MaxUint16 {
+			return column.Corrupt("row %d has template %d", i, t)
+		}
+		dst[i] = uint16(t)
+	}
+	return nil
 }
 
 func counts(c []template.Count) []uint32 {
