@@ -28,7 +28,8 @@ func (c *cycle) clean(ctx context.Context, tenant string) error {
 	}
 	var errs []error
 	rules := catalog.DeletionRules{
-		Now: c.clock, Delay: s.cfg.DeleteDelay, InUse: s.deps.InUse, MaxBlocks: math.MaxInt,
+		// What goes is in other blocks: no clock can lose it.
+		Now: c.now, Delay: s.cfg.DeleteDelay, InUse: s.deps.InUse, MaxBlocks: math.MaxInt,
 		Confirmed: func(id catalog.ID) (time.Time, bool) {
 			b, ok := snap.Block(id)
 			// One that is too young need not be read yet.
@@ -52,7 +53,7 @@ func (c *cycle) clean(ctx context.Context, tenant string) error {
 		case len(snap.HiddenBy(b.ID)) > 0:
 			c.hidden++
 			c.hiddenBytes += b.Size
-		case b.Rows == 0 && !ancestors(snap, b) && c.clock.Sub(b.ID.Time()) >= s.cfg.DeleteDelay:
+		case b.Rows == 0 && !ancestors(snap, b) && c.now.Sub(b.ID.Time()) >= s.cfg.DeleteDelay:
 			// It was there to replace blocks of which nothing remained.
 			doomed = append(doomed, doom{b, reasonEmpty})
 		}
@@ -115,7 +116,7 @@ func (c *cycle) cleanHalf(ctx context.Context, tenant string) error {
 	var keys []string
 	err := s.deps.Bucket.List(ctx, catalog.Prefix(tenant), func(o objstore.Object) error {
 		b, err := catalog.ParseKey(o.Key)
-		if err == nil && b.Size != o.Size && c.clock.Sub(o.Modified) >= delay {
+		if err == nil && b.Size != o.Size && c.now.Sub(o.Modified) >= delay {
 			keys = append(keys, o.Key)
 		}
 		return nil

@@ -64,7 +64,7 @@ func (c *cycle) startDeletes(ctx context.Context, tenant string) (out []pending,
 		c.deletes += int64(len(set.All()))
 		started := set.Started()
 		for _, t := range set.All() {
-			if slices.Contains(started, t) || !t.MayStart(c.clock, s.cfg.RewriteDelay) {
+			if slices.Contains(started, t) || !t.MayStart(c.now, s.cfg.RewriteDelay) {
 				continue
 			}
 			if err := s.step("start delete"); err != nil {

@@ -2,12 +2,14 @@ package compactor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/compact"
+	"github.com/weir-logs/weir/libs/objstore"
 )
 
 // verdict is what retention means for a block, and until when.
@@ -112,6 +114,9 @@ func (c *cycle) applyRetention(ctx context.Context, tenant string, rules *compac
 	if _, any := rules.Shortest(); !any && l.RetentionSize == 0 {
 		return nil
 	}
+	if err := c.askStoreForTime(ctx, tenant); err != nil {
+		return err
+	}
 	e, err := s.findExpired(ctx, tenant, rules, c.clock)
 	if err != nil {
 		return err
@@ -172,6 +177,35 @@ func (c *cycle) applyRetention(ctx context.Context, tenant string, rules *compac
 	return c.delete(ctx, tenant, doomed)
 }
 
+// askStoreForTime writes a tenant's index object again if nothing was written to the
+// store for a while: its time is that of the store's own clock. A store whose clock is
+// this machine's has nothing to say, and does not age while nobody writes to it.
+func (c *cycle) askStoreForTime(ctx context.Context, tenant string) error {
+	s := c.s
+	if s.deps.OwnClock || c.now.Sub(c.clock) < s.cfg.RetentionInterval {
+		return nil
+	}
+	key := catalog.IndexKey(tenant)
+	body, err := objstore.ReadAll(ctx, s.deps.Bucket, key, catalog.MaxIndexSize)
+	if errors.Is(err, objstore.ErrNotFound) {
+		return nil // the next cycle finds one
+	}
+	if err == nil {
+		err = objstore.PutBytes(ctx, s.deps.Bucket, key, body)
+	}
+	if err != nil {
+		return err
+	}
+	o, err := s.deps.Bucket.Stat(ctx, key)
+	if err != nil {
+		return err
+	}
+	if t := catalog.SafeNow(c.now, o.Modified); t.After(c.clock) {
+		c.clock = t
+	}
+	return nil
+}
+
 // ancestry returns the blocks that b replaces and that are still listed, the oldest
 // first: without b they would be live again, so that they go before it. ok is false
 // if they may not, since other blocks that replace them have not stood for long enough.
@@ -190,7 +224,7 @@ func (c *cycle) ancestry(ctx context.Context, snap *catalog.Snapshot, b catalog.
 			if err != nil {
 				return nil, false, err
 			}
-			if c.clock.Sub(stored) < c.s.cfg.DeleteDelay {
+			if c.now.Sub(stored) < c.s.cfg.DeleteDelay {
 				return nil, false, nil
 			}
 		}

@@ -99,6 +99,27 @@ func TestR25ClockJumps(t *testing.T) {
 	e.wantEntries()
 }
 
+// TestQuietStoreAges: a store that nobody writes to is asked for its time, and
+// retention goes on.
+func TestQuietStoreAges(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		e := start(t, func(_ *Config, d *Deps) { d.OwnClock = own })
+		byDay := e.days(1, 10)
+		e.limits.RetentionPeriod, e.limits.RetentionForce = 30*24*time.Hour, true
+		for range 40 {
+			e.mu.Lock()
+			e.time, e.store = e.time.Add(24*time.Hour), e.store.Add(24*time.Hour)
+			e.mu.Unlock()
+			e.cycle()
+		}
+		if own {
+			e.wantEntries(join(byDay...)...)
+		} else {
+			e.wantEntries()
+		}
+	}
+}
+
 // TestR25MistakeCostsAShare: a period of an hour instead of a month takes a share of
 // the tenant in a cycle, however often cycles come.
 func TestR25MistakeCostsAShare(t *testing.T) {

@@ -56,6 +56,8 @@ type Deps struct {
 	// Alone says that no other process reads the bucket: blocks that are replaced go at
 	// once, unless InUse.
 	Alone bool
+	// OwnClock says that the store's times are by this machine's clock.
+	OwnClock bool
 	// InUse reports whether somebody in this process reads a block. nil: nobody does.
 	InUse func(catalog.ID) bool
 	// Stored is told the keys of blocks that are new in the bucket. nil: nobody is.

@@ -82,6 +82,7 @@ type Deps struct {
 	Ingesters Ingesters
 	Limits    Limits
 	Rates     Rates
+	Deletes   Deletes // nil: nothing is deleted
 	Now       func() time.Time
 }
 
@@ -99,6 +100,7 @@ type Service struct {
 	now       func() time.Time
 	labels    *labelCache
 	streams   *streamCounter
+	gone      *goneCache
 	clock     atomic.Int64   // the last batch time given out
 	stamps    atomic.Int64   // the first time that was not given out yet
 	writes    sync.WaitGroup // replica writes in work
@@ -113,7 +115,7 @@ var _ ingestv1.WriteServiceServer = (*Service)(nil)
 func New(cfg Config, d Deps) *Service {
 	s := &Service{
 		cfg: cfg, logger: d.Log, ring: d.Ring, ingesters: d.Ingesters, limits: d.Limits, rates: d.Rates, now: d.Now,
-		labels: newLabelCache(cfg.LabelCache), streams: newStreamCounter(d.Now), inFlight: map[string]load{},
+		labels: newLabelCache(cfg.LabelCache), streams: newStreamCounter(d.Now), gone: newGoneCache(d.Deletes, d.Now), inFlight: map[string]load{},
 	}
 	s.metrics = newMetrics(d.Reg, s)
 	return s
@@ -131,8 +133,10 @@ func (s *Service) Run(ctx context.Context) error {
 		select {
 		case <-tick.C:
 			s.streams.sweep()
+			s.gone.sweep()
 		case <-ctx.Done():
 			s.writes.Wait()
+			s.gone.reads.Wait()
 			return nil
 		}
 	}
@@ -161,6 +165,7 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 		}
 		check.stamps = s.nextStamps(rows)
 	}
+	check.gone = s.gone.of(ctx, id, lim)
 	resp := &ingestv1.WriteResponse{}
 	blocks := make([]*ingestv1.StreamBlock, 0, len(req.GetStreams()))
 	position := uint32(0)
@@ -219,6 +224,7 @@ func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, po
 		rows := part.rows
 		normalise(&rows)
 		refused, filled := check.rows(c.text, &rows, first)
+		check.gone.refuse(c.text, c.labels, &rows, &refused)
 		rej.join(refused, part.from)
 		stamped += filled
 		if refused.rows == rows.Len() {

@@ -56,6 +56,7 @@ type checker struct {
 	now    int64 // nanoseconds since the Unix epoch
 	stamp  bool
 	stamps int64 // the time that the request's first row gets if it has none
+	gone   gone
 }
 
 func (c *checker) oldest() int64 { return c.now - int64(c.limits.MaxAge) }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/weir-logs/weir/libs/catalog"
-	"github.com/weir-logs/weir/libs/catalog/tombstone"
 	"github.com/weir-logs/weir/libs/objstore"
 	"github.com/weir-logs/weir/libs/serve"
 	"github.com/weir-logs/weir/services/compactor"
@@ -14,7 +13,7 @@ import (
 func (p *Process) initCompactor() (serve.Service, error) {
 	s := compactor.New(p.cfg.Compactor, compactor.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Bucket: p.storage.bucket, Loader: p.storage.loader,
-		Tombstones: tombstone.NewStore(p.storage.bucket, time.Now, 0),
+		Tombstones: p.storage.deletes,
 		Limits:     p.limits, View: p.View,
 		Self: func() string {
 			if name := p.clients.self.Load(); name != nil {
@@ -22,7 +21,7 @@ func (p *Process) initCompactor() (serve.Service, error) {
 			}
 			return "" // it has not joined, and owns nothing
 		},
-		Alone: p.storageIsOwn(), InUse: p.inUse,
+		Alone: p.storageIsOwn(), InUse: p.inUse, OwnClock: p.cfg.Storage.Type == objstore.TypeFilesystem,
 		TempDir: filepath.Join(p.cfg.DataDir, "compactor"), Now: time.Now,
 	})
 	p.compactor = s

@@ -82,7 +82,7 @@ func (c *Config) Validate() error {
 	if c.Server.MaxMessageSize < minMessage {
 		errs = append(errs, fmt.Errorf("server.max_message_size is %s, services need %s to speak to each other", c.Server.MaxMessageSize, conf.ByteSize(minMessage)))
 	}
-	if len(c.Cluster.Join) > 0 && (c.runs("ingester") || c.runs("querier") || c.runs("compactor")) && c.Storage.Type == objstore.TypeFilesystem && !c.Storage.Shared {
+	if len(c.Cluster.Join) > 0 && (c.runs("distributor") || c.runs("ingester") || c.runs("querier") || c.runs("compactor")) && c.Storage.Type == objstore.TypeFilesystem && !c.Storage.Shared {
 		errs = append(errs, errors.New("storage.type is filesystem, which members of a cluster share only if they see the same directory: set storage.directory, and storage.shared to say so, or use an object store"))
 	}
 	if c.DataDir == "" {

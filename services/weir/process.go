@@ -108,7 +108,7 @@ func (p *Process) addModules() {
 		serve.Module{Name: "ingester-store", Visibility: serve.Hidden, DependsOn: []string{"storage"}, Init: p.initIngester},
 		serve.Module{Name: "cluster", Visibility: serve.Hidden, DependsOn: cluster, Init: p.initCluster},
 		serve.Module{Name: "ingester", DependsOn: []string{"ingester-store", "cluster"}, Init: idle},
-		serve.Module{Name: "distributor", DependsOn: []string{"cluster"}, Init: p.initDistributor},
+		serve.Module{Name: "distributor", DependsOn: []string{"cluster", "storage"}, Init: p.initDistributor},
 		serve.Module{Name: "querier", DependsOn: []string{"cluster", "storage"}, Init: p.initQuerier},
 		serve.Module{Name: "compactor", DependsOn: []string{"cluster", "storage"}, Init: p.initCompactor},
 		serve.Module{Name: "gateway", DependsOn: []string{"cluster"}, Init: p.initGateway},
@@ -203,7 +203,7 @@ func (p *Process) initCluster() (serve.Service, error) {
 func (p *Process) initDistributor() (serve.Service, error) {
 	s := distributor.New(p.cfg.Distributor, distributor.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Now: time.Now,
+		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Deletes: p.storage.deletes, Now: time.Now,
 	})
 	s.Register(p.server.Internal())
 	return serve.NewService(nil, s.Run, nil), nil

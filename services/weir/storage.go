@@ -10,6 +10,7 @@ import (
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/blockstore"
 	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/catalog/tombstone"
 	"github.com/weir-logs/weir/libs/objstore"
 	"github.com/weir-logs/weir/libs/serve"
 	"github.com/weir-logs/weir/services/querier"
@@ -23,8 +24,10 @@ type storage struct {
 	bucket *objstore.Client
 	loader *catalog.Loader
 	cache  *blockstore.Cache
-	memory int64       // for indexes of blocks that nobody uses
-	learn  chan string // keys of blocks to be looked at
+	// deletes is shared, so that a delete made here is in force here at once.
+	deletes *tombstone.Store
+	memory  int64       // for indexes of blocks that nobody uses
+	learn   chan string // keys of blocks to be looked at
 }
 
 // object reads an object of the bucket.
@@ -45,7 +48,7 @@ func (p *Process) initStorage() (serve.Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	st := &storage{bucket: bucket, cache: blockstore.NewCache(p.budget.cache*3/4, p.tel.Registry), memory: p.budget.cache / 4, learn: make(chan string, 256)}
+	st := &storage{bucket: bucket, deletes: tombstone.NewStore(bucket, time.Now, 0), cache: blockstore.NewCache(p.budget.cache*3/4, p.tel.Registry), memory: p.budget.cache / 4, learn: make(chan string, 256)}
 	st.loader = catalog.NewLoader(catalog.LoaderOptions{
 		Bucket: bucket, Log: p.tel.Log, Reg: p.tel.Registry,
 		Footer: func(ctx context.Context, key string, size int64) (catalog.Block, error) {

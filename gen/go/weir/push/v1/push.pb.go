@@ -58,7 +58,7 @@ const (
 	RejectReason_REJECT_REASON_STRUCTURED_METADATA_TOO_MANY RejectReason = 11
 	// The entry would create a stream beyond the tenant's limit.
 	RejectReason_REJECT_REASON_STREAM_LIMIT RejectReason = 12
-	// The entry falls into a range that was deleted. Not used yet.
+	// A delete that is in force would take the entry.
 	RejectReason_REJECT_REASON_DELETED_RANGE RejectReason = 13
 	// Structured metadata that is not valid (a name or value that is not UTF-8).
 	RejectReason_REJECT_REASON_INVALID_STRUCTURED_METADATA RejectReason = 14

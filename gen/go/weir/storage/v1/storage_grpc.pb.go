@@ -44,8 +44,9 @@ type StorageServiceClient interface {
 	// day later unless the server is configured otherwise. Until then the delete can
 	// be cancelled and the entries are there again.
 	//
-	// Entries pushed into the range later are not affected: a range ends at the
-	// creation of the delete at the latest.
+	// A range ends at the creation of the delete at the latest: newer entries are not
+	// affected. Old ones that are pushed into it later are refused with DELETED_RANGE
+	// for as long as the delete is in force.
 	//
 	// INVALID_ARGUMENT: the query does not parse (PARSE_ERROR), or selects by more
 	// than labels, structured metadata and lines; the range is empty or ends in the future; too many deletes are in force
@@ -132,8 +133,9 @@ type StorageServiceServer interface {
 	// day later unless the server is configured otherwise. Until then the delete can
 	// be cancelled and the entries are there again.
 	//
-	// Entries pushed into the range later are not affected: a range ends at the
-	// creation of the delete at the latest.
+	// A range ends at the creation of the delete at the latest: newer entries are not
+	// affected. Old ones that are pushed into it later are refused with DELETED_RANGE
+	// for as long as the delete is in force.
 	//
 	// INVALID_ARGUMENT: the query does not parse (PARSE_ERROR), or selects by more
 	// than labels, structured metadata and lines; the range is empty or ends in the future; too many deletes are in force
