@@ -106,3 +106,35 @@ func BenchmarkBlocks(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkManyStreams is over 20,000 streams of 5 lines each.
+func BenchmarkManyStreams(b *testing.B) {
+	es := make([]enginetest.Entry, 0, 100_000)
+	for i := range cap(es) {
+		es = append(es, enginetest.Entry{
+			Labels: labels("pod", fmt.Sprint("pod", i%20_000), "env", "prod"), Time: int64(i) * 36 * int64(time.Millisecond),
+			Line: fmt.Sprintf("level=info n=%d", i), BatchTime: 1, Derived: labels("detected_level", []string{"info", "error"}[i%2]),
+		})
+	}
+	s := enginetest.NewStore(es...)
+	s.RunRows = 20
+	src := []engine.Source{engine.Union("u", engine.Local(s, "block"), engine.Local(enginetest.NewStore(es[:5]...), "head"))}
+	e := engine.New(engine.Options{})
+	for _, bench := range []struct{ name, query string }{
+		{"last100", `{env="prod"}`},
+		{"count", `sum(count_over_time({env="prod"}[1h]))`},
+		{"countByLevel", `sum by (detected_level) (count_over_time({env="prod"}[5m]))`},
+		{"logfmt", `sum by (level) (count_over_time({env="prod"} | logfmt [5m]))`},
+		{"rare", `{env="prod"} |= "n=777"`},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			q := engine.RangeQuery{Query: engine.Query{Expr: parse(b, bench.query), Sources: src}, End: 3600 * sec, Step: 5 * time.Minute, Limit: 100, Backward: true}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := e.Range(context.Background(), q); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

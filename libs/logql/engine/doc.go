@@ -6,6 +6,11 @@
 // over gRPC. The engine works on sources only, so an ingester's head, a block and
 // a replica are all one thing to it.
 //
+// Union makes one source of several, such as the blocks of a store. A snapshot that is
+// Selective gets told what a query needs of rows (see Need), so that it can leave out
+// rows, lines and metadata. What deletes and retention took away is left out by
+// whoever reads a store, see Excluded.
+//
 // Log entries have a total order: by time, then by the labels of their stream as
 // stored, then by batch time, position and hash. Backward is exactly the reverse.
 // Limits, paging cursors and the merging of sources follow it.

@@ -46,7 +46,7 @@ type spansKey struct{}
 // Spans reports whether ctx is of WithSpans.
 func Spans(ctx context.Context) bool { return ctx.Value(spansKey{}) != nil }
 
-// Snapshot is a fixed state of a store. Its runs and rows agree with each other.
+// Snapshot is a fixed state of a store; see Selective for what it may do besides. Its runs and rows agree with each other.
 // It may be used by several goroutines; Close must come last. If it has a method
 // Gaps() []string, that names ranges that the store is known to miss.
 //

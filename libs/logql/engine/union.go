@@ -61,24 +61,31 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 	if out, of = uniteOne(streams, start, end); of != nil {
 		return out, of
 	}
-	var all interner
+	largest := 0
+	total := 0
+	for s := range streams {
+		largest, total = max(largest, len(streams[s])), total+len(streams[s])
+	}
+	all := numbering{first: make(map[uint64]int32, largest)}
 	of = make([][]int32, len(streams))
-	holders := []int{}
+	var holders []int32
 	for s := range streams {
 		of[s] = make([]int32, len(streams[s]))
 		for i := range streams[s] {
-			id, isNew := all.id(streams[s][i].Labels, func([]model.Label) model.Labels { return streams[s][i].Labels })
-			if isNew {
+			id := all.id(streams[s][i].Labels)
+			if int(id) == len(holders) {
 				holders = append(holders, 0)
 			}
 			holders[id]++
-			of[s][i] = int32(id)
+			of[s][i] = id
 		}
 	}
 	// The places of each stream, by session.
 	places := make([][]place, len(holders))
+	slab := make([]place, 0, total)
 	for i, n := range holders {
-		places[i] = make([]place, 0, n)
+		places[i] = slab[len(slab) : len(slab) : len(slab)+int(n)]
+		slab = slab[:len(slab)+int(n)]
 	}
 	for s := range of {
 		for i, id := range of[s] {
@@ -92,8 +99,17 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 	slices.SortFunc(order, func(a, b int32) int { return all.sets[a].Compare(all.sets[b]) })
 	rank := newRanking(names)
 	number := make([]int32, len(holders))
+	out = make([]unionStream, 0, len(order))
 	var runs []placedRun
 	for _, id := range order {
+		if at := places[id]; len(at) == 1 {
+			u, ok := alone(&streams[at[0].session][at[0].stream], at, start, end)
+			if number[id] = -1; ok {
+				number[id] = int32(len(out))
+				out = append(out, u)
+			}
+			continue
+		}
 		runs = runs[:0]
 		spans := false
 		for _, pl := range places[id] {
@@ -141,29 +157,62 @@ func uniteOne(streams [][]Stream, start, end int64) (out []unionStream, of [][]i
 	out, of[only] = make([]unionStream, 0, len(streams[only])), make([]int32, len(streams[only]))
 	places := make([]place, len(streams[only]))
 	for i := range streams[only] {
-		st := &streams[only][i]
-		u := unionStream{labels: st.Labels, known: st.Runs}
-		for len(u.known) > 0 && u.known[0].MaxTime < start {
-			u.known = u.known[1:]
+		places[i] = place{only, i}
+		u, ok := alone(&streams[only][i], places[i:i+1:i+1], start, end)
+		if of[only][i] = -1; ok {
+			of[only][i] = int32(len(out))
+			out = append(out, u)
 		}
-		for len(u.known) > 0 && u.known[len(u.known)-1].MinTime >= end {
-			u.known = u.known[:len(u.known)-1]
-		}
-		if of[only][i] = int32(len(out)); len(u.known) == 0 && len(st.Runs) > 0 {
-			of[only][i] = -1
-			continue
-		}
-		for _, r := range u.known {
-			u.rows += r.Rows
-			u.bytes += r.Bytes
-		}
-		if u.runs = len(u.known); u.runs > 0 {
-			places[i] = place{only, i}
-			u.pieces = []piece{{max(u.known[0].MinTime, start), min(u.known[u.runs-1].MaxTime+1, end), [][]place{places[i : i+1 : i+1]}}}
-		}
-		out = append(out, u)
 	}
 	return out, of
+}
+
+// alone is a stream of one session; ok is false if it has no run within the range.
+func alone(st *Stream, at []place, start, end int64) (u unionStream, ok bool) {
+	u = unionStream{labels: st.Labels, known: st.Runs}
+	for len(u.known) > 0 && u.known[0].MaxTime < start {
+		u.known = u.known[1:]
+	}
+	for len(u.known) > 0 && u.known[len(u.known)-1].MinTime >= end {
+		u.known = u.known[:len(u.known)-1]
+	}
+	if u.runs = len(u.known); u.runs == 0 {
+		return u, len(st.Runs) == 0
+	}
+	for _, r := range u.known {
+		u.rows += r.Rows
+		u.bytes += r.Bytes
+	}
+	made := &struct {
+		pieces  [1]piece
+		classes [1][]place
+	}{classes: [1][]place{at}}
+	made.pieces[0] = piece{max(u.known[0].MinTime, start), min(u.known[u.runs-1].MaxTime+1, end), made.classes[:]}
+	u.pieces = made.pieces[:]
+	return u, true
+}
+
+// numbering numbers label sets.
+type numbering struct {
+	first map[uint64]int32 // by hash; the newest of those that have it
+	next  []int32          // the one before of equal hash, or -1
+	sets  []model.Labels
+}
+
+func (n *numbering) id(labels model.Labels) int32 {
+	h := labels.Fingerprint()
+	before, ok := n.first[h]
+	if !ok {
+		before = -1
+	}
+	for id := before; id >= 0; id = n.next[id] {
+		if n.sets[id].Equal(labels) {
+			return id
+		}
+	}
+	id := int32(len(n.sets))
+	n.first[h], n.next, n.sets = id, append(n.next, before), append(n.sets, labels)
+	return id
 }
 
 type placedRun struct {

@@ -53,6 +53,9 @@ func (u *united) aggregateOnce(ctx context.Context, spec *aggSpec) (_ []PartialS
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	mem := memoryOf(ctx)
+	held := 0 // for results
+	defer func() { mem.Release(held) }()
 	var mu sync.Mutex
 	failed = -1
 	var failure error
@@ -70,11 +73,20 @@ func (u *united) aggregateOnce(ctx context.Context, spec *aggSpec) (_ []PartialS
 				err = Errorf(ErrIncomplete, "%s sent a malformed answer", u.names[sh.session])
 			}
 		}
+		size := 0
 		if err == nil {
-			results[i] = spec.fold.ascending(series)
+			for s := range series {
+				size += 128 + 28*len(series[s].Steps)
+			}
+			if err = mem.Reserve(size); err != nil {
+				size = 0
+			} else {
+				results[i] = spec.fold.ascending(series)
+			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
+		held += size
 		stats.Add(st)
 		if err == nil || failure != nil {
 			return

@@ -241,3 +241,37 @@ func TestSpans(t *testing.T) {
 		t.Errorf("stats: %v, %v", stats, err)
 	}
 }
+
+// A server that does not know of deletes is no source for a query that has some.
+func TestExcludedIsConfirmed(t *testing.T) {
+	far, client := dial(t, engine.Local(stores()[0], "s"))
+	old := remote.NewSource("old", forgetful{client})
+	ctx := engine.WithExcluded(t.Context(), deletes(t))
+	s, err := far.Open(ctx, nil, 0, 600*sec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if s, err := old.Open(ctx, nil, 0, 600*sec); err == nil || !strings.Contains(err.Error(), "deleted") {
+		t.Errorf("got %v", err)
+		s.Close()
+	}
+}
+
+type forgetful struct{ ingestv1.IngestServiceClient }
+
+func (f forgetful) Read(ctx context.Context, opts ...grpc.CallOption) (ingestv1.IngestService_ReadClient, error) {
+	c, err := f.IngestServiceClient.Read(ctx, opts...)
+	return forgetfulCall{c}, err
+}
+
+type forgetfulCall struct {
+	ingestv1.IngestService_ReadClient
+}
+
+func (f forgetfulCall) Send(m *ingestv1.ReadRequest) error {
+	if o := m.GetOpen(); o != nil {
+		o.Excluded = nil
+	}
+	return f.IngestService_ReadClient.Send(m)
+}
