@@ -29,6 +29,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/weir-logs/weir/services/agent/positions"
@@ -141,6 +142,7 @@ func Open(dir string, saved positions.Snapshot, o Options) (*Queue, error) {
 		q.readers[name] = &Reader{q: q, name: name, sent: at, acked: at}
 	}
 	q.trim()
+	q.reserve()
 	return q, nil
 }
 
@@ -268,6 +270,7 @@ func (q *Queue) Append(batches []*Batch) error {
 	}
 	if err != nil {
 		q.abandon()
+		q.rescue(err)
 		return err
 	}
 	q.mu.Lock()
@@ -352,7 +355,7 @@ func (q *Queue) abandon() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.segs[len(q.segs)-1]
-	if s.batches == 0 {
+	if s.batches == 0 && s.end == 0 {
 		_ = os.Remove(s.name)
 		q.segs = q.segs[:len(q.segs)-1]
 		q.total -= s.end
@@ -361,6 +364,53 @@ func (q *Queue) abandon() {
 	}
 	_ = q.f.Close()
 	q.f = nil
+}
+
+// reserveBytes is what is kept on the disk for the time when it is full.
+const reserveBytes = 256 << 10
+
+func (q *Queue) reserveName() string { return filepath.Join(q.dir, "reserve") }
+
+// reserve makes sure that there is room for a snapshot on a full disk.
+func (q *Queue) reserve() {
+	if q.o.NoSync {
+		return
+	}
+	q.mu.Lock()
+	want := int64(max(reserveBytes, 2*len(positions.Encode(q.state.Snapshot()))))
+	q.mu.Unlock()
+	if st, err := os.Stat(q.reserveName()); err == nil && st.Size() >= want {
+		return
+	}
+	if os.WriteFile(q.reserveName(), make([]byte, want), 0o600) != nil {
+		_ = os.Remove(q.reserveName())
+	}
+}
+
+// rescue makes room on a full disk whose last segment is of no use any more but
+// for its snapshot: it writes that to a new segment, for which a reserve is kept.
+func (q *Queue) rescue(cause error) {
+	q.mu.Lock()
+	useless := len(q.segs) > 0 && q.unread() == 0
+	q.mu.Unlock()
+	if !errors.Is(cause, syscall.ENOSPC) || !useless {
+		return
+	}
+	_ = os.Remove(q.reserveName())
+	if q.open() != nil {
+		return
+	}
+	if datasync(q.f) != nil {
+		q.abandon()
+		return
+	}
+	q.mu.Lock()
+	s := q.segs[len(q.segs)-1]
+	s.end = q.size
+	q.total += s.end
+	q.trim()
+	q.mu.Unlock()
+	q.reserve()
 }
 
 // makeRoom drops what is too much or too old, if it may.
@@ -449,6 +499,7 @@ func (q *Queue) remove() {
 	_ = os.Remove(q.segs[0].name)
 	q.total -= q.segs[0].end
 	q.segs = q.segs[1:]
+	q.wake() // readers close it: before that, its room is not free
 }
 
 func (q *Queue) least() uint64 {

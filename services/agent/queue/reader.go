@@ -38,7 +38,9 @@ func (r *Reader) Next(ctx context.Context) (*Batch, error) {
 		q.mu.Lock()
 		changed := q.changed
 		var s *segment
+		there := false
 		for _, c := range q.segs {
+			there = there || c.n == r.seg
 			// All of an older one may have been given or dropped.
 			if c.n > r.seg || c.n == r.seg && r.off < c.end {
 				s = &segment{n: c.n, name: c.name, end: c.end, last: c.last}
@@ -47,6 +49,9 @@ func (r *Reader) Next(ctx context.Context) (*Batch, error) {
 		}
 		sent := r.sent
 		q.mu.Unlock()
+		if !there {
+			r.closeFile()
+		}
 		if s == nil {
 			select {
 			case <-changed:
