@@ -50,6 +50,9 @@ func Load(data []byte, o Options) (*Config, node.Problems) {
 	if len(ps) > 0 {
 		return c, ps
 	}
+	if o.Deps.Custom != nil {
+		o.Deps.Custom.Begin()
+	}
 	f := newFile()
 	if root != nil {
 		node.Decode(root, "", f, node.Options{}, &ps)

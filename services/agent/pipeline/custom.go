@@ -22,6 +22,7 @@ type Custom struct {
 	now     func() time.Time
 	mu      sync.Mutex
 	metrics map[string]*customMetric
+	gen     int // of the configuration
 	left    prometheus.Counter
 }
 
@@ -47,6 +48,7 @@ type customMetric struct {
 	buckets    []float64
 	idle       time.Duration
 	series     map[string]*customSeries
+	gen        int
 }
 
 type customSeries struct {
@@ -57,25 +59,31 @@ type customSeries struct {
 	touched       time.Time
 }
 
-// define gives the metric of that name; an error if there is one that differs.
+// Begin is called before a configuration is read, again too: what it defines may
+// differ from what there was, but not from itself.
+func (c *Custom) Begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gen++
+}
+
+// define gives the metric of that name; an error if the same configuration has
+// another one of it.
 func (c *Custom) define(m *customMetric) (*customMetric, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.metrics[m.name]
-	if old == nil || len(old.series) == 0 {
-		m.series = map[string]*customSeries{}
-		if old != nil { // stages point to it
-			*old = *m
-			return old, nil
-		}
-		c.metrics[m.name] = m
-		return m, nil
+	switch {
+	case old == nil:
+	case old.kind == m.kind && slices.Equal(old.buckets, m.buckets):
+		old.help, old.idle, old.gen = m.help, m.idle, c.gen
+		return old, nil
+	case old.gen == c.gen:
+		return nil, fmt.Errorf("metric %s is a %s elsewhere, or has other buckets", m.name, old.kind)
 	}
-	if old.kind != m.kind || !slices.Equal(old.buckets, m.buckets) {
-		return nil, fmt.Errorf("metric %s is a %s elsewhere, with other buckets or of another kind", m.name, old.kind)
-	}
-	old.help, old.idle = m.help, m.idle
-	return old, nil
+	m.series, m.gen = map[string]*customSeries{}, c.gen
+	c.metrics[m.name] = m
+	return m, nil
 }
 
 var errSeries = errors.New("too many series")

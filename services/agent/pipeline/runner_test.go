@@ -212,6 +212,14 @@ promtail_custom_lines{app="a"} 3
 	if _, ps := compileText(`[{metrics: {d: {type: gauge, config: {action: set}}}}]`, Deps{Custom: custom}); ps.Err() == nil {
 		t.Error("another kind of the same name is taken")
 	}
+	// After a reload a metric may be another one.
+	other := NewCustom(func() time.Time { return now }, nil)
+	run(t, compile(t, `[{logfmt: [n]}, {metrics: {n: {type: histogram}}}]`, Deps{Custom: other}).NewRunner(), t0, feed("n=1"))
+	other.Begin()
+	run(t, compile(t, `[{logfmt: [n]}, {metrics: {n: {type: gauge, config: {action: set}}}}]`, Deps{Custom: other}).NewRunner(), t0, feed("n=3"))
+	if err := testutil.CollectAndCompare(other, strings.NewReader("# HELP promtail_custom_n \n# TYPE promtail_custom_n gauge\npromtail_custom_n{app=\"a\"} 3\n")); err != nil {
+		t.Error(err)
+	}
 	// Idle ones go behind the next scrape.
 	now = t0.Add(2 * time.Minute)
 	_, _ = reg.Gather()
