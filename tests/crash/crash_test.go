@@ -137,7 +137,7 @@ func TestKillWhileBlocksMove(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 1))
 	n := crashes(t, 8)
 	node := harness.New(t, "all", "", "--ingester.wal-segment-size=1MiB", "--ingester.cut-interval=1s",
-		"--ingester.cut-size=256KiB", "--ingester.upload-interval=2s", "--ingester.keep-uploaded=3s")
+		"--ingester.cut-size=256KiB", "--ingester.upload-interval=6s", "--ingester.keep-uploaded=5s")
 	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Resend: true}
 	stop := load.Start()
 	defer stop()
