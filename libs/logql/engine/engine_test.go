@@ -168,7 +168,7 @@ func TestExplain(t *testing.T) {
 	print(plan.Root, 0)
 	want := `binary operation: 
   vector aggregation: pushed down to the sources; 5 windows of 5s; sources send partial aggregates
-    scan: 3 streams, 3 runs, 20 entries, 130 bytes of lines; lines contain "line"; labels needed: app
+    scan: 3 streams, 3 runs, 20 entries, 130 bytes of lines; line filters are left to the stores that can apply them; lines contain "line"; labels needed: app
   constant: 
 `
 	if text.String() != want {

@@ -97,10 +97,11 @@ func (q *query) planRange(ctx context.Context, e syntax.Expr, agg *syntax.RangeA
 }
 
 func (q *query) planScan(ctx context.Context, e syntax.Expr, sel *syntax.LogSelector, start, end int64, p *Plan) (*PlanNode, error) {
-	prog, err := compile(e)
+	plan, err := newPlan(e)
 	if err != nil {
 		return nil, err
 	}
+	prog := plan.prog
 	o, err := q.open(ctx, sel.Matchers, start, end)
 	if err != nil {
 		return nil, err
@@ -127,8 +128,14 @@ func (q *query) planScan(ctx context.Context, e syntax.Expr, sel *syntax.LogSele
 	if several > 0 {
 		n.Notes = append(n.Notes, fmt.Sprintf("%d intervals are united entry by entry, as sources differ there", several))
 	}
-	if prog.metric() && prog.plain() && prog.matcher.Empty() {
+	switch {
+	case !plan.lines && len(plan.filters) == 0:
 		n.Notes = append(n.Notes, "reads no lines")
+	case len(plan.filters) > 0:
+		n.Notes = append(n.Notes, "line filters are left to the stores that can apply them")
+	}
+	for _, m := range plan.metadata {
+		n.Notes = append(n.Notes, fmt.Sprintf("metadata has %s=%q", m.Name, m.Value))
 	}
 	if needles := prog.matcher.Needles(); len(needles) > 0 {
 		var all []string

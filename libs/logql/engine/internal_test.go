@@ -3,6 +3,9 @@ package engine
 import (
 	"bytes"
 	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -139,6 +142,35 @@ func TestUniteSkipsCopies(t *testing.T) {
 			if len(u.pieces[i].classes) != n {
 				t.Errorf("%s: piece %d has %d classes, want %d", name, i, len(u.pieces[i].classes), n)
 			}
+		}
+	}
+}
+
+// However work nests, no more helpers are at work than there may be, and all is done.
+func TestHelpersAreBounded(t *testing.T) {
+	before := helpers.limit.Load()
+	defer helpers.limit.Store(before)
+	for _, limit := range []int{0, 1, 3} {
+		SetWorkers(limit)
+		var now, most, done atomic.Int64
+		var callers sync.WaitGroup
+		for range 2 {
+			callers.Go(func() {
+				spread(10, func(int) {
+					spread(10, func(int) {
+						n := now.Add(1)
+						for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+						}
+						runtime.Gosched()
+						done.Add(1)
+						now.Add(-1)
+					})
+				})
+			})
+		}
+		callers.Wait()
+		if done.Load() != 200 || most.Load() > int64(limit+2) || helpers.busy.Load() != 0 {
+			t.Errorf("%d helpers: %d done, %d at once, %d left", limit, done.Load(), most.Load(), helpers.busy.Load())
 		}
 	}
 }
