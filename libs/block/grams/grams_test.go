@@ -347,3 +347,44 @@ func TestNonASCII(t *testing.T) {
 		}
 	}
 }
+
+// Lines of one shape in blocks of a few rows: grams that only one of them has.
+func TestFewRows(t *testing.T) {
+	for seed := range uint64(400) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		var b block
+		n := 1 + r.IntN(9)
+		for range 2 + r.IntN(3) {
+			x := r.Uint64()
+			b.add(fmt.Sprintf("id=%0*x, from %d.%d.%d.7:99 beadfeed%d cafe x", n, x>>(64-4*n), x&7, x>>3&7, x>>6&7, x>>9&15))
+		}
+		_, matrix := build(t, 1, []block{b})
+		region, err := grams.Open(matrix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := grams.Compare(region, 0, &b.lines); diff != "" {
+			t.Fatalf("seed %d: %s: %q", seed, diff, b.lines.Slab)
+		}
+	}
+}
+
+// k and s are also U+212A and U+017F.
+func TestLettersOfManyForms(t *testing.T) {
+	var b block
+	b.add("in the \u017ftreet of \u212aelvin")
+	b.add("plain 1")
+	_, matrix := build(t, 1, []block{b})
+	region, err := grams.Open(matrix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, needle := range []string{"street", "kelvin", "street of kelvin"} {
+		if !region.Needle([]byte(needle), true).Has(0) {
+			t.Errorf("%q in any case is ruled out", needle)
+		}
+		if region.Needle([]byte(needle), false).Has(0) {
+			t.Errorf("%q is not ruled out", needle)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package match
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/weir-logs/weir/libs/block/column"
+)
+
+// Every kernel finds what printing the values finds.
+func TestKernels(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	kinds := map[string]func(x uint64) string{
+		"uuid": func(x uint64) string {
+			return fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", uint32(x), x>>32&0xffff, x>>48&0xfff, x>>52, x*0x9E3779B97F4A7C15>>16)
+		},
+		"hex":    func(x uint64) string { return fmt.Sprintf("%013x", x>>12) },
+		"HEX":    func(x uint64) string { return fmt.Sprintf("%010X", x>>24) },
+		"ip":     func(x uint64) string { return fmt.Sprintf("%d.%d.%d.%d", x&255, x>>8&255, x>>16&255, x>>24&255) },
+		"int":    func(x uint64) string { return fmt.Sprint(x >> (x & 63)) },
+		"small":  func(x uint64) string { return fmt.Sprint(x >> 44) },
+		"pad":    func(x uint64) string { return fmt.Sprintf("%09d", x>>36) },
+		"prefix": func(x uint64) string { return fmt.Sprintf("n1x%d", x>>40) },
+		"bytes":  func(x uint64) string { return fmt.Sprintf("a%x.%c", x>>40, 'g'+x&7) },
+		"dict":   func(x uint64) string { return fmt.Sprintf("%07x", x&63*0x1234567) },
+	}
+	for name, print := range kinds {
+		var slab []byte
+		var refs []column.Ref
+		for range 300 {
+			s := print(r.Uint64())
+			refs = append(refs, column.MakeRef(uint32(len(slab)), uint32(len(s))))
+			slab = append(slab, s...)
+		}
+		var enc column.Encoder
+		info, payload := enc.Encode(nil, slab, refs)
+		v, err := column.Open(&info, payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 4000 {
+			s := refs[r.IntN(len(refs))].Of(slab)
+			from := r.IntN(len(s))
+			part := bytes.Clone(s[from : from+1+r.IntN(len(s)-from)])
+			if i := r.IntN(len(part)); r.IntN(2) == 0 {
+				// A byte elsewhere, or another one.
+				c := part[i]
+				if part = append(part[:i], part[i+1:]...); r.IntN(3) > 0 {
+					k := r.IntN(len(part) + 1)
+					part = append(part[:k], append([]byte{c}, part[k:]...)...)
+				}
+				if len(part) == 0 {
+					continue
+				}
+			}
+			n := needle{text: part, fold: r.IntN(3) == 0}
+			if n.fold {
+				n.text = lower(nil, part)
+			}
+			w := way(r.IntN(4))
+			var e evaluation
+			s2 := info.Summary()
+			got := e.scanValues(v, w, &n)
+			able := possible(&s2, w, n.text, n.fold)
+			for i, ref := range refs {
+				want := holds(ref.Of(slab), w, &n)
+				if want && !able {
+					t.Fatalf("%s: %q (%d) is ruled out, %q has it", name, n.text, w, ref.Of(slab))
+				}
+				if able && (got != nil && got.has(i)) != want {
+					t.Fatalf("%s (%v): %q (way %d, any case %v) in %q: want %v", name, info.Kind, n.text, w, n.fold, ref.Of(slab), want)
+				}
+			}
+		}
+	}
+}
