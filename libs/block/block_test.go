@@ -65,6 +65,7 @@ func (r *row) append(dst *model.Rows, ordered bool) {
 			*set = slices.Insert(*set, i, model.Column{Name: name, Version: version})
 		}
 		(*set)[i].AppendString(n, value)
+		(*set)[i].Version = max((*set)[i].Version, version)
 	}
 	for _, l := range r.sent {
 		put(&dst.Metadata, l.Name, l.Value, 0)
@@ -196,7 +197,7 @@ func drawStreams(t *rapid.T) []stream {
 		at := base + r.Int64N(1e12)
 		for range 1 + r.IntN(nRows) {
 			at += r.Int64N(step + 1)
-			x := row{time: at, batch: at/1e10*1e10 + int64(r.IntN(2)), position: uint32(r.IntN(4)), version: uint32(len(s.labels))}
+			x := row{time: at, batch: at/1e10*1e10 + int64(r.IntN(2)), position: uint32(r.IntN(4)), version: uint32(len(s.labels)) + uint32(at>>40&1)}
 			switch r.IntN(12) {
 			case 0:
 				raw := make([]byte, r.IntN(40))

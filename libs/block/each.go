@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/model"
@@ -23,6 +24,8 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Label
 	var section *Section
 	current := -1
 	var g *RowGroup
+	var page *model.Rows // rows of g from first on: of many streams, if they are small
+	first := 0
 	list := make([]uint32, 0, batchRows)
 	for stream := range r.index.streams {
 		ls := r.index.stream(stream)
@@ -42,23 +45,82 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Label
 				if g, err = r.ReadRowGroup(ctx, section, s.Group); err != nil {
 					return err
 				}
+				page = nil
 			}
-			for at := s.From; at < s.To; at += batchRows {
-				list = list[:0]
-				for row := at; row < min(at+batchRows, s.To); row++ {
-					list = append(list, uint32(row))
+			for at := s.From; at < s.To; {
+				if page == nil || at >= first+page.Len() {
+					list, first = list[:0], at
+					for row := at; row < min(at+batchRows, r.foot.groups[s.Group].rows); row++ {
+						list = append(list, uint32(row))
+					}
+					page = &model.Rows{}
+					if err := r.Append(page, g, list, true, true); err != nil {
+						return err
+					}
 				}
-				rows := &model.Rows{}
-				if err := r.Append(rows, g, list, true, true); err != nil {
+				to := min(s.To, first+page.Len())
+				if err := yield(stream, ls, cut(page, at-first, to-first)); err != nil {
 					return err
 				}
-				if err := yield(stream, ls, rows); err != nil {
-					return err
-				}
+				at = to
 			}
 		}
 	}
 	return nil
+}
+
+// cut returns rows [from, to) of rows without hashes. They share what they can.
+func cut(rows *model.Rows, from, to int) *model.Rows {
+	if from == 0 && to == rows.Len() {
+		return rows
+	}
+	out := &model.Rows{Times: rows.Times[from:to:to], Lines: cutStrings(&rows.Lines, from, to)}
+	if rows.Copies != nil {
+		out.Copies = rows.Copies[from:to:to]
+	}
+	if rows.BatchTimes != nil {
+		out.BatchTimes = rows.BatchTimes[from:to:to]
+	}
+	if rows.Positions != nil {
+		out.Positions = rows.Positions[from:to:to]
+	}
+	out.Metadata, out.Derived = cutColumns(rows.Metadata, from, to), cutColumns(rows.Derived, from, to)
+	return out
+}
+
+func cutStrings(s *model.Strings, from, to int) model.Strings {
+	begin := uint32(0)
+	if from > 0 {
+		begin = s.Ends[from-1]
+	}
+	out := model.Strings{Ends: make([]uint32, to-from), Slab: s.Slab[begin:s.Ends[to-1]:s.Ends[to-1]]}
+	for i, end := range s.Ends[from:to] {
+		out.Ends[i] = end - begin
+	}
+	return out
+}
+
+func cutColumns(set []model.Column, from, to int) []model.Column {
+	var out []model.Column
+	for i := range set {
+		c := &set[i]
+		a, b := from, to
+		var rows []uint32
+		if c.Rows != nil {
+			a, _ = slices.BinarySearch(c.Rows, uint32(from))
+			b, _ = slices.BinarySearch(c.Rows, uint32(to))
+			if a == b {
+				continue
+			}
+			if b-a < to-from {
+				for _, row := range c.Rows[a:b] {
+					rows = append(rows, row-uint32(from))
+				}
+			}
+		}
+		out = append(out, model.Column{Name: c.Name, Version: c.Version, Rows: rows, Values: cutStrings(&c.Values, a, b)})
+	}
+	return out
 }
 
 // Verify reads the whole block and checks all of it: checksums, the order of streams

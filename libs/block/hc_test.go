@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ func TestManyStreams(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, lines = 50000, bytes.Split(bytes.TrimSuffix(b, []byte("\n")), []byte("\n"))
+		n, lines = hcStreams(), bytes.Split(bytes.TrimSuffix(b, []byte("\n")), []byte("\n"))
 	}
 	ss := manyStreams(n, lines)
 	for _, ordered := range []bool{false, true} {
@@ -70,8 +71,21 @@ func TestManyStreams(t *testing.T) {
 			ordered, info.RawBytes, len(b), float64(info.RawBytes)/1e6/took.Seconds(), float64(info.IndexSize)/float64(info.Streams),
 			info.Sections, info.RowGroups, m.reads, m.bytes, time.Since(begin), r.MemorySize())
 		t.Logf("%+v", r.Sizes())
+		begin = time.Now()
+		if err := r.Verify(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("verified, %.1f MB/s", float64(info.RawBytes)/1e6/time.Since(begin).Seconds())
 		if per := float64(info.IndexSize) / float64(info.Streams); per > 40 {
 			t.Errorf("%.1f bytes a stream in the index", per)
 		}
 	}
+}
+
+// hcStreams is how many streams are measured: WEIR_HC_STREAMS, or 50,000.
+func hcStreams() int {
+	if n, err := strconv.Atoi(os.Getenv("WEIR_HC_STREAMS")); err == nil {
+		return n
+	}
+	return 50000
 }

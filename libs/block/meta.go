@@ -76,23 +76,39 @@ func (m *Metadata) Values(name string) (rows []uint32, values []string, err erro
 // have no value in them are left out.
 func (m *Metadata) append(dst *model.Rows, rows []uint32, n int) error {
 	var buf []byte
-	for i := range m.table.keys {
-		v, err := m.table.column(i)
-		if err != nil {
-			return err
+	keys := m.table.keys
+	for i := 0; i < len(keys); {
+		end := i + 1
+		for end < len(keys) && keys[end].class == keys[i].class && keys[end].name == keys[i].name {
+			end++
 		}
-		if v.rows != nil {
-			k := sort.Search(len(v.rows), func(i int) bool { return v.rows[i] >= rows[0] })
-			if k == len(v.rows) || v.rows[k] > rows[len(rows)-1] {
-				continue
-			}
-		}
-		key := &m.table.keys[i]
 		set := &dst.Metadata
-		if key.class == classDerived {
+		if keys[i].class == classDerived {
 			set = &dst.Derived
 		}
-		buf = v.appendTo(findColumn(set, key), rows, n, m.templates, buf)
+		var versions []model.Column // of one name
+		for ; i < end; i++ {
+			v, err := m.table.column(i)
+			if err != nil {
+				return err
+			}
+			if v.rows != nil {
+				k := sort.Search(len(v.rows), func(i int) bool { return v.rows[i] >= rows[0] })
+				if k == len(v.rows) || v.rows[k] > rows[len(rows)-1] {
+					continue
+				}
+			}
+			if len(versions) == 0 && i == end-1 {
+				buf = v.appendTo(findColumn(set, &keys[i]), rows, n, m.templates, buf)
+				continue
+			}
+			c := model.Column{Version: keys[i].version, Rows: []uint32{}} // not dense: rows begin at n
+			buf = v.appendTo(&c, rows, n, m.templates, buf)
+			versions = append(versions, c)
+		}
+		if len(versions) > 0 {
+			mergeVersions(findColumn(set, &tableKey{name: keys[end-1].name}), versions)
+		}
 	}
 	for _, set := range []*[]model.Column{&dst.Metadata, &dst.Derived} {
 		for i := range *set {
@@ -100,6 +116,30 @@ func (m *Metadata) append(dst *model.Rows, rows []uint32, n int) error {
 		}
 	}
 	return nil
+}
+
+// mergeVersions appends the values of columns, each row's of the newest that has one.
+func mergeVersions(dst *model.Column, versions []model.Column) {
+	at := make([]int, len(versions))
+	for {
+		next := -1
+		for i := range versions {
+			if c := &versions[i]; at[i] < len(c.Rows) && (next < 0 || c.Rows[at[i]] <= versions[next].Rows[at[next]]) {
+				next = i // of equal rows the last, which is the newest
+			}
+		}
+		if next < 0 {
+			return
+		}
+		row := versions[next].Rows[at[next]]
+		dst.Append(int(row), versions[next].Values.At(at[next]))
+		dst.Version = max(dst.Version, versions[next].Version)
+		for i := range versions {
+			if at[i] < len(versions[i].Rows) && versions[i].Rows[at[i]] == row {
+				at[i]++
+			}
+		}
+	}
 }
 
 // findColumn returns the column of that name, which it adds if there is none. Values

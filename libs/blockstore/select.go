@@ -17,7 +17,7 @@ import (
 const chunkRows = 2048
 
 // aloneTimes is how often rows of a chunk are decoded without the others.
-const aloneTimes = 6
+const aloneTimes = 2
 
 // selected is the rows of a snapshot that a query needs.
 type selected struct {
