@@ -77,7 +77,6 @@ type cursor struct {
 	labels model.Labels
 	rows   *model.Rows // nil at the end
 	at     int
-	hashes []uint64 // of rows, if those have none
 }
 
 type batch struct {
