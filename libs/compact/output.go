@@ -21,7 +21,6 @@ type output struct {
 	any      bool
 
 	scratch batch // rows with one time of several sources
-	order   []int
 }
 
 type streamRemover struct {

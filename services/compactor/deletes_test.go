@@ -230,13 +230,13 @@ func TestDeleteCrashes(t *testing.T) {
 			c.RewriteDelay = 0
 			d.Step = func(string) error {
 				if left--; left <= 0 {
-					return crash
+					return errCrash
 				}
 				return nil
 			}
 		})
 		err := killed.Cycle(t.Context())
-		if err != nil && !errors.Is(err, crash) {
+		if err != nil && !errors.Is(err, errCrash) {
 			t.Fatal(err)
 		}
 		for range 3 {

@@ -174,18 +174,18 @@ func TestR13AllPartsBeforeASourceGoes(t *testing.T) {
 		d.Step = func(name string) error {
 			if name == "put" {
 				if puts++; puts > 1 {
-					return crash
+					return errCrash
 				}
 			}
 			if name == "write" && puts > 0 {
-				return crash // no other merge does the work
+				return errCrash // no other merge does the work
 			}
 			return nil
 		}
 	})
 	sources := e.objects()
 	for range 4 {
-		if err := e.service.Cycle(t.Context()); !errors.Is(err, crash) {
+		if err := e.service.Cycle(t.Context()); !errors.Is(err, errCrash) {
 			t.Fatal(err)
 		}
 		e.pass(25 * time.Hour)

@@ -205,8 +205,8 @@ func TestR5OnlyTheFullMergeFixesTheOrder(t *testing.T) {
 	}
 }
 
-// crash is the error of a process that is killed.
-var crash = errors.New("killed")
+// errCrash is the error of a process that is killed.
+var errCrash = errors.New("killed")
 
 // TestCrashAtEveryStep: whatever step of a merge, of storing and of deleting is the
 // last, nothing is lost or doubled, and the next compactor finishes the work.
@@ -223,7 +223,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 			c.MaxBlockSize = 1 * conf.KiB
 			d.Step = func(string) error {
 				if left--; left <= 0 {
-					return crash
+					return errCrash
 				}
 				return nil
 			}
@@ -235,7 +235,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 			err = killed.Cycle(e.Context())
 			e.wantEntries(all...)
 		}
-		if err != nil && !errors.Is(err, crash) {
+		if err != nil && !errors.Is(err, errCrash) {
 			t.Fatal(err)
 		}
 		// The next one finishes it.

@@ -141,8 +141,10 @@ func (c *cycle) applyRetention(ctx context.Context, tenant string, rules *compac
 	for _, b := range candidates[len(some):] {
 		held += b.Cost
 	}
-	s.metrics.held.WithLabelValues(tenant).Set(float64(held))
-	if held > 0 {
+	if held == 0 {
+		s.metrics.held.DeleteLabelValues(tenant)
+	} else {
+		s.metrics.held.WithLabelValues(tenant).Set(float64(held))
 		s.log.Warn("retention waits: a larger share of the tenant has expired than may go at once", "tenant", tenant,
 			"expired_bytes", held, "tenant_bytes", e.total, "share", s.cfg.RetentionShare)
 	}
