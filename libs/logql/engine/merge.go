@@ -238,7 +238,6 @@ type merger struct {
 	row   row
 	group []row
 	slab  []byte
-	same  []*feed
 }
 
 func (m *merger) readAhead() {
