@@ -15,6 +15,7 @@ import (
 	"github.com/weir-logs/weir/libs/blockstore"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/objstore"
 )
 
@@ -147,7 +148,48 @@ func (b *blocks) load(ctx context.Context, o *openBlock) {
 	}
 	b.opened.Inc()
 	o.reader, o.size = r, int64(r.MemorySize())
-	o.source = engine.Local(blockstore.NewStore(r, b.store.Cache), "block "+string(o.ID))
+	o.source = blockSource{engine.Local(blockstore.NewStore(r, b.store.Cache), "block "+string(o.ID)), o.Block}
+}
+
+// blockSource is a block as a source whose errors tell that they are of it.
+type blockSource struct {
+	engine.Source
+	block catalog.Block
+}
+
+// Open implements engine.Source.
+func (b blockSource) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
+	s, err := b.Source.Open(ctx, matchers, start, end)
+	if err != nil {
+		return nil, b.of(err)
+	}
+	return blockSession{s, b}, nil
+}
+
+// of returns an error that names the block's object, if it is about it.
+func (b blockSource) of(err error) error {
+	_, about := errors.AsType[*block.Error](err)
+	if !about || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &blockError{b.block, err}
+}
+
+type blockSession struct {
+	engine.Session
+	of blockSource
+}
+
+// Scan implements engine.Session.
+func (s blockSession) Scan(ctx context.Context, req engine.ScanRequest, yield func(*engine.ScanRows) error) (engine.ScanStats, error) {
+	stats, err := s.Session.Scan(ctx, req, yield)
+	return stats, s.of.of(err)
+}
+
+// Aggregate implements engine.Session.
+func (s blockSession) Aggregate(ctx context.Context, req engine.AggregateRequest) ([]engine.PartialSeries, engine.ScanStats, error) {
+	series, stats, err := s.Session.Aggregate(ctx, req)
+	return series, stats, s.of.of(err)
 }
 
 // release gives back what acquire returned.

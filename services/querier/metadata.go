@@ -53,6 +53,9 @@ func (s *Service) Labels(ctx context.Context, req *queryv1.LabelsRequest) (*quer
 		return nil, err
 	}
 	defer done()
+	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
+		return nil, err
+	}
 	names, warnings, err := s.engine.Labels(ctx, q)
 	return &queryv1.LabelsResponse{Names: names, Warnings: warnings}, remote.ToError(err)
 }
@@ -68,6 +71,9 @@ func (s *Service) LabelValues(ctx context.Context, req *queryv1.LabelValuesReque
 		return nil, err
 	}
 	defer done()
+	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
+		return nil, err
+	}
 	values, warnings, err := s.engine.LabelValues(ctx, q, req.GetName())
 	return &queryv1.LabelValuesResponse{Values: values, Warnings: warnings}, remote.ToError(err)
 }
@@ -83,6 +89,9 @@ func (s *Service) Stats(ctx context.Context, req *queryv1.StatsRequest) (*queryv
 		return nil, err
 	}
 	defer done()
+	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
+		return nil, err
+	}
 	st, warnings, err := s.engine.Stats(ctx, q)
 	return &queryv1.StatsResponse{Streams: st.Streams, Runs: st.Runs, Entries: st.Entries, Bytes: st.Bytes, Warnings: warnings}, remote.ToError(err)
 }
@@ -137,6 +146,9 @@ func (s *Service) Series(ctx context.Context, req *queryv1.SeriesRequest) (*quer
 		return nil, err
 	}
 	defer done()
+	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
+		return nil, err
+	}
 	series, warnings, err := s.engine.Series(ctx, q)
 	if err != nil {
 		return nil, remote.ToError(err)
@@ -166,6 +178,9 @@ func (s *Service) Explain(ctx context.Context, req *queryv1.ExplainRequest) (*qu
 		return nil, err
 	}
 	defer done()
+	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
+		return nil, err
+	}
 	e, err := s.engine.Explain(ctx, q)
 	if err != nil {
 		return nil, remote.ToError(err)

@@ -132,7 +132,15 @@ func (s *Service) Query(ctx context.Context, req *queryv1.QueryRequest) (*queryv
 		return nil, err
 	}
 	defer done()
-	res, err := s.engine.Instant(ctx, s.base(expr, sc, req.GetPartial()), nanos(at))
+	q := s.base(expr, sc, req.GetPartial())
+	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
+		return nil, err
+	}
+	var res *engine.Result
+	err = rerun(ctx, q.Sources, func() bool { return false }, func() (err error) {
+		res, err = s.engine.Instant(ctx, q, nanos(at))
+		return err
+	})
 	if err != nil {
 		return nil, remote.ToError(err)
 	}
@@ -205,13 +213,23 @@ func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, 
 	if err != nil {
 		return nil, admission{}, err
 	}
-	q.Progress, q.Emit = progress, emit
+	given := false
+	if q.Progress = progress; emit != nil {
+		q.Emit = func(found []engine.LogStream) error { given = true; return emit(found) }
+	}
 	ctx, place, done, err := s.bounded(ctx, sc)
 	if err != nil {
 		return nil, admission{}, err
 	}
 	defer done()
-	res, err := s.engine.Range(ctx, q)
+	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
+		return nil, admission{}, err
+	}
+	var res *engine.Result
+	err = rerun(ctx, q.Sources, func() bool { return given }, func() (err error) {
+		res, err = s.engine.Range(ctx, q)
+		return err
+	})
 	return res, place, remote.ToError(err)
 }
 

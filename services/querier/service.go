@@ -76,8 +76,9 @@ type Deps struct {
 	Ring      Ring
 	Ingesters Ingesters
 	Limits    Limits
-	Store     *Store // nil: ingesters hold all there is
-	Memory    int64  // bytes for all queries together
+	Store     *Store  // nil: ingesters hold all there is
+	Deletes   Deletes // nil: nothing is deleted
+	Memory    int64   // bytes for all queries together
 	Now       func() time.Time
 }
 
@@ -196,7 +197,7 @@ func (s *Service) sources(sc scope, partial bool) ([]engine.Source, func(missing
 	if s.blocks == nil {
 		return out, complete
 	}
-	return append(out, &stored{s.blocks, sc.tenant, partial}), func(missing []string) error {
+	return append(out, &stored{blocks: s.blocks, tenant: sc.tenant, partial: partial}), func(missing []string) error {
 		if slices.Contains(missing, storeName) {
 			return rpcerr.New(rpcerr.Incomplete, "the answer would not be complete: no answer from the object store").WithRetry(time.Second)
 		}

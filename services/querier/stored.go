@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
@@ -23,7 +24,70 @@ const storeName = "object store"
 type stored struct {
 	blocks  *blocks
 	tenant  string
-	partial bool // go on without what cannot be opened
+	partial bool // go on without what cannot be read
+
+	mu       sync.Mutex // guards what follows
+	vanished bool       // a block has, while it was read
+	failed   *blockError
+	without  map[catalog.ID]error // blocks that could not be read, and are not read again
+}
+
+// blockError is why rows of a block could not be read.
+type blockError struct {
+	block catalog.Block
+	err   error
+}
+
+func (e *blockError) Error() string { return "block " + catalog.Key(e.block) + ": " + e.err.Error() }
+func (e *blockError) Unwrap() error { return e.err }
+
+// maxWithout is how many blocks an answer in part goes on without that fail while
+// they are read.
+const maxWithout = 20
+
+// again reports whether a query whose reading failed is to be run again: blocks that
+// have vanished meanwhile may have been replaced, and an answer in part can do without
+// those that cannot be read.
+func (s *stored) again(ctx context.Context, first bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	vanished, failed := s.vanished, s.failed
+	s.vanished, s.failed = false, nil
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case vanished && first:
+		return s.blocks.store.Loader.RefreshTenant(ctx, s.tenant) == nil
+	case failed != nil && s.partial && len(s.without) < maxWithout:
+		if s.without == nil {
+			s.without = map[catalog.ID]error{}
+		}
+		s.without[failed.block.ID] = failed
+		return true
+	}
+	return false
+}
+
+// note keeps in mind why reading failed.
+func (s *stored) note(err error) {
+	if e, ok := errors.AsType[*blockError](err); ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.failed = e
+		s.vanished = s.vanished || errors.Is(err, objstore.ErrNotFound)
+	}
+}
+
+// rerun runs a query that reads from sources, and again as long as that may help and
+// given is false: it tells that something of the answer was given out.
+func rerun(ctx context.Context, sources []engine.Source, given func() bool, run func() error) error {
+	for first := true; ; first = false {
+		err := run()
+		i := slices.IndexFunc(sources, func(src engine.Source) bool { _, ok := src.(*stored); return ok })
+		if i < 0 || given() || !sources[i].(*stored).again(ctx, first) {
+			return err
+		}
+	}
 }
 
 func (s *stored) Name() string { return storeName }
@@ -82,6 +146,14 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 		gaps = append(gaps, problemText(p))
 	}
 	live := snap.Live(s.tenant, start, end)
+	s.mu.Lock()
+	for _, b := range live {
+		if err := s.without[b.ID]; err != nil {
+			gaps = append(gaps, "not read: "+err.Error())
+		}
+	}
+	live = slices.DeleteFunc(live, func(b catalog.Block) bool { return s.without[b.ID] != nil })
+	s.mu.Unlock()
 	open, errs := s.blocks.acquireAll(ctx, live)
 	release := func() {
 		for _, o := range open {
@@ -107,7 +179,7 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 		release()
 		return nil, err
 	}
-	return &storedSession{ses, gaps, release}, nil
+	return &storedSession{ses, s, gaps, release}, nil
 }
 
 // problemText says what an answer lacks.
@@ -137,12 +209,29 @@ func storeError(err error) error {
 // storedSession is a session over blocks that are held open for it.
 type storedSession struct {
 	engine.Session
+	stored  *stored
 	gaps    []string
 	release func()
 }
 
+// Gaps implements engine.Session.
 func (s *storedSession) Gaps() []string { return append(s.gaps, s.Session.Gaps()...) }
 
+// Scan implements engine.Session.
+func (s *storedSession) Scan(ctx context.Context, req engine.ScanRequest, yield func(*engine.ScanRows) error) (engine.ScanStats, error) {
+	stats, err := s.Session.Scan(ctx, req, yield)
+	s.stored.note(err)
+	return stats, storeError(err)
+}
+
+// Aggregate implements engine.Session.
+func (s *storedSession) Aggregate(ctx context.Context, req engine.AggregateRequest) ([]engine.PartialSeries, engine.ScanStats, error) {
+	series, stats, err := s.Session.Aggregate(ctx, req)
+	s.stored.note(err)
+	return series, stats, storeError(err)
+}
+
+// Close implements engine.Session.
 func (s *storedSession) Close() error {
 	err := s.Session.Close()
 	if s.release != nil {

@@ -212,7 +212,7 @@ func (p *Process) initDistributor() (serve.Service, error) {
 func (p *Process) initQuerier() (serve.Service, error) {
 	s := querier.New(p.cfg.Querier, querier.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Store: p.storage.store(), Memory: p.budget.queries, Now: time.Now,
+		Store: p.storage.store(), Deletes: p.storage.deletes, Memory: p.budget.queries, Now: time.Now,
 	})
 	p.querier = s
 	s.Register(p.server.Public())

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 
@@ -17,7 +18,7 @@ type Excluded struct {
 	// Version names the set; answers name it.
 	Version    string
 	Tombstones []Tombstone
-	// Retention: of these the first that matches a stream decides.
+	// Retention: of these the first that concerns a row decides.
 	Retention []Cutoff
 }
 
@@ -28,9 +29,11 @@ type Tombstone struct {
 	Start, End int64
 }
 
-// Cutoff ends the rows of streams before a time.
+// Cutoff ends rows before a time: all of the streams that match, or those that pass
+// the stages, which may be any.
 type Cutoff struct {
 	Matchers []*syntax.Matcher
+	Stages   []syntax.Stage
 	Before   int64
 }
 
@@ -63,28 +66,41 @@ type exclusion struct {
 	parts []excludedPart
 }
 
-// excludedPart leaves out the rows of a range that a pipeline keeps.
+// excludedPart leaves out rows of a range: of its rules the first that keeps a row
+// decides, and leaves it out if it is from before its end.
 type excludedPart struct {
 	TimeRange
-	pipe *pipeline.Pipeline
+	rules []excludedRule
+}
+
+type excludedRule struct {
+	pipe   *pipeline.Pipeline // nil: it keeps all
+	before int64
 }
 
 // exclusions is a set that is compiled when the first source asks for it.
 type exclusions struct {
 	x     *Excluded
 	once  sync.Once
-	pipes []*pipeline.Pipeline // of each tombstone; nil: all rows
+	pipes []*pipeline.Pipeline // of each tombstone, and then of each cutoff; nil: all rows
 	err   error
 }
 
 func (e *exclusions) compile() error {
 	e.once.Do(func() {
-		e.pipes = make([]*pipeline.Pipeline, len(e.x.Tombstones))
-		for i, t := range e.x.Tombstones {
-			if len(t.Selector.Stages) == 0 {
+		var all [][]syntax.Stage
+		for _, t := range e.x.Tombstones {
+			all = append(all, t.Selector.Stages)
+		}
+		for _, c := range e.x.Retention {
+			all = append(all, c.Stages)
+		}
+		e.pipes = make([]*pipeline.Pipeline, len(all))
+		for i, stages := range all {
+			if len(stages) == 0 {
 				continue
 			}
-			if e.pipes[i], e.err = pipeline.Compile(t.Selector.Stages, pipeline.Hints{}); e.err != nil {
+			if e.pipes[i], e.err = pipeline.Compile(stages, pipeline.Hints{}); e.err != nil {
 				return
 			}
 		}
@@ -99,13 +115,26 @@ func matchAll(ms []*syntax.Matcher, labels model.Labels) bool {
 // of returns what is left out of a stream within start <= t < end; nil: nothing.
 func (e *exclusions) of(labels model.Labels, start, end int64) *exclusion {
 	var out exclusion
-	for _, c := range e.x.Retention {
-		if matchAll(c.Matchers, labels) {
-			if c.Before > start {
-				out.dead = append(out.dead, TimeRange{minTime, c.Before})
-			}
+	var rules []excludedRule
+	least, most := int64(math.MaxInt64), int64(math.MinInt64) // ends of rules
+	for i, c := range e.x.Retention {
+		if !matchAll(c.Matchers, labels) {
+			continue
+		}
+		rules = append(rules, excludedRule{e.pipes[len(e.x.Tombstones)+i], c.Before})
+		least, most = min(least, c.Before), max(most, c.Before)
+		if len(c.Stages) == 0 {
 			break
 		}
+	}
+	if n := len(rules); n > 0 && rules[n-1].pipe != nil {
+		least = math.MinInt64 // what no rule keeps stays
+	}
+	if len(rules) > 0 && least > start {
+		out.dead = append(out.dead, TimeRange{math.MinInt64, least})
+	}
+	if len(rules) > 0 && most > max(least, start) {
+		out.parts = append(out.parts, excludedPart{TimeRange{least, most}, rules})
 	}
 	for i, t := range e.x.Tombstones {
 		switch {
@@ -113,7 +142,7 @@ func (e *exclusions) of(labels model.Labels, start, end int64) *exclusion {
 		case e.pipes[i] == nil:
 			out.dead = append(out.dead, TimeRange{t.Start, t.End})
 		default:
-			out.parts = append(out.parts, excludedPart{TimeRange{t.Start, t.End}, e.pipes[i]})
+			out.parts = append(out.parts, excludedPart{TimeRange{t.Start, t.End}, []excludedRule{{e.pipes[i], t.End}}})
 		}
 	}
 	if out.dead == nil && out.parts == nil {
@@ -195,7 +224,7 @@ func (s *localSession) exclusionOf(stream int) *exclusion {
 // excluder finds the rows of a stream that are left out. It is used by one goroutine.
 type excluder struct {
 	parts   []excludedPart
-	streams []*pipeline.Stream
+	streams [][]*pipeline.Stream // of each part's rules
 	meta    metaReader
 }
 
@@ -205,7 +234,13 @@ func newExcluder(x *exclusion, labels model.Labels) *excluder {
 	}
 	e := &excluder{parts: x.parts}
 	for _, p := range x.parts {
-		e.streams = append(e.streams, p.pipe.ForStream(labels))
+		of := make([]*pipeline.Stream, len(p.rules))
+		for i, r := range p.rules {
+			if r.pipe != nil {
+				of[i] = r.pipe.ForStream(labels)
+			}
+		}
+		e.streams = append(e.streams, of)
 	}
 	return e
 }
@@ -214,15 +249,30 @@ func (e *excluder) out(rows *model.Rows, row int) bool {
 	t := rows.Times[row]
 	for i := range e.parts {
 		p := &e.parts[i]
-		if t < p.Start || t >= p.End || !p.pipe.Filter().Match(rows.Lines.At(row)) {
+		if t < p.Start || t >= p.End {
 			continue
 		}
-		meta, _ := e.meta.at(rows, row)
-		if _, _, ok := e.streams[i].ProcessFiltered(t, rows.Lines.At(row), meta); ok {
-			return true
+		for k, r := range p.rules {
+			if r.pipe != nil && !e.keeps(r.pipe, e.streams[i][k], rows, row) {
+				continue
+			}
+			if t < r.before {
+				return true
+			}
+			break
 		}
 	}
 	return false
+}
+
+func (e *excluder) keeps(p *pipeline.Pipeline, s *pipeline.Stream, rows *model.Rows, row int) bool {
+	line := rows.Lines.At(row)
+	if !p.Filter().Match(line) {
+		return false
+	}
+	meta, _ := e.meta.at(rows, row)
+	_, _, ok := s.ProcessFiltered(rows.Times[row], line, meta)
+	return ok
 }
 
 // next returns the first rows of [from, to), or, backward, the last, that are not

@@ -28,7 +28,11 @@ func toExcluded(x *engine.Excluded) *ingestv1.Excluded {
 		out.Tombstones = append(out.Tombstones, &ingestv1.Tombstone{Query: t.Selector.String(), Start: t.Start, End: t.End})
 	}
 	for _, c := range x.Retention {
-		out.Retention = append(out.Retention, &ingestv1.Cutoff{Selector: selectorText(c.Matchers), Before: c.Before})
+		text := selectorText(c.Matchers)
+		if len(c.Stages) > 0 {
+			text = (&syntax.LogSelector{Matchers: c.Matchers, Stages: c.Stages}).String()
+		}
+		out.Retention = append(out.Retention, &ingestv1.Cutoff{Query: text, Before: c.Before})
 	}
 	return out
 }
@@ -39,24 +43,36 @@ func fromExcluded(x *ingestv1.Excluded) (*engine.Excluded, error) {
 	}
 	out := &engine.Excluded{Version: x.GetVersion()}
 	for _, t := range x.GetTombstones() {
-		e, err := parseQuery(t.GetQuery())
+		sel, err := parseLogQuery(t.GetQuery())
 		if err != nil {
 			return nil, err
-		}
-		sel, ok := e.(*syntax.LogSelector)
-		if !ok {
-			return nil, engine.Errorf(engine.ErrUser, "a tombstone needs a log query, not %s", t.GetQuery())
 		}
 		out.Tombstones = append(out.Tombstones, engine.Tombstone{Selector: sel, Start: t.GetStart(), End: t.GetEnd()})
 	}
 	for _, c := range x.GetRetention() {
-		ms, err := syntax.ParseSelector(c.GetSelector())
+		if c.GetQuery() == "{}" { // which is no query
+			out.Retention = append(out.Retention, engine.Cutoff{Before: c.GetBefore()})
+			continue
+		}
+		sel, err := parseLogQuery(c.GetQuery())
 		if err != nil {
 			return nil, err
 		}
-		out.Retention = append(out.Retention, engine.Cutoff{Matchers: ms, Before: c.GetBefore()})
+		out.Retention = append(out.Retention, engine.Cutoff{Matchers: sel.Matchers, Stages: sel.Stages, Before: c.GetBefore()})
 	}
 	return out, nil
+}
+
+func parseLogQuery(text string) (*syntax.LogSelector, error) {
+	e, err := parseQuery(text)
+	if err != nil {
+		return nil, err
+	}
+	sel, ok := e.(*syntax.LogSelector)
+	if !ok {
+		return nil, engine.Errorf(engine.ErrUser, "what is left out needs a log query, not %s", text)
+	}
+	return sel, nil
 }
 
 func parseLabels(text string) (model.Labels, error) {

@@ -803,7 +803,7 @@ type Excluded struct {
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// In any order; they may overlap.
 	Tombstones []*Tombstone `protobuf:"bytes,2,rep,name=tombstones,proto3" json:"tombstones,omitempty"`
-	// Of these the first that matches a stream decides.
+	// Of these the first that concerns a row decides.
 	Retention     []*Cutoff `protobuf:"bytes,3,rep,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -925,11 +925,11 @@ func (x *Tombstone) GetEnd() int64 {
 	return 0
 }
 
-// Cutoff ends the rows of streams before a time.
+// Cutoff ends rows before a time.
 type Cutoff struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A LogQL stream selector; `{}` is all.
-	Selector string `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"`
+	// As Tombstone.query; `{}` is all.
+	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
 	// Exclusive.
 	Before        int64 `protobuf:"fixed64,2,opt,name=before,proto3" json:"before,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -966,9 +966,9 @@ func (*Cutoff) Descriptor() ([]byte, []int) {
 	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *Cutoff) GetSelector() string {
+func (x *Cutoff) GetQuery() string {
 	if x != nil {
-		return x.Selector
+		return x.Query
 	}
 	return ""
 }
@@ -2485,9 +2485,9 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\tTombstone\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x10R\x05start\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\x10R\x03end\"<\n" +
-	"\x06Cutoff\x12\x1a\n" +
-	"\bselector\x18\x01 \x01(\tR\bselector\x12\x16\n" +
+	"\x03end\x18\x03 \x01(\x10R\x03end\"6\n" +
+	"\x06Cutoff\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x10R\x06before\"\xc1\x02\n" +
 	"\x04Scan\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x18\n" +
