@@ -98,6 +98,14 @@ func (l *loader) load() {
 	c.Batch, c.Read, c.Queue = f.Batch, f.Read, f.Queue
 	c.Watch = Watch{f.Global.Watch.Min, f.Global.Watch.Max}
 	c.Target = Target{f.Target.SyncPeriod, f.Target.Stdin}
+	// Promtail's names of what Weir's read block has too.
+	def := newFile()
+	if c.Watch != (Watch{def.Global.Watch.Min, def.Global.Watch.Max}) && c.Read.PollInterval == def.Read.PollInterval {
+		c.Read.PollInterval = c.Watch.MinPoll
+	}
+	if c.Target.SyncPeriod != def.Target.SyncPeriod && c.Read.ScanInterval == def.Read.ScanInterval {
+		c.Read.ScanInterval = c.Target.SyncPeriod
+	}
 	c.Limits = Limits{
 		ReadBurst: f.Limits.Burst, ReadRateDrop: f.Limits.Drop, MaxStreams: f.Limits.Streams, MaxLine: f.Limits.Line,
 		MaxLineTruncate: f.Limits.Truncate, ReadRateDeclared: f.Limits.Enabled,
