@@ -28,8 +28,9 @@ type cursor struct {
 }
 
 type part struct {
-	labels model.Labels
-	rows   *model.Rows
+	labels   model.Labels
+	rows     *model.Rows
+	from, to int
 }
 
 var errStopped = errors.New("stopped")
@@ -38,8 +39,8 @@ func (m *Merge) open(ctx context.Context, source int, start, end int64) *cursor 
 	c := &cursor{merge: m, source: source, start: start, end: end, last: -1}
 	s := m.sources[source]
 	c.next, c.stop = iter.Pull(func(yield func(part) bool) {
-		err := s.Each(ctx, start, end, c.skippable(s.Streams()), func(ls model.Labels, rows *model.Rows) error {
-			if !yield(part{ls, rows}) {
+		err := s.Each(ctx, start, end, c.skippable(s.Streams()), func(ls model.Labels, rows *model.Rows, from, to int) error {
+			if !yield(part{ls, rows, from, to}) {
 				return errStopped
 			}
 			return nil
@@ -80,7 +81,7 @@ func (c *cursor) fill() error {
 			c.stream = c.merge.index[c.source][c.last]
 		}
 		c.rows = p.rows
-		c.at, c.to = between(p.rows, 0, p.rows.Len(), c.start, c.end)
+		c.at, c.to = between(p.rows, p.from, p.to, c.start, c.end)
 		c.pass()
 	}
 	return nil

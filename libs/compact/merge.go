@@ -25,9 +25,10 @@ type Source interface {
 	Streams() []Stream
 	// Each yields all rows, or more than that, with start <= time < end, in the
 	// block's order: the streams one after the other, their rows ascending by
-	// order key. Rows are valid until yield returns. A stream of which skip is true
-	// may be left out.
-	Each(ctx context.Context, start, end int64, skip func(stream int) bool, yield func(ls model.Labels, rows *model.Rows) error) error
+	// order key, as rows [from, to) of a batch that may hold other streams', too.
+	// They are valid until yield returns. A stream of which skip is true may be left
+	// out.
+	Each(ctx context.Context, start, end int64, skip func(stream int) bool, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error
 }
 
 // Writer takes the rows of a result: streams ascending by the order of blocks, the

@@ -85,7 +85,7 @@ func (s *source) Streams() (out []compact.Stream) {
 	return out
 }
 
-func (s *source) Each(_ context.Context, start, end int64, skip func(int) bool, yield func(model.Labels, *model.Rows) error) error {
+func (s *source) Each(_ context.Context, start, end int64, skip func(int) bool, yield func(model.Labels, *model.Rows, int, int) error) error {
 	for i, app := range slices.Sorted(maps.Keys(s.streams)) {
 		if skip(i) {
 			continue
@@ -126,7 +126,7 @@ func (s *source) Each(_ context.Context, start, end int64, skip func(int) bool, 
 			if err := r.Check(); err != nil {
 				panic(err)
 			}
-			if err := yield(entry{app: app}.labels(), r); err != nil {
+			if err := yield(entry{app: app}.labels(), r, 0, r.Len()); err != nil {
 				return err
 			}
 		}

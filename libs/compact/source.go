@@ -56,50 +56,54 @@ func (s *BlockSource) Info() block.Info { return s.reader.Info() }
 // Streams implements Source.
 func (s *BlockSource) Streams() []Stream { return s.streams }
 
-// Each implements Source.
-func (s *BlockSource) Each(ctx context.Context, start, end int64, skip func(int) bool, yield func(model.Labels, *model.Rows) error) error {
+// Each implements Source. Rows are read in pages of many streams: to read those of
+// small streams one by one would go through their row group again and again.
+func (s *BlockSource) Each(ctx context.Context, start, end int64, skip func(int) bool, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
 	var section *block.Section
 	var group *block.RowGroup
-	var err error
+	var page *model.Rows // rows of group, from first on
 	var list []uint32
-	at := -1 // number of section
+	first, at := 0, -1 // at: number of section
 	for i, st := range s.streams {
 		if skip(i) {
 			continue
 		}
 		for _, span := range s.reader.Spans(i, start, end) {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
 			if group == nil || group.Number != span.Group {
-				if k, _ := s.reader.Place(span.Group); k != at {
-					if section, err = s.reader.ReadSection(ctx, k); err != nil {
-						return err
-					}
+				err := ctx.Err()
+				if k, _ := s.reader.Place(span.Group); err == nil && k != at {
+					section, err = s.reader.ReadSection(ctx, k)
 					at = k
 				}
-				if group, err = s.reader.ReadRowGroup(ctx, section, span.Group); err != nil {
+				if err == nil {
+					group, err = s.reader.ReadRowGroup(ctx, section, span.Group)
+				}
+				if err != nil {
 					return err
 				}
+				page = nil
 			}
 			from, to, err := within(group, span, start, end)
 			if err != nil {
 				return err
 			}
 			for from < to {
-				n := min(to-from, batchRows)
-				list = list[:0]
-				for k := range n {
-					list = append(list, uint32(from+k))
+				if page == nil || from >= first+page.Len() {
+					all, _ := s.reader.GroupSize(span.Group)
+					list, first = list[:0], from
+					for row := from; row < min(from+batchRows, all); row++ {
+						list = append(list, uint32(row))
+					}
+					page = &model.Rows{}
+					if err := s.reader.Append(page, group, list, true, true); err != nil {
+						return err
+					}
 				}
-				rows := &model.Rows{}
-				if err := s.reader.Append(rows, group, list, true, true); err != nil {
+				n := min(to, first+page.Len())
+				if err := yield(st.Labels, page, from-first, n-first); err != nil {
 					return err
 				}
-				if err := yield(st.Labels, rows); err != nil {
-					return err
-				}
-				from += n
+				from = n
 			}
 		}
 	}

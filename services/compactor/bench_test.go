@@ -86,3 +86,51 @@ func (e *env) bulk(first, n int) (raw int64) {
 	e.must(objstore.PutBytes(e.Context(), e.bucket, catalog.Key(info.Catalog()), body.Bytes()))
 	return raw
 }
+
+// BenchmarkFullMergeManyStreams is the full merge of four blocks that each have ten
+// lines of each of 50,000 streams.
+func BenchmarkFullMergeManyStreams(b *testing.B) {
+	e := start(b)
+	raw := int64(0)
+	const streams = 50_000
+	for k := range 4 {
+		id, err := catalog.NewID(e.now(), e.rand)
+		e.must(err)
+		var body bytes.Buffer
+		w := block.NewWriter(&body, block.Meta{ID: id, Tenant: "t", Partition: day}, block.Options{})
+		for i := range streams {
+			rows := &model.Rows{}
+			for n := range 10 {
+				rows.Times = append(rows.Times, day.Add(time.Duration(k*10+n)*time.Minute+time.Duration(i)).UnixNano())
+				rows.BatchTimes = append(rows.BatchTimes, rows.Times[n])
+				rows.Positions = append(rows.Positions, 0)
+				rows.Lines.AppendString(fmt.Sprintf("pod %d: request %d done in %dms", i, i*31+n, n*i%977))
+			}
+			raw += int64(len(rows.Lines.Slab))
+			ls := model.NewLabels([]model.Label{{Name: "app", Value: "many"}, {Name: "pod", Value: fmt.Sprintf("pod-%06d", i)}})
+			e.must(w.Add(ls, rows))
+		}
+		info, err := w.Close()
+		e.must(err)
+		e.must(objstore.PutBytes(e.Context(), e.bucket, catalog.Key(info.Catalog()), body.Bytes()))
+	}
+	e.mu.Lock()
+	e.time, e.store = e.time.Add(48*time.Hour), e.store.Add(48*time.Hour)
+	e.mu.Unlock()
+	b.SetBytes(raw)
+	b.ReportAllocs()
+	for b.Loop() {
+		s, _, _ := e.compactor()
+		if err := s.Cycle(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		for _, k := range e.objects() {
+			if o, _ := catalog.ParseKey(k); o.Level > 0 {
+				_ = e.bucket.Bucket.Delete(b.Context(), k)
+			}
+		}
+		_ = e.bucket.Bucket.Delete(b.Context(), catalog.IndexKey("t"))
+		b.StartTimer()
+	}
+}

@@ -336,8 +336,8 @@ func (f *faults) List(ctx context.Context, prefix string, yield func(objstore.Ob
 func lines(t *testing.T, s compact.Source) string {
 	t.Helper()
 	var out []string
-	err := s.Each(t.Context(), compact.MinTime, compact.MaxTime, func(int) bool { return false }, func(_ model.Labels, rows *model.Rows) error {
-		for i := range rows.Len() {
+	err := s.Each(t.Context(), compact.MinTime, compact.MaxTime, func(int) bool { return false }, func(_ model.Labels, rows *model.Rows, from, to int) error {
+		for i := from; i < to; i++ {
 			out = append(out, string(rows.Lines.At(i)))
 		}
 		return nil

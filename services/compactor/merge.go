@@ -127,9 +127,9 @@ func (j *job) ranges(ctx context.Context) ([]part, error) {
 	}
 	days := map[time.Time]bool{}
 	for _, src := range j.sources {
-		err := src.Each(ctx, compact.MinTime, compact.MaxTime, func(int) bool { return false }, func(_ model.Labels, rows *model.Rows) error {
+		err := src.Each(ctx, compact.MinTime, compact.MaxTime, func(int) bool { return false }, func(_ model.Labels, rows *model.Rows, from, to int) error {
 			last := time.Time{}
-			for _, t := range rows.Times {
+			for _, t := range rows.Times[from:to] {
 				if d := compact.Day(t); d != last {
 					days[d] = true
 					last = d
