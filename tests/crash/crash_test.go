@@ -137,7 +137,7 @@ func TestKillWhileBlocksMove(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 1))
 	n := crashes(t, 8)
 	node := harness.New(t, "all", "", "--ingester.wal-segment-size=1MiB", "--ingester.cut-interval=1s",
-		"--ingester.cut-size=256KiB", "--ingester.upload-interval=6s", "--ingester.keep-uploaded=5s")
+		"--ingester.cut-size=256KiB", "--ingester.upload-interval=2s", "--ingester.keep-uploaded=3s")
 	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Resend: true}
 	stop := load.Start()
 	defer stop()
@@ -145,9 +145,9 @@ func TestKillWhileBlocksMove(t *testing.T) {
 	for range n {
 		node.Start()
 		node.AwaitReady()
-		time.Sleep(time.Duration(500+rng.IntN(4000)) * time.Millisecond)
+		time.Sleep(time.Duration(500+rng.IntN(1500)) * time.Millisecond)
 		mark := load.History.Mark()
-		r, err := harness.Read(harness.Context(t), node.Client(), rng.IntN(2) == 0, 1000)
+		r, err := harness.Read(harness.Context(t), node.Client(), rng.IntN(2) == 0, 5000)
 		if err != nil {
 			t.Fatal(err)
 		}
