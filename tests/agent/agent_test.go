@@ -33,7 +33,7 @@ type rig struct {
 	client *client.Client
 	agent  *harness.Process
 	listen string
-	extra  string // configuration beside the common one
+	raw    string // configuration instead of the common one
 	began  time.Time
 }
 
@@ -58,8 +58,10 @@ files:
 batch: {max_wait: 50ms}
 read: {poll_interval: 20ms, partial_wait: 10m}
 listen: "%s"
-%s
-`, r.server.GRPC, r.positions(), r.dir, r.listen, r.extra)
+`, r.server.GRPC, r.positions(), r.dir, r.listen)
+	if r.raw != "" {
+		config = r.raw
+	}
 	name := filepath.Join(r.dir, "agent.yaml")
 	if err := os.WriteFile(name, []byte(config), 0o600); err != nil {
 		r.t.Fatal(err)

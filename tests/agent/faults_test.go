@@ -73,7 +73,6 @@ func TestServerAway(t *testing.T) {
 // TestRateLimited: the server refuses more than so much a second.
 func TestRateLimited(t *testing.T) {
 	r := newRig(t, "--limits.ingestion-rate=100kB", "--limits.ingestion-burst=300kB")
-	r.extra = ""
 	r.started()
 	w := &writer{path: filepath.Join(r.dir, "app.log"), rate: 8000, rotate: time.Second}
 	w.during(t, func() { time.Sleep(3 * time.Second) })
