@@ -1,0 +1,443 @@
+package querier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/catalog/tombstone"
+	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/objstore"
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+// A damaged block is an error that names it, or a warning where an answer in part will do;
+// then the other blocks are there.
+func TestDamagedBlock(t *testing.T) {
+	s := newShop(t)
+	a, b := rows("a", 0, 50), rows("b", 0, 50)
+	bad := s.put(nil, a...)
+	s.put(nil, b...)
+	s.refresh()
+	for _, opened := range []bool{false, true} {
+		s.bucket.Flip = nil
+		if s.reopen(1 << 20); opened {
+			s.refresh()
+			if _, err := s.blocks.acquire(t.Context(), bad); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.refresh()
+		s.bucket.Flip = func(key string) bool { return key == catalog.Key(bad) }
+		_, err := s.ask(`{app=~".+"}`, false)
+		if err == nil || !errors.Is(err, engine.ErrIncomplete) || !strings.Contains(err.Error(), catalog.Key(bad)) {
+			t.Errorf("opened %v: %v", opened, err)
+		}
+		for _, query := range []string{`{app=~".+"}`, `sum(count_over_time({app=~".+"} |~ "req.*done" [1d]))`} {
+			res, err := s.ask(query, true)
+			if err != nil || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], catalog.Key(bad)) {
+				t.Fatalf("opened %v: %v, %+v", opened, err, res)
+			}
+			if res.Type == engine.TypeStreams {
+				s.same("in part", linesOf(res), textOf(b))
+				continue
+			}
+			sum := 0.
+			for _, p := range res.Matrix[0].Points {
+				sum += p.Value
+			}
+			if sum != 50 {
+				t.Errorf("counted %v", res.Matrix)
+			}
+		}
+	}
+}
+
+// An equal copy makes up for a damaged block.
+func TestR18EqualCopyIsRead(t *testing.T) {
+	s := newShop(t)
+	all := rows("a", 0, 50)
+	one, two := s.put(nil, all...), s.put(nil, all...)
+	s.refresh()
+	for _, bad := range []catalog.Block{one, two} {
+		s.reopen(1 << 20)
+		s.refresh()
+		for _, b := range []catalog.Block{one, two} {
+			if _, err := s.blocks.acquire(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.bucket.Flip = func(key string) bool { return key == catalog.Key(bad) }
+		s.same("a copy", s.lines(`{app="a"}`), textOf(all))
+		s.bucket.Flip = nil
+	}
+}
+
+// A block that vanished is data loss in every answer that it may touch, but not an error.
+func TestR16VanishedBlock(t *testing.T) {
+	s := newShop(t)
+	a, b := rows("a", 0, 50), rows("b", 0, 50)
+	lost := s.put(nil, a...)
+	s.put(nil, b...)
+	s.refresh()
+	// It is open, and vanishes behind the listing.
+	if _, err := s.blocks.acquire(t.Context(), lost); err != nil {
+		t.Fatal(err)
+	}
+	s.must(s.objects.Delete(t.Context(), catalog.Key(lost)))
+	for range 2 {
+		res, err := s.ask(`{app=~".+"}`, false)
+		if err != nil || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "data_loss: block "+catalog.Key(lost)) {
+			t.Fatalf("%v, %+v", err, res)
+		}
+		s.same("the rest", linesOf(res), textOf(b))
+	}
+	// Not before it is listed anew, if something was given out.
+	if rerun(t.Context(), []engine.Source{&stored{blocks: s.blocks, tenant: "t", vanished: true}}, func() bool { return true }, func() error { return context.Canceled }) == nil {
+		t.Error("no error")
+	}
+}
+
+// Blocks that vanish while they are read are replaced by what they were merged into, and
+// a query is answered as if nothing had happened.
+func TestR16ReplacedDuringAQuery(t *testing.T) {
+	for _, when := range []string{"when it is opened", "when it is read"} {
+		s := newShop(t)
+		a, b := rows("a", 0, 50), rows("a", 50, 90)
+		one, two := s.put(nil, a...), s.put(nil, b...)
+		s.refresh()
+		if when == "when it is read" {
+			for _, x := range []catalog.Block{one, two} {
+				o, err := s.blocks.acquire(t.Context(), x)
+				s.must(err)
+				s.blocks.release(o)
+			}
+		}
+		s.put([]catalog.Block{one, two}, append(slices.Clone(a), b...)...)
+		s.must(s.objects.Delete(t.Context(), catalog.Key(one)))
+		s.must(s.objects.Delete(t.Context(), catalog.Key(two)))
+		s.same(when, s.lines(`{app="a"} |~ "req.*done"`), textOf(a, b))
+	}
+}
+
+// A listing that is too old makes the store's part unavailable.
+func TestR16StaleListing(t *testing.T) {
+	s := newShop(t)
+	a := rows("a", 0, 50)
+	s.put(nil, a...)
+	s.refresh()
+	away := func(_ context.Context, op, _ string) error {
+		if op == "list" {
+			return objstore.ErrUnavailable
+		}
+		return nil
+	}
+	s.bucket.Before = away
+	s.same("fresh", s.lines(`{app="a"}`), textOf(a))
+	s.now = s.now.Add(catalog.DefaultMaxAge + time.Second)
+	_, err := s.ask(`{app="a"}`, false)
+	if err == nil || !errors.Is(err, engine.ErrIncomplete) || !strings.Contains(err.Error(), storeName) {
+		t.Errorf("stale: %v", err)
+	}
+	res, err := s.ask(`{app="a"}`, true)
+	if err != nil || len(res.Warnings) != 1 || len(linesOf(res)) != 0 {
+		t.Errorf("in part: %v, %+v", err, res)
+	}
+	s.bucket.Before = nil
+	s.same("back", s.lines(`{app="a"}`), textOf(a))
+}
+
+// uploader is an ingester's session that says what was uploaded.
+type uploader struct {
+	engine.Session
+	keys []string
+}
+
+func (u uploader) Opened() *ingestv1.Opened { return &ingestv1.Opened{UploadedBlocks: u.keys} }
+
+// Blocks that ingesters have uploaded are read even if no listing shows them.
+func TestR11UploadedBlocksAreReadFirst(t *testing.T) {
+	s := newShop(t)
+	s.refresh()
+	s.must(s.bucket.Freeze(t.Context()))
+	s.bucket.Stale = true
+	b := s.put(nil, rows("a", 0, 50)...)
+	s.refresh()
+	src := &stored{blocks: s.blocks, tenant: "t"}
+	for _, c := range []struct {
+		keys []string
+		want int
+	}{{nil, 0}, {[]string{catalog.Key(b), catalog.Key(b)}, 1}, {nil, 1}} {
+		ses, err := src.OpenAfter(t.Context(), []engine.Session{nil, uploader{keys: c.keys}}, nil, day.UnixNano(), day.Add(time.Hour).UnixNano())
+		s.must(err)
+		if n := len(ses.Streams()); n != c.want {
+			t.Errorf("%v: %d streams", c.keys, n)
+		}
+		s.must(ses.Close())
+	}
+}
+
+// A block is opened once, however many ask; one whose asker has given up is opened for
+// the others.
+func TestOpenOnce(t *testing.T) {
+	s := newShop(t)
+	b := s.put(nil, rows("a", 0, 50)...)
+	s.refresh()
+	var gets atomic.Int64
+	gate := make(chan struct{})
+	s.bucket.Before = func(ctx context.Context, op, _ string) error {
+		if op == "get" && gets.Add(1) == 1 {
+			select {
+			case <-gate:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := s.blocks.acquire(impatient, b); !errors.Is(err, context.Canceled) {
+			t.Errorf("the first: %v", err)
+		}
+	})
+	for gets.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	var got [20]*openBlock
+	for i := range got {
+		wg.Go(func() {
+			o, err := s.blocks.acquire(t.Context(), b)
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = o
+		})
+	}
+	cancel()
+	wg.Wait()
+	close(gate)
+	if slices.ContainsFunc(got[:], func(o *openBlock) bool { return o != got[0] }) {
+		t.Error("it was opened several times")
+	}
+	if !s.blocks.inUse(b.ID) {
+		t.Error("not in use")
+	}
+	for _, o := range got {
+		s.blocks.release(o)
+	}
+	if s.blocks.inUse(b.ID) || len(s.blocks.open) != 0 || s.blocks.bytes != 0 {
+		t.Errorf("in use, or open: %d blocks, %d bytes", len(s.blocks.open), s.blocks.bytes)
+	}
+}
+
+// A slow store ends with the query's time; nothing stays behind.
+func TestSlowStore(t *testing.T) {
+	s := newShop(t)
+	s.put(nil, rows("a", 0, 50)...)
+	s.refresh()
+	s.bucket.Before = func(ctx context.Context, _, _ string) error { <-ctx.Done(); return ctx.Err() }
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := (&stored{blocks: s.blocks, tenant: "t", partial: true}).Open(ctx, nil, day.UnixNano(), day.Add(time.Hour).UnixNano())
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	s.bucket.Before = nil
+	s.same("later", s.lines(`{app="a"}`), textOf(rows("a", 0, 50)))
+}
+
+// Indexes of blocks that nobody uses take no more memory than they may.
+func TestIdleBlocksAreBounded(t *testing.T) {
+	s := newShop(t)
+	var all [][]row
+	for i := range 12 {
+		all = append(all, rows(fmt.Sprint("app", i), 0, 20))
+		s.put(nil, all[i]...)
+	}
+	s.reopen(8 << 10)
+	s.refresh()
+	for range 3 {
+		s.same("all", s.lines(`{app=~".+"}`), textOf(all...))
+		if s.blocks.bytes > 8<<10 || s.blocks.idle.Len() != len(s.blocks.open) {
+			t.Errorf("%d bytes, %d idle of %d", s.blocks.bytes, s.blocks.idle.Len(), len(s.blocks.open))
+		}
+	}
+	if n := len(s.blocks.open); n == 0 || n == 12 {
+		t.Errorf("%d blocks are open", n)
+	}
+}
+
+// Whatever blocks replicas wrote, and however far merges of them are, answers are those
+// of one clean copy, counts included.
+func TestR12ReplicasAndOverlappingMerges(t *testing.T) {
+	queries := []string{
+		`{app=~".+"}`, `{app="a1"} |= "request 1"`, `sum by (app) (count_over_time({app=~".+"}[1d]))`,
+		`sum(bytes_over_time({app=~"a[12]"} |~ "7|3" [1d]))`,
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		clean, s := newShop(t), newShop(t)
+		var all []row
+		for i := range 3 {
+			all = append(all, rows(fmt.Sprint("a", i), 0, rapid.IntRange(1, 60).Draw(r, "rows"))...)
+		}
+		clean.put(nil, all...)
+		var blocks []catalog.Block
+		held := map[catalog.ID][]row{}
+		add := func(sources []catalog.Block, list []row) {
+			if len(list) > 0 {
+				b := s.put(sources, list...)
+				held[b.ID] = list
+				blocks = append(blocks, b)
+			}
+		}
+		// Each replica cuts as it likes; one may lack some entries.
+		for replica := range 3 {
+			cut, gap := rapid.IntRange(0, 60).Draw(r, "cut"), rapid.IntRange(-1, 60).Draw(r, "gap")
+			var early, late []row
+			for _, x := range all {
+				switch {
+				case replica == 2 && x.at == gap:
+				case x.at < cut:
+					early = append(early, x)
+				default:
+					late = append(late, x)
+				}
+			}
+			add(nil, early)
+			add(nil, late)
+		}
+		for range rapid.IntRange(0, 3).Draw(r, "merges") {
+			var sources []catalog.Block
+			var list []row
+			for _, b := range blocks {
+				if rapid.Bool().Draw(r, "merged") {
+					sources = append(sources, b)
+					list = append(list, held[b.ID]...)
+				}
+			}
+			add(sources, list)
+		}
+		clean.refresh()
+		s.refresh()
+		for _, q := range queries {
+			want, err := clean.ask(q, false)
+			clean.must(err)
+			got, err := s.ask(q, false)
+			s.must(err)
+			if fmt.Sprint(got.Streams, got.Matrix) != fmt.Sprint(want.Streams, want.Matrix) {
+				r.Fatalf("%s:\ngot  %v %v\nwant %v %v", q, got.Streams, got.Matrix, want.Streams, want.Matrix)
+			}
+		}
+	})
+}
+
+// deletes are tombstones of a bucket that may be away.
+func (s *shop) delete(store *tombstone.Store, query string) *tombstone.Tombstone {
+	s.Helper()
+	x, err := tombstone.New(s.now, s.rand, "t", query, 0, s.now.UnixNano())
+	s.must(err)
+	s.must(store.Create(s.Context(), x))
+	return x
+}
+
+// Queries are answered by a set of deletes that is younger than its bound, or not at all;
+// a delete that is cancelled is none.
+func TestR23SetOfDeletes(t *testing.T) {
+	s := newShop(t)
+	now := func() time.Time { return s.now }
+	own, other := tombstone.NewStore(s.bucket, now, 0), tombstone.NewStore(s.bucket, now, 0)
+	service := &Service{deps: Deps{Deletes: own}}
+	sc := func() scope { return scope{"t", testLimits(), s.now} }
+	want := func(what string, n int) {
+		t.Helper()
+		x, err := service.excluded(t.Context(), sc())
+		s.must(err)
+		if n == 0 && x != nil || n > 0 && (x == nil || len(x.Tombstones) != n || x.Version == "") {
+			t.Errorf("%s: %+v", what, x)
+		}
+	}
+	want("none", 0)
+	x := s.delete(other, `{app="a"} |= "card"`)
+	s.now = s.now.Add(tombstone.DefaultMaxAge)
+	want("another's, after the bound", 1)
+	s.must(other.Cancel(t.Context(), "t", x.ID, "me"))
+	s.now = s.now.Add(tombstone.DefaultMaxAge)
+	want("cancelled", 0)
+	s.delete(own, `{app="b"}`)
+	want("own, at once", 1)
+	s.bucket.Before = func(context.Context, string, string) error { return objstore.ErrUnavailable }
+	want("within the bound", 1)
+	s.now = s.now.Add(tombstone.DefaultMaxAge)
+	if _, err := service.excluded(t.Context(), sc()); !rpcerr.Is(err, rpcerr.Unavailable) {
+		t.Errorf("the store is away: %v", err)
+	}
+}
+
+// Retention holds when reading: of the rules that concern an entry the first counts.
+func TestR25RetentionAtRead(t *testing.T) {
+	s := newShop(t)
+	var all []row
+	for h := range 24 {
+		for _, app := range []string{"a", "b", "c"} {
+			all = append(all, row{app, 3600 * h, fmt.Sprintf("%s %d level=%s", app, h, []string{"debug", "error"}[h%2])})
+		}
+	}
+	s.put(nil, all...)
+	s.refresh()
+	l := limits.Default()
+	l.RetentionPeriod = 30 * time.Hour // it is noon of the next day: from 6:00 on
+	l.RetentionStream = []limits.RetentionStream{
+		{Selector: `{app="b"}`, Priority: 1, Period: 18 * time.Hour},
+		{Selector: `{app="b"} |= "error"`, Priority: 2},
+		{Selector: `{app=~"a|b"} |= "debug"`, Priority: 0, Period: 14 * time.Hour},
+	}
+	x, err := (&Service{}).excluded(t.Context(), scope{"t", l, s.now})
+	s.must(err)
+	var want []string
+	for _, e := range all {
+		h := e.at / 3600
+		debug := h%2 == 0
+		keep := h >= 6
+		switch {
+		case e.app == "b" && !debug:
+			keep = true
+		case e.app == "b":
+			keep = h >= 18
+		case e.app == "a" && debug:
+			keep = h >= 22
+		}
+		if keep {
+			want = append(want, e.line)
+		}
+	}
+	slices.Sort(want)
+	ctx := engine.WithExcluded(t.Context(), x)
+	ses, err := (&stored{blocks: s.blocks, tenant: "t"}).Open(ctx, nil, day.UnixNano(), day.Add(24*time.Hour).UnixNano())
+	s.must(err)
+	defer ses.Close()
+	var got []string
+	_, err = ses.Scan(ctx, engine.ScanRequest{Query: selectorOf(t, `{app=~".+"}`), Start: day.UnixNano(), End: day.Add(24 * time.Hour).UnixNano()}, func(r *engine.ScanRows) error {
+		for i := range r.Times {
+			got = append(got, string(r.Lines.At(i)))
+		}
+		return nil
+	})
+	s.must(err)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
