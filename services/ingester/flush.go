@@ -187,6 +187,9 @@ func (s *Service) truncate(ctx context.Context) error {
 	if err := s.hook("cut.truncate"); err != nil {
 		return err
 	}
+	if err := s.noteGaps(); err != nil {
+		return err
+	}
 	if err := s.log.Cut(ctx); err != nil {
 		return err
 	}

@@ -244,9 +244,19 @@ func TestDamagedLogIsSaid(t *testing.T) {
 	if err := os.WriteFile(segments[0], b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	lines, gaps := start(t, dir, 1<<30).read()
-	if got := strings.Join(lines, "|"); got != "line 0|line 2" || len(gaps) != 1 {
-		t.Errorf("lines %q, gaps %v", got, gaps)
+	// It is not forgotten when the log is cut off.
+	for _, when := range []string{"found", "found again", "cut off", "started again"} {
+		n = start(t, dir, 1<<30)
+		if when == "cut off" {
+			if err := n.flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lines, gaps := n.read()
+		if got := strings.Join(lines, "|"); got != "line 0|line 2" || len(gaps) != 1 {
+			t.Errorf("%s: lines %q, gaps %v", when, got, gaps)
+		}
+		n.close()
 	}
 }
 

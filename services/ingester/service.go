@@ -90,6 +90,7 @@ type Service struct {
 	testHook       func(step string) error // nil but in tests, as is the next
 	walFS          wal.FS
 	stateMu        sync.Mutex      // held while the state of the blocks is changed
+	stateDirty     bool            // guarded by stateMu: what is in force is not on disk
 	tidying        sync.Mutex      // held while local blocks are merged or uploaded
 	encoder        sync.Mutex      // held by the uploader's encoder
 	workers        context.Context // ends when the workers are to
@@ -239,9 +240,14 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	s.logger.Info("opened local blocks and replayed the write-ahead log", "containers", containers, "blocks", blocks, "block_bytes", bytes,
 		"records", report.Records, "record_bytes", report.Bytes, "entries", st.Rows, "streams", st.Streams, "took", time.Since(began).Round(time.Millisecond).String())
 	s.state.Store(accepting)
-	if err := s.log.TruncateBefore(s.gens.unwritten()); err != nil {
+	err = s.noteGaps()
+	if err == nil {
+		err = s.log.TruncateBefore(s.gens.unwritten())
+	}
+	if err != nil {
 		s.logger.Warn("cannot truncate the write-ahead log", "err", err)
 	}
+	err = nil
 	s.running.Go(func() { s.runFlusher(s.workers) })
 	if s.deps.Bucket != nil {
 		s.running.Go(func() { s.runUploader(s.workers) })
@@ -374,26 +380,6 @@ func (s *Service) flush(ctx context.Context, compact bool) error {
 		return rpcerr.Wrap(err, rpcerr.Unavailable, "blocks cannot be uploaded: %v", err).WithRetry(10 * time.Second)
 	}
 	return err
-}
-
-// gaps says what this incarnation is known to miss.
-func (s *Service) gaps() []string {
-	r := s.report.Load()
-	if r == nil {
-		return nil
-	}
-	var out []string
-	for _, d := range r.Damage {
-		if d.FirstLSN == 0 {
-			continue // nothing is missing
-		}
-		if len(out) == 16 {
-			out = append(out, fmt.Sprintf("and %d more", len(r.Damage)-16))
-			break
-		}
-		out = append(out, "write-ahead log of "+s.incarnation[:8]+": "+d.String())
-	}
-	return out
 }
 
 func (s *Service) readable() error {

@@ -17,8 +17,11 @@ import (
 const named = 24 * time.Hour
 
 // state is what the local containers, which never change, cannot tell. Losing it costs
-// uploads that are done again, and the memory of damage that is found again.
+// uploads that are done again, and the memory of what was lost.
 type state struct {
+	// Gaps are ranges of the write-ahead log that were found damaged: the log forgets
+	// them when it is truncated.
+	Gaps    []string       `json:"gaps,omitempty"`
 	Uploads []upload       `json:"uploads,omitempty"`
 	Damaged []damagedBlock `json:"damaged,omitempty"`
 }
@@ -57,22 +60,56 @@ func (s *Service) loadState() state {
 }
 
 // changeState changes the state if change returns true. It is in force at once; an
-// error says that it may not survive a restart.
+// error says that it may not survive a restart. The next call tries again to write it.
 func (s *Service) changeState(change func(*state) bool) error {
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
-	st := state{Uploads: slices.Clone(s.blocks.state.Uploads), Damaged: slices.Clone(s.blocks.state.Damaged)} // written with stateMu held only
-	if !change(&st) {
+	old := &s.blocks.state // written with stateMu held only
+	st := state{Gaps: slices.Clone(old.Gaps), Uploads: slices.Clone(old.Uploads), Damaged: slices.Clone(old.Damaged)}
+	if change(&st) {
+		s.stateDirty = true
+		s.blocks.mu.Lock()
+		s.blocks.setState(st)
+		s.blocks.mu.Unlock()
+	}
+	if !s.stateDirty {
 		return nil
 	}
-	s.blocks.mu.Lock()
-	s.blocks.setState(st)
-	s.blocks.mu.Unlock()
-	b, err := json.Marshal(st)
-	if err != nil {
-		return err
+	b, err := json.Marshal(s.blocks.state)
+	if err == nil {
+		err = writeFile(s.statePath(), b)
 	}
-	return writeFile(s.statePath(), b)
+	s.stateDirty = err != nil
+	return err
+}
+
+// noteGaps remembers what the write-ahead log has lost, which must be before anything
+// is cut off it.
+func (s *Service) noteGaps() error {
+	r := s.report.Load()
+	return s.changeState(func(st *state) bool {
+		before := len(st.Gaps)
+		for _, d := range r.Damage {
+			if what := "write-ahead log of " + s.incarnation[:8] + ": " + d.String(); d.FirstLSN != 0 && !slices.Contains(st.Gaps, what) && len(st.Gaps) < maxGaps {
+				st.Gaps = append(st.Gaps, what)
+			}
+		}
+		return len(st.Gaps) > before
+	})
+}
+
+// maxGaps bounds the gaps that are remembered.
+const maxGaps = 1000
+
+// gaps says what this incarnation is known to miss of its log.
+func (s *Service) gaps() []string {
+	s.blocks.mu.RLock()
+	defer s.blocks.mu.RUnlock()
+	all := s.blocks.state.Gaps
+	if len(all) <= 16 {
+		return slices.Clone(all)
+	}
+	return append(slices.Clone(all[:16]), fmt.Sprintf("and %d more", len(all)-16))
 }
 
 // writeFile replaces a file durably.
