@@ -50,7 +50,7 @@ func TestDoors(t *testing.T) {
 			return nil
 		})
 	}
-	contains(agent, "following path="+path)
+	contains(agent, " path="+path)
 
 	weirctl := harness.Program(t, "services/cmd/weirctl")
 	tail := harness.NewProcess(t, "tail")
