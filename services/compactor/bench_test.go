@@ -3,6 +3,7 @@ package compactor
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/objstore"
+	"github.com/weir-logs/weir/libs/shopgen"
 )
 
 // BenchmarkFullMerge measures the full merge of a day: eight blocks, of which every
@@ -61,25 +63,42 @@ func BenchmarkFullMerge(b *testing.B) {
 	}
 }
 
-// bulk stores a block of n entries of twenty streams, and returns the bytes of its
-// lines.
+// bulk stores a block of entries of a shop, from a record on, and returns the bytes of
+// its lines.
 func (e *env) bulk(first, n int) (raw int64) {
 	id, err := catalog.NewID(e.now(), e.rand)
 	e.must(err)
+	gen, err := shopgen.New(shopgen.Config{Seed: 1, Start: day, Rate: 10})
+	e.must(err)
+	streams := make([]*model.Rows, len(gen.Streams()))
+	for i := range first + n {
+		r := gen.Next()
+		if i < first {
+			continue
+		}
+		if streams[r.Stream] == nil {
+			streams[r.Stream] = &model.Rows{}
+		}
+		rows := streams[r.Stream]
+		// Records of one time come in one batch.
+		rows.Times = append(rows.Times, r.Time)
+		rows.BatchTimes = append(rows.BatchTimes, r.Time/1e9)
+		rows.Positions = append(rows.Positions, uint32(i))
+		rows.Lines.Append(r.Line)
+		raw += int64(len(r.Line))
+	}
+	order := make([]int, len(streams))
+	labels := make([]model.Labels, len(streams))
+	for i := range order {
+		order[i], labels[i] = i, model.LabelsFromMap(gen.Streams()[i].Labels())
+	}
+	slices.SortFunc(order, func(a, b int) int { return block.Compare(labels[a], labels[b]) })
 	var body bytes.Buffer
 	w := block.NewWriter(&body, block.Meta{ID: id, Tenant: "t", Partition: day}, block.Options{})
-	const streams = 20
-	for k := range streams {
-		rows := &model.Rows{}
-		for i := first / streams; i < (first+n)/streams; i++ {
-			rows.Times = append(rows.Times, day.Add(time.Duration(i*streams+k)*100*time.Millisecond).UnixNano())
-			rows.BatchTimes = append(rows.BatchTimes, rows.Times[len(rows.Times)-1]/1e9)
-			rows.Positions = append(rows.Positions, 0)
-			rows.Lines.AppendString(fmt.Sprintf(`level=info ts=%d caller=http.go:%d msg="request done" method=GET path=/api/v1/items/%d status=%d duration=%dms trace=%016x`,
-				i, 100+i%7, i*7919%100_000, 200+i%3, i*31%977, uint64(i*streams+k)*0x9e3779b97f4a7c15))
+	for _, i := range order {
+		if streams[i] != nil {
+			e.must(w.Add(labels[i], streams[i]))
 		}
-		raw += int64(len(rows.Lines.Slab))
-		e.must(w.Add(labels(fmt.Sprintf("app-%02d", k)), rows))
 	}
 	info, err := w.Close()
 	e.must(err)
