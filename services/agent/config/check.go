@@ -254,10 +254,10 @@ func (k *checker) job(j *Job) {
 			paths = append(slices.Clone(paths), p)
 		}
 		if len(paths) == 0 && !makesPath && !k.c.Target.Stdin {
-			if j.FilenameLabel == "filename" && g.Labels != nil && g.Paths == nil {
-				k.warn(g.Line, at, "has no __path__ among its labels, so nothing is read")
+			if j.short {
+				k.bad(g.Line, at+".paths", "is missing: which files, as [/var/log/*.log]")
 			} else {
-				k.bad(g.Line, at+".paths", "missing")
+				k.warn(g.Line, at, "has no __path__ among its labels, so nothing is read")
 			}
 		}
 		for _, p := range append(append(slices.Clone(paths), g.Excludes...), g.Labels["__path_exclude__"]) {

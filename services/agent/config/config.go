@@ -247,6 +247,8 @@ type Job struct {
 	// Start is where to begin in files that are there and were never read:
 	// "beginning" or "end".
 	Start string
+
+	short bool // in Weir's spelling
 }
 
 // IsFiles reports a job that reads files: its targets have a __path__.

@@ -250,7 +250,7 @@ func (l *loader) short() {
 				name = fmt.Sprintf("%s-%d", kind, i+1)
 			}
 		}
-		return Job{Name: name, Line: line, Relabel: s.Relabel, FilenameLabel: f.FilenameLabel, Start: "beginning"}
+		return Job{Name: name, Line: line, Relabel: s.Relabel, FilenameLabel: f.FilenameLabel, Start: "beginning", short: true}
 	}
 	// fixed adds labels to whatever the source finds.
 	fixed := func(j *Job, labels map[string]string) {

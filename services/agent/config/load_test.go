@@ -126,6 +126,9 @@ syslog: [{listen: ":1514", protocol: udp}]
 	if c.Jobs[0].Start != "end" || c.Jobs[1].Stages.Len() != 4 || c.Jobs[3].Stages.Len() != 1 || len(c.Jobs[2].Relabel) != 5 || c.Jobs[4].Journal.MaxAge != 24*time.Hour {
 		t.Errorf("got %+v", c.Jobs)
 	}
+	if _, ps := Load([]byte("positions: {file: p}\nfiles: [{labels: {a: b}}]\n"), Options{}); ps.Err() == nil || !strings.Contains(ps.Error(), "paths: is missing") {
+		t.Errorf("got %v", ps)
+	}
 	// Without anything else it is the server of the same host.
 	c, ps = Load([]byte("positions: {file: p}\nfiles: [{paths: [/x]}]\n"), Options{})
 	if ps.Err() != nil || c.Clients[0].Address != "127.0.0.1:9095" || c.Server.Listen != "127.0.0.1:9080" {
