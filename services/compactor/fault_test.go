@@ -2,6 +2,9 @@ package compactor
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -287,5 +290,42 @@ func TestDescendantsOutliveAncestors(t *testing.T) {
 	}
 	if n := len(e.objects()); n != 1 || seen < 2 {
 		t.Errorf("%d objects", n)
+	}
+}
+
+// TestR14DamagedBeforeThePut: what was written is read back before it is stored: a
+// writer that has damaged a row stores nothing.
+func TestR14DamagedBeforeThePut(t *testing.T) {
+	dir := ""
+	e, all := twoBlocks(t, func(_ *Config, d *Deps) {
+		dir = d.TempDir
+		d.Step = func(name string) error {
+			if name != "prove" {
+				return nil
+			}
+			files, err := os.ReadDir(dir)
+			if err != nil || len(files) != 1 {
+				return fmt.Errorf("%d files, %w", len(files), err)
+			}
+			f, err := os.OpenFile(filepath.Join(dir, files[0].Name()), os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			b := make([]byte, 1)
+			_, err1 := f.ReadAt(b, 60)
+			b[0] ^= 4
+			_, err2 := f.WriteAt(b, 60)
+			return errors.Join(err1, err2, f.Close())
+		}
+	})
+	if err := e.service.Cycle(t.Context()); err == nil || !strings.Contains(err.Error(), "read back what was written") {
+		t.Fatal(err)
+	}
+	if n := len(e.objects()); n != 2 {
+		t.Errorf("%d objects", n)
+	}
+	e.wantEntries(all...)
+	if files, _ := os.ReadDir(dir); len(files) != 0 {
+		t.Errorf("%d files are left", len(files))
 	}
 }

@@ -265,9 +265,9 @@ func TestCrashAtEveryStep(t *testing.T) {
 	}
 }
 
-// TestTwoCompactorsAtOnce: both make the same merges, and delete each other's
+// TestR12TwoCompactorsAtOnce: both make the same merges, and delete each other's
 // sources; entries stay, each once.
-func TestTwoCompactorsAtOnce(t *testing.T) {
+func TestR12TwoCompactorsAtOnce(t *testing.T) {
 	e := start(t)
 	all := join(some("x", 0, 400), some("y", 50, 300))
 	for i := range 4 {
