@@ -36,7 +36,8 @@ type job struct {
 	other    source.Source    // of all others
 	finds    []discover.Discoverer
 
-	found atomic.Pointer[[]found] // what was discovered
+	found  atomic.Pointer[[]found] // what was discovered
+	ending func() bool             // reading was told to end
 }
 
 // found is a target before and after relabelling.
@@ -251,6 +252,7 @@ func (j *job) run(ctx context.Context) error {
 		}
 		return j.archive.Run(ctx)
 	}
+	j.ending = func() bool { return ctx.Err() != nil }
 	j.follower.Run(ctx)
 	return nil
 }
@@ -313,7 +315,10 @@ func (s *fileSink) Close(f *follow.File) {
 	if f.Data == nil {
 		return
 	}
-	if r := s.runner(f); len(r.Held(nil)) > 0 {
+	// At the end of the agent, or of this configuration, what is held is left: its
+	// position says so, and it is read again, whole, with what follows.
+	left := s.j.ending() && s.j.all.Positions.File != ""
+	if r := s.runner(f); len(r.Held(nil)) > 0 && !left {
 		s.after(f, r, r.Flush(time.Now(), true))
 	}
 	delete(s.due, f)
