@@ -333,7 +333,7 @@ func (d *Docker) stream(ctx context.Context, p *Port, id string, follow, tty boo
 	defer body.Close()
 	p.Stat().Fail(nil)
 	r := &dockerReader{
-		br: bufio.NewReaderSize(body, 64<<10), tty: tty, maxLine: max(d.maxLine, lines.MinLimit),
+		br: bufio.NewReaderSize(body, 64<<10), tty: tty, ended: !follow, maxLine: max(d.maxLine, lines.MinLimit),
 		at: at, skip: *at, sets: sets,
 		put: func(ents []entry.Entry) error { return p.Put(ctx, ents, at.String()) },
 	}
@@ -344,6 +344,7 @@ func (d *Docker) stream(ctx context.Context, p *Port, id string, follow, tty boo
 type dockerReader struct {
 	br      *bufio.Reader
 	tty     bool
+	ended   bool // no more will come than there is
 	maxLine int
 	at      *place
 	skip    place
@@ -362,6 +363,13 @@ type dockerReader struct {
 func (r *dockerReader) run() error {
 	for {
 		err := r.next()
+		if errors.Is(err, io.EOF) && r.ended {
+			for stream := range r.parts {
+				if r.parts[stream].open {
+					r.emit(byte(stream))
+				}
+			}
+		}
 		if err == nil && r.br.Buffered() > 0 && len(r.ents) < 512 {
 			continue
 		}
@@ -393,7 +401,7 @@ func (r *dockerReader) next() error {
 				if len(line) > 0 && line[len(line)-1] != '\n' {
 					line = append(line, '\n')
 				}
-				return r.frame(1, line, true)
+				return r.frame(1, line)
 			}
 			if !errors.Is(err, bufio.ErrBufferFull) {
 				return err
@@ -415,18 +423,23 @@ func (r *dockerReader) next() error {
 	if len(data) != int(n) {
 		return io.ErrUnexpectedEOF
 	}
-	return r.frame(max(head[0], 1), data, true)
+	return r.frame(max(head[0], 1), data)
 }
 
 // frame takes a message, which begins with its time. One without a newline at its
 // end goes on in the next of its stream.
-func (r *dockerReader) frame(stream byte, data []byte, _ bool) error {
+func (r *dockerReader) frame(stream byte, data []byte) error {
 	stamp, text, ok := bytes.Cut(data, []byte(" "))
 	t, err := time.Parse(time.RFC3339Nano, string(stamp))
 	if !ok || err != nil {
 		return errDockerStream
 	}
 	p := &r.parts[stream]
+	if p.open && p.time != t.UnixNano() {
+		// The pieces of a line have one time; some drivers leave out the newline
+		// of the last.
+		r.emit(stream)
+	}
 	if !p.open {
 		p.line, p.open, p.cut = nil, true, false
 	}
@@ -439,20 +452,26 @@ func (r *dockerReader) frame(stream byte, data []byte, _ bool) error {
 	if !p.cut || len(text) > 0 {
 		p.line = append(p.line, text...)
 	}
-	if !whole {
-		return nil
+	if whole {
+		r.emit(stream)
 	}
+	return nil
+}
+
+// emit gives out the line that is open.
+func (r *dockerReader) emit(stream byte) {
+	p := &r.parts[stream]
 	p.open = false
 	line := bytes.TrimSuffix(p.line, []byte("\r"))
 	if p.cut {
 		line = append(line, lines.Mark...)
 	}
 	if p.time < r.skip.at {
-		return nil
+		return
 	}
 	if p.time == r.skip.at {
 		if r.seen++; r.seen <= r.skip.count {
-			return nil
+			return
 		}
 	}
 	if r.at.at == p.time {
@@ -463,7 +482,6 @@ func (r *dockerReader) frame(stream byte, data []byte, _ bool) error {
 	if set := r.sets[stream]; set != nil {
 		r.ents = append(r.ents, entry.Entry{Labels: set, Line: line, Time: p.time, OwnTime: true})
 	}
-	return nil
 }
 
 // dockerAPI is the few calls that are needed of the daemon's API.
