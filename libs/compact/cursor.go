@@ -57,7 +57,7 @@ func (m *Merge) open(ctx context.Context, source int, start, end int64) *cursor 
 func (c *cursor) skippable(streams []Stream) func(int) bool {
 	skips := c.merge.skips[c.source]
 	return func(i int) bool {
-		return len(streams[i].Runs) > 0 && len(skips[c.merge.index[c.source][i]]) == len(streams[i].Runs)
+		return len(streams[i].Runs) > 0 && len(skips[int(c.merge.index[c.source][i])]) == len(streams[i].Runs)
 	}
 }
 
@@ -78,7 +78,7 @@ func (c *cursor) fill() error {
 			if c.last == len(streams) {
 				return fmt.Errorf("block %s: rows of stream %s, which is not listed or not in order", c.merge.sources[c.source].ID(), p.labels)
 			}
-			c.stream = c.merge.index[c.source][c.last]
+			c.stream = int(c.merge.index[c.source][c.last])
 		}
 		c.rows = p.rows
 		c.at, c.to = between(p.rows, p.from, p.to, c.start, c.end)

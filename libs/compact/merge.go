@@ -1,10 +1,12 @@
 package compact
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/catalog"
@@ -60,7 +62,7 @@ type Merge struct {
 	fix bool
 
 	streams []model.Labels // of all sources, ascending
-	index   []map[int]int  // per source: its stream's number to the index in streams
+	index   [][]uint32     // per source: of its streams, the index in streams
 	ledger  []balance      // by stream
 	skips   []map[int][]block.Run
 	removed map[string]uint64
@@ -91,22 +93,26 @@ func (s *sum) add(rows, digest uint64) {
 // used, for ever: only the full merge of a partition that is closed may do so.
 func NewMerge(sources []Source, removes []Remover, fix bool, compare func(a, b model.Labels) int) (*Merge, error) {
 	m := &Merge{sources: sources, removes: removes, fix: fix, compare: compare, removed: map[string]uint64{}}
-	m.unite()
-	if err := m.account(); err != nil {
+	if err := m.unite(); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-// unite numbers the streams of all sources.
-func (m *Merge) unite() {
+// unite numbers the streams of all sources, enters what the sources say that they
+// hold, and finds the runs that an earlier source has, too: they are copies as a whole
+// and need not be compared.
+func (m *Merge) unite() error {
 	at := make([]int, len(m.sources))
 	lists := make([][]Stream, len(m.sources))
-	m.index = make([]map[int]int, len(m.sources))
+	m.index = make([][]uint32, len(m.sources))
+	m.skips = make([]map[int][]block.Run, len(m.sources))
 	for i, s := range m.sources {
 		lists[i] = s.Streams()
-		m.index[i] = make(map[int]int, len(lists[i]))
+		m.index[i] = make([]uint32, 0, len(lists[i]))
+		m.skips[i] = map[int][]block.Run{}
 	}
+	var seen []block.Run // of the stream, in earlier sources
 	for {
 		var least model.Labels
 		found := false
@@ -116,51 +122,47 @@ func (m *Merge) unite() {
 			}
 		}
 		if !found {
-			break
+			return nil
 		}
+		if n := len(m.streams); n > 0 && m.compare(m.streams[n-1], least) >= 0 {
+			return fmt.Errorf("stream %s is not in the order of blocks", least)
+		}
+		b := balance{}
+		seen = seen[:0]
 		for i, l := range lists {
-			if at[i] < len(l) && l[at[i]].Labels.Equal(least) {
-				m.index[i][at[i]] = len(m.streams)
-				at[i]++
+			if at[i] == len(l) || !l[at[i]].Labels.Equal(least) {
+				continue
 			}
-		}
-		m.streams = append(m.streams, least)
-	}
-}
-
-// account enters what the sources say that they hold, and finds the runs that an
-// earlier source has, too: they are copies as a whole and need not be compared.
-func (m *Merge) account() error {
-	m.ledger = make([]balance, len(m.streams))
-	m.skips = make([]map[int][]block.Run, len(m.sources))
-	type key struct {
-		stream int
-		run    block.Run
-	}
-	seen := map[key]bool{}
-	for i, s := range m.sources {
-		m.skips[i] = map[int][]block.Run{}
-		for k, st := range s.Streams() {
-			at, ok := m.index[i][k]
-			if !ok {
-				return fmt.Errorf("block %s: stream %s is not in the order of blocks", s.ID(), st.Labels)
-			}
-			for _, r := range st.Runs {
-				m.ledger[at].in.add(r.Rows, r.Digest)
+			before := len(seen)
+			for _, r := range l[at[i]].Runs {
+				b.in.add(r.Rows, r.Digest)
 				m.report.RowsIn += r.Rows
-				if seen[key{at, r}] {
-					m.skips[i][at] = append(m.skips[i][at], r)
-					m.ledger[at].copies.add(r.Rows, r.Digest)
+				if has(seen[:before], r) {
+					m.skips[i][len(m.streams)] = append(m.skips[i][len(m.streams)], r)
+					b.copies.add(r.Rows, r.Digest)
 					m.report.Copies += r.Rows
 				}
 			}
-			// Runs of one block do not equal each other; they count for later ones.
-			for _, r := range st.Runs {
-				seen[key{at, r}] = true
-			}
+			seen = append(seen, l[at[i]].Runs...)
+			// Runs of one source ascend; those of several are sorted for the next.
+			slices.SortFunc(seen, compareRuns)
+			m.index[i] = append(m.index[i], uint32(len(m.streams)))
+			at[i]++
 		}
+		m.streams = append(m.streams, least)
+		m.ledger = append(m.ledger, b)
 	}
-	return nil
+}
+
+// has reports whether a run is among others, which ascend.
+func has(list []block.Run, r block.Run) bool {
+	_, ok := slices.BinarySearchFunc(list, r, compareRuns)
+	return ok
+}
+
+func compareRuns(a, b block.Run) int {
+	return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime), cmp.Compare(a.Rows, b.Rows),
+		cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.Bytes, b.Bytes))
 }
 
 // Run writes the rows with start <= time < end that remain. Parts of one merge must

@@ -20,6 +20,10 @@ import (
 
 const tempPrefix = "merge-"
 
+// maxStreams is how many streams the sources of one merge have, if they are more than
+// two: some hundred bytes of memory are taken for each.
+const maxStreams = 400_000
+
 // job is a merge that is being made.
 type job struct {
 	s       *Service
@@ -52,9 +56,16 @@ func (s *Service) run(ctx context.Context, task compact.Task, rules *compact.Rul
 	if j.id, err = s.newID(); err != nil {
 		return err
 	}
-	for _, b := range task.Sources {
+	streams := 0
+	for i, b := range task.Sources {
 		r, err := s.open(ctx, b.Block)
+		if err == nil && i >= 2 && streams+r.Streams() > s.maxStreams {
+			// The others' turn is later; what is left out keeps the order open.
+			j.task.Sources, j.task.Fix = task.Sources[:i], false
+			break
+		}
 		if err == nil {
+			streams += r.Streams()
 			var src *compact.BlockSource
 			if src, err = compact.NewBlockSource(r); err == nil {
 				j.sources, j.infos = append(j.sources, src), append(j.infos, src.Info())

@@ -174,6 +174,40 @@ func TestLateBlocks(t *testing.T) {
 	e.wantEntries(join(a, late)...)
 }
 
+// TestManyStreams: blocks of many streams are merged a few at a time, and the order is
+// fixed by the merge that has all of them.
+func TestManyStreams(t *testing.T) {
+	e := start(t)
+	e.service.maxStreams = 5
+	var all []entry
+	for i := range 5 {
+		list := join(some("x", 10*i, 10), some("y", 10*i, 10))
+		all = append(all, list...)
+		e.put(day, list...)
+	}
+	e.pass(24 * time.Hour)
+	for n := 5; n > 1; {
+		e.cycle()
+		live := e.live()
+		if len(live) >= n {
+			t.Fatalf("%d live blocks after %d", len(live), n)
+		}
+		n = len(live)
+		for _, b := range live {
+			if compact.NewBlock(b).Ordered && n > 1 {
+				t.Error("the order was fixed by a merge of some blocks")
+			}
+		}
+		e.wantEntries(all...)
+	}
+	e.pass(3 * time.Hour)
+	e.cycle()
+	if live := e.live(); len(live) != 1 || !compact.NewBlock(live[0]).Ordered {
+		t.Errorf("%+v", live)
+	}
+	e.wantEntries(all...)
+}
+
 // TestR5OnlyTheFullMergeFixesTheOrder: before the day is over blocks keep what tells
 // the order of equal times.
 func TestR5OnlyTheFullMergeFixesTheOrder(t *testing.T) {

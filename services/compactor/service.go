@@ -80,10 +80,12 @@ type Deps struct {
 type Service struct {
 	storagev1.UnsafeStorageServiceServer
 
-	cfg     Config
-	deps    Deps
-	log     *slog.Logger
-	metrics *metrics
+	cfg  Config
+	deps Deps
+	// maxStreams is the constant; tests have less.
+	maxStreams int
+	log        *slog.Logger
+	metrics    *metrics
 
 	working sync.Mutex // held by a cycle; guards what follows
 	// verified are the blocks that were read back whole, with the store's time of their
@@ -112,7 +114,7 @@ func New(cfg Config, d Deps) *Service {
 		cfg.DeleteDelay = 0
 	}
 	return &Service{
-		cfg: cfg, deps: d, log: d.Log, metrics: newMetrics(d.Reg),
+		cfg: cfg, deps: d, maxStreams: maxStreams, log: d.Log, metrics: newMetrics(d.Reg),
 		verified: map[catalog.ID]time.Time{}, verdicts: map[catalog.ID]verdict{}, touches: map[touch]bool{}, allowances: map[string]*compact.Allowance{},
 	}
 }
