@@ -54,6 +54,7 @@ func TestCompileErrors(t *testing.T) {
 		{`[{metrics: {x: {type: counter, config: {action: inc, count_entry_bytes: true}}}}]`, "needs match_all"},
 		{`[{metrics: {'a b': {type: counter, config: {action: inc}}}}]`, "is not a metric's name"},
 		{`[{metrics: {x: {type: histogram, config: {buckets: [2, 1]}}}}]`, "must ascend"},
+		{`[{metrics: {x: {type: counter, prefix: weir_agent_, config: {action: inc}}}}]`, "are the agent's own"},
 		{`[{truncate: {}}]`, "more than 0 bytes"},
 		{`[{redact: [card]}]`, "did you mean cards?"},
 		{`[{pattern: '<a><b>'}]`, "side by side"},

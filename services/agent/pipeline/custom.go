@@ -81,6 +81,16 @@ func (c *Custom) define(m *customMetric) (*customMetric, error) {
 	case old.gen == c.gen:
 		return nil, fmt.Errorf("metric %s is a %s elsewhere, or has other buckets", m.name, old.kind)
 	}
+	// A histogram x has the series x_count, x_sum and x_bucket.
+	for _, suffix := range []string{"_count", "_sum", "_bucket"} {
+		base, cut := strings.CutSuffix(m.name, suffix)
+		if h := c.metrics[base]; cut && h != nil && h.kind == "histogram" && h.gen == c.gen {
+			return nil, fmt.Errorf("metric %s is part of the histogram %s", m.name, base)
+		}
+		if o := c.metrics[m.name+suffix]; o != nil && m.kind == "histogram" && o.gen == c.gen {
+			return nil, fmt.Errorf("metric %s would be part of the histogram %s", o.name, m.name)
+		}
+	}
 	m.series, m.gen = map[string]*customSeries{}, c.gen
 	c.metrics[m.name] = m
 	return m, nil
@@ -93,8 +103,12 @@ func (c *Custom) update(m *customMetric, labels []model.Label, key *[]byte, f fu
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	*key = (*key)[:0]
+	// le is the label of histograms' own.
+	shown := func(name string) bool {
+		return !strings.HasPrefix(name, "__") && (name != "le" || m.kind != "histogram")
+	}
 	for _, l := range labels {
-		if !strings.HasPrefix(l.Name, "__") {
+		if shown(l.Name) {
 			*key = entry.AppendKey(*key, []model.Label{l})
 		}
 	}
@@ -106,7 +120,7 @@ func (c *Custom) update(m *customMetric, labels []model.Label, key *[]byte, f fu
 		}
 		s = &customSeries{}
 		for _, l := range labels {
-			if !strings.HasPrefix(l.Name, "__") {
+			if shown(l.Name) {
 				s.names = append(s.names, strings.Clone(l.Name))
 				s.values = append(s.values, strings.ToValidUTF8(strings.Clone(l.Value), "\uFFFD"))
 			}

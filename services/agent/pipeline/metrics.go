@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -12,12 +13,16 @@ import (
 type Metrics struct {
 	errors, droppedLines, droppedBytes, cut *prometheus.CounterVec
 	byLabel                                 *prometheus.CounterVec
+
+	mu   sync.Mutex
+	seen map[[2]string]bool // what byLabel has
 }
 
 // NewMetrics registers the metrics; reg may be nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	with := promauto.With(reg)
 	return &Metrics{
+		seen: map[[2]string]bool{},
 		errors: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_agent_stage_errors_total",
 			Help: "Lines that a stage could do nothing with, and passed on as they were.",
@@ -60,8 +65,23 @@ func (m *Metrics) wasCut(stage string) {
 	}
 }
 
+// maxLimited bounds the series of byLabel.
+const maxLimited = 1000
+
 func (m *Metrics) droppedByLabel(name, value string) {
-	if m != nil {
-		m.byLabel.WithLabelValues(name, strings.ToValidUTF8(strings.Clone(value), "\uFFFD")).Inc()
+	if m == nil {
+		return
 	}
+	m.mu.Lock()
+	k := [2]string{name, value}
+	if !m.seen[k] {
+		if len(m.seen) < maxLimited {
+			k[1] = strings.ToValidUTF8(strings.Clone(value), "\uFFFD")
+			m.seen[k] = true
+		} else {
+			k[1] = "others"
+		}
+	}
+	m.mu.Unlock()
+	m.byLabel.WithLabelValues(k[0], k[1]).Inc()
 }

@@ -86,6 +86,11 @@ func (c *compiler) metric(key, body *yaml.Node, path string) (lm lineMetric, ok 
 	if !metricName.MatchString(name) {
 		bad("", "%q is not a metric's name", name)
 	}
+	for _, own := range []string{"weir_agent_", "go_", "process_", "promhttp_"} {
+		if strings.HasPrefix(name, own) {
+			bad("prefix", "metrics that begin with %s are the agent's own", own)
+		}
+	}
 	if cfg.MaxIdle < time.Second {
 		bad("max_idle_duration", "must be 1s or more")
 	}

@@ -212,6 +212,9 @@ promtail_custom_lines{app="a"} 3
 	if _, ps := compileText(`[{metrics: {d: {type: gauge, config: {action: set}}}}]`, Deps{Custom: custom}); ps.Err() == nil {
 		t.Error("another kind of the same name is taken")
 	}
+	if _, ps := compileText(`[{metrics: {d_sum: {type: gauge, config: {action: set}}}}]`, Deps{Custom: custom}); ps.Err() == nil {
+		t.Error("a name of a histogram's series is taken")
+	}
 	// After a reload a metric may be another one.
 	other := NewCustom(func() time.Time { return now }, nil)
 	run(t, compile(t, `[{logfmt: [n]}, {metrics: {n: {type: histogram}}}]`, Deps{Custom: other}).NewRunner(), t0, feed("n=1"))
