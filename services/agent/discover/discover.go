@@ -46,6 +46,9 @@ type Files struct {
 // NewFiles makes a Files. The patterns may have * in their last part. Files are
 // read again when they change, within refresh or 5 s.
 func NewFiles(patterns []string, refresh time.Duration, log *slog.Logger) *Files {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	if refresh <= 0 || refresh > 5*time.Second {
 		refresh = 5 * time.Second
 	}

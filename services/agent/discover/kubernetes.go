@@ -51,6 +51,9 @@ func NewKubernetes(cfg *config.KubernetesSD, host string, log *slog.Logger) (*Ku
 	if cfg.Role != "pod" {
 		return nil, fmt.Errorf("kubernetes_sd_configs: role %q is not supported, only pod", cfg.Role)
 	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	k := &Kubernetes{
 		log: log, namespaces: cfg.Namespaces.Names, pods: map[string][]map[string]string{},
 		fields: "spec.nodeName=" + host, backoff: client.Backoff{Min: time.Second, Max: 30 * time.Second},
