@@ -1,37 +1,37 @@
 package blockstore
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"math"
 	"slices"
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/lines"
-	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/logql/engine"
 )
 
 // LevelName is the name of the metadata that tells a row's level.
 const LevelName = "detected_level"
 
-// TemplateCount is how many rows of a level have a template within a bucket of time.
-type TemplateCount struct {
-	Pattern string // the template's text, <_> for what varies
-	Level   string // "": not known
-	Bucket  int64  // time / width, rounded down
-	Rows    uint64
-}
+var _ engine.TemplateCounter = (*snapshot)(nil)
 
-// Templates calls yield with the templates of the rows of the streams that all matchers
-// match, with start <= time < end, by level and by buckets of width nanoseconds. A
-// template may come several times, as sections have templates of their own. Rows that
-// fit none, whose lines are kept whole, have the pattern <_>. Lines are not rebuilt; where all
-// rows of a row group are asked for, in one bucket and without metadata, not even read.
-func (s *Store) Templates(ctx context.Context, matchers []*syntax.Matcher, start, end, width int64, yield func(TemplateCount) error) error {
-	numbers := s.block.Match(matchers, start, end)
+// Templates implements engine.TemplateCounter. Sections have templates of their own. Rows
+// that fit none, whose lines are kept whole, have the pattern <_>. Lines are not rebuilt;
+// where all rows of a row group are asked for, in one bucket and without metadata, not
+// even read.
+func (sn *snapshot) Templates(ctx context.Context, streams []int, start, end, width int64, yield func(engine.TemplateCount) error) error {
+	s := sn.store
+	numbers := make([]uint32, len(streams))
+	for i, n := range streams {
+		numbers[i] = sn.numbers[n]
+	}
 	slices.Sort(numbers)
+	start, end = max(start, sn.start), min(end, sn.end)
 	sel := &selected{snapshot: &snapshot{store: s, start: start, end: end, ascending: numbers}, store: s, ctx: ctx}
 	t := templates{s: sel, width: width, counts: map[templateKey]uint64{}}
-	current := -1
+	current, service := -1, ""
 	var sec *block.Section
 	for group := range s.block.RowGroups() {
 		if err := ctx.Err(); err != nil {
@@ -46,14 +46,14 @@ func (s *Store) Templates(ctx context.Context, matchers []*syntax.Matcher, start
 		}
 		number, index := s.block.Place(group)
 		if number != current {
-			if err := t.flush(sec, yield); err != nil {
+			if err := t.flush(sec, service, yield); err != nil {
 				return err
 			}
 			var err error
 			if sec, err = s.section(ctx, number); err != nil {
 				return err
 			}
-			current = number
+			current, service = number, s.block.Labels(first).Get("service_name")
 		}
 		whole := to-from == last-first && least >= start && greatest < end && t.bucket(least) == t.bucket(greatest)
 		if whole && !s.block.HasMetadata(group) {
@@ -66,7 +66,7 @@ func (s *Store) Templates(ctx context.Context, matchers []*syntax.Matcher, start
 			return err
 		}
 	}
-	return t.flush(sec, yield)
+	return t.flush(sec, service, yield)
 }
 
 type templateKey struct {
@@ -147,9 +147,15 @@ func (t *templates) add(group int, info *lines.BlockInfo) error {
 }
 
 // flush gives out what was counted of a section.
-func (t *templates) flush(sec *block.Section, yield func(TemplateCount) error) error {
-	for k, n := range t.counts {
-		if err := yield(TemplateCount{sec.Table.Templates[k.template].Pattern(), k.level, k.bucket, n}); err != nil {
+func (t *templates) flush(sec *block.Section, service string, yield func(engine.TemplateCount) error) error {
+	// In a fixed order, since those who unite patterns depend on it.
+	keys := slices.SortedFunc(maps.Keys(t.counts), func(a, b templateKey) int {
+		return cmp.Or(cmp.Compare(a.template, b.template), cmp.Compare(a.level, b.level), cmp.Compare(a.bucket, b.bucket))
+	})
+	for _, k := range keys {
+		if err := yield(engine.TemplateCount{
+			Service: service, Pattern: sec.Table.Templates[k.template].Pattern(), Level: k.level, Bucket: k.bucket, Rows: t.counts[k],
+		}); err != nil {
 			return err
 		}
 	}

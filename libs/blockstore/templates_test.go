@@ -10,6 +10,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/blockstore"
+	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -44,7 +45,16 @@ func TestTemplates(t *testing.T) {
 		o := &object{b: copyOf(t, enginetest.NewStore(entries...), block.Options{RowGroupBytes: rapid.SampledFrom([]int{1000, 0}).Draw(t, "group"), NoGrams: true})}
 		s := blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<20, nil))
 		got := map[string]uint64{}
-		err := s.Templates(context.Background(), []*syntax.Matcher{syntax.MustMatcher(syntax.Re, "pod", pod)}, start, end, width, func(c blockstore.TemplateCount) error {
+		snap, err := s.Open(context.Background(), []*syntax.Matcher{syntax.MustMatcher(syntax.Re, "pod", pod)}, 0, 1000*sec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer snap.Close()
+		streams := make([]int, len(snap.Streams()))
+		for i := range streams {
+			streams[i] = i
+		}
+		err = snap.(engine.TemplateCounter).Templates(context.Background(), streams, start, end, width, func(c engine.TemplateCount) error {
 			got[fmt.Sprint(c.Pattern, "|", c.Level, "|", c.Bucket)] += c.Rows
 			return nil
 		})

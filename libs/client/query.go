@@ -38,6 +38,11 @@ func (c *Client) Series(ctx context.Context, req *queryv1.SeriesRequest) (*query
 	return c.query.Series(ctx, req)
 }
 
+// Patterns tells what the lines of a log query have in common.
+func (c *Client) Patterns(ctx context.Context, req *queryv1.PatternsRequest) (*queryv1.PatternsResponse, error) {
+	return c.query.Patterns(ctx, req)
+}
+
 // Stats counts what a selector covers.
 func (c *Client) Stats(ctx context.Context, req *queryv1.StatsRequest) (*queryv1.StatsResponse, error) {
 	return c.query.Stats(ctx, req)

@@ -19,11 +19,12 @@ const (
 	maxLine     = 3000 // bytes
 	minTokens   = 4
 	maxTokens   = 80
-	maxDepth    = 28   // leading tokens that the tree tells apart
-	maxChildren = 15   // of a node
-	maxClusters = 300  // of a stream
-	maxAll      = 3000 // clusters of a Set
-	similar     = 0.3  // the part of its tokens that a line shares with its cluster
+	maxDepth    = 28      // leading tokens that the tree tells apart
+	maxChildren = 15      // of a node
+	maxClusters = 300     // of a stream
+	maxAll      = 3000    // clusters of a Set
+	maxSamples  = 1 << 20 // of all clusters
+	similar     = 0.3     // the part of its tokens that a line shares with its cluster
 )
 
 // Pattern is lines that are alike.
@@ -35,11 +36,13 @@ type Pattern struct {
 
 // Set finds the patterns of streams. Streams are told apart while patterns are looked
 // for, and levels as well; equal patterns of equal level are one in the end. What it
-// holds is bounded. It is used by one goroutine.
+// holds is bounded: beyond that those go that were not met for longest, or are the most
+// seldom. It is used by one goroutine.
 type Set struct {
 	width    int64
 	trees    map[treeKey]*tree
 	clusters int
+	samples  int
 	clock    uint64
 }
 
@@ -52,16 +55,40 @@ func New(width int64) *Set { return &Set{width: width, trees: map[treeKey]*tree{
 // Add adds a line of a stream, which may be kept. Lines that are too long, or of too
 // few or too many tokens, belong to no pattern.
 func (s *Set) Add(stream, level string, time int64, line string) {
-	if len(line) > maxLine {
-		return
-	}
 	key := treeKey{stream, level}
 	t := s.trees[key]
 	if t == nil {
 		t = &tree{cut: tokenizer(line), roots: map[int]*node{}}
 	}
-	tokens, ok := t.cut(nil, line)
-	if !ok || len(tokens) < minTokens || len(tokens) > maxTokens {
+	if len(line) > maxLine {
+		return
+	}
+	bucket := time / s.width
+	if time%s.width < 0 {
+		bucket--
+	}
+	if tokens, ok := t.cut(nil, line); ok && len(tokens) >= minTokens {
+		s.add(key, t, tokens, bucket, 1)
+	}
+}
+
+// AddPattern adds n lines of a stream of which only what they have in common is known:
+// another set's pattern, or a template with <_> for what varies, which may be a part of a
+// word. bucket is that of their time.
+func (s *Set) AddPattern(stream, level string, bucket int64, text string, n uint64) {
+	key := treeKey{stream, level}
+	tokens, ok := cutPattern(text)
+	if ok && slices.ContainsFunc(tokens, func(t token) bool { return t.text != Wildcard }) {
+		t := s.trees[key]
+		if t == nil {
+			t = &tree{cut: tokenizer(text), roots: map[int]*node{}}
+		}
+		s.add(key, t, tokens, bucket, n)
+	}
+}
+
+func (s *Set) add(key treeKey, t *tree, tokens []token, bucket int64, n uint64) {
+	if len(tokens) > maxTokens {
 		return
 	}
 	s.clock++
@@ -71,8 +98,7 @@ func (s *Set) Add(stream, level string, time int64, line string) {
 			return
 		}
 		if len(t.all) >= maxClusters || s.clusters >= maxAll {
-			t.evict()
-			s.clusters--
+			s.forget(t, t.oldest())
 		}
 		c = t.add(tokens)
 		s.clusters++
@@ -80,13 +106,55 @@ func (s *Set) Add(stream, level string, time int64, line string) {
 	} else {
 		c.generalize(tokens)
 	}
-	bucket := time / s.width
-	if time%s.width < 0 {
-		bucket--
+	if _, ok := c.samples[bucket]; !ok {
+		if s.samples >= maxSamples {
+			s.shrink(c)
+		}
+		s.samples++
 	}
 	c.used = s.clock
-	c.total++
-	c.samples[bucket]++
+	c.total += n
+	c.samples[bucket] += n
+}
+
+// forget removes a cluster.
+func (s *Set) forget(t *tree, i int) {
+	s.samples -= len(t.all[i].samples)
+	s.clusters--
+	t.remove(i)
+}
+
+// shrink removes the clusters of fewest lines, but keep, until there is room for more
+// samples.
+func (s *Set) shrink(keep *cluster) {
+	var totals []uint64
+	for _, t := range s.trees {
+		for _, c := range t.all {
+			totals = append(totals, c.total)
+		}
+	}
+	slices.Sort(totals)
+	for _, least := range totals {
+		for _, t := range s.trees {
+			for i := len(t.all) - 1; i >= 0; i-- {
+				if t.all[i].total <= least && t.all[i] != keep {
+					s.forget(t, i)
+				}
+			}
+		}
+		if s.samples <= maxSamples/2 {
+			return
+		}
+	}
+}
+
+// Each calls yield with what was found of each stream, in no order. Patterns may be equal.
+func (s *Set) Each(yield func(stream string, p Pattern)) {
+	for k, t := range s.trees {
+		for _, c := range t.all {
+			yield(k.stream, Pattern{render(c.tokens), k.level, c.total, c.samples})
+		}
+	}
 }
 
 // Patterns returns the patterns of at least atLeast lines, at most most of them, those
@@ -194,10 +262,10 @@ func (n *node) match(tokens []token) *cluster {
 		equal, wild := 0, 0
 		for i := range tokens {
 			switch c.tokens[i].text {
-			case Wildcard:
-				wild++
 			case tokens[i].text:
 				equal++
+			case Wildcard:
+				wild++
 			}
 		}
 		if equal > bestEqual || (equal == bestEqual && wild > bestWild) {
@@ -218,17 +286,21 @@ func (t *tree) add(tokens []token) *cluster {
 	return c
 }
 
-// evict removes the cluster that was not used for longest, and the nodes that lead to
-// nothing then.
-func (t *tree) evict() {
+// oldest returns the cluster that was not used for longest.
+func (t *tree) oldest() int {
 	oldest := 0
 	for i, c := range t.all {
 		if c.used < t.all[oldest].used {
 			oldest = i
 		}
 	}
-	c := t.all[oldest]
-	t.all = slices.Delete(t.all, oldest, oldest+1)
+	return oldest
+}
+
+// remove removes a cluster, and the nodes that lead to nothing then.
+func (t *tree) remove(i int) {
+	c := t.all[i]
+	t.all = slices.Delete(t.all, i, i+1)
 	c.leaf.clusters = slices.DeleteFunc(c.leaf.clusters, func(o *cluster) bool { return o == c })
 	n := c.leaf
 	for ; n.parent != nil && len(n.children) == 0 && len(n.clusters) == 0; n = n.parent {

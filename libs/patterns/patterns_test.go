@@ -212,3 +212,67 @@ func FuzzAdd(f *testing.F) {
 		}
 	})
 }
+
+// Patterns that are added to another set are found there again, and lines that only
+// templates are known of make the patterns that they make themselves.
+func TestAddPattern(t *testing.T) {
+	for _, c := range []struct {
+		line     func(i int) string
+		template string
+		want     string
+	}{
+		{func(i int) string { return fmt.Sprintf("user u%d logged in from 10.0.0.%d", i, i) }, "user u<_> logged in from 10.0.0.<_>", "user <_> logged in from <_>"},
+		{func(i int) string {
+			return fmt.Sprintf(`{"level":"info","msg":"request %d \"done\"","status":%d}`, i, i)
+		}, `{"level":"info","msg":"request <_> \"done\"","status":<_>}`, `<_>request <_> \"done\"<_>`},
+		{func(i int) string { return fmt.Sprintf(`level=info msg="it took %dms" code=200`, i) }, `level=info msg="it took <_>ms" code=200`, `level=info msg=<_> code=200`},
+		{func(i int) string { return fmt.Sprintf("GET /item/%d in %dms, [id=%d]", i, i, i) }, "GET /item/<_> in <_>, [id=<_>]", "GET <_> in <_>, [id=<_>]"},
+	} {
+		s := New(10)
+		for i := range 40 {
+			s.Add("s", "info", int64(i), c.line(i))
+		}
+		for range 2 { // as found, and found again
+			got := s.Patterns(1, 10)
+			if len(got) != 1 || got[0].Text != c.want || got[0].Total != 40 || got[0].Samples[3] != 10 {
+				t.Errorf("%s: %+v", c.template, got)
+			}
+			again := New(10)
+			s.Each(func(stream string, p Pattern) {
+				for at, n := range p.Samples {
+					again.AddPattern(stream, p.Level, at, p.Text, n)
+				}
+			})
+			s = again
+		}
+		s.AddPattern("s", "info", 7, c.template, 5)
+		if got := s.Patterns(1, 10); len(got) != 1 || got[0].Text != c.want || got[0].Total != 45 || got[0].Samples[7] != 5 {
+			t.Errorf("%s with its template: %+v", c.template, got)
+		}
+	}
+	s := New(10)
+	s.AddPattern("s", "", 0, "<_>", 5)
+	s.AddPattern("s", "", 0, "<_> <_>", 5)
+	s.AddPattern("s", "", 0, "", 5)
+	if got := s.Patterns(0, 10); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestSamplesAreBounded(t *testing.T) {
+	s := New(1)
+	for i := range 120 {
+		for at := range int64(10_000) {
+			s.AddPattern(fmt.Sprint(i%7), "", at, fmt.Sprintf("%c%c some words", 'a'+i%26, 'a'+i/26), uint64(i+1))
+		}
+	}
+	n := 0
+	for _, tr := range s.trees {
+		for _, c := range tr.all {
+			n += len(c.samples)
+		}
+	}
+	if n != s.samples || n > maxSamples || n < maxSamples/4 {
+		t.Errorf("%d samples, counted %d", n, s.samples)
+	}
+}

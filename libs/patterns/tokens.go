@@ -128,3 +128,60 @@ func cutJSON(dst []token, line string) ([]token, bool) {
 	}
 	return dst, false
 }
+
+// cutPattern cuts a pattern as lines of it would be cut. A token of which a part varies
+// varies.
+func cutPattern(text string) ([]token, bool) {
+	cut := cutWords
+	if trimmed := strings.TrimSpace(text); strings.HasPrefix(trimmed, "{") {
+		if quoted := quoteSlots(trimmed); json.Valid([]byte(quoted)) {
+			text, cut = quoted, cutJSON
+		}
+	} else if _, ok := cutLogfmt(nil, text); ok {
+		cut = cutLogfmt
+	}
+	// Blanks and punctuation tear no slot apart if it is a letter.
+	const slot = "\ue000"
+	text = strings.ReplaceAll(text, Wildcard, slot)
+	// What varies around a message is no part of its words.
+	inner, around := strings.CutPrefix(text, slot)
+	if around {
+		inner, around = strings.CutSuffix(inner, slot)
+	}
+	if around {
+		text = slot + "\n" + inner + "\n" + slot
+	}
+	tokens, ok := cut(nil, text)
+	if n := len(tokens); around && n > 1 {
+		tokens[1].before = strings.TrimPrefix(tokens[1].before, "\n")
+		tokens[n-1].before = strings.TrimSuffix(tokens[n-1].before, "\n")
+	}
+	for i := range tokens {
+		t := &tokens[i]
+		if t.before = strings.ReplaceAll(t.before, slot, Wildcard); strings.Contains(t.text, slot) {
+			t.text = Wildcard
+		}
+	}
+	return tokens, ok
+}
+
+// quoteSlots makes strings of the slots of a JSON text that stand where values do.
+func quoteSlots(text string) string {
+	var b strings.Builder
+	inside := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inside && c == '\\' && i+1 < len(text):
+			b.WriteByte(c)
+			i++
+		case c == '"':
+			inside = !inside
+		case !inside && strings.HasPrefix(text[i:], Wildcard):
+			b.WriteString(`"` + Wildcard + `"`)
+			i += len(Wildcard) - 1
+			continue
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}

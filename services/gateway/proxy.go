@@ -54,6 +54,11 @@ func (p queryProxy) Series(ctx context.Context, r *queryv1.SeriesRequest) (*quer
 	return p.to.Series(ctx, r)
 }
 
+// Patterns implements queryv1.QueryServiceServer.
+func (p queryProxy) Patterns(ctx context.Context, r *queryv1.PatternsRequest) (*queryv1.PatternsResponse, error) {
+	return p.to.Patterns(ctx, r)
+}
+
 // Stats implements queryv1.QueryServiceServer.
 func (p queryProxy) Stats(ctx context.Context, r *queryv1.StatsRequest) (*queryv1.StatsResponse, error) {
 	return p.to.Stats(ctx, r)

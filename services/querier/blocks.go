@@ -254,3 +254,9 @@ func (b *blocks) acquireAll(ctx context.Context, metas []catalog.Block) (out []*
 
 // openAtOnce is how many blocks a query opens at a time: mostly that waits for I/O.
 const openAtOnce = 16
+
+// Patterns implements engine.Session.
+func (s blockSession) Patterns(ctx context.Context, req engine.PatternsRequest) ([]engine.PatternCount, engine.ScanStats, error) {
+	found, stats, err := s.Session.Patterns(ctx, req)
+	return found, stats, s.of.of(err)
+}

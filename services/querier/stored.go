@@ -231,6 +231,13 @@ func (s *storedSession) Aggregate(ctx context.Context, req engine.AggregateReque
 	return series, stats, storeError(err)
 }
 
+// Patterns implements engine.Session.
+func (s *storedSession) Patterns(ctx context.Context, req engine.PatternsRequest) ([]engine.PatternCount, engine.ScanStats, error) {
+	found, stats, err := s.Session.Patterns(ctx, req)
+	s.stored.note(err)
+	return found, stats, storeError(err)
+}
+
 // Close implements engine.Session.
 func (s *storedSession) Close() error {
 	err := s.Session.Close()

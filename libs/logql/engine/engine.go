@@ -11,6 +11,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/patterns"
 )
 
 // Options is what an Engine needs.
@@ -95,14 +96,15 @@ type Progress struct {
 	EntriesRead, EntriesMatched              uint64
 }
 
-// Result is the answer to a query: one of Streams, Matrix, Vector and Scalar, as
-// Type says.
+// Result is the answer to a query: one of Streams, Matrix, Vector, Scalar and
+// Patterns, as Type says.
 type Result struct {
-	Type    ResultType
-	Streams []LogStream
-	Matrix  []Series
-	Vector  []Sample
-	Scalar  Point
+	Type     ResultType
+	Streams  []LogStream
+	Matrix   []Series
+	Vector   []Sample
+	Scalar   Point
+	Patterns []patterns.Pattern
 
 	Statistics Statistics
 	// Warnings name what is missing.
@@ -122,6 +124,7 @@ const (
 	TypeMatrix
 	TypeVector
 	TypeScalar
+	TypePatterns
 )
 
 // LogStream is entries whose stream has these labels behind the query's stages,

@@ -101,6 +101,8 @@ type Session interface {
 	Scan(ctx context.Context, req ScanRequest, yield func(*ScanRows) error) (ScanStats, error)
 	// Aggregate returns partial aggregates.
 	Aggregate(ctx context.Context, req AggregateRequest) ([]PartialSeries, ScanStats, error)
+	// Patterns returns what lines have in common.
+	Patterns(ctx context.Context, req PatternsRequest) ([]PatternCount, ScanStats, error)
 	Close() error
 }
 

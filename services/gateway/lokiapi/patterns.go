@@ -1,26 +1,19 @@
 package lokiapi
 
 import (
-	"errors"
-	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
-	"github.com/weir-logs/weir/libs/discover"
 	"github.com/weir-logs/weir/libs/logql/syntax"
-	"github.com/weir-logs/weir/libs/model"
-	"github.com/weir-logs/weir/libs/patterns"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
 const (
-	// patternLines is how many lines patterns are made of, the newest ones.
-	patternLines = 20_000
 	// minPatternStep is the least distance of samples.
 	minPatternStep = 10 * time.Second
 	// minPatternTotal is how many lines a pattern has at least.
@@ -29,8 +22,8 @@ const (
 	maxPoints       = 11_000
 )
 
-// patterns tells which patterns the newest lines of a query have, and how many lines
-// of each there are over time. They are made when they are asked for.
+// patterns tells which patterns the lines of a query have, and how many lines of each
+// there are over time.
 func (a *API) patterns(w http.ResponseWriter, r *http.Request) error {
 	text := r.Form.Get("query")
 	if _, err := syntax.ParseLogQuery(text); err != nil {
@@ -53,92 +46,44 @@ func (a *API) patterns(w http.ResponseWriter, r *http.Request) error {
 	if to.Sub(from)/step > maxPoints {
 		return badParam("exceeded maximum resolution of 11,000 points per time series. Try increasing the value of the step parameter")
 	}
-	set := patterns.New(int64(step))
-	q := &queryv1.QueryRangeRequest{Query: text, Start: timestamppb.New(from), End: timestamppb.New(to)}
-	page := patternLines
-	if most := a.limits(r).MaxQueryEntries; most > 0 {
-		page = min(page, most)
-	}
-	for left := patternLines; left > 0; {
-		q.Limit = uint32(min(left, page))
-		n, cursor, err := a.addPatterns(r, q, set)
-		if err != nil {
-			return err
-		}
-		if left -= n; cursor == "" || n == 0 {
-			break
-		}
-		q.Cursor = cursor
-	}
-	writeJSON(w, appendPatterns(nil, set.Patterns(minPatternTotal, maxPatterns), step))
-	return nil
-}
-
-// addPatterns adds one page of lines to a set and returns how many there were, and the
-// cursor of the next page.
-func (a *API) addPatterns(r *http.Request, q *queryv1.QueryRangeRequest, set *patterns.Set) (lines int, cursor string, err error) {
-	stream, err := a.deps.Query.QueryStream(r.Context(), &queryv1.QueryStreamRequest{Query: q})
+	resp, err := a.deps.Query.Patterns(r.Context(), &queryv1.PatternsRequest{
+		Query: text, Start: timestamppb.New(from), End: timestamppb.New(to), Step: durationpb.New(step), Limit: maxPatterns, MinEntries: minPatternTotal,
+	})
 	if err != nil {
-		return 0, "", err
+		return err
 	}
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return lines, cursor, nil
-		}
-		if err != nil {
-			return 0, "", err
-		}
-		if done := m.GetDone(); done != nil {
-			cursor = done.GetNextCursor()
-		}
-		for _, s := range m.GetStreams().GetStreams() {
-			key := model.LabelsFromMap(s.GetLabels()).String()
-			for _, e := range s.GetEntries() {
-				line := e.GetText()
-				if raw := e.GetRaw(); len(raw) > 0 {
-					line = string(raw)
-				}
-				set.Add(key, e.GetStructuredMetadata()[discover.LevelName], e.GetTimestampUnixNano(), line)
-				lines++
-			}
-		}
-	}
+	writeJSON(w, appendPatterns(nil, resp.GetPatterns(), step))
+	return nil
 }
 
 // appendPatterns appends the answer. Steps longer than the least one have a sample
 // each, from a pattern's first line to its last.
-func appendPatterns(b []byte, found []patterns.Pattern, step time.Duration) []byte {
+func appendPatterns(b []byte, found []*queryv1.Pattern, step time.Duration) []byte {
 	b = append(b, `{"status":"success","data":[`...)
-	var buckets []int64
 	for i, p := range found {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendString(append(b, `{"pattern":`...), p.Text)
-		b = appendString(append(b, `,"level":`...), p.Level)
+		b = appendString(append(b, `{"pattern":`...), p.GetPattern())
+		b = appendString(append(b, `,"level":`...), p.GetLevel())
 		b = append(b, `,"samples":[`...)
-		buckets = buckets[:0]
-		for at := range p.Samples {
-			buckets = append(buckets, at)
-		}
-		slices.Sort(buckets)
-		if n := len(buckets); step > minPatternStep && n > 0 {
-			first, last := buckets[0], buckets[n-1]
-			buckets = buckets[:0]
-			for at := first; at <= last; at++ {
-				buckets = append(buckets, at)
+		next := int64(0) // the time of the next sample
+		for k, s := range p.GetSamples() {
+			for at := s.GetTimestampUnixNano(); k > 0 && step > minPatternStep && next < at; next += int64(step) {
+				b = appendPatternSample(append(b, ','), next, 0)
 			}
-		}
-		for k, at := range buckets {
 			if k > 0 {
 				b = append(b, ',')
 			}
-			b = strconv.AppendInt(append(b, '['), at*int64(step/time.Second), 10)
-			b = strconv.AppendUint(append(b, ','), p.Samples[at], 10)
-			b = append(b, ']')
+			b = appendPatternSample(b, s.GetTimestampUnixNano(), s.GetEntries())
+			next = s.GetTimestampUnixNano() + int64(step)
 		}
 		b = append(b, ']', '}')
 	}
 	return append(b, ']', '}')
+}
+
+func appendPatternSample(b []byte, at int64, n uint64) []byte {
+	b = strconv.AppendInt(append(b, '['), at/int64(time.Second), 10)
+	return append(strconv.AppendUint(append(b, ','), n, 10), ']')
 }

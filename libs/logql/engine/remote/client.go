@@ -275,3 +275,36 @@ func (s *session) Aggregate(ctx context.Context, req engine.AggregateRequest) ([
 		}
 	}
 }
+
+func (s *session) Patterns(ctx context.Context, req engine.PatternsRequest) ([]engine.PatternCount, engine.ScanStats, error) {
+	if req.Streams != nil && len(req.Streams) == 0 {
+		return nil, engine.ScanStats{}, nil
+	}
+	starts, ends := unzip(req.Ranges)
+	err := s.send(&ingestv1.ReadRequest{Step: &ingestv1.ReadRequest_Patterns{Patterns: &ingestv1.Patterns{
+		Query: req.Query.String(), Streams: indices[uint32](req.Streams), Start: req.Start, End: req.End, Width: req.Width,
+		RangeStarts: starts, RangeEnds: ends,
+	}}})
+	if err != nil {
+		return nil, engine.ScanStats{}, err
+	}
+	var out []engine.PatternCount
+	for {
+		msg, err := s.recv()
+		if err != nil {
+			return nil, engine.ScanStats{}, err
+		}
+		switch piece := msg.GetPiece().(type) {
+		case *ingestv1.ReadResponse_Patterns:
+			for _, p := range piece.Patterns.GetPatterns() {
+				out = append(out, engine.PatternCount{Service: p.GetService(), Text: p.GetText(), Level: p.GetLevel(), Buckets: p.GetBuckets(), Lines: p.GetLines()})
+			}
+		case *ingestv1.ReadResponse_Done:
+			stats := fromStats(piece.Done)
+			engine.AddProgress(ctx, stats)
+			return out, stats, nil
+		default:
+			return nil, engine.ScanStats{}, s.fail(fmt.Errorf("unexpected %T among patterns", piece))
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -274,4 +275,29 @@ func (f forgetfulCall) Send(m *ingestv1.ReadRequest) error {
 		o.Excluded = nil
 	}
 	return f.IngestService_ReadClient.Send(m)
+}
+
+// Patterns over the wire are those of the sources themselves.
+func TestPatterns(t *testing.T) {
+	var local, far []engine.Source
+	for i, s := range stores() {
+		l := engine.Local(s, fmt.Sprint("s", i))
+		r, _ := dial(t, l)
+		local, far = append(local, l), append(far, r)
+	}
+	expr, err := syntax.ParseExpr(`{app=~".+"} |= "level"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := engine.New(engine.Options{})
+	q := engine.PatternsQuery{Query: engine.Query{Expr: expr, Sources: local}, End: 1000 * sec, Width: 60 * sec}
+	want, err := e.Patterns(t.Context(), q)
+	if err != nil || len(want.Patterns) == 0 {
+		t.Fatal(want, err)
+	}
+	q.Sources = far
+	got, err := e.Patterns(t.Context(), q)
+	if err != nil || !reflect.DeepEqual(got.Patterns, want.Patterns) {
+		t.Errorf("got %+v, %v\nwant %+v", got, err, want.Patterns)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,6 +80,7 @@ func (a *answers) beat(empty *ingestv1.ReadResponse) (stop func()) {
 var (
 	noStreams  = &ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Streams{Streams: &ingestv1.StreamRuns{}}}
 	noRows     = &ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Rows{Rows: &ingestv1.Rows{}}}
+	noPatterns = &ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Patterns{Patterns: &ingestv1.PatternCounts{}}}
 	noPartials = &ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Partials{Partials: &ingestv1.Partials{}}}
 )
 
@@ -145,6 +147,10 @@ func serve(stream *answers, src engine.Source, opts Options) error {
 		case *ingestv1.ReadRequest_Aggregate:
 			stop := stream.beat(noPartials)
 			stats, err = aggregate(ctx, stream, session, step.Aggregate)
+			stop()
+		case *ingestv1.ReadRequest_Patterns:
+			stop := stream.beat(noPatterns)
+			stats, err = patterns(ctx, stream, session, step.Patterns)
 			stop()
 		default:
 			err = engine.Errorf(engine.ErrUser, "unknown step, or a second open")
@@ -309,3 +315,36 @@ func aggregate(ctx context.Context, stream ingestv1.IngestService_ReadServer, se
 	}
 	return stats, nil
 }
+
+func patterns(ctx context.Context, stream ingestv1.IngestService_ReadServer, session engine.Session, in *ingestv1.Patterns) (engine.ScanStats, error) {
+	query, err := parseLogQuery(in.GetQuery())
+	if err != nil {
+		return engine.ScanStats{}, err
+	}
+	ranges, err := zip(in.GetRangeStarts(), in.GetRangeEnds())
+	if err != nil {
+		return engine.ScanStats{}, err
+	}
+	found, stats, err := session.Patterns(ctx, engine.PatternsRequest{
+		Query: query, Streams: indices[int](in.GetStreams()), Ranges: ranges, Start: in.GetStart(), End: in.GetEnd(), Width: in.GetWidth(),
+	})
+	if err != nil {
+		return stats, err
+	}
+	m, size := &ingestv1.PatternCounts{}, 0
+	for i, p := range found {
+		m.Patterns = append(m.Patterns, &ingestv1.PatternCount{
+			Service: valid(p.Service), Text: valid(p.Text), Level: valid(p.Level), Buckets: p.Buckets, Lines: p.Lines,
+		})
+		size += 32 + len(p.Text) + 16*len(p.Buckets)
+		if size >= messageBytes || i == len(found)-1 {
+			if err := stream.Send(&ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Patterns{Patterns: m}}); err != nil {
+				return stats, err
+			}
+			m, size = &ingestv1.PatternCounts{}, 0
+		}
+	}
+	return stats, nil
+}
+
+func valid(s string) string { return strings.ToValidUTF8(s, "\ufffd") }

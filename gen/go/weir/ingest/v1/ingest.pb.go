@@ -617,6 +617,7 @@ type ReadRequest struct {
 	//	*ReadRequest_Open
 	//	*ReadRequest_Scan
 	//	*ReadRequest_Aggregate
+	//	*ReadRequest_Patterns
 	Step          isReadRequest_Step `protobuf_oneof:"step"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -686,6 +687,15 @@ func (x *ReadRequest) GetAggregate() *Aggregate {
 	return nil
 }
 
+func (x *ReadRequest) GetPatterns() *Patterns {
+	if x != nil {
+		if x, ok := x.Step.(*ReadRequest_Patterns); ok {
+			return x.Patterns
+		}
+	}
+	return nil
+}
+
 type isReadRequest_Step interface {
 	isReadRequest_Step()
 }
@@ -705,11 +715,18 @@ type ReadRequest_Aggregate struct {
 	Aggregate *Aggregate `protobuf:"bytes,3,opt,name=aggregate,proto3,oneof"`
 }
 
+type ReadRequest_Patterns struct {
+	// What the lines of chosen runs have in common.
+	Patterns *Patterns `protobuf:"bytes,4,opt,name=patterns,proto3,oneof"`
+}
+
 func (*ReadRequest_Open) isReadRequest_Step() {}
 
 func (*ReadRequest_Scan) isReadRequest_Step() {}
 
 func (*ReadRequest_Aggregate) isReadRequest_Step() {}
+
+func (*ReadRequest_Patterns) isReadRequest_Step() {}
 
 // Open asks for a snapshot of the streams that a selector covers.
 type Open struct {
@@ -1306,6 +1323,106 @@ func (x *Aggregate) GetRangeEnds() []int64 {
 	return nil
 }
 
+// Patterns asks for what lines have in common.
+type Patterns struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A LogQL log query.
+	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	// As Scan.streams.
+	Streams []uint32 `protobuf:"varint,2,rep,packed,name=streams,proto3" json:"streams,omitempty"`
+	// Inclusive.
+	Start int64 `protobuf:"fixed64,3,opt,name=start,proto3" json:"start,omitempty"`
+	// Exclusive.
+	End int64 `protobuf:"fixed64,4,opt,name=end,proto3" json:"end,omitempty"`
+	// Width of the buckets of time by which lines are counted, in nanoseconds.
+	Width int64 `protobuf:"fixed64,5,opt,name=width,proto3" json:"width,omitempty"`
+	// As Scan.range_starts.
+	RangeStarts []int64 `protobuf:"fixed64,6,rep,packed,name=range_starts,json=rangeStarts,proto3" json:"range_starts,omitempty"`
+	// As Scan.range_ends.
+	RangeEnds     []int64 `protobuf:"fixed64,7,rep,packed,name=range_ends,json=rangeEnds,proto3" json:"range_ends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Patterns) Reset() {
+	*x = Patterns{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Patterns) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Patterns) ProtoMessage() {}
+
+func (x *Patterns) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Patterns.ProtoReflect.Descriptor instead.
+func (*Patterns) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Patterns) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *Patterns) GetStreams() []uint32 {
+	if x != nil {
+		return x.Streams
+	}
+	return nil
+}
+
+func (x *Patterns) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Patterns) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *Patterns) GetWidth() int64 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *Patterns) GetRangeStarts() []int64 {
+	if x != nil {
+		return x.RangeStarts
+	}
+	return nil
+}
+
+func (x *Patterns) GetRangeEnds() []int64 {
+	if x != nil {
+		return x.RangeEnds
+	}
+	return nil
+}
+
 // ReadResponse is a piece of an answer. One without contents may come at any
 // time, and says that the ingester is at work: one that says nothing for five
 // seconds is given up.
@@ -1320,6 +1437,7 @@ type ReadResponse struct {
 	//	*ReadResponse_Rows
 	//	*ReadResponse_Partials
 	//	*ReadResponse_Done
+	//	*ReadResponse_Patterns
 	Piece         isReadResponse_Piece `protobuf_oneof:"piece"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1327,7 +1445,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1457,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1470,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{15}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadResponse) GetPiece() isReadResponse_Piece {
@@ -1407,6 +1525,15 @@ func (x *ReadResponse) GetDone() *ScanDone {
 	return nil
 }
 
+func (x *ReadResponse) GetPatterns() *PatternCounts {
+	if x != nil {
+		if x, ok := x.Piece.(*ReadResponse_Patterns); ok {
+			return x.Patterns
+		}
+	}
+	return nil
+}
+
 type isReadResponse_Piece interface {
 	isReadResponse_Piece()
 }
@@ -1432,8 +1559,13 @@ type ReadResponse_Partials struct {
 }
 
 type ReadResponse_Done struct {
-	// The end of a scan or aggregate.
+	// The end of a scan or aggregate, or of patterns.
 	Done *ScanDone `protobuf:"bytes,5,opt,name=done,proto3,oneof"`
+}
+
+type ReadResponse_Patterns struct {
+	// What lines have in common.
+	Patterns *PatternCounts `protobuf:"bytes,6,opt,name=patterns,proto3,oneof"`
 }
 
 func (*ReadResponse_Streams) isReadResponse_Piece() {}
@@ -1445,6 +1577,8 @@ func (*ReadResponse_Rows) isReadResponse_Piece() {}
 func (*ReadResponse_Partials) isReadResponse_Piece() {}
 
 func (*ReadResponse_Done) isReadResponse_Piece() {}
+
+func (*ReadResponse_Patterns) isReadResponse_Piece() {}
 
 // StreamRuns is streams with their runs, in columns of equal length.
 type StreamRuns struct {
@@ -1461,7 +1595,7 @@ type StreamRuns struct {
 
 func (x *StreamRuns) Reset() {
 	*x = StreamRuns{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1607,7 @@ func (x *StreamRuns) String() string {
 func (*StreamRuns) ProtoMessage() {}
 
 func (x *StreamRuns) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1620,7 @@ func (x *StreamRuns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRuns.ProtoReflect.Descriptor instead.
 func (*StreamRuns) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{16}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StreamRuns) GetLabels() []string {
@@ -1529,7 +1663,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1675,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1688,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{17}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Run) GetMinTime() int64 {
@@ -1614,7 +1748,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +1760,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +1773,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{18}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Opened) GetIncarnation() string {
@@ -1705,7 +1839,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +1851,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +1864,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{19}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Rows) GetNewLabels() []*RowLabels {
@@ -1814,7 +1948,7 @@ type RowLabels struct {
 
 func (x *RowLabels) Reset() {
 	*x = RowLabels{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1960,7 @@ func (x *RowLabels) String() string {
 func (*RowLabels) ProtoMessage() {}
 
 func (x *RowLabels) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1973,7 @@ func (x *RowLabels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowLabels.ProtoReflect.Descriptor instead.
 func (*RowLabels) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{20}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RowLabels) GetStream() uint32 {
@@ -1883,7 +2017,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +2029,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +2042,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{21}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Pair) GetName() string {
@@ -1936,7 +2070,7 @@ type Partials struct {
 
 func (x *Partials) Reset() {
 	*x = Partials{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2082,7 @@ func (x *Partials) String() string {
 func (*Partials) ProtoMessage() {}
 
 func (x *Partials) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2095,7 @@ func (x *Partials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partials.ProtoReflect.Descriptor instead.
 func (*Partials) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{22}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Partials) GetSeries() []*PartialSeries {
@@ -1990,7 +2124,7 @@ type PartialSeries struct {
 
 func (x *PartialSeries) Reset() {
 	*x = PartialSeries{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2136,7 @@ func (x *PartialSeries) String() string {
 func (*PartialSeries) ProtoMessage() {}
 
 func (x *PartialSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2149,7 @@ func (x *PartialSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartialSeries.ProtoReflect.Descriptor instead.
 func (*PartialSeries) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{23}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PartialSeries) GetLabels() []*Pair {
@@ -2053,7 +2187,135 @@ func (x *PartialSeries) GetExtras() []float64 {
 	return nil
 }
 
-// ScanDone ends a scan or aggregate.
+// PatternCounts is patterns with counts of lines.
+type PatternCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In any order.
+	Patterns      []*PatternCount `protobuf:"bytes,1,rep,name=patterns,proto3" json:"patterns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatternCounts) Reset() {
+	*x = PatternCounts{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatternCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatternCounts) ProtoMessage() {}
+
+func (x *PatternCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatternCounts.ProtoReflect.Descriptor instead.
+func (*PatternCounts) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PatternCounts) GetPatterns() []*PatternCount {
+	if x != nil {
+		return x.Patterns
+	}
+	return nil
+}
+
+// PatternCount is lines of a pattern, in columns of equal length.
+type PatternCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service of their streams.
+	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// The pattern, in which `<_>` is what varies.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// Their level; empty: not known.
+	Level string `protobuf:"bytes,3,opt,name=level,proto3" json:"level,omitempty"`
+	// Buckets: time / width, rounded down.
+	Buckets []int64 `protobuf:"zigzag64,4,rep,packed,name=buckets,proto3" json:"buckets,omitempty"`
+	// Lines in each.
+	Lines         []uint64 `protobuf:"varint,5,rep,packed,name=lines,proto3" json:"lines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatternCount) Reset() {
+	*x = PatternCount{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatternCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatternCount) ProtoMessage() {}
+
+func (x *PatternCount) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatternCount.ProtoReflect.Descriptor instead.
+func (*PatternCount) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PatternCount) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *PatternCount) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PatternCount) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *PatternCount) GetBuckets() []int64 {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+func (x *PatternCount) GetLines() []uint64 {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+// ScanDone ends a scan or aggregate, or patterns.
 type ScanDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rows read.
@@ -2070,7 +2332,7 @@ type ScanDone struct {
 
 func (x *ScanDone) Reset() {
 	*x = ScanDone{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2344,7 @@ func (x *ScanDone) String() string {
 func (*ScanDone) ProtoMessage() {}
 
 func (x *ScanDone) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2357,7 @@ func (x *ScanDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanDone.ProtoReflect.Descriptor instead.
 func (*ScanDone) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{24}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ScanDone) GetRowsRead() uint64 {
@@ -2141,7 +2403,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2415,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2428,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{25}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FollowRequest) GetQuery() string {
@@ -2211,7 +2473,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2223,7 +2485,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2236,7 +2498,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{26}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FollowResponse) GetRows() *Rows {
@@ -2276,7 +2538,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2550,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2563,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{27}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{30}
 }
 
 // FlushResponse is a flush that is done.
@@ -2313,7 +2575,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2587,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2600,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{28}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{31}
 }
 
 // CompactRequest asks for a merge.
@@ -2350,7 +2612,7 @@ type CompactRequest struct {
 
 func (x *CompactRequest) Reset() {
 	*x = CompactRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2624,7 @@ func (x *CompactRequest) String() string {
 func (*CompactRequest) ProtoMessage() {}
 
 func (x *CompactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2637,7 @@ func (x *CompactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
 func (*CompactRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{29}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{32}
 }
 
 // CompactResponse is a merge that is done.
@@ -2387,7 +2649,7 @@ type CompactResponse struct {
 
 func (x *CompactResponse) Reset() {
 	*x = CompactResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2661,7 @@ func (x *CompactResponse) String() string {
 func (*CompactResponse) ProtoMessage() {}
 
 func (x *CompactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2674,7 @@ func (x *CompactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
 func (*CompactResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{30}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{33}
 }
 
 var File_weir_ingest_v1_ingest_proto protoreflect.FileDescriptor
@@ -2464,11 +2726,12 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\rtable_version\x18\x05 \x01(\x06R\ftableVersion\"K\n" +
 	"\x0eIngestResponse\x12\x14\n" +
 	"\x05added\x18\x01 \x01(\x04R\x05added\x12#\n" +
-	"\rtable_version\x18\x02 \x01(\x06R\ftableVersion\"\xa8\x01\n" +
+	"\rtable_version\x18\x02 \x01(\x06R\ftableVersion\"\xe0\x01\n" +
 	"\vReadRequest\x12*\n" +
 	"\x04open\x18\x01 \x01(\v2\x14.weir.ingest.v1.OpenH\x00R\x04open\x12*\n" +
 	"\x04scan\x18\x02 \x01(\v2\x14.weir.ingest.v1.ScanH\x00R\x04scan\x129\n" +
-	"\taggregate\x18\x03 \x01(\v2\x19.weir.ingest.v1.AggregateH\x00R\taggregateB\x06\n" +
+	"\taggregate\x18\x03 \x01(\v2\x19.weir.ingest.v1.AggregateH\x00R\taggregate\x126\n" +
+	"\bpatterns\x18\x04 \x01(\v2\x18.weir.ingest.v1.PatternsH\x00R\bpatternsB\x06\n" +
 	"\x04step\"\x96\x01\n" +
 	"\x04Open\x12\x1a\n" +
 	"\bselector\x18\x01 \x01(\tR\bselector\x12\x14\n" +
@@ -2519,13 +2782,23 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"max_series\x18\x06 \x01(\rR\tmaxSeries\x12!\n" +
 	"\frange_starts\x18\a \x03(\x10R\vrangeStarts\x12\x1d\n" +
 	"\n" +
-	"range_ends\x18\b \x03(\x10R\trangeEnds\"\x95\x02\n" +
+	"range_ends\x18\b \x03(\x10R\trangeEnds\"\xba\x01\n" +
+	"\bPatterns\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\x12\x18\n" +
+	"\astreams\x18\x02 \x03(\rR\astreams\x12\x14\n" +
+	"\x05start\x18\x03 \x01(\x10R\x05start\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\x10R\x03end\x12\x14\n" +
+	"\x05width\x18\x05 \x01(\x10R\x05width\x12!\n" +
+	"\frange_starts\x18\x06 \x03(\x10R\vrangeStarts\x12\x1d\n" +
+	"\n" +
+	"range_ends\x18\a \x03(\x10R\trangeEnds\"\xd2\x02\n" +
 	"\fReadResponse\x126\n" +
 	"\astreams\x18\x01 \x01(\v2\x1a.weir.ingest.v1.StreamRunsH\x00R\astreams\x120\n" +
 	"\x06opened\x18\x02 \x01(\v2\x16.weir.ingest.v1.OpenedH\x00R\x06opened\x12*\n" +
 	"\x04rows\x18\x03 \x01(\v2\x14.weir.ingest.v1.RowsH\x00R\x04rows\x126\n" +
 	"\bpartials\x18\x04 \x01(\v2\x18.weir.ingest.v1.PartialsH\x00R\bpartials\x12.\n" +
-	"\x04done\x18\x05 \x01(\v2\x18.weir.ingest.v1.ScanDoneH\x00R\x04doneB\a\n" +
+	"\x04done\x18\x05 \x01(\v2\x18.weir.ingest.v1.ScanDoneH\x00R\x04done\x12;\n" +
+	"\bpatterns\x18\x06 \x01(\v2\x1d.weir.ingest.v1.PatternCountsH\x00R\bpatternsB\a\n" +
 	"\x05piece\"l\n" +
 	"\n" +
 	"StreamRuns\x12\x16\n" +
@@ -2572,7 +2845,15 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x05steps\x18\x02 \x03(\rR\x05steps\x12\x16\n" +
 	"\x06counts\x18\x03 \x03(\x04R\x06counts\x12\x16\n" +
 	"\x06values\x18\x04 \x03(\x01R\x06values\x12\x16\n" +
-	"\x06extras\x18\x05 \x03(\x01R\x06extras\"\x9b\x01\n" +
+	"\x06extras\x18\x05 \x03(\x01R\x06extras\"I\n" +
+	"\rPatternCounts\x128\n" +
+	"\bpatterns\x18\x01 \x03(\v2\x1c.weir.ingest.v1.PatternCountR\bpatterns\"\x82\x01\n" +
+	"\fPatternCount\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
+	"\x05level\x18\x03 \x01(\tR\x05level\x12\x18\n" +
+	"\abuckets\x18\x04 \x03(\x12R\abuckets\x12\x14\n" +
+	"\x05lines\x18\x05 \x03(\x04R\x05lines\"\x9b\x01\n" +
 	"\bScanDone\x12\x1b\n" +
 	"\trows_read\x18\x01 \x01(\x04R\browsRead\x12\x1d\n" +
 	"\n" +
@@ -2613,7 +2894,7 @@ func file_weir_ingest_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_weir_ingest_v1_ingest_proto_rawDescData
 }
 
-var file_weir_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_weir_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_weir_ingest_v1_ingest_proto_goTypes = []any{
 	(*WriteRequest)(nil),    // 0: weir.ingest.v1.WriteRequest
 	(*WriteResponse)(nil),   // 1: weir.ingest.v1.WriteResponse
@@ -2630,22 +2911,25 @@ var file_weir_ingest_v1_ingest_proto_goTypes = []any{
 	(*Scan)(nil),            // 12: weir.ingest.v1.Scan
 	(*OrderKey)(nil),        // 13: weir.ingest.v1.OrderKey
 	(*Aggregate)(nil),       // 14: weir.ingest.v1.Aggregate
-	(*ReadResponse)(nil),    // 15: weir.ingest.v1.ReadResponse
-	(*StreamRuns)(nil),      // 16: weir.ingest.v1.StreamRuns
-	(*Run)(nil),             // 17: weir.ingest.v1.Run
-	(*Opened)(nil),          // 18: weir.ingest.v1.Opened
-	(*Rows)(nil),            // 19: weir.ingest.v1.Rows
-	(*RowLabels)(nil),       // 20: weir.ingest.v1.RowLabels
-	(*Pair)(nil),            // 21: weir.ingest.v1.Pair
-	(*Partials)(nil),        // 22: weir.ingest.v1.Partials
-	(*PartialSeries)(nil),   // 23: weir.ingest.v1.PartialSeries
-	(*ScanDone)(nil),        // 24: weir.ingest.v1.ScanDone
-	(*FollowRequest)(nil),   // 25: weir.ingest.v1.FollowRequest
-	(*FollowResponse)(nil),  // 26: weir.ingest.v1.FollowResponse
-	(*FlushRequest)(nil),    // 27: weir.ingest.v1.FlushRequest
-	(*FlushResponse)(nil),   // 28: weir.ingest.v1.FlushResponse
-	(*CompactRequest)(nil),  // 29: weir.ingest.v1.CompactRequest
-	(*CompactResponse)(nil), // 30: weir.ingest.v1.CompactResponse
+	(*Patterns)(nil),        // 15: weir.ingest.v1.Patterns
+	(*ReadResponse)(nil),    // 16: weir.ingest.v1.ReadResponse
+	(*StreamRuns)(nil),      // 17: weir.ingest.v1.StreamRuns
+	(*Run)(nil),             // 18: weir.ingest.v1.Run
+	(*Opened)(nil),          // 19: weir.ingest.v1.Opened
+	(*Rows)(nil),            // 20: weir.ingest.v1.Rows
+	(*RowLabels)(nil),       // 21: weir.ingest.v1.RowLabels
+	(*Pair)(nil),            // 22: weir.ingest.v1.Pair
+	(*Partials)(nil),        // 23: weir.ingest.v1.Partials
+	(*PartialSeries)(nil),   // 24: weir.ingest.v1.PartialSeries
+	(*PatternCounts)(nil),   // 25: weir.ingest.v1.PatternCounts
+	(*PatternCount)(nil),    // 26: weir.ingest.v1.PatternCount
+	(*ScanDone)(nil),        // 27: weir.ingest.v1.ScanDone
+	(*FollowRequest)(nil),   // 28: weir.ingest.v1.FollowRequest
+	(*FollowResponse)(nil),  // 29: weir.ingest.v1.FollowResponse
+	(*FlushRequest)(nil),    // 30: weir.ingest.v1.FlushRequest
+	(*FlushResponse)(nil),   // 31: weir.ingest.v1.FlushResponse
+	(*CompactRequest)(nil),  // 32: weir.ingest.v1.CompactRequest
+	(*CompactResponse)(nil), // 33: weir.ingest.v1.CompactResponse
 }
 var file_weir_ingest_v1_ingest_proto_depIdxs = []int32{
 	3,  // 0: weir.ingest.v1.WriteRequest.streams:type_name -> weir.ingest.v1.StreamBlock
@@ -2656,40 +2940,43 @@ var file_weir_ingest_v1_ingest_proto_depIdxs = []int32{
 	8,  // 5: weir.ingest.v1.ReadRequest.open:type_name -> weir.ingest.v1.Open
 	12, // 6: weir.ingest.v1.ReadRequest.scan:type_name -> weir.ingest.v1.Scan
 	14, // 7: weir.ingest.v1.ReadRequest.aggregate:type_name -> weir.ingest.v1.Aggregate
-	9,  // 8: weir.ingest.v1.Open.excluded:type_name -> weir.ingest.v1.Excluded
-	10, // 9: weir.ingest.v1.Excluded.tombstones:type_name -> weir.ingest.v1.Tombstone
-	11, // 10: weir.ingest.v1.Excluded.retention:type_name -> weir.ingest.v1.Cutoff
-	13, // 11: weir.ingest.v1.Scan.after:type_name -> weir.ingest.v1.OrderKey
-	16, // 12: weir.ingest.v1.ReadResponse.streams:type_name -> weir.ingest.v1.StreamRuns
-	18, // 13: weir.ingest.v1.ReadResponse.opened:type_name -> weir.ingest.v1.Opened
-	19, // 14: weir.ingest.v1.ReadResponse.rows:type_name -> weir.ingest.v1.Rows
-	22, // 15: weir.ingest.v1.ReadResponse.partials:type_name -> weir.ingest.v1.Partials
-	24, // 16: weir.ingest.v1.ReadResponse.done:type_name -> weir.ingest.v1.ScanDone
-	17, // 17: weir.ingest.v1.StreamRuns.runs:type_name -> weir.ingest.v1.Run
-	20, // 18: weir.ingest.v1.Rows.new_labels:type_name -> weir.ingest.v1.RowLabels
-	21, // 19: weir.ingest.v1.RowLabels.labels:type_name -> weir.ingest.v1.Pair
-	21, // 20: weir.ingest.v1.RowLabels.metadata:type_name -> weir.ingest.v1.Pair
-	21, // 21: weir.ingest.v1.RowLabels.parsed:type_name -> weir.ingest.v1.Pair
-	23, // 22: weir.ingest.v1.Partials.series:type_name -> weir.ingest.v1.PartialSeries
-	21, // 23: weir.ingest.v1.PartialSeries.labels:type_name -> weir.ingest.v1.Pair
-	19, // 24: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
-	0,  // 25: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
-	5,  // 26: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
-	7,  // 27: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
-	25, // 28: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
-	27, // 29: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
-	29, // 30: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
-	1,  // 31: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
-	6,  // 32: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
-	15, // 33: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
-	26, // 34: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
-	28, // 35: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
-	30, // 36: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
-	31, // [31:37] is the sub-list for method output_type
-	25, // [25:31] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	15, // 8: weir.ingest.v1.ReadRequest.patterns:type_name -> weir.ingest.v1.Patterns
+	9,  // 9: weir.ingest.v1.Open.excluded:type_name -> weir.ingest.v1.Excluded
+	10, // 10: weir.ingest.v1.Excluded.tombstones:type_name -> weir.ingest.v1.Tombstone
+	11, // 11: weir.ingest.v1.Excluded.retention:type_name -> weir.ingest.v1.Cutoff
+	13, // 12: weir.ingest.v1.Scan.after:type_name -> weir.ingest.v1.OrderKey
+	17, // 13: weir.ingest.v1.ReadResponse.streams:type_name -> weir.ingest.v1.StreamRuns
+	19, // 14: weir.ingest.v1.ReadResponse.opened:type_name -> weir.ingest.v1.Opened
+	20, // 15: weir.ingest.v1.ReadResponse.rows:type_name -> weir.ingest.v1.Rows
+	23, // 16: weir.ingest.v1.ReadResponse.partials:type_name -> weir.ingest.v1.Partials
+	27, // 17: weir.ingest.v1.ReadResponse.done:type_name -> weir.ingest.v1.ScanDone
+	25, // 18: weir.ingest.v1.ReadResponse.patterns:type_name -> weir.ingest.v1.PatternCounts
+	18, // 19: weir.ingest.v1.StreamRuns.runs:type_name -> weir.ingest.v1.Run
+	21, // 20: weir.ingest.v1.Rows.new_labels:type_name -> weir.ingest.v1.RowLabels
+	22, // 21: weir.ingest.v1.RowLabels.labels:type_name -> weir.ingest.v1.Pair
+	22, // 22: weir.ingest.v1.RowLabels.metadata:type_name -> weir.ingest.v1.Pair
+	22, // 23: weir.ingest.v1.RowLabels.parsed:type_name -> weir.ingest.v1.Pair
+	24, // 24: weir.ingest.v1.Partials.series:type_name -> weir.ingest.v1.PartialSeries
+	22, // 25: weir.ingest.v1.PartialSeries.labels:type_name -> weir.ingest.v1.Pair
+	26, // 26: weir.ingest.v1.PatternCounts.patterns:type_name -> weir.ingest.v1.PatternCount
+	20, // 27: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
+	0,  // 28: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
+	5,  // 29: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
+	7,  // 30: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
+	28, // 31: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
+	30, // 32: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
+	32, // 33: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
+	1,  // 34: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
+	6,  // 35: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
+	16, // 36: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
+	29, // 37: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
+	31, // 38: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
+	33, // 39: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
+	34, // [34:40] is the sub-list for method output_type
+	28, // [28:34] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_weir_ingest_v1_ingest_proto_init() }
@@ -2701,13 +2988,15 @@ func file_weir_ingest_v1_ingest_proto_init() {
 		(*ReadRequest_Open)(nil),
 		(*ReadRequest_Scan)(nil),
 		(*ReadRequest_Aggregate)(nil),
+		(*ReadRequest_Patterns)(nil),
 	}
-	file_weir_ingest_v1_ingest_proto_msgTypes[15].OneofWrappers = []any{
+	file_weir_ingest_v1_ingest_proto_msgTypes[16].OneofWrappers = []any{
 		(*ReadResponse_Streams)(nil),
 		(*ReadResponse_Opened)(nil),
 		(*ReadResponse_Rows)(nil),
 		(*ReadResponse_Partials)(nil),
 		(*ReadResponse_Done)(nil),
+		(*ReadResponse_Patterns)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2715,7 +3004,7 @@ func file_weir_ingest_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_ingest_v1_ingest_proto_rawDesc), len(file_weir_ingest_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

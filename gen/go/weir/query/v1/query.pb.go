@@ -2035,6 +2035,298 @@ func (x *StatsResponse) GetWarnings() []string {
 	return nil
 }
 
+// PatternsRequest asks for patterns.
+type PatternsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A log query; a stream selector alone is answered fastest.
+	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	// Inclusive. Default: one hour before end.
+	Start *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
+	// Exclusive. Default: now.
+	End *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	// Distance of samples. Default: a 250th of the range, at least 10 seconds.
+	Step *durationpb.Duration `protobuf:"bytes,4,opt,name=step,proto3" json:"step,omitempty"`
+	// Most patterns, those of most entries. Default: 300; at most 3000.
+	Limit uint32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Leave out patterns of fewer entries.
+	MinEntries uint64 `protobuf:"varint,6,opt,name=min_entries,json=minEntries,proto3" json:"min_entries,omitempty"`
+	// As in QueryRangeRequest.
+	Partial       bool `protobuf:"varint,7,opt,name=partial,proto3" json:"partial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatternsRequest) Reset() {
+	*x = PatternsRequest{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatternsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatternsRequest) ProtoMessage() {}
+
+func (x *PatternsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatternsRequest.ProtoReflect.Descriptor instead.
+func (*PatternsRequest) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PatternsRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *PatternsRequest) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *PatternsRequest) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *PatternsRequest) GetStep() *durationpb.Duration {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *PatternsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *PatternsRequest) GetMinEntries() uint64 {
+	if x != nil {
+		return x.MinEntries
+	}
+	return 0
+}
+
+func (x *PatternsRequest) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
+// PatternsResponse is patterns, those of most entries first.
+type PatternsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The patterns.
+	Patterns []*Pattern `protobuf:"bytes,1,rep,name=patterns,proto3" json:"patterns,omitempty"`
+	// The cost.
+	Statistics *Statistics `protobuf:"bytes,2,opt,name=statistics,proto3" json:"statistics,omitempty"`
+	// What is missing, for people.
+	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatternsResponse) Reset() {
+	*x = PatternsResponse{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatternsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatternsResponse) ProtoMessage() {}
+
+func (x *PatternsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatternsResponse.ProtoReflect.Descriptor instead.
+func (*PatternsResponse) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PatternsResponse) GetPatterns() []*Pattern {
+	if x != nil {
+		return x.Patterns
+	}
+	return nil
+}
+
+func (x *PatternsResponse) GetStatistics() *Statistics {
+	if x != nil {
+		return x.Statistics
+	}
+	return nil
+}
+
+func (x *PatternsResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// Pattern is entries whose lines differ only in some words.
+type Pattern struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The text, in which `<_>` is what differs.
+	Pattern string `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	// The entries' level; empty: not known.
+	Level string `protobuf:"bytes,2,opt,name=level,proto3" json:"level,omitempty"`
+	// How many entries.
+	Entries uint64 `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	// Over time, where there are some, ascending.
+	Samples       []*PatternSample `protobuf:"bytes,4,rep,name=samples,proto3" json:"samples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pattern) Reset() {
+	*x = Pattern{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pattern) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pattern) ProtoMessage() {}
+
+func (x *Pattern) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pattern.ProtoReflect.Descriptor instead.
+func (*Pattern) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Pattern) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *Pattern) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *Pattern) GetEntries() uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *Pattern) GetSamples() []*PatternSample {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
+}
+
+// PatternSample is entries of a pattern within a step.
+type PatternSample struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The begin of the step, which is a multiple of its length.
+	TimestampUnixNano int64 `protobuf:"fixed64,1,opt,name=timestamp_unix_nano,json=timestampUnixNano,proto3" json:"timestamp_unix_nano,omitempty"`
+	// How many entries.
+	Entries       uint64 `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatternSample) Reset() {
+	*x = PatternSample{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatternSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatternSample) ProtoMessage() {}
+
+func (x *PatternSample) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatternSample.ProtoReflect.Descriptor instead.
+func (*PatternSample) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *PatternSample) GetTimestampUnixNano() int64 {
+	if x != nil {
+		return x.TimestampUnixNano
+	}
+	return 0
+}
+
+func (x *PatternSample) GetEntries() uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
 // FormatQueryRequest is a query to print.
 type FormatQueryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2046,7 +2338,7 @@ type FormatQueryRequest struct {
 
 func (x *FormatQueryRequest) Reset() {
 	*x = FormatQueryRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[27]
+	mi := &file_weir_query_v1_query_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2350,7 @@ func (x *FormatQueryRequest) String() string {
 func (*FormatQueryRequest) ProtoMessage() {}
 
 func (x *FormatQueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[27]
+	mi := &file_weir_query_v1_query_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2363,7 @@ func (x *FormatQueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatQueryRequest.ProtoReflect.Descriptor instead.
 func (*FormatQueryRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{27}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FormatQueryRequest) GetQuery() string {
@@ -2092,7 +2384,7 @@ type FormatQueryResponse struct {
 
 func (x *FormatQueryResponse) Reset() {
 	*x = FormatQueryResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	mi := &file_weir_query_v1_query_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2396,7 @@ func (x *FormatQueryResponse) String() string {
 func (*FormatQueryResponse) ProtoMessage() {}
 
 func (x *FormatQueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	mi := &file_weir_query_v1_query_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2409,7 @@ func (x *FormatQueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatQueryResponse.ProtoReflect.Descriptor instead.
 func (*FormatQueryResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{28}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FormatQueryResponse) GetQuery() string {
@@ -2138,7 +2430,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	mi := &file_weir_query_v1_query_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2442,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	mi := &file_weir_query_v1_query_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2455,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{29}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainRequest) GetQuery() *QueryRangeRequest {
@@ -2192,7 +2484,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	mi := &file_weir_query_v1_query_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2496,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	mi := &file_weir_query_v1_query_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2509,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{30}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExplainResponse) GetPlan() *PlanNode {
@@ -2272,7 +2564,7 @@ type PlanNode struct {
 
 func (x *PlanNode) Reset() {
 	*x = PlanNode{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[31]
+	mi := &file_weir_query_v1_query_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2576,7 @@ func (x *PlanNode) String() string {
 func (*PlanNode) ProtoMessage() {}
 
 func (x *PlanNode) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[31]
+	mi := &file_weir_query_v1_query_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2589,7 @@ func (x *PlanNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanNode.ProtoReflect.Descriptor instead.
 func (*PlanNode) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{31}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PlanNode) GetOperator() string {
@@ -2483,7 +2775,30 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\x04runs\x18\x02 \x01(\x04R\x04runs\x12\x18\n" +
 	"\aentries\x18\x03 \x01(\x04R\aentries\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x1a\n" +
-	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"*\n" +
+	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\x87\x02\n" +
+	"\x0fPatternsRequest\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\x120\n" +
+	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12-\n" +
+	"\x04step\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04step\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x1f\n" +
+	"\vmin_entries\x18\x06 \x01(\x04R\n" +
+	"minEntries\x12\x18\n" +
+	"\apartial\x18\a \x01(\bR\apartial\"\x9d\x01\n" +
+	"\x10PatternsResponse\x122\n" +
+	"\bpatterns\x18\x01 \x03(\v2\x16.weir.query.v1.PatternR\bpatterns\x129\n" +
+	"\n" +
+	"statistics\x18\x02 \x01(\v2\x19.weir.query.v1.StatisticsR\n" +
+	"statistics\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\x8b\x01\n" +
+	"\aPattern\x12\x18\n" +
+	"\apattern\x18\x01 \x01(\tR\apattern\x12\x14\n" +
+	"\x05level\x18\x02 \x01(\tR\x05level\x12\x18\n" +
+	"\aentries\x18\x03 \x01(\x04R\aentries\x126\n" +
+	"\asamples\x18\x04 \x03(\v2\x1c.weir.query.v1.PatternSampleR\asamples\"Y\n" +
+	"\rPatternSample\x12.\n" +
+	"\x13timestamp_unix_nano\x18\x01 \x01(\x10R\x11timestampUnixNano\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\x04R\aentries\"*\n" +
 	"\x12FormatQueryRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\"+\n" +
 	"\x13FormatQueryResponse\x12\x14\n" +
@@ -2506,7 +2821,7 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12DIRECTION_BACKWARD\x10\x01\x12\x15\n" +
-	"\x11DIRECTION_FORWARD\x10\x022\xcd\b\n" +
+	"\x11DIRECTION_FORWARD\x10\x022\xb4\t\n" +
 	"\fQueryService\x12m\n" +
 	"\x05Query\x12\x1b.weir.query.v1.QueryRequest\x1a\x1c.weir.query.v1.QueryResponse\")\x82\xd3\xe4\x93\x02#Z\x12:\x01*\"\r/api/v1/query\x12\r/api/v1/query\x12\x88\x01\n" +
 	"\n" +
@@ -2515,7 +2830,8 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\x06Labels\x12\x1c.weir.query.v1.LabelsRequest\x1a\x1d.weir.query.v1.LabelsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/labels\x12z\n" +
 	"\vLabelValues\x12!.weir.query.v1.LabelValuesRequest\x1a\".weir.query.v1.LabelValuesResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v1/labels/{name}/values\x12r\n" +
 	"\x06Series\x12\x1c.weir.query.v1.SeriesRequest\x1a\x1d.weir.query.v1.SeriesResponse\"+\x82\xd3\xe4\x93\x02%Z\x13:\x01*\"\x0e/api/v1/series\x12\x0e/api/v1/series\x12Y\n" +
-	"\x05Stats\x12\x1b.weir.query.v1.StatsRequest\x1a\x1c.weir.query.v1.StatsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/stats\x12\x8d\x01\n" +
+	"\x05Stats\x12\x1b.weir.query.v1.StatsRequest\x1a\x1c.weir.query.v1.StatsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/stats\x12e\n" +
+	"\bPatterns\x12\x1e.weir.query.v1.PatternsRequest\x1a\x1f.weir.query.v1.PatternsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/patterns\x12\x8d\x01\n" +
 	"\vFormatQuery\x12!.weir.query.v1.FormatQueryRequest\x1a\".weir.query.v1.FormatQueryResponse\"7\x82\xd3\xe4\x93\x021Z\x19:\x01*\"\x14/api/v1/format_query\x12\x14/api/v1/format_query\x12w\n" +
 	"\aExplain\x12\x1d.weir.query.v1.ExplainRequest\x1a\x1e.weir.query.v1.ExplainResponse\"-\x82\xd3\xe4\x93\x02'Z\x14:\x01*\"\x0f/api/v1/explain\x12\x0f/api/v1/explainB8Z6github.com/weir-logs/weir/gen/go/weir/query/v1;queryv1b\x06proto3"
 
@@ -2532,7 +2848,7 @@ func file_weir_query_v1_query_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_query_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weir_query_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_weir_query_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_weir_query_v1_query_proto_goTypes = []any{
 	(Direction)(0),                // 0: weir.query.v1.Direction
 	(*QueryRequest)(nil),          // 1: weir.query.v1.QueryRequest
@@ -2562,29 +2878,33 @@ var file_weir_query_v1_query_proto_goTypes = []any{
 	(*LabelSet)(nil),              // 25: weir.query.v1.LabelSet
 	(*StatsRequest)(nil),          // 26: weir.query.v1.StatsRequest
 	(*StatsResponse)(nil),         // 27: weir.query.v1.StatsResponse
-	(*FormatQueryRequest)(nil),    // 28: weir.query.v1.FormatQueryRequest
-	(*FormatQueryResponse)(nil),   // 29: weir.query.v1.FormatQueryResponse
-	(*ExplainRequest)(nil),        // 30: weir.query.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 31: weir.query.v1.ExplainResponse
-	(*PlanNode)(nil),              // 32: weir.query.v1.PlanNode
-	nil,                           // 33: weir.query.v1.LogStream.LabelsEntry
-	nil,                           // 34: weir.query.v1.LogEntry.StructuredMetadataEntry
-	nil,                           // 35: weir.query.v1.LogEntry.ParsedEntry
-	nil,                           // 36: weir.query.v1.VectorSample.LabelsEntry
-	nil,                           // 37: weir.query.v1.Series.LabelsEntry
-	nil,                           // 38: weir.query.v1.LabelSet.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(*PatternsRequest)(nil),       // 28: weir.query.v1.PatternsRequest
+	(*PatternsResponse)(nil),      // 29: weir.query.v1.PatternsResponse
+	(*Pattern)(nil),               // 30: weir.query.v1.Pattern
+	(*PatternSample)(nil),         // 31: weir.query.v1.PatternSample
+	(*FormatQueryRequest)(nil),    // 32: weir.query.v1.FormatQueryRequest
+	(*FormatQueryResponse)(nil),   // 33: weir.query.v1.FormatQueryResponse
+	(*ExplainRequest)(nil),        // 34: weir.query.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 35: weir.query.v1.ExplainResponse
+	(*PlanNode)(nil),              // 36: weir.query.v1.PlanNode
+	nil,                           // 37: weir.query.v1.LogStream.LabelsEntry
+	nil,                           // 38: weir.query.v1.LogEntry.StructuredMetadataEntry
+	nil,                           // 39: weir.query.v1.LogEntry.ParsedEntry
+	nil,                           // 40: weir.query.v1.VectorSample.LabelsEntry
+	nil,                           // 41: weir.query.v1.Series.LabelsEntry
+	nil,                           // 42: weir.query.v1.LabelSet.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
 }
 var file_weir_query_v1_query_proto_depIdxs = []int32{
-	39, // 0: weir.query.v1.QueryRequest.time:type_name -> google.protobuf.Timestamp
+	43, // 0: weir.query.v1.QueryRequest.time:type_name -> google.protobuf.Timestamp
 	13, // 1: weir.query.v1.QueryResponse.scalar:type_name -> weir.query.v1.Scalar
 	14, // 2: weir.query.v1.QueryResponse.vector:type_name -> weir.query.v1.Vector
 	18, // 3: weir.query.v1.QueryResponse.statistics:type_name -> weir.query.v1.Statistics
-	39, // 4: weir.query.v1.QueryRangeRequest.start:type_name -> google.protobuf.Timestamp
-	39, // 5: weir.query.v1.QueryRangeRequest.end:type_name -> google.protobuf.Timestamp
-	40, // 6: weir.query.v1.QueryRangeRequest.step:type_name -> google.protobuf.Duration
-	40, // 7: weir.query.v1.QueryRangeRequest.interval:type_name -> google.protobuf.Duration
+	43, // 4: weir.query.v1.QueryRangeRequest.start:type_name -> google.protobuf.Timestamp
+	43, // 5: weir.query.v1.QueryRangeRequest.end:type_name -> google.protobuf.Timestamp
+	44, // 6: weir.query.v1.QueryRangeRequest.step:type_name -> google.protobuf.Duration
+	44, // 7: weir.query.v1.QueryRangeRequest.interval:type_name -> google.protobuf.Duration
 	0,  // 8: weir.query.v1.QueryRangeRequest.direction:type_name -> weir.query.v1.Direction
 	9,  // 9: weir.query.v1.QueryRangeResponse.streams:type_name -> weir.query.v1.Streams
 	16, // 10: weir.query.v1.QueryRangeResponse.matrix:type_name -> weir.query.v1.Matrix
@@ -2596,55 +2916,63 @@ var file_weir_query_v1_query_proto_depIdxs = []int32{
 	8,  // 16: weir.query.v1.QueryStreamResponse.done:type_name -> weir.query.v1.Done
 	18, // 17: weir.query.v1.Done.statistics:type_name -> weir.query.v1.Statistics
 	10, // 18: weir.query.v1.Streams.streams:type_name -> weir.query.v1.LogStream
-	33, // 19: weir.query.v1.LogStream.labels:type_name -> weir.query.v1.LogStream.LabelsEntry
+	37, // 19: weir.query.v1.LogStream.labels:type_name -> weir.query.v1.LogStream.LabelsEntry
 	11, // 20: weir.query.v1.LogStream.entries:type_name -> weir.query.v1.LogEntry
-	34, // 21: weir.query.v1.LogEntry.structured_metadata:type_name -> weir.query.v1.LogEntry.StructuredMetadataEntry
-	35, // 22: weir.query.v1.LogEntry.parsed:type_name -> weir.query.v1.LogEntry.ParsedEntry
+	38, // 21: weir.query.v1.LogEntry.structured_metadata:type_name -> weir.query.v1.LogEntry.StructuredMetadataEntry
+	39, // 22: weir.query.v1.LogEntry.parsed:type_name -> weir.query.v1.LogEntry.ParsedEntry
 	12, // 23: weir.query.v1.Scalar.sample:type_name -> weir.query.v1.Sample
 	15, // 24: weir.query.v1.Vector.samples:type_name -> weir.query.v1.VectorSample
-	36, // 25: weir.query.v1.VectorSample.labels:type_name -> weir.query.v1.VectorSample.LabelsEntry
+	40, // 25: weir.query.v1.VectorSample.labels:type_name -> weir.query.v1.VectorSample.LabelsEntry
 	12, // 26: weir.query.v1.VectorSample.sample:type_name -> weir.query.v1.Sample
 	17, // 27: weir.query.v1.Matrix.series:type_name -> weir.query.v1.Series
-	37, // 28: weir.query.v1.Series.labels:type_name -> weir.query.v1.Series.LabelsEntry
+	41, // 28: weir.query.v1.Series.labels:type_name -> weir.query.v1.Series.LabelsEntry
 	12, // 29: weir.query.v1.Series.samples:type_name -> weir.query.v1.Sample
-	40, // 30: weir.query.v1.Statistics.execution_time:type_name -> google.protobuf.Duration
-	40, // 31: weir.query.v1.Statistics.queue_time:type_name -> google.protobuf.Duration
-	39, // 32: weir.query.v1.LabelsRequest.start:type_name -> google.protobuf.Timestamp
-	39, // 33: weir.query.v1.LabelsRequest.end:type_name -> google.protobuf.Timestamp
-	39, // 34: weir.query.v1.LabelValuesRequest.start:type_name -> google.protobuf.Timestamp
-	39, // 35: weir.query.v1.LabelValuesRequest.end:type_name -> google.protobuf.Timestamp
-	39, // 36: weir.query.v1.SeriesRequest.start:type_name -> google.protobuf.Timestamp
-	39, // 37: weir.query.v1.SeriesRequest.end:type_name -> google.protobuf.Timestamp
+	44, // 30: weir.query.v1.Statistics.execution_time:type_name -> google.protobuf.Duration
+	44, // 31: weir.query.v1.Statistics.queue_time:type_name -> google.protobuf.Duration
+	43, // 32: weir.query.v1.LabelsRequest.start:type_name -> google.protobuf.Timestamp
+	43, // 33: weir.query.v1.LabelsRequest.end:type_name -> google.protobuf.Timestamp
+	43, // 34: weir.query.v1.LabelValuesRequest.start:type_name -> google.protobuf.Timestamp
+	43, // 35: weir.query.v1.LabelValuesRequest.end:type_name -> google.protobuf.Timestamp
+	43, // 36: weir.query.v1.SeriesRequest.start:type_name -> google.protobuf.Timestamp
+	43, // 37: weir.query.v1.SeriesRequest.end:type_name -> google.protobuf.Timestamp
 	25, // 38: weir.query.v1.SeriesResponse.series:type_name -> weir.query.v1.LabelSet
-	38, // 39: weir.query.v1.LabelSet.labels:type_name -> weir.query.v1.LabelSet.LabelsEntry
-	39, // 40: weir.query.v1.StatsRequest.start:type_name -> google.protobuf.Timestamp
-	39, // 41: weir.query.v1.StatsRequest.end:type_name -> google.protobuf.Timestamp
-	3,  // 42: weir.query.v1.ExplainRequest.query:type_name -> weir.query.v1.QueryRangeRequest
-	32, // 43: weir.query.v1.ExplainResponse.plan:type_name -> weir.query.v1.PlanNode
-	32, // 44: weir.query.v1.PlanNode.inputs:type_name -> weir.query.v1.PlanNode
-	1,  // 45: weir.query.v1.QueryService.Query:input_type -> weir.query.v1.QueryRequest
-	3,  // 46: weir.query.v1.QueryService.QueryRange:input_type -> weir.query.v1.QueryRangeRequest
-	5,  // 47: weir.query.v1.QueryService.QueryStream:input_type -> weir.query.v1.QueryStreamRequest
-	19, // 48: weir.query.v1.QueryService.Labels:input_type -> weir.query.v1.LabelsRequest
-	21, // 49: weir.query.v1.QueryService.LabelValues:input_type -> weir.query.v1.LabelValuesRequest
-	23, // 50: weir.query.v1.QueryService.Series:input_type -> weir.query.v1.SeriesRequest
-	26, // 51: weir.query.v1.QueryService.Stats:input_type -> weir.query.v1.StatsRequest
-	28, // 52: weir.query.v1.QueryService.FormatQuery:input_type -> weir.query.v1.FormatQueryRequest
-	30, // 53: weir.query.v1.QueryService.Explain:input_type -> weir.query.v1.ExplainRequest
-	2,  // 54: weir.query.v1.QueryService.Query:output_type -> weir.query.v1.QueryResponse
-	4,  // 55: weir.query.v1.QueryService.QueryRange:output_type -> weir.query.v1.QueryRangeResponse
-	6,  // 56: weir.query.v1.QueryService.QueryStream:output_type -> weir.query.v1.QueryStreamResponse
-	20, // 57: weir.query.v1.QueryService.Labels:output_type -> weir.query.v1.LabelsResponse
-	22, // 58: weir.query.v1.QueryService.LabelValues:output_type -> weir.query.v1.LabelValuesResponse
-	24, // 59: weir.query.v1.QueryService.Series:output_type -> weir.query.v1.SeriesResponse
-	27, // 60: weir.query.v1.QueryService.Stats:output_type -> weir.query.v1.StatsResponse
-	29, // 61: weir.query.v1.QueryService.FormatQuery:output_type -> weir.query.v1.FormatQueryResponse
-	31, // 62: weir.query.v1.QueryService.Explain:output_type -> weir.query.v1.ExplainResponse
-	54, // [54:63] is the sub-list for method output_type
-	45, // [45:54] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	42, // 39: weir.query.v1.LabelSet.labels:type_name -> weir.query.v1.LabelSet.LabelsEntry
+	43, // 40: weir.query.v1.StatsRequest.start:type_name -> google.protobuf.Timestamp
+	43, // 41: weir.query.v1.StatsRequest.end:type_name -> google.protobuf.Timestamp
+	43, // 42: weir.query.v1.PatternsRequest.start:type_name -> google.protobuf.Timestamp
+	43, // 43: weir.query.v1.PatternsRequest.end:type_name -> google.protobuf.Timestamp
+	44, // 44: weir.query.v1.PatternsRequest.step:type_name -> google.protobuf.Duration
+	30, // 45: weir.query.v1.PatternsResponse.patterns:type_name -> weir.query.v1.Pattern
+	18, // 46: weir.query.v1.PatternsResponse.statistics:type_name -> weir.query.v1.Statistics
+	31, // 47: weir.query.v1.Pattern.samples:type_name -> weir.query.v1.PatternSample
+	3,  // 48: weir.query.v1.ExplainRequest.query:type_name -> weir.query.v1.QueryRangeRequest
+	36, // 49: weir.query.v1.ExplainResponse.plan:type_name -> weir.query.v1.PlanNode
+	36, // 50: weir.query.v1.PlanNode.inputs:type_name -> weir.query.v1.PlanNode
+	1,  // 51: weir.query.v1.QueryService.Query:input_type -> weir.query.v1.QueryRequest
+	3,  // 52: weir.query.v1.QueryService.QueryRange:input_type -> weir.query.v1.QueryRangeRequest
+	5,  // 53: weir.query.v1.QueryService.QueryStream:input_type -> weir.query.v1.QueryStreamRequest
+	19, // 54: weir.query.v1.QueryService.Labels:input_type -> weir.query.v1.LabelsRequest
+	21, // 55: weir.query.v1.QueryService.LabelValues:input_type -> weir.query.v1.LabelValuesRequest
+	23, // 56: weir.query.v1.QueryService.Series:input_type -> weir.query.v1.SeriesRequest
+	26, // 57: weir.query.v1.QueryService.Stats:input_type -> weir.query.v1.StatsRequest
+	28, // 58: weir.query.v1.QueryService.Patterns:input_type -> weir.query.v1.PatternsRequest
+	32, // 59: weir.query.v1.QueryService.FormatQuery:input_type -> weir.query.v1.FormatQueryRequest
+	34, // 60: weir.query.v1.QueryService.Explain:input_type -> weir.query.v1.ExplainRequest
+	2,  // 61: weir.query.v1.QueryService.Query:output_type -> weir.query.v1.QueryResponse
+	4,  // 62: weir.query.v1.QueryService.QueryRange:output_type -> weir.query.v1.QueryRangeResponse
+	6,  // 63: weir.query.v1.QueryService.QueryStream:output_type -> weir.query.v1.QueryStreamResponse
+	20, // 64: weir.query.v1.QueryService.Labels:output_type -> weir.query.v1.LabelsResponse
+	22, // 65: weir.query.v1.QueryService.LabelValues:output_type -> weir.query.v1.LabelValuesResponse
+	24, // 66: weir.query.v1.QueryService.Series:output_type -> weir.query.v1.SeriesResponse
+	27, // 67: weir.query.v1.QueryService.Stats:output_type -> weir.query.v1.StatsResponse
+	29, // 68: weir.query.v1.QueryService.Patterns:output_type -> weir.query.v1.PatternsResponse
+	33, // 69: weir.query.v1.QueryService.FormatQuery:output_type -> weir.query.v1.FormatQueryResponse
+	35, // 70: weir.query.v1.QueryService.Explain:output_type -> weir.query.v1.ExplainResponse
+	61, // [61:71] is the sub-list for method output_type
+	51, // [51:61] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_weir_query_v1_query_proto_init() }
@@ -2676,7 +3004,7 @@ func file_weir_query_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_query_v1_query_proto_rawDesc), len(file_weir_query_v1_query_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   38,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

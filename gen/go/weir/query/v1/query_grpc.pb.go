@@ -32,6 +32,7 @@ const (
 	QueryService_LabelValues_FullMethodName = "/weir.query.v1.QueryService/LabelValues"
 	QueryService_Series_FullMethodName      = "/weir.query.v1.QueryService/Series"
 	QueryService_Stats_FullMethodName       = "/weir.query.v1.QueryService/Stats"
+	QueryService_Patterns_FullMethodName    = "/weir.query.v1.QueryService/Patterns"
 	QueryService_FormatQuery_FullMethodName = "/weir.query.v1.QueryService/FormatQuery"
 	QueryService_Explain_FullMethodName     = "/weir.query.v1.QueryService/Explain"
 )
@@ -73,6 +74,11 @@ type QueryServiceClient interface {
 	// Stats counts the streams, entries and bytes that a selector covers, without
 	// reading a line.
 	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
+	// Patterns tells what the lines of a log query have in common, and how many lines
+	// of each pattern there are over time. Where entries are stored as templates no line
+	// is read for it, unless the query filters. How many and which patterns are told
+	// apart is bounded: of more than some thousand the most seldom are left out.
+	Patterns(ctx context.Context, in *PatternsRequest, opts ...grpc.CallOption) (*PatternsResponse, error)
 	// FormatQuery prints a query in its canonical multi-line form.
 	FormatQuery(ctx context.Context, in *FormatQueryRequest, opts ...grpc.CallOption) (*FormatQueryResponse, error)
 	// Explain says how a query would be run, without running it: the plan, the
@@ -167,6 +173,16 @@ func (c *queryServiceClient) Stats(ctx context.Context, in *StatsRequest, opts .
 	return out, nil
 }
 
+func (c *queryServiceClient) Patterns(ctx context.Context, in *PatternsRequest, opts ...grpc.CallOption) (*PatternsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PatternsResponse)
+	err := c.cc.Invoke(ctx, QueryService_Patterns_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *queryServiceClient) FormatQuery(ctx context.Context, in *FormatQueryRequest, opts ...grpc.CallOption) (*FormatQueryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(FormatQueryResponse)
@@ -224,6 +240,11 @@ type QueryServiceServer interface {
 	// Stats counts the streams, entries and bytes that a selector covers, without
 	// reading a line.
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
+	// Patterns tells what the lines of a log query have in common, and how many lines
+	// of each pattern there are over time. Where entries are stored as templates no line
+	// is read for it, unless the query filters. How many and which patterns are told
+	// apart is bounded: of more than some thousand the most seldom are left out.
+	Patterns(context.Context, *PatternsRequest) (*PatternsResponse, error)
 	// FormatQuery prints a query in its canonical multi-line form.
 	FormatQuery(context.Context, *FormatQueryRequest) (*FormatQueryResponse, error)
 	// Explain says how a query would be run, without running it: the plan, the
@@ -259,6 +280,9 @@ func (UnimplementedQueryServiceServer) Series(context.Context, *SeriesRequest) (
 }
 func (UnimplementedQueryServiceServer) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stats not implemented")
+}
+func (UnimplementedQueryServiceServer) Patterns(context.Context, *PatternsRequest) (*PatternsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Patterns not implemented")
 }
 func (UnimplementedQueryServiceServer) FormatQuery(context.Context, *FormatQueryRequest) (*FormatQueryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FormatQuery not implemented")
@@ -406,6 +430,24 @@ func _QueryService_Stats_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueryService_Patterns_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatternsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).Patterns(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_Patterns_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).Patterns(ctx, req.(*PatternsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _QueryService_FormatQuery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FormatQueryRequest)
 	if err := dec(in); err != nil {
@@ -472,6 +514,10 @@ var QueryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Stats",
 			Handler:    _QueryService_Stats_Handler,
+		},
+		{
+			MethodName: "Patterns",
+			Handler:    _QueryService_Patterns_Handler,
 		},
 		{
 			MethodName: "FormatQuery",
