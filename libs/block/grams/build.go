@@ -37,8 +37,9 @@ type Builder struct {
 	values []uint64 // of the block to come
 	recent [1 << 10]uint64
 	seen   [1 << 13]piece
-	shapes []int32
-	lasts  []last // of each shape, those of its last line
+	shapes []int32         // of each shape, where in lasts its slots are, plus one
+	lasts  []template.Slot // of each shape, those of its last line
+	news   []uint8         // of each of lasts: pieces at its place not seen lately, one after the other
 }
 
 // group is blocks whose columns have the same rows.
@@ -82,20 +83,18 @@ func (b *Builder) AddValue(name, value []byte) {
 	b.values = append(b.values, h)
 }
 
-// Row is a row of a block: where its line begins and ends, the slots in it, and its
-// shape: lines of one shape have all bytes but those in slots in common. Shapes are
-// small numbers.
-type Row struct {
-	Start, End uint32
-	Slots      []template.Slot
-	Shape      int32
+// Rows are the rows of a block: where their lines end, the slots in the lines, and the
+// lines' shapes. Lines of one shape have all bytes but those in slots in common. Shapes
+// are small numbers.
+type Rows struct {
+	Ends   []uint32
+	Shapes []int32         // of each row
+	Slots  []template.Slot // of all rows, one behind the other
+	Counts []int32         // of slots, by shape
 }
 
-// Rows goes through the rows of a block.
-type Rows func(yield func(r *Row))
-
 // AddBlock adds a block of lines, which has so many stored bytes.
-func (b *Builder) AddBlock(slab []byte, rows Rows, stored int) {
+func (b *Builder) AddBlock(slab []byte, rows *Rows, stored int) {
 	if n := len(b.groups); n > 0 && b.groups[n-1].blocks < maxGroup {
 		g := &b.groups[n-1]
 		column := b.column(g, slab, rows)
@@ -123,7 +122,7 @@ func (b *Builder) add(g *group, column []uint64) {
 }
 
 // column returns the bits of a block.
-func (b *Builder) column(g *group, slab []byte, rows Rows) []uint64 {
+func (b *Builder) column(g *group, slab []byte, rows *Rows) []uint64 {
 	k := &b.sink
 	k.shape(g)
 	b.gather(slab, rows)
@@ -148,7 +147,7 @@ func (b *Builder) putValues(rows uint32) {
 }
 
 // pilot shapes a group by its first block, whose bits it returns.
-func (b *Builder) pilot(g *group, slab []byte, rows Rows, stored int) []uint64 {
+func (b *Builder) pilot(g *group, slab []byte, rows *Rows, stored int) []uint64 {
 	k := &b.sink
 	k.bits, k.listed = nil, 0
 	clear(k.recent[:])
@@ -242,57 +241,116 @@ var inRun = func() (t [256]bool) {
 }()
 
 // gather gives the sink the grams of all rows. What lines of one shape have in common
-// is looked at once; of the others, pieces around slots, each distinct one about once.
-func (b *Builder) gather(slab []byte, rows Rows) {
+// is looked at once; of the others, pieces around bytes that changed from the last line
+// of the shape to the next. Each distinct piece is looked at about once.
+func (b *Builder) gather(slab []byte, rows *Rows) {
 	b.sink.mark.nonASCII = 0
 	clear(b.seen[:])
-	clear(b.shapes)
-	b.lasts = b.lasts[:0]
-	rows(func(r *Row) {
-		for int(r.Shape) >= len(b.shapes) {
-			b.shapes = append(b.shapes, 0)
+	b.shapes = append(b.shapes[:0], make([]int32, len(rows.Counts))...)
+	b.lasts, b.news = b.lasts[:0], b.news[:0]
+	start, slots := uint32(0), rows.Slots
+	for i, end := range rows.Ends {
+		shape := rows.Shapes[i]
+		n := int(rows.Counts[shape])
+		own := slots[:n]
+		slots = slots[n:]
+		if base := b.shapes[shape]; base > 0 {
+			b.changes(slab, start, end, own, b.lasts[base-1:][:n], b.news[base-1:][:n])
+		} else {
+			b.chunks(slab, start, end)
+			b.lasts = append(b.lasts, own...)
+			b.news = append(b.news, make([]uint8, n)...)
+			b.shapes[shape] = int32(len(b.lasts)-n) + 1
 		}
-		base := b.shapes[r.Shape] // place of its pieces among the last ones, plus one
-		first := base == 0
-		if first {
-			b.sink.piece(slab[r.Start:r.End], int(r.End-r.Start))
-			base = int32(len(b.lasts)) + 1
-			b.shapes[r.Shape] = base
-		}
-		slots := r.Slots
-		for i := 0; i < len(slots); base++ {
-			from, to := slots[i].Start(), slots[i].End()
-			for i++; i < len(slots) && slots[i].Start() <= to+before; i++ {
-				to = slots[i].End()
-			}
-			p := widen(slab, r.Start, r.End, from, to)
-			if first {
-				b.lasts = append(b.lasts, last{piece: p})
-				continue
-			}
-			l := &b.lasts[base-1]
-			if p.to-p.from == l.to-l.from && p.limit-p.from == l.limit-l.from {
-				b.changes(slab, l, p)
-			} else {
-				b.piece(slab, l, p)
-			}
-			l.piece = p
-		}
-	})
+		start = end
+	}
 }
 
 // piece is part of a line: grams that begin at from … limit-1 are wanted, and lie
 // before to.
 type piece struct{ from, limit, to uint32 }
 
-// last is a piece of the last line of a shape.
-type last struct {
-	piece
-	news uint8 // pieces at its place not seen lately, one after the other
+const (
+	// maxNews is after how many new pieces those at their place are no longer looked up.
+	maxNews = 32
+	// near is how far apart changes are that are looked at together.
+	near = 8
+	// minChunk is how long pieces of whole lines are at least.
+	minChunk = 16
+)
+
+// chunks gathers the grams of a whole line, cut where other lines are too and where no
+// gram depends on both sides: behind spaces and quotes.
+func (b *Builder) chunks(slab []byte, start, end uint32) {
+	from := start
+	for i := start; i < end; i++ {
+		if c := slab[i]; c == '"' && i > from || c == ' ' && i-from >= minChunk {
+			b.distinct(slab, piece{from, i + 1, min(i+1+behind, end)})
+			from = i + 1
+		}
+	}
+	b.distinct(slab, piece{from, end, end})
 }
 
-// maxNews is after how many new pieces those at their place are no longer looked up.
-const maxNews = 32
+// changes gathers the grams of a line that the last one of its shape has not, whose
+// slots become this one's.
+func (b *Builder) changes(slab []byte, start, end uint32, own, lasts []template.Slot, news []uint8) {
+	from, to, at := uint32(0), uint32(0), -1 // what changed, and the slot where it begins
+	for j, s := range own {
+		o := lasts[j]
+		first, n := s.Start(), s.Len()
+		behind := first + n
+		if n == o.Len() {
+			if n-1 < 8 && int(first)+8 <= len(slab) && int(o.Start())+8 <= len(slab) {
+				x := binary.LittleEndian.Uint64(slab[first:]) ^ binary.LittleEndian.Uint64(slab[o.Start():])
+				x <<= 64 - 8*n
+				if x == 0 {
+					continue
+				}
+				first = behind - 8 + uint32(bits.TrailingZeros64(x))>>3
+				behind -= uint32(bits.LeadingZeros64(x)) >> 3
+			} else {
+				i, k := differ(slab[first:behind], slab[o.Start():][:n])
+				if i == k {
+					continue
+				}
+				behind = first + k
+				first += i
+			}
+		}
+		lasts[j] = s
+		if at >= 0 && first <= to+near {
+			to = behind
+			continue
+		}
+		if at >= 0 {
+			b.piece(slab, widen(slab, start, end, from, to), &news[at])
+		}
+		from, to, at = first, behind, j
+	}
+	if at >= 0 {
+		b.piece(slab, widen(slab, start, end, from, to), &news[at])
+	}
+}
+
+// differ returns where a and b, of one length, begin to differ, and behind which byte
+// they no longer do.
+func differ(a, b []byte) (from, to uint32) {
+	i, n := 0, len(a)
+	for i+8 <= n && binary.LittleEndian.Uint64(a[i:]) == binary.LittleEndian.Uint64(b[i:]) {
+		i += 8
+	}
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	for n >= i+8 && binary.LittleEndian.Uint64(a[n-8:]) == binary.LittleEndian.Uint64(b[n-8:]) {
+		n -= 8
+	}
+	for n > i && a[n-1] == b[n-1] {
+		n--
+	}
+	return uint32(i), uint32(n)
+}
 
 // widen returns the piece with every gram which depends on bytes from … to-1 of the
 // line from start to end, be it only for its class.
@@ -308,57 +366,25 @@ func widen(slab []byte, start, end, from, to uint32) piece {
 	return p
 }
 
-// changes gathers the grams of a piece that differ from those of the last one, of the
-// same length, whose grams were gathered: bytes that changed are like slots.
-func (b *Builder) changes(slab []byte, l *last, p piece) {
-	n := p.to - p.from
-	old, s := slab[l.from:l.from+n], slab[p.from:p.to]
-	for base := uint32(0); base < n; base += 64 {
-		changed := differ(old[base:min(base+64, n)], s[base:min(base+64, n)])
-		// Changes that are near each other are one.
-		near := changed | changed<<1 | changed<<2
-		near |= near<<3 | near<<5
-		for changed != 0 {
-			first := bits.TrailingZeros64(changed)
-			end := first + bits.TrailingZeros64(^(near >> first)) // 64 bits at most, zeros come in
-			left := changed &^ (1<<end - 1)
-			from := p.from + base + uint32(first)
-			to := p.from + base + uint32(64-bits.LeadingZeros64(changed&^left))
-			changed = left
-			c := widen(slab, p.from, p.to, from, to)
-			c.limit = min(c.limit, p.limit)
-			b.piece(slab, l, c)
-		}
+// piece gathers the grams of a piece, unless it was seen lately: where pieces never
+// were, that is not asked.
+func (b *Builder) piece(slab []byte, p piece, news *uint8) {
+	switch {
+	case *news >= maxNews:
+		b.sink.piece(slab[p.from:p.to], int(p.limit-p.from))
+	case b.distinct(slab, p):
+		*news++
+	default:
+		*news = 0
 	}
 }
 
-// differ returns the places at which a and b differ, which are of one length, at most
-// 64, as bits.
-func differ(a, b []byte) (out uint64) {
-	i := 0
-	for ; i+8 <= len(a); i += 8 {
-		x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])
-		x = (x&^highs + 0x7f*ones | x) & highs
-		out |= x >> 7 * 0x0102040810204080 >> 56 << i
-	}
-	for ; i < len(a); i++ {
-		if a[i] != b[i] {
-			out |= 1 << i
-		}
-	}
-	return out
-}
-
-// piece skips pieces seen lately.
-func (b *Builder) piece(slab []byte, l *last, p piece) {
+// distinct gathers the grams of a piece not seen lately.
+func (b *Builder) distinct(slab []byte, p piece) bool {
 	if p.limit <= p.from {
-		return
+		return false
 	}
 	s := slab[p.from:p.to]
-	if l.news >= maxNews {
-		b.sink.piece(s, int(p.limit-p.from))
-		return
-	}
 	h := uint64(len(s))*0x9E3779B97F4A7C15 + uint64(p.limit-p.from)
 	if len(s) >= 8 {
 		i := 0
@@ -374,12 +400,11 @@ func (b *Builder) piece(slab []byte, l *last, p piece) {
 	}
 	e := &b.seen[h>>51]
 	if e.limit-e.from == p.limit-p.from && e.to-e.from == p.to-p.from && string(slab[e.from:e.to]) == string(s) {
-		l.news = 0
-		return
+		return false
 	}
 	*e = p
-	l.news++
 	b.sink.piece(s, int(p.limit-p.from))
+	return true
 }
 
 // Finish returns the matrix, encoded. Nothing more can be added.

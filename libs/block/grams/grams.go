@@ -45,11 +45,13 @@ const (
 	mask6 = 1<<48 - 1
 
 	dottedSalt = 0x5555
+
+	golden = 0x9E3779B97F4A7C15
 )
 
 // hash is the hash of a gram: the upper half chooses the row, the lower bits the level.
 func hash(gram uint64) uint64 {
-	gram *= 0x9E3779B97F4A7C15
+	gram *= golden
 	return gram ^ gram>>32
 }
 

@@ -104,17 +104,19 @@ func (k *sink) windows(text []byte, hex uint64, from, to, n int) {
 	eight := four & (four >> 1)
 	eight &= eight >> 2
 	eight &= eight >> 4
-	mids := eight & (four >> 8)
-	mids |= mids << 1
-	mids |= mids << 2
-	mids |= mids << 4
-	mids |= mids << 1
-	longs := eight & (eight >> 8) & (four >> 16)
-	longs |= longs << 1
-	longs |= longs << 2
-	longs |= longs << 4
-	longs |= longs << 8
-	longs |= longs << 1
+	mids, longs := eight&(four>>8), uint64(0)
+	if mids != 0 {
+		mids |= mids << 1
+		mids |= mids << 2
+		mids |= mids << 4
+		mids |= mids << 1
+		longs = eight & (eight >> 8) & (four >> 16)
+		longs |= longs << 1
+		longs |= longs << 2
+		longs |= longs << 4
+		longs |= longs << 8
+		longs |= longs << 1
+	}
 	valid := ^four
 	if n >= 6 {
 		valid |= ^uint64(0) >> uint(max(0, 64-(n-5)))
@@ -124,25 +126,26 @@ func (k *sink) windows(text []byte, hex uint64, from, to, n int) {
 		return
 	}
 	b, rows := k.bits, uint64(k.rows)
-	_ = text[to+7-1]
+	four, valid, text = four>>(from&63), valid>>(from&63), text[from:to+7]
 	if k.masks == ([classes]uint64{}) {
-		for i := from; i < to; i++ {
-			w := binary.LittleEndian.Uint64(text[i:])
-			h := hash(w & (mask4 | (mask6^mask4)&-(four>>(i&63)&1)))
-			x := h >> 32 * rows >> 32
-			b[x>>6] |= valid >> (i & 63) & 1 << (x & 63)
+		for i := 0; i+8 <= len(text); i++ {
+			w := binary.LittleEndian.Uint64(text[i:]) & (mask4 | (mask6^mask4)&-(four&1))
+			x := w * golden >> 32 * rows >> 32
+			b[x>>6] |= valid & 1 << (x & 63)
+			four, valid = four>>1, valid>>1
 		}
 		return
 	}
 	masks := k.masks
-	for i := from; i < to; i++ {
+	mids, longs = mids>>(from&63), longs>>(from&63)
+	for i := 0; i+8 <= len(text); i++ {
 		w := binary.LittleEndian.Uint64(text[i:])
-		f := four >> (i & 63) & 1
-		h := hash(w & (mask4 | (mask6^mask4)&-f))
-		t := h & masks[(f+mids>>(i&63)&1+longs>>(i&63)&1)&3]
+		h := hash(w & (mask4 | (mask6^mask4)&-(four&1)))
+		t := h & masks[(four&1+mids&1+longs&1)&3]
 		out := (t | -t) >> 63
 		x := h >> 32 * rows >> 32
-		b[x>>6] |= (valid >> (i & 63) & 1 &^ out) << (x & 63)
+		b[x>>6] |= (valid & 1 &^ out) << (x & 63)
+		four, valid, mids, longs = four>>1, valid>>1, mids>>1, longs>>1
 	}
 }
 

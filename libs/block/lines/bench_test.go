@@ -4,9 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -32,27 +37,32 @@ func made(rows int) block {
 }
 
 func benchBlocks(b *testing.B, run func(b *testing.B, blocks []block)) {
-	b.Run("made", func(b *testing.B) { run(b, []block{made(30000)}) })
+	size := 1 << 20 // as block objects cut row groups
+	if n, err := strconv.Atoi(os.Getenv("WEIR_ROW_GROUP")); err == nil {
+		size = n
+	}
+	b.Run("made", func(b *testing.B) { run(b, cut(made(30000), size)) })
 	dir := os.Getenv("WEIR_SAMPLES")
 	if dir == "" {
 		dir = samples
 	}
 	paths, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 	for _, path := range paths {
-		b.Run(filepath.Base(path), func(b *testing.B) {
-			all := sample(b, path, 64<<20)
-			var blocks []block
-			for from := 0; from < len(all.times); {
-				k := block{}
-				for ; from < len(all.times) && len(k.lines.Slab) < 4<<20; from++ {
-					k.lines.Append(all.lines.At(from))
-					k.times = append(k.times, all.times[from])
-				}
-				blocks = append(blocks, k)
-			}
-			run(b, blocks)
-		})
+		b.Run(strings.TrimSuffix(filepath.Base(path), ".log"), func(b *testing.B) { run(b, cut(sample(b, path, 64<<20), size)) })
 	}
+}
+
+// cut cuts lines into blocks of about size bytes.
+func cut(all block, size int) (blocks []block) {
+	for from := 0; from < len(all.times); {
+		k := block{}
+		for ; from < len(all.times) && len(k.lines.Slab) < size; from++ {
+			k.lines.Append(all.lines.At(from))
+			k.times = append(k.times, all.times[from])
+		}
+		blocks = append(blocks, k)
+	}
+	return blocks
 }
 
 func rawBytes(blocks []block) int64 {
@@ -63,14 +73,34 @@ func rawBytes(blocks []block) int64 {
 	return int64(n)
 }
 
-func BenchmarkEncode(b *testing.B) {
+// userTime returns the CPU time that the process took so far: other than the wall
+// clock's it says something on a busy machine too.
+func userTime() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		panic(err)
+	}
+	return time.Duration(r.Utime.Nano())
+}
+
+func BenchmarkEncode(b *testing.B) { benchEncode(b, nil) }
+
+// BenchmarkEncodeGrams encodes with the gram matrix, as block objects have it.
+func BenchmarkEncodeGrams(b *testing.B) { benchEncode(b, grams.NewBuilder(grams.DefaultShare)) }
+
+func benchEncode(b *testing.B, g *grams.Builder) {
 	benchBlocks(b, func(b *testing.B, blocks []block) {
 		builder := lines.NewBuilder(column.LevelDefault)
+		builder.SetGrams(g)
 		b.SetBytes(rawBytes(blocks))
 		b.ReportAllocs()
 		size, templates := 0, 0
+		begin := userTime()
 		for b.Loop() {
 			builder.Reset()
+			if g != nil {
+				g.Reset()
+			}
 			for i := range blocks {
 				s, err := builder.Add(&blocks[i].lines, blocks[i].times, nil)
 				if err != nil {
@@ -79,7 +109,11 @@ func BenchmarkEncode(b *testing.B) {
 				templates = s.Templates
 			}
 			size = len(builder.Finish())
+			if g != nil {
+				size += len(g.Finish())
+			}
 		}
+		b.ReportMetric(float64(rawBytes(blocks))*float64(b.N)/1e6/(userTime()-begin).Seconds(), "MB/CPUs")
 		b.ReportMetric(float64(rawBytes(blocks))/float64(size), "ratio")
 		b.ReportMetric(float64(templates), "templates")
 	})
@@ -94,6 +128,7 @@ func BenchmarkDecode(b *testing.B) {
 		b.SetBytes(rawBytes(blocks))
 		b.ReportAllocs()
 		var rows model.Rows
+		begin := userTime()
 		for b.Loop() {
 			for i := range s.Blocks {
 				rows.Times, rows.Lines.Ends, rows.Lines.Slab = rows.Times[:0], rows.Lines.Ends[:0], rows.Lines.Slab[:0]
@@ -102,5 +137,6 @@ func BenchmarkDecode(b *testing.B) {
 				}
 			}
 		}
+		b.ReportMetric(float64(rawBytes(blocks))*float64(b.N)/1e6/(userTime()-begin).Seconds(), "MB/CPUs")
 	})
 }

@@ -123,13 +123,9 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 	info.Size = int64(len(b.out)) - info.Offset
 	b.blocks = append(b.blocks, info)
 	if b.grams != nil {
-		var row grams.Row
-		b.grams.AddBlock(lines.Slab, func(yield func(*grams.Row)) {
-			b.analyzer.EachRow(lines.Ends, func(start, end uint32, slots []template.Slot, shape int32) {
-				row = grams.Row{Start: start, End: end, Slots: slots, Shape: shape}
-				yield(&row)
-			})
-		}, int(info.Size))
+		rows := grams.Rows{Ends: lines.Ends}
+		rows.Shapes, rows.Slots, rows.Counts = b.analyzer.Found()
+		b.grams.AddBlock(lines.Slab, &rows, int(info.Size))
 	}
 	return Stats{Bytes: int(info.Size), Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(infos)}, nil
 }

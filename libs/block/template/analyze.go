@@ -88,19 +88,12 @@ func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) 
 	return &a.block, nil
 }
 
-// EachRow goes through the rows of the block that was analyzed last, whose lines end
-// at the given places: where each line begins and ends, the slots that were found in
-// it, and its shape. Lines of one shape have all bytes but those in slots in common.
-func (a *Analyzer) EachRow(ends []uint32, yield func(start, end uint32, slots []Slot, shape int32)) {
-	t := &a.tok
-	start, slot := uint32(0), 0
-	for i, end := range ends {
-		shape := t.rows[i]
-		slots := t.slots[slot : slot+t.raws[shape].slots]
-		slot += len(slots)
-		yield(start, end, slots, shape)
-		start = end
-	}
+// Found returns what was found in the lines of the block that was analyzed last: the
+// shape of each row, the slots of all rows one behind the other, and how many slots
+// lines of each shape have. Lines of one shape have all bytes but those in slots in
+// common. All is valid until the next call of Analyze.
+func (a *Analyzer) Found() (shapes []int32, slots []Slot, counts []int32) {
+	return a.tok.rows, a.tok.slots, a.tok.found
 }
 
 // Layouts returns the layouts of in-line times that the section's lines have.

@@ -22,6 +22,9 @@ func (s Slot) Start() uint32 { return uint32(s >> 32) }
 // End returns where the slot ends.
 func (s Slot) End() uint32 { return uint32(s>>32) + uint32(s)&^timeFlag }
 
+// Len returns the slot's length.
+func (s Slot) Len() uint32 { return uint32(s) &^ timeFlag }
+
 // rawTemplate is a distinct line with its slots masked.
 type rawTemplate struct {
 	text  []byte
@@ -50,6 +53,7 @@ type tokenizer struct {
 	klog    []Layout // those that come right behind a letter
 
 	raws  []rawTemplate
+	found []int32 // slots of each of raws
 	table []int32 // open addressing, number+1
 	arena []byte  // texts
 	text  int     // bytes of all texts
@@ -112,6 +116,7 @@ func (t *tokenizer) lookup(text []byte, slots int) int32 {
 	t.arena = append(t.arena, text...)
 	t.text += len(text)
 	t.raws = append(t.raws, rawTemplate{text: t.arena[at:len(t.arena):len(t.arena)], hash: h, slots: slots, rows: 1})
+	t.found = append(t.found, int32(slots))
 	t.table[i] = int32(len(t.raws))
 	if len(t.raws)*2 > len(t.table) {
 		t.table = make([]int32, len(t.table)*4)
