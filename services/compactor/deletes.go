@@ -158,28 +158,23 @@ func (j *job) recordRemovals(ctx context.Context) error {
 // removes what is left of those that were cancelled.
 func (c *cycle) retire(ctx context.Context, tenant string, deletes []pending) error {
 	s := c.s
-	if s.deps.Incarnations != nil && len(deletes) > 0 {
+	if s.deps.Incarnations != nil {
 		snap, err := s.snapshot(tenant)
 		if err != nil {
 			return err
 		}
-		incarnations, err := s.deps.Incarnations(ctx, tenant)
-		if err != nil {
-			return err
-		}
+		var done []*tombstone.Tombstone // as far as blocks go
 		for _, d := range deletes {
-			if ok, err := s.retirable(ctx, d.Tombstone, snap, incarnations); err != nil {
-				return err
-			} else if !ok {
-				continue
-			}
-			if err := s.step("retire delete"); err != nil {
+			waits, err := s.inBlocks(ctx, d.Tombstone, snap)
+			if err != nil {
 				return err
 			}
-			if err := s.deps.Tombstones.Retire(ctx, tenant, d.ID); err != nil {
-				return err
+			if !waits {
+				done = append(done, d.Tombstone)
 			}
-			s.log.Info("delete retired", "tenant", tenant, "delete", d.ID)
+		}
+		if err := s.retireConfirmed(ctx, tenant, done, snap.Taken()); err != nil {
+			return err
 		}
 	}
 	if !c.retain {
@@ -188,22 +183,47 @@ func (c *cycle) retire(ctx context.Context, tenant string, deletes []pending) er
 	return s.deps.Tombstones.Sweep(ctx, tenant, keepProof)
 }
 
-// retirable reports whether no block, hidden ones included, and no incarnation can
-// bring an entry of a delete back. Blocks that have no streams of it need not list it.
-func (s *Service) retirable(ctx context.Context, t *tombstone.Tombstone, snap *catalog.Snapshot, incarnations []tombstone.Incarnation) (bool, error) {
+// retireConfirmed retires those of the deletes that every data directory has
+// confirmed.
+func (s *Service) retireConfirmed(ctx context.Context, tenant string, done []*tombstone.Tombstone, at time.Time) error {
+	if len(done) == 0 {
+		return nil
+	}
+	incarnations, err := s.deps.Incarnations(ctx, done)
+	if err != nil {
+		return err
+	}
+	none, err := catalog.NewSnapshot(nil, at) // blocks have been looked at
+	if err != nil {
+		return err
+	}
+	for _, t := range done {
+		if t.Retirable(none, incarnations) != nil {
+			continue
+		}
+		if err := s.step("retire delete"); err != nil {
+			return err
+		}
+		if err := s.deps.Tombstones.Retire(ctx, tenant, t.ID); err != nil {
+			return err
+		}
+		s.log.Info("delete retired", "tenant", tenant, "delete", t.ID)
+	}
+	return nil
+}
+
+// inBlocks reports whether a block, a hidden one too, may bring entries of a delete
+// back, or cannot be read. Blocks that have no streams of it need not list it.
+func (s *Service) inBlocks(ctx context.Context, t *tombstone.Tombstone, snap *catalog.Snapshot) (bool, error) {
 	if len(snap.Problems(t.Tenant, t.Start, t.End)) > 0 {
-		return false, nil
+		return true, nil
 	}
 	for _, b := range snap.Listed() {
 		if found, err := s.concerns(ctx, t, b); found || err != nil {
-			return false, err
+			return found, err
 		}
 	}
-	none, err := catalog.NewSnapshot(nil, snap.Taken())
-	if err != nil {
-		return false, err
-	}
-	return t.Retirable(none, incarnations) == nil, nil
+	return false, nil
 }
 
 // createDelete stores a delete.

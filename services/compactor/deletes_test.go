@@ -174,7 +174,7 @@ func TestR24Retire(t *testing.T) {
 	var list []tombstone.Incarnation
 	e := start(t, func(c *Config, d *Deps) {
 		c.RewriteDelay = 0
-		d.Incarnations = func(context.Context, string) ([]tombstone.Incarnation, error) { return list, nil }
+		d.Incarnations = func(context.Context, []*tombstone.Tombstone) ([]tombstone.Incarnation, error) { return list, nil }
 	})
 	list = []tombstone.Incarnation{{ID: "a"}, {ID: "b"}, {ID: "c", Forgotten: day}}
 	e.put(day, some("x", 0, 20)...)

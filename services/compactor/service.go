@@ -64,9 +64,10 @@ type Deps struct {
 	Stored func(keys []string)
 	// Tombstones keeps the deletes.
 	Tombstones *tombstone.Store
-	// Incarnations are all data directories that the member table has known, with what
-	// they have confirmed of a tenant's deletes. nil: deletes never retire.
-	Incarnations func(ctx context.Context, tenant string) ([]tombstone.Incarnation, error)
+	// Incarnations are all data directories that the member table has known, with which
+	// of these deletes of a tenant, of which no block has entries any more, they have
+	// confirmed. nil: deletes never retire.
+	Incarnations func(ctx context.Context, deletes []*tombstone.Tombstone) ([]tombstone.Incarnation, error)
 	// TempDir is a directory of the compactor's own: what is in it is removed.
 	TempDir string
 	Now     func() time.Time

@@ -22,7 +22,8 @@ func (p *Process) initCompactor() (serve.Service, error) {
 			return "" // it has not joined, and owns nothing
 		},
 		Alone: p.storageIsOwn(), InUse: p.inUse, OwnClock: p.cfg.Storage.Type == objstore.TypeFilesystem,
-		TempDir: filepath.Join(p.cfg.DataDir, "compactor"), Now: time.Now,
+		Incarnations: p.newConfirmations().of,
+		TempDir:      filepath.Join(p.cfg.DataDir, "compactor"), Now: time.Now,
 	})
 	p.compactor = s
 	s.Register(p.server.Public())
