@@ -67,7 +67,7 @@ type set struct {
 	cfg      *config.Config
 	delivery *deliver.Delivery
 	jobs     []*job
-	begun    bool
+	reloaded bool // not the one that the agent was started with
 }
 
 // Open makes an Agent of a checked configuration and loads the positions. It
@@ -190,7 +190,6 @@ func (a *Agent) current() *set {
 // runSet runs until ctx ends or another configuration takes its place, which it
 // returns.
 func (a *Agent) runSet(ctx context.Context, s *set) (next *set, err error) {
-	s.begun = true
 	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
@@ -205,8 +204,21 @@ func (a *Agent) runSet(ctx context.Context, s *set) (next *set, err error) {
 	fatal := make(chan error, len(s.jobs))
 	for _, j := range s.jobs {
 		wg.Go(func() {
-			if err := j.run(reading); err != nil && reading.Err() == nil {
-				fatal <- fmt.Errorf("job %s: %w", j.cfg.Name, err)
+			for {
+				err := j.run(reading)
+				if err == nil || reading.Err() != nil {
+					return
+				}
+				if !s.reloaded {
+					fatal <- fmt.Errorf("job %s: %w", j.cfg.Name, err)
+					return
+				}
+				// What runs must not end by a mistake in a new configuration.
+				a.log.Error("a job cannot run; trying again", "job", j.cfg.Name, "err", err)
+				select {
+				case <-time.After(5 * time.Second):
+				case <-reading.Done():
+				}
 			}
 		})
 	}
@@ -270,6 +282,7 @@ wait:
 		a.m.reloads.WithLabelValues("ok").Inc()
 		a.log.Info("running with the new configuration")
 	}
+	next.reloaded = true
 	reloaded <- err
 	return next, nil
 }

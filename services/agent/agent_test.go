@@ -255,8 +255,10 @@ func TestRefused(t *testing.T) {
 	}
 	a, stop := running(t, quickConfig(s, dir, "app.log"))
 	s.await(t, 50)
-	for metric(t, a, "weir_agent_sent_entries_total") < 50 {
-		time.Sleep(time.Millisecond)
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if metric(t, a, "weir_agent_sent_entries_total") >= 50 && metric(t, a, "weir_agent_refused_entries_total") >= 10 {
+			break
+		}
 	}
 	s.checkNumbered(t, "app.log", 50)
 	if got := metric(t, a, "weir_agent_refused_entries_total"); got != 10 {

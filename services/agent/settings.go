@@ -88,7 +88,7 @@ func clientConfig(cfg *config.Config, c config.Client) (deliver.ClientConfig, er
 		NoRedirects: h.FollowRedirects != nil && !*h.FollowRedirects, TLS: tlsConfig(h.TLS),
 	}
 	if c.Address != "" {
-		out.InFlight = 4
+		out.InFlight = max(1, min(4, cmp.Or(cfg.Batch.MaxPending, 4)))
 	}
 	if b := h.BasicAuth; b != nil {
 		out.Auth.Username, out.Auth.Password, out.Auth.PasswordFile = b.Username, b.Password, b.PasswordFile

@@ -48,8 +48,8 @@ type sender struct {
 	trouble atomic.Pointer[string] // why nothing goes out; nil: all is well
 	lastLog time.Time
 
-	sent, refused, dropped atomic.Uint64
-	oldest                 atomic.Int64 // Time of the batch being sent; 0: none
+	sent, refused, dropped, retries atomic.Uint64
+	oldest                          atomic.Int64 // Time of the batch being sent; 0: none
 
 	mu      sync.Mutex
 	flights []*flight
@@ -60,6 +60,8 @@ type sender struct {
 type flight struct {
 	b    *queue.Batch
 	done bool
+	// repeated: an attempt that was given up may still look at the batch's memory.
+	repeated bool
 }
 
 func newSender(cfg ClientConfig, d *Delivery) (*sender, error) {
@@ -78,6 +80,7 @@ func newSender(cfg ClientConfig, d *Delivery) (*sender, error) {
 
 // onRetry is told of attempts that failed.
 func (s *sender) onRetry(code, message string, wait time.Duration) {
+	s.retries.Add(1)
 	s.m.retries.WithLabelValues(s.cfg.Name, code).Inc()
 	s.trouble.Store(&message)
 	s.mu.Lock()
@@ -111,7 +114,9 @@ func (s *sender) run(ctx context.Context) {
 		s.mu.Unlock()
 		s.m.pending.WithLabelValues(s.cfg.Name).Set(float64(s.r.Behind()))
 		wg.Go(func() {
+			before := s.retries.Load()
 			if s.batch(ctx, b) {
+				f.repeated = s.retries.Load() != before
 				s.landed(f)
 			}
 			<-slots
@@ -131,7 +136,9 @@ func (s *sender) landed(f *flight) {
 			s.acked[p.Key()] = p.Offset
 		}
 		s.r.Ack(b.Seq)
-		s.r.Release(b)
+		if !s.flights[n].repeated {
+			s.r.Release(b)
+		}
 		n++
 	}
 	s.flights = append(s.flights[:0], s.flights[n:]...)
