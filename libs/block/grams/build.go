@@ -127,11 +127,17 @@ func (b *Builder) column(g *group, slab []byte, rows *Rows) []uint64 {
 	k.shape(g)
 	b.gather(slab, rows)
 	b.putValues(g.rows)
-	return k.bits
+	return k.pack()
 }
 
 func (k *sink) shape(g *group) {
-	k.rows, k.bits = g.rows, make([]uint64, (g.rows+63)/64)
+	k.rows = g.rows
+	if n := int(g.rows+63)/64*64 + 1; cap(k.marks) < n {
+		k.marks = make([]byte, n, n+n/4)
+	} else {
+		k.marks = k.marks[:n]
+		clear(k.marks)
+	}
 	for c, l := range g.levels {
 		k.masks[c] = 1<<l - 1
 	}
@@ -140,8 +146,7 @@ func (k *sink) shape(g *group) {
 func (b *Builder) putValues(rows uint32) {
 	for _, h := range b.values {
 		for i := range valueRows {
-			r := valueRow(h, i, rows)
-			b.sink.bits[r>>6] |= 1 << (r & 63)
+			b.sink.marks[valueRow(h, i, rows)+1] = 1
 		}
 	}
 }
@@ -149,7 +154,7 @@ func (b *Builder) putValues(rows uint32) {
 // pilot shapes a group by its first block, whose bits it returns.
 func (b *Builder) pilot(g *group, slab []byte, rows *Rows, stored int) []uint64 {
 	k := &b.sink
-	k.bits, k.listed = nil, 0
+	k.marks, k.listed = k.marks[:0], 0
 	clear(k.recent[:])
 	for c := range k.lists {
 		k.lists[c] = k.lists[c][:0]
@@ -169,7 +174,7 @@ func (b *Builder) pilot(g *group, slab []byte, rows *Rows, stored int) []uint64 
 		k.put(class(c), l)
 	}
 	b.putValues(g.rows)
-	return k.bits
+	return k.pack()
 }
 
 // choose chooses rows and levels for a budget of bytes. Rows for values come on top:

@@ -45,6 +45,39 @@ func (m *mark) set(s []byte) {
 	}
 }
 
+// short folds at most 64 bytes, of 4 or more, into text and returns which are
+// hexadecimal digits.
+func (m *mark) short(s []byte, text *[80]byte) (hex uint64) {
+	n := len(s)
+	var high, dots uint64
+	for i := 0; i < n && i < 64; i += 8 {
+		var x uint64
+		switch {
+		case i+8 <= n:
+			x = binary.LittleEndian.Uint64(s[i:])
+		case n >= 8:
+			x = binary.LittleEndian.Uint64(s[n-8:]) >> (8 * uint(8-(n-i)) & 63)
+		default:
+			x = uint64(binary.LittleEndian.Uint32(s)) | uint64(binary.LittleEndian.Uint32(s[n-4:]))<<(8*uint(n-4)&63)
+		}
+		high |= x
+		y := x &^ highs
+		upper := (y + (0x80-'A')*ones) &^ (y + (0x80-'Z'-1)*ones) & highs &^ x
+		x |= upper >> 2
+		y |= upper >> 2
+		digit := (y + (0x80-'0')*ones) &^ (y + (0x80-'9'-1)*ones)
+		letter := (y + (0x80-'a')*ones) &^ (y + (0x80-'f'-1)*ones)
+		dot := x ^ '.'*ones
+		dots += (^((dot&^highs + 0x7f*ones) | dot) & highs) >> 7
+		binary.LittleEndian.PutUint64(text[i:], x)
+		hex |= ((digit | letter) & highs &^ x) >> 7 * 0x0102040810204080 >> 56 << (i & 63)
+	}
+	binary.LittleEndian.PutUint64(text[(n+7)&^7:], 0)
+	m.nonASCII |= high & highs
+	m.dots = int(dots * ones >> 56)
+	return hex
+}
+
 // eight folds eight bytes; all comparisons are made on all of them at once.
 func (m *mark) eight(i int, x uint64) {
 	high := x & highs
@@ -73,11 +106,11 @@ func (k *sink) piece(s []byte, limit int) {
 		}
 		return
 	}
-	m.set(s)
 	limit = min(limit, n-3)
 	if n <= 64 {
-		k.windows(m.text, m.hex[0], 0, limit, n)
+		k.windows(k.text[:], m.short(s, &k.text), 0, limit, n)
 	} else {
+		m.set(s)
 		// Of every 64 bytes those places whose runs of digits can be told: a class
 		// depends on up to 19 digits before and behind.
 		const first, margin, step = 45, 18, 27
@@ -90,7 +123,11 @@ func (k *sink) piece(s []byte, limit int) {
 	}
 	if m.dots >= 2 {
 		var hashes [64]uint64
-		k.dotted(n, &hashes)
+		text := m.text
+		if n <= 64 {
+			text = k.text[:]
+		}
+		k.dotted(text, n, &hashes)
 	}
 }
 
@@ -121,17 +158,16 @@ func (k *sink) windows(text []byte, hex uint64, from, to, n int) {
 	if n >= 6 {
 		valid |= ^uint64(0) >> uint(max(0, 64-(n-5)))
 	}
-	if k.bits == nil {
+	if len(k.marks) == 0 {
 		k.gather(text, four, mids, longs, valid, from, to)
 		return
 	}
-	b, rows := k.bits, uint64(k.rows)
+	marks, rows := k.marks, uint64(k.rows)
 	four, valid, text = four>>(from&63), valid>>(from&63), text[from:to+7]
 	if k.masks == ([classes]uint64{}) {
 		for i := 0; i+8 <= len(text); i++ {
 			w := binary.LittleEndian.Uint64(text[i:]) & (mask4 | (mask6^mask4)&-(four&1))
-			x := w * golden >> 32 * rows >> 32
-			b[x>>6] |= valid & 1 << (x & 63)
+			marks[(w*golden>>32*rows>>32+1)&-(valid&1)] = 1
 			four, valid = four>>1, valid>>1
 		}
 		return
@@ -143,8 +179,7 @@ func (k *sink) windows(text []byte, hex uint64, from, to, n int) {
 		h := hash(w & (mask4 | (mask6^mask4)&-(four&1)))
 		t := h & masks[(four&1+mids&1+longs&1)&3]
 		out := (t | -t) >> 63
-		x := h >> 32 * rows >> 32
-		b[x>>6] |= (valid & 1 &^ out) << (x & 63)
+		marks[(h>>32*rows>>32+1)&-(valid&1&^out)] = 1
 		four, valid, mids, longs = four>>1, valid>>1, mids>>1, longs>>1
 	}
 }
@@ -166,8 +201,7 @@ func (k *sink) gather(text []byte, four, mids, longs, valid uint64, from, to int
 }
 
 // dotted gathers the windows of digits and two dots or more.
-func (k *sink) dotted(n int, hashes *[64]uint64) {
-	text := k.mark.text
+func (k *sink) dotted(text []byte, n int, hashes *[64]uint64) {
 	for base := 0; base+8 <= n; base += 48 {
 		// Of the next 56 bytes, which are digits or dots, and which are dots.
 		var both, dots uint64
@@ -202,7 +236,8 @@ type sink struct {
 
 	rows  uint32
 	masks [classes]uint64 // of the hashes' bits that must be 0
-	bits  []uint64        // nil: gather
+	marks []byte          // behind the first one, which says nothing, one a row; empty: gather
+	text  [80]byte        // of a short piece, folded
 
 	scratch [classes][64]uint64
 	lists   [classes][]uint64
@@ -216,25 +251,29 @@ type sink struct {
 const maxListed = 1 << 20
 
 func (k *sink) put(c class, hashes []uint64) {
-	if k.bits == nil {
+	if len(k.marks) == 0 {
 		k.list(c, hashes)
 		return
 	}
-	b, rows, mask := k.bits, uint64(k.rows), k.masks[c]
-	if mask == 0 {
-		for _, h := range hashes {
-			x := h >> 32 * rows >> 32
-			b[x>>6] |= 1 << (x & 63)
-		}
-		return
-	}
+	marks, rows, mask := k.marks, uint64(k.rows), k.masks[c]
 	for _, h := range hashes {
 		// Without a branch: it could not be foretold.
-		x := h >> 32 * rows >> 32
 		t := h & mask
-		out := (t | -t) >> 63
-		b[x>>6] |= (1 - out) << (x & 63)
+		marks[(h>>32*rows>>32+1)&^((t|-t)>>63*^uint64(0))] = 1
 	}
+}
+
+// pack returns the marks as bits.
+func (k *sink) pack() []uint64 {
+	out := make([]uint64, len(k.marks)/64)
+	m := k.marks[1:]
+	for i := range out {
+		for j := 0; j < 64; j += 8 {
+			x := binary.LittleEndian.Uint64(m[i*64+j:])
+			out[i] |= x * 0x0102040810204080 >> 56 << j
+		}
+	}
+	return out
 }
 
 func (k *sink) list(c class, hashes []uint64) {
