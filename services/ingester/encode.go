@@ -160,7 +160,16 @@ func (s *Service) writeBlock(w *local.Writer, meta block.Meta, born time.Time, e
 	if meta.ID, err = catalog.NewID(s.now(), s.rand); err != nil {
 		return block.Info{}, err
 	}
-	bw := block.NewWriter(w, meta, s.blockOptions())
+	bw, ok := s.writers.Get().(*block.Writer)
+	if ok {
+		bw.Reset(w, meta)
+	} else {
+		bw = block.NewWriter(w, meta, s.blockOptions())
+	}
+	defer func() {
+		bw.Reset(io.Discard, block.Meta{}) // nothing of this block is kept
+		s.writers.Put(bw)
+	}()
 	if err := each(bw.Add); err != nil {
 		return block.Info{}, err
 	}

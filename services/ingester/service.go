@@ -93,6 +93,7 @@ type Service struct {
 	stateDirty     bool            // guarded by stateMu: what is in force is not on disk
 	tidying        sync.Mutex      // held while local blocks are merged or uploaded
 	encoder        sync.Mutex      // held by the uploader's encoder
+	writers        sync.Pool       // of *block.Writer: each has some MiB before its first row
 	workers        context.Context // ends when the workers are to
 	stopWorkers    context.CancelFunc
 	running        sync.WaitGroup
