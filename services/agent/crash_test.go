@@ -81,7 +81,7 @@ func TestKilled(t *testing.T) {
 			appendTo(t, filepath.Join(dir, "app.log"), "")
 			first := startChild(t, config)
 			for i := 0; ; i++ {
-				if _, err := os.Stat(cfg.Positions.File); err == nil {
+				if b, err := os.ReadFile(cfg.Positions.File); err == nil && bytes.Contains(b, []byte("app.log")) {
 					break
 				}
 				if i == 10_000 {

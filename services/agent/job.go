@@ -58,6 +58,9 @@ func newJob(a *Agent, all *config.Config, cfg *config.Job, sink source.Sink, res
 		Job: cfg.Name, Sink: sink, NewRunner: runner, Relabel: source.NewLabeler(cfg.Relabel),
 		Cursors: resume.Cursors, Log: a.log.With("job", cfg.Name), Metrics: a.m.source,
 	}
+	if k, ok := keeperOf(sink); ok {
+		j.hub.Forget = k.ForgetCursor
+	}
 	var err error
 	if j.enc, err = lines.NewEncoding(cfg.Encoding); err != nil {
 		return nil, err
@@ -358,10 +361,12 @@ func (s *fileSink) Forget(k positions.Key) {
 type keeper interface {
 	Found(p positions.Position)
 	Forget(k positions.Key)
+	ForgetCursor(key string)
 }
 
-func (s *fileSink) keeper() (keeper, bool) {
-	sink := s.sink
+func (s *fileSink) keeper() (keeper, bool) { return keeperOf(s.sink) }
+
+func keeperOf(sink source.Sink) (keeper, bool) {
 	if l, ok := sink.(*limiter); ok {
 		sink = l.Sink
 	}

@@ -215,6 +215,11 @@ func (d *Delivery) Forget(k positions.Key) {
 	d.q.Change(func(st *positions.State) { delete(st.Files, k) })
 }
 
+// ForgetCursor notes that a source's cursor is of no use any more.
+func (d *Delivery) ForgetCursor(key string) {
+	d.q.Change(func(st *positions.State) { delete(st.Cursors, key) })
+}
+
 // Run delivers. When ctx ends, it takes what was added until then, and goes on
 // until all is sent or hard ends; then it saves the positions. It returns how many
 // batches are left.

@@ -77,8 +77,10 @@ func (a *Archive) Run(ctx context.Context) error {
 		a.mu.Lock()
 		groups := a.groups
 		a.mu.Unlock()
+		there := map[string]bool{}
 		for i := range groups {
 			for _, path := range groups[i].Files() {
+				there[path] = true
 				if err := a.file(ctx, path, &groups[i]); err != nil {
 					if ctx.Err() != nil {
 						return nil
@@ -89,6 +91,12 @@ func (a *Archive) Run(ctx context.Context) error {
 						a.h.log().Error("cannot read a compressed file", "path", path, "err", err)
 					}
 				}
+			}
+		}
+		for key, path := range a.done {
+			if !there[path] {
+				delete(a.done, key)
+				a.h.forget(key)
 			}
 		}
 		select {
@@ -128,6 +136,7 @@ func (a *Archive) file(ctx context.Context, path string, g *follow.Group) error 
 	}
 	key := fmt.Sprintf("archive/%s/%x", a.h.Job, sha256.Sum256(append(head, tail...)))[:len("archive/")+len(a.h.Job)+1+32]
 	if a.done[key] != "" {
+		a.done[key] = path // it may have been renamed
 		return nil
 	}
 	p := a.h.Open("archive", path, key)

@@ -75,6 +75,9 @@ func (d *Docker) Run(ctx context.Context) error {
 		for _, c := range all {
 			d.consider(ctx, &wg, c, networks)
 		}
+		if err == nil {
+			d.forgetGone(all)
+		}
 		wait := t.C
 		var soon <-chan time.Time
 		if err != nil {
@@ -86,6 +89,18 @@ func (d *Docker) Run(ctx context.Context) error {
 		case <-poke:
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// forgetGone forgets containers that were read to their end and removed.
+func (d *Docker) forgetGone(all []dockerContainer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.ended {
+		if !slices.ContainsFunc(all, func(c dockerContainer) bool { return c.ID == id }) {
+			delete(d.ended, id)
+			d.h.forget("cursor-" + id)
 		}
 	}
 }

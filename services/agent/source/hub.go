@@ -87,6 +87,8 @@ type Hub struct {
 	Cursors map[string]string
 	Log     *slog.Logger
 	Metrics *Metrics
+	// Forget is told of cursors that are of no use any more. May be nil.
+	Forget func(key string)
 
 	mu    sync.Mutex
 	stats map[*Stat]bool
@@ -121,6 +123,16 @@ func (h *Hub) Done(p *Port) {
 	delete(h.stats, p.o.Stat)
 	if p.o.Key != "" && p.at != "" {
 		h.now[p.o.Key] = p.at
+	}
+}
+
+// forget drops the cursor of a source that will not come again.
+func (h *Hub) forget(key string) {
+	h.mu.Lock()
+	delete(h.now, key)
+	h.mu.Unlock()
+	if h.Forget != nil {
+		h.Forget(key)
 	}
 }
 
