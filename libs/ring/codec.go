@@ -8,7 +8,7 @@ import (
 
 // The encoding is canonical: equal values have equal bytes.
 //
-//	table  = version byte (1), uvarint number of members, member*   names ascending
+//	table  = version byte (1), uvarint number of members, member*   names, then incarnations ascending
 //	member = uvarint length of what follows,
 //	         name, incarnation, uvarint roles, grpc, http, zone,
 //	         state byte, uvarint min, uvarint max, uvarint version,
@@ -90,9 +90,10 @@ func DecodeMember(b []byte) (Member, []byte, error) {
 // AppendBinary appends the canonical encoding of t to dst.
 func (t Table) AppendBinary(dst []byte) ([]byte, error) {
 	dst = append(dst, tableFormat)
-	dst = binary.AppendUvarint(dst, uint64(len(t.members)))
-	for i := range t.members {
-		dst = appendMember(dst, &t.members[i])
+	records := t.records()
+	dst = binary.AppendUvarint(dst, uint64(len(records)))
+	for i := range records {
+		dst = appendMember(dst, &records[i])
 	}
 	return dst, nil
 }
@@ -122,7 +123,7 @@ func DecodeTable(b []byte) (Table, error) {
 		if err != nil {
 			return Table{}, err
 		}
-		if k := len(members); k > 0 && members[k-1].Name >= m.Name {
+		if k := len(members); k > 0 && compareKeys(&members[k-1], &m) >= 0 {
 			return Table{}, fmt.Errorf("%w: members out of order at %q", ErrCorrupt, m.Name)
 		}
 		members = append(members, m)
@@ -131,7 +132,11 @@ func DecodeTable(b []byte) (Table, error) {
 	if len(b) > 0 {
 		return Table{}, fmt.Errorf("%w: %d bytes after the last member", ErrCorrupt, len(b))
 	}
-	return newTable(members), nil
+	t := newTable(members)
+	if t.Len() != int(n) {
+		return Table{}, fmt.Errorf("%w: a past incarnation of a member that stores nothing", ErrCorrupt)
+	}
+	return t, nil
 }
 
 // reader takes fields off b; the first failure sets bad.

@@ -90,9 +90,15 @@ const (
 	// Forgotten members were given up by an operator. The data directory of a
 	// forgotten ingester does not come back (see Assert).
 	Forgotten
+	// Gap is the state of a noted gap (see Table.NoteGap) that may still heal.
+	Gap
+	// Lost is the state of a past incarnation or a noted gap that cannot heal: what
+	// only it held is gone. It stays until an operator acknowledges it, which makes
+	// it Forgotten.
+	Lost
 )
 
-var stateNames = [...]string{"joining", "active", "leaving", "left", "forgotten"}
+var stateNames = [...]string{"joining", "active", "leaving", "left", "forgotten", "gap", "lost"}
 
 // String returns the state's name.
 func (s State) String() string {
@@ -106,15 +112,26 @@ func (s State) String() string {
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Gone reports whether the record is a tombstone: it stays in the table only
-// so that older records of the member do not come back.
+// so that older records of the member do not come back. So do records of what is
+// missing.
 func (s State) Gone() bool { return s >= Left }
+
+// rank orders the states of records that claim the same version: who says that
+// something was given up knows more than who says that it is missing.
+func (s State) rank() int {
+	if s == Forgotten {
+		return len(stateNames)
+	}
+	return int(s)
+}
 
 // Member is one record of the table. It is a plain value and can be compared.
 type Member struct {
 	// Name is unique in the cluster and outlives restarts. Tokens follow from it.
 	Name string `json:"name"`
 	// Incarnation identifies what the member has stored: an id kept in its data
-	// directory, or one made at start by members that store nothing.
+	// directory, or one made at start by members that store nothing, which begins
+	// with EphemeralPrefix.
 	Incarnation string `json:"incarnation"`
 	// Roles are the services that the member runs.
 	Roles Role `json:"roles"`
@@ -216,7 +233,7 @@ func newer(a, b *Member) int {
 		return 0
 	}
 	return cmp.Or(
-		cmp.Compare(a.State, b.State),
+		cmp.Compare(a.State.rank(), b.State.rank()),
 		cmp.Compare(a.Incarnation, b.Incarnation),
 		cmp.Compare(string(appendMember(nil, a)), string(appendMember(nil, b))),
 	)

@@ -35,6 +35,7 @@ type View struct {
 	cfg     Config
 	healthy map[string]bool
 	layout  *layout
+	gaps    map[string]bool // by name
 
 	members   []*Member // of the layout, by index
 	ingesters []*Member // members, and those joining
@@ -56,13 +57,21 @@ func NewView(table Table, healthy map[string]bool, cfg Config) *View {
 // members own tokens in both.
 func (v *View) Next(table Table, healthy map[string]bool) *View {
 	n := &View{table: table, cfg: v.cfg, healthy: healthy}
+	n.gaps = map[string]bool{}
+	for _, m := range n.Gaps() {
+		n.gaps[m.Name] = true
+	}
 	var places []place
 	for m := range table.All() {
-		if !m.Stores() || m.State.Gone() {
+		if !m.Stores() || m.State.Gone() && !n.gaps[m.Name] {
 			continue
 		}
-		n.ingesters = append(n.ingesters, m)
-		if m.inRing() {
+		if !m.State.Gone() {
+			n.ingesters = append(n.ingesters, m)
+		}
+		// A name keeps its place with another data directory: readers must miss
+		// what was in the old one.
+		if m.inRing() || n.gaps[m.Name] {
 			n.members = append(n.members, m)
 			n.writable = append(n.writable, m.State == Active && healthy[m.Name])
 			places = append(places, place{m.Name, m.Zone})
@@ -196,8 +205,9 @@ func (v *View) pick(dst []*Member, row []uint16) []*Member {
 
 // Complete reports whether the answers of the members for which answered is
 // true hold every acknowledged entry of the whole ring: in every token range
-// fewer than Quorum holders are missing. If not, missing are the holders of the
-// incomplete ranges that did not answer, by name. A view with fewer than Quorum
+// fewer than Quorum holders are missing. Those with a gap are missing, whatever they
+// answer. If not, missing are the holders of the incomplete ranges that did not
+// answer or have a gap, by name. A view with fewer than Quorum
 // ingesters is never complete: nothing can have been acknowledged by those it
 // knows alone.
 //
@@ -207,7 +217,7 @@ func (v *View) Complete(answered func(*Member) bool) (complete bool, missing []*
 	gone := make([]bool, len(v.members))
 	var absent []*Member
 	for i, m := range v.members {
-		if !answered(m) {
+		if v.gaps[m.Name] || !answered(m) {
 			gone[i] = true
 			absent = append(absent, m)
 		}
