@@ -35,7 +35,8 @@ type Reader struct {
 	index *index
 
 	once   sync.Once
-	sorted []uint32 // streams by labels; nil: they are in that order already
+	sorted []uint32 // each stream's place by labels; nil: they are in that order already
+	order  []uint32 // the streams by labels, likewise
 }
 
 // Open opens an object of size bytes: it reads the tail, the footer and the index of
@@ -92,7 +93,7 @@ func (r *Reader) Info() Info { return r.foot.info }
 
 // MemorySize returns about how many bytes of memory the reader takes.
 func (r *Reader) MemorySize() int {
-	return 1024 + r.index.memory + 128*len(r.foot.groups) + 64*len(r.foot.sections)
+	return 1024 + 8*r.index.streams + r.index.memory + 128*len(r.foot.groups) + 64*len(r.foot.sections)
 }
 
 // error gives a cause the block's name, and the row group's unless that is negative.
@@ -359,16 +360,41 @@ func (r *Reader) Match(matchers []*syntax.Matcher, start, end int64) []uint32 {
 			streams[i] = uint32(i)
 		}
 	}
-	out := streams[:0]
-	for _, s := range streams {
-		if from, to := r.index.runsWithin(int(s), start, end); from < to {
-			out = append(out, s)
+	out := streams
+	if start > r.foot.info.MinTime || end <= r.foot.info.MaxTime {
+		out = streams[:0]
+		for _, s := range streams {
+			if from, to := r.index.runsWithin(int(s), start, end); from < to {
+				out = append(out, s)
+			}
 		}
 	}
-	if r.sorted != nil {
-		slices.SortFunc(out, func(a, b uint32) int { return int(r.sorted[a]) - int(r.sorted[b]) })
+	switch {
+	case r.sorted == nil:
+	case len(out) == len(r.order):
+		copy(out, r.order)
+	default:
+		for i, s := range out {
+			out[i] = r.sorted[s]
+		}
+		slices.Sort(out)
+		for i, at := range out {
+			out[i] = r.order[at]
+		}
 	}
 	return out
+}
+
+// LabelValues returns the values of a label, of which some may be there several times
+// and some be no stream's, and which of them each stream has: 0 none, otherwise one more
+// than its number. They are shared; nil: no stream has the label.
+func (r *Reader) LabelValues(name string) (values []string, of []uint32) {
+	for i := range r.index.labels {
+		if l := &r.index.labels[i]; l.name == name {
+			return l.values, l.of
+		}
+	}
+	return nil, nil
 }
 
 // sort finds the place of each stream by labels.
@@ -384,7 +410,7 @@ func (r *Reader) sort() {
 		return
 	}
 	slices.SortFunc(order, compare)
-	r.sorted = make([]uint32, n)
+	r.sorted, r.order = make([]uint32, n), order
 	for at, s := range order {
 		r.sorted[s] = uint32(at)
 	}

@@ -132,7 +132,11 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 
 // encodeTemplates encodes each row's template, as its place in the block's list.
 func (b *Builder) encodeTemplates(blk *template.Block) column.Info {
-	rank := make(map[uint32]int64, len(blk.Templates))
+	most := uint32(0)
+	for _, c := range blk.Templates {
+		most = max(most, c.Template)
+	}
+	rank := make([]int64, most+1)
 	for i, c := range blk.Templates {
 		rank[c.Template] = int64(i)
 	}

@@ -19,6 +19,7 @@ type Analyzer struct {
 
 	refs  []column.Ref
 	ints  []int64
+	next  []int
 	block Block
 }
 
@@ -113,7 +114,7 @@ const rawContext = 0x1c5a3d
 // literal text before a slot, and where that says little, the slot before.
 func slotContexts(text []byte) []slotContext {
 	var out []slotContext
-	seen := map[slotContext]uint64{}
+	var seen map[slotContext]uint64 // if there are many
 	prev, lit := uint64(0), 0
 	for p := 0; p < len(text); p++ {
 		mark := text[p]
@@ -140,8 +141,24 @@ func slotContexts(text []byte) []slotContext {
 			c.hash = rawContext
 		}
 		prev = c.hash
-		n := seen[c]
-		seen[c] = n + 1
+		n := uint64(0)
+		if len(out) < 32 {
+			for i := range out {
+				if o := &out[i]; o.hash == c.hash && o.time == c.time && o.lay == c.lay {
+					n++
+				}
+			}
+		} else {
+			if seen == nil {
+				seen = map[slotContext]uint64{}
+				for _, o := range out {
+					o.nth = 0
+					seen[o]++
+				}
+			}
+			n = seen[c]
+			seen[c] = n + 1
+		}
 		c.nth = n
 		out = append(out, c)
 		lit = p + 1
@@ -187,31 +204,33 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 	}
 	sortCounts(b.Templates)
 	refs, ints := 0, 0
+	next := grow(a.next, len(a.cols)) // place in refs or ints of each column's next value
+	a.next = next
 	for c, n := range counts {
 		if a.cols[c].IsTime {
+			next[c] = ints
 			ints += n
 		} else {
+			next[c] = refs
 			refs += n
 		}
 	}
 	a.refs, a.ints = grow(a.refs, refs), grow(a.ints, ints)
-	refSpace, intSpace := a.refs, a.ints
 	b.Columns = b.Columns[:0]
-	cur := make([]Values, len(a.cols)) // filling up
 	for c, n := range counts {
 		if n == 0 {
 			continue
 		}
 		v := Values{Column: uint32(c)}
-		if a.cols[c].IsTime {
-			v.Deltas, intSpace = intSpace[:0:n], intSpace[n:]
+		if at := next[c]; a.cols[c].IsTime {
+			v.Deltas = a.ints[at : at+n : at+n]
 		} else {
-			v.Refs, refSpace = refSpace[:0:n], refSpace[n:]
+			v.Refs = a.refs[at : at+n : at+n]
 		}
-		cur[c] = v
+		b.Columns = append(b.Columns, v)
 	}
 	b.Rows = grow(b.Rows, len(t.rows))
-	slot, delta := 0, 0
+	slot, deltas := 0, t.deltas
 	start := uint32(0)
 	for i, end := range lines.Ends {
 		r := &t.raws[t.rows[i]]
@@ -219,25 +238,24 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 		cols := finals[r.final].cols
 		slots := t.slots[slot : slot+r.slots]
 		slot += r.slots
-		put := func(k int, v Slot) {
-			c := &cur[cols[k]]
-			if v&timeFlag != 0 {
-				c.Deltas = append(c.Deltas, t.deltas[delta])
-				delta++
-			} else {
-				c.Refs = append(c.Refs, column.Ref(v))
-			}
-		}
 		if r.same {
+			cols = cols[:len(slots)]
 			for k, v := range slots {
-				put(k, v)
-			}
-		} else {
-			for k, s := range r.spans {
-				if !s.whole {
-					put(k, slots[s.start])
-					continue
+				at := &next[cols[k]]
+				if v&timeFlag == 0 {
+					a.refs[*at] = column.Ref(v)
+				} else {
+					a.ints[*at] = deltas[0]
+					deltas = deltas[1:]
 				}
+				*at++
+			}
+			start = end
+			continue
+		}
+		for k, s := range r.spans {
+			at := &next[cols[k]]
+			if s.whole {
 				from, to := start, start
 				if s.start >= 0 {
 					from = slots[s.start].End()
@@ -246,15 +264,16 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 					to = slots[s.end].End()
 				}
 				from += s.startOff
-				put(k, Slot(column.MakeRef(from, to+s.endOff-from)))
+				a.refs[*at] = column.MakeRef(from, to+s.endOff-from)
+			} else if v := slots[s.start]; v&timeFlag == 0 {
+				a.refs[*at] = column.Ref(v)
+			} else {
+				a.ints[*at] = deltas[0]
+				deltas = deltas[1:]
 			}
+			*at++
 		}
 		start = end
-	}
-	for c := range cur {
-		if counts[c] > 0 {
-			b.Columns = append(b.Columns, cur[c])
-		}
 	}
 	b.RawRows = t.raws[0].rows
 }

@@ -9,7 +9,10 @@ import (
 // A token is a stretch of a raw template between delimiters.
 type token struct {
 	a, b     uint32
+	lead     uint64 // hash of the delimiters before it
+	word     uint64 // hash of its own text
 	ctx      uint64 // what stands before it
+	seen     int32  // number of the context that its text was noted in, plus one
 	variable bool   // becomes one value
 	time     bool   // holds an in-line time
 	slot     bool   // holds a slot
@@ -36,7 +39,7 @@ var isDelimiter = func() (t [256]bool) {
 func cut(s []byte) ([]token, []quote) {
 	var tokens []token
 	var quotes []quote
-	open, open0 := -1, 0
+	open, open0, end := -1, 0, 0
 	for i := 0; i < len(s); {
 		if c := s[i]; isDelimiter[c] {
 			if c == '"' && (i == 0 || s[i-1] != '\\') {
@@ -58,7 +61,7 @@ func cut(s []byte) ([]token, []quote) {
 			i++
 			continue
 		}
-		t := token{a: uint32(i)}
+		t := token{a: uint32(i), lead: hashText(s[end:i])}
 		for i < len(s) && !isDelimiter[s[i]] {
 			switch s[i] {
 			case markTime:
@@ -69,7 +72,7 @@ func cut(s []byte) ([]token, []quote) {
 			}
 			i++
 		}
-		t.b = uint32(i)
+		t.b, t.word, end = uint32(i), hashText(s[t.a:i]), i
 		tokens = append(tokens, t)
 	}
 	return tokens, quotes
@@ -102,39 +105,47 @@ const maxContexts = 128 << 10
 
 // contexts knows which contexts are variable.
 type contexts struct {
-	limit int
-	m     map[uint64]*distinct
+	limit   int
+	numbers map[uint64]int32
+	all     []distinct
 }
 
-func newContexts(limit int) contexts { return contexts{limit: limit, m: map[uint64]*distinct{}} }
+func newContexts(limit int) contexts { return contexts{limit: limit, numbers: map[uint64]int32{}} }
 
-func (c *contexts) variable(ctx uint64) bool {
-	d := c.m[ctx]
-	return d != nil && d.variable
-}
-
-// see notes a shape in a context and reports whether that made the context variable.
-func (c *contexts) see(ctx, shape uint64) bool {
-	d := c.m[ctx]
-	if d == nil {
-		if len(c.m) >= maxContexts {
-			return false
-		}
-		d = &distinct{}
-		c.m[ctx] = d
+// variable reports whether a context is, and returns its number plus one, 0 if it has
+// none.
+func (c *contexts) variable(ctx uint64) (int32, bool) {
+	n, ok := c.numbers[ctx]
+	if !ok {
+		return 0, false
 	}
+	return n + 1, c.all[n].variable
+}
+
+// see notes a shape in a context, whose number plus one is n if it has one. It returns
+// that, and whether the shape made the context variable.
+func (c *contexts) see(n int32, ctx, shape uint64) (int32, bool) {
+	if n == 0 {
+		if len(c.all) >= maxContexts {
+			return 0, false
+		}
+		c.numbers[ctx] = int32(len(c.all))
+		c.all = append(c.all, distinct{})
+		n = int32(len(c.all))
+	}
+	d := &c.all[n-1]
 	if d.variable {
-		return false
+		return n, false
 	}
 	for _, s := range d.shapes {
 		if s == shape {
-			return false
+			return n, false
 		}
 	}
 	if len(d.shapes) < c.limit {
 		d.shapes = append(d.shapes, shape)
-		return false
+		return n, false
 	}
 	d.shapes, d.variable = nil, true
-	return true
+	return n, true
 }

@@ -20,8 +20,9 @@ type merger struct {
 	quotes [][]quote
 	words  contexts
 	quoted contexts
-	active bool // there are enough templates to be worth it
-	done   int  // raw templates rewritten
+	active bool   // there are enough templates to be worth it
+	done   int    // raw templates rewritten
+	stale  []bool // of those, whose tokens are others by now
 	index  map[string]int
 	out    []finalTemplate
 	text   int // bytes of all final texts
@@ -43,7 +44,7 @@ func (m *merger) merge(raws []rawTemplate, rows int) {
 	if m.active {
 		for i := len(m.tokens); i < len(raws); i++ {
 			t, q := cut(raws[i].text)
-			m.tokens, m.quotes = append(m.tokens, t), append(m.quotes, q)
+			m.tokens, m.quotes, m.stale = append(m.tokens, t), append(m.quotes, q), append(m.stale, true)
 		}
 		if m.scanWords(raws, m.done) { // new variable contexts change the contexts behind them
 			for range 2 {
@@ -51,7 +52,6 @@ func (m *merger) merge(raws []rawTemplate, rows int) {
 					break
 				}
 			}
-			m.done = 0
 		}
 	}
 	m.rewrite(raws)
@@ -86,29 +86,46 @@ func (m *merger) live(raws []rawTemplate) int {
 func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 	changed := false
 	for i := max(from, 1); i < len(raws); i++ {
-		text := raws[i].text
-		prev, end := uint64(1), uint32(0)
-		for k := range m.tokens[i] {
-			t := &m.tokens[i][k]
-			t.ctx = mix(prev, hashText(text[end:t.a]))
-			t.variable = !t.time && m.words.variable(t.ctx)
-			end = t.b
+		prev := uint64(1)
+		tokens := m.tokens[i]
+		for k := range tokens {
+			t := &tokens[k]
+			ctx := mix(prev, t.lead)
+			if ctx != t.ctx {
+				t.ctx, t.seen = ctx, 0
+				m.stale[i] = true
+			}
+			// A text noted in its context once need not be noted again.
+			noted, variable := t.seen, false
 			switch {
-			case t.variable || t.slot && t.b-t.a == 1:
-				prev = mix(t.ctx, 7)
+			case t.time:
+			case noted > 0:
+				variable = m.words.all[noted-1].variable
+			default:
+				noted, variable = m.words.variable(ctx)
+			}
+			if variable != t.variable {
+				t.variable = variable
+				m.stale[i] = true
+			}
+			switch {
+			case variable || t.slot && t.b-t.a == 1:
+				prev = mix(ctx, 7)
 				continue
 			case t.slot:
-				prev = mix(t.ctx, 9)
+				prev = mix(ctx, 9)
 			default:
-				prev = hashText(text[t.a:t.b])
+				prev = t.word
 			}
-			if !t.time && m.words.see(t.ctx, hashText(text[t.a:t.b])) {
-				changed = true
+			if !t.time && t.seen == 0 {
+				news := false
+				t.seen, news = m.words.see(noted, ctx, t.word)
+				changed = changed || news
 			}
 		}
 		for k := range m.quotes[i] {
 			q := &m.quotes[i][k]
-			q.ctx = mix(m.tokens[i][q.t0].ctx, 77)
+			q.ctx = mix(tokens[q.t0].ctx, 77)
 		}
 	}
 	return changed
@@ -127,15 +144,23 @@ func (m *merger) scanQuotes(raws []rawTemplate) bool {
 			}
 			shape, end := uint64(3), q.a
 			for _, t := range m.tokens[i][q.t0:q.t1] {
-				shape = mix(shape, hashText(text[end:t.a]))
+				if end == q.a {
+					shape = mix(shape, hashText(text[end:t.a]))
+				} else {
+					shape = mix(shape, t.lead)
+				}
 				if t.variable {
 					shape = mix(shape, 5)
 				} else {
-					shape = mix(shape, hashText(text[t.a:t.b]))
+					shape = mix(shape, t.word)
 				}
 				end = t.b
 			}
-			if m.quoted.see(q.ctx, shape) {
+			n, variable := m.quoted.variable(q.ctx)
+			if variable {
+				continue
+			}
+			if _, news := m.quoted.see(n, q.ctx, shape); news {
 				changed = true
 			}
 		}
@@ -145,7 +170,13 @@ func (m *merger) scanQuotes(raws []rawTemplate) bool {
 
 // rewrite makes the merged templates of raw ones not yet done.
 func (m *merger) rewrite(raws []rawTemplate) {
-	for i := m.done; i < len(raws); i++ {
+	for i := range raws {
+		if i < m.done && (!m.active || !m.stale[i]) {
+			continue
+		}
+		if m.active {
+			m.stale[i] = false
+		}
 		r := &raws[i]
 		w := writer{text: r.text, out: m.buf[:0], spans: r.spans[:0], slot: -1, same: true}
 		if m.active && i > 0 {
@@ -182,7 +213,7 @@ func (m *merger) rewrite(raws []rawTemplate) {
 func (m *merger) write(w *writer, tokens []token, quotes []quote) {
 	q := 0
 	for k := 0; k < len(tokens); k++ {
-		for q < len(quotes) && (int(quotes[q].t0) < k || quotes[q].fixed || !m.quoted.variable(quotes[q].ctx)) {
+		for q < len(quotes) && (int(quotes[q].t0) < k || quotes[q].fixed || !m.whole(quotes[q].ctx)) {
 			q++
 		}
 		if q < len(quotes) && int(quotes[q].t0) == k {
@@ -194,6 +225,12 @@ func (m *merger) write(w *writer, tokens []token, quotes []quote) {
 		}
 	}
 	w.copyTo(len(w.text))
+}
+
+// whole tells that quoted strings in a context become values.
+func (m *merger) whole(ctx uint64) bool {
+	_, variable := m.quoted.variable(ctx)
+	return variable
 }
 
 // A writer writes a merged template and notes where its values are.
