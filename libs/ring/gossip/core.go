@@ -126,7 +126,7 @@ func (c *core) assert() error {
 	c.self, c.table = self, t
 	if replaced != nil && replaced.Stores() {
 		c.metrics.conflicts.Inc()
-		c.log.Warn("another data directory was known under this name; what only it held is missing here",
+		c.log.Warn("another data directory was known under this name; what it held counts as missing until the other ingesters have flushed",
 			"member", self.Name, "incarnation", self.Incarnation, "replaced", replaced.Incarnation)
 	}
 	return nil
@@ -242,9 +242,13 @@ func (c *core) merge(t ring.Table) (news bool, err error) {
 	}
 	c.table = merged
 	for _, m := range changed {
-		if m.Name != c.self.Name {
+		if m.Name != c.self.Name || m.Incarnation != c.self.Incarnation {
 			c.spread(m)
-		} else if err := c.defend(m); err != nil {
+		}
+	}
+	own, _ := merged.Incarnation(c.self.Name, c.self.Incarnation)
+	if current, _ := merged.Get(c.self.Name); current != c.self || own != c.self {
+		if err := c.defend(current); err != nil {
 			return true, err
 		}
 	}

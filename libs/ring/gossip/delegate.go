@@ -14,10 +14,10 @@ import (
 // Node.joinMu, and call nothing of memberlist but the broadcast queue.
 type delegate struct{ n *Node }
 
-// broadcast is one record on its way; a newer one of the same name replaces it,
-// so the queue holds at most as many as there are members.
+// broadcast is one record on its way; a newer one of the same incarnation replaces
+// it, so the queue holds at most as many as there are records.
 type broadcast struct {
-	name string
+	name string // and incarnation
 	msg  []byte
 }
 

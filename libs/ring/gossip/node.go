@@ -80,7 +80,7 @@ func New(cfg Config, d Deps) (*Node, error) {
 		// Called inside the queue's lock, which is taken inside core.mu.
 		NumNodes: func() int { return int(n.others.Load()) + 1 },
 	}
-	n.spread = func(m ring.Member) { n.queue.QueueBroadcast(broadcast{m.Name, encodePacket(m)}) }
+	n.spread = func(m ring.Member) { n.queue.QueueBroadcast(broadcast{m.Name + " " + m.Incarnation, encodePacket(m)}) }
 	return n, nil
 }
 
