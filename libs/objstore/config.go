@@ -40,11 +40,15 @@ type Config struct {
 	RequestTimeout time.Duration `yaml:"request_timeout" help:"Timeout of an attempt, to which a second is added for each MiB."`
 	MaxRequests    int           `yaml:"max_requests" help:"Most reading operations at a time; further ones wait."`
 	MaxUploads     int           `yaml:"max_uploads" help:"Most uploads at a time; further ones wait."`
+
+	CacheSize     conf.ByteSize `yaml:"cache_size" help:"s3, gcs, azure: bytes of the data directory's disk that keep what queriers have read of blocks, at most half of what is free. 0: none."`
+	ScrubInterval time.Duration `yaml:"scrub_interval" help:"How long compactors may take to read and check all blocks of the store once, in the background. Damaged ones are reported, and nothing is changed. 0: never."`
 }
 
 // DefaultConfig returns the defaults: the file system.
 func DefaultConfig() Config {
-	return Config{Type: TypeFilesystem, MaxAttempts: 4, RequestTimeout: 30 * time.Second, MaxRequests: 64, MaxUploads: 4}
+	return Config{Type: TypeFilesystem, MaxAttempts: 4, RequestTimeout: 30 * time.Second, MaxRequests: 64, MaxUploads: 4,
+		CacheSize: 10 * conf.GiB, ScrubInterval: 7 * 24 * time.Hour}
 }
 
 // Validate returns all problems at once.
@@ -95,6 +99,12 @@ func (c Config) Validate() error {
 	}
 	if c.MaxUploads < 1 {
 		fail("max_uploads is %d, must be at least 1", c.MaxUploads)
+	}
+	if c.CacheSize < 0 {
+		fail("cache_size is %s, must not be negative", c.CacheSize)
+	}
+	if c.ScrubInterval < 0 {
+		fail("scrub_interval is %s, must not be negative", c.ScrubInterval)
 	}
 	return errors.Join(errs...)
 }

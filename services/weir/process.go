@@ -110,7 +110,8 @@ func (p *Process) addModules() {
 		serve.Module{Name: "ingester", DependsOn: []string{"ingester-store", "cluster"}, Init: idle},
 		serve.Module{Name: "distributor", DependsOn: []string{"cluster", "storage"}, Init: p.initDistributor},
 		serve.Module{Name: "querier", DependsOn: []string{"cluster", "storage"}, Init: p.initQuerier},
-		serve.Module{Name: "compactor", DependsOn: []string{"cluster", "storage"}, Init: p.initCompactor},
+		serve.Module{Name: "scrubber", Visibility: serve.Hidden, DependsOn: []string{"cluster", "storage"}, Init: p.initScrubber},
+		serve.Module{Name: "compactor", DependsOn: []string{"cluster", "storage", "scrubber"}, Init: p.initCompactor},
 		serve.Module{Name: "gateway", DependsOn: []string{"cluster"}, Init: p.initGateway},
 		serve.Module{Name: "all", DependsOn: []string{"ingester", "distributor", "querier", "compactor", "gateway"}},
 	)

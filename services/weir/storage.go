@@ -22,6 +22,7 @@ const listEvery = 30 * time.Second
 // storage is the object store as the modules of a process share it.
 type storage struct {
 	bucket *objstore.Client
+	reads  objstore.Bucket // bucket, for queries
 	loader *catalog.Loader
 	cache  *blockstore.Cache
 	// deletes is shared, so that a delete made here is in force here at once.
@@ -60,14 +61,28 @@ func (p *Process) initStorage() (serve.Service, error) {
 			return info.Catalog(), nil
 		},
 	})
+	if st.reads, err = p.cached(bucket); err != nil {
+		return nil, errors.Join(err, bucket.Close())
+	}
 	p.storage = st
+	probed := false // a store that cannot be listed cannot be probed
+	look := func(ctx context.Context) {
+		err := st.refresh(ctx)
+		if err != nil && ctx.Err() == nil {
+			p.tel.Log.Error("cannot list the object store", "err", err)
+		}
+		if err == nil && !probed && ctx.Err() == nil {
+			probed = true
+			p.probe(ctx, bucket)
+		}
+	}
 	start := func(ctx context.Context) error {
 		// A store that is away does not keep the process from starting: ingesters write
 		// to their disks, and queries say what they lack.
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		bound, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("it does not answer"))
 		defer cancel()
-		if err := st.refresh(ctx); err != nil {
-			p.tel.Log.Error("cannot list the object store", "err", err)
+		if look(bound); bound.Err() != nil && ctx.Err() == nil {
+			p.tel.Log.Error("cannot list the object store", "err", context.Cause(bound))
 		}
 		return nil
 	}
@@ -85,9 +100,7 @@ func (p *Process) initStorage() (serve.Service, error) {
 				continue
 			case <-tick.C:
 			}
-			if err := st.refresh(ctx); err != nil && ctx.Err() == nil {
-				p.tel.Log.Error("cannot list the object store", "err", err)
-			}
+			look(ctx)
 		}
 	}
 	return serve.NewService(start, run, func(error) error { return bucket.Close() }), nil
@@ -140,5 +153,5 @@ func (st *storage) has(key string) bool {
 
 // store is the storage as a querier sees it.
 func (st *storage) store() *querier.Store {
-	return &querier.Store{Bucket: st.bucket, Loader: st.loader, Cache: st.cache, Memory: st.memory}
+	return &querier.Store{Bucket: st.reads, Loader: st.loader, Cache: st.cache, Memory: st.memory}
 }
