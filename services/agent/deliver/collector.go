@@ -15,8 +15,6 @@ const (
 	// maxAhead is how far ahead of the clock the times of entries may run: less
 	// than what servers accept (10 min).
 	maxAhead = 5 * time.Minute
-	// entryOverhead is what an entry has on the wire beside its line, at most.
-	entryOverhead = 24
 	// maxSpare is how much memory of streams is kept for the next batch.
 	maxSpare = 256
 )
