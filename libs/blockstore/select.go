@@ -75,7 +75,7 @@ func translate(n *engine.Need) []match.Filter {
 }
 
 // Streams implements engine.Snapshot.
-func (s *selected) Streams() []engine.Stream { return s.snapshot.streams }
+func (s *selected) Streams() []engine.Stream { return s.snapshot.Streams() }
 
 // Close does nothing: the snapshot is closed.
 func (s *selected) Close() {}
@@ -143,26 +143,10 @@ func (s *selected) pick(group int) (*picked, error) {
 }
 
 func (s *selected) makePick(group int) (*picked, error) {
-	number, index := s.store.block.Place(group)
-	var program *match.SectionProgram
-	if s.program != nil || len(s.need.Metadata) > 0 {
-		sec, err := s.store.section(s.ctx, number)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range s.need.Metadata {
-			if !s.store.block.HasMetadata(group) || sec.Grams != nil && !sec.Grams.HasValue(index, []byte(m.Name), []byte(m.Value)) {
-				return &picked{}, nil
-			}
-		}
-		if program = s.sectionProgram(number, sec); program != nil {
-			if program.Skip(index) {
-				return &picked{}, nil
-			}
-			if program.All(index) {
-				program = nil
-			}
-		}
+	_, index := s.store.block.Place(group)
+	program, skip, err := s.decide(group)
+	if err != nil || skip {
+		return &picked{}, err
 	}
 	body, err := s.store.body(s.ctx, group)
 	if err != nil {
@@ -213,6 +197,33 @@ func (s *selected) makePick(group int) (*picked, error) {
 		return &picked{rows: within.AppendRows(make([]uint32, 0, n))}, nil
 	}
 	return &picked{}, nil
+}
+
+// decide returns what tells the rows of a row group that are wanted from the others;
+// nil: the filters leave all of them. skip: none is wanted.
+func (s *selected) decide(group int) (_ *match.SectionProgram, skip bool, err error) {
+	if s.err != nil || s.program == nil && len(s.need.Metadata) == 0 {
+		return nil, false, s.err
+	}
+	number, index := s.store.block.Place(group)
+	sec, err := s.store.section(s.ctx, number)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, m := range s.need.Metadata {
+		if !s.store.block.HasMetadata(group) || sec.Grams != nil && !sec.Grams.HasValue(index, []byte(m.Name), []byte(m.Value)) {
+			return nil, true, nil
+		}
+	}
+	program := s.sectionProgram(number, sec)
+	switch {
+	case program == nil:
+	case program.Skip(index):
+		return nil, true, nil
+	case program.All(index):
+		return nil, false, nil
+	}
+	return program, false, nil
 }
 
 func (s *selected) named(group int, err error) error { return s.store.block.Error(group, err) }

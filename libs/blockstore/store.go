@@ -32,25 +32,25 @@ func (s *Store) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	sn.numbers = s.block.Match(matchers, start, end)
 	sn.ascending = sn.numbers
 	if !slices.IsSorted(sn.numbers) {
-		sn.ascending = slices.Sorted(slices.Values(sn.numbers))
-	}
-	known := s.block.Info().HashVersion == model.HashVersion
-	sn.streams = make([]engine.Stream, len(sn.numbers))
-	var all []engine.Run
-	for i, n := range sn.numbers {
-		from := len(all)
-		for _, r := range s.block.Runs(int(n), start, end) {
-			run := engine.Run(r)
-			if !known {
-				run.Digest = 0
-			}
-			all = append(all, run)
-		}
-		// An array that grew meanwhile is still right for the streams before.
-		sn.streams[i] = engine.Stream{Labels: s.block.Labels(int(n)), Runs: all[from:len(all):len(all)]}
+		sn.ascending, sn.places = ascending(sn.numbers)
 	}
 	sn.all = newSelected(ctx, sn, nil)
 	return sn, nil
+}
+
+// ascending sorts distinct numbers; places are where each was.
+func ascending(numbers []uint32) (sorted, places []uint32) {
+	// Both in one word, which sorts fast.
+	both := make([]uint64, len(numbers))
+	for i, n := range numbers {
+		both[i] = uint64(n)<<32 | uint64(i)
+	}
+	slices.Sort(both)
+	sorted, places = make([]uint32, len(numbers)), make([]uint32, len(numbers))
+	for i, b := range both {
+		sorted[i], places[i] = uint32(b>>32), uint32(b)
+	}
+	return sorted, places
 }
 
 func (s *Store) section(ctx context.Context, n int) (*block.Section, error) {
@@ -89,10 +89,13 @@ func get[T part](ctx context.Context, c *Cache, k key, load func() (T, error)) (
 type snapshot struct {
 	store      *Store
 	start, end int64
-	streams    []engine.Stream
 	numbers    []uint32 // of the streams in the block
 	ascending  []uint32 // the same
+	places     []uint32 // where in numbers those of ascending are; nil: at the same place
 	all        *selected
+
+	once    sync.Once
+	streams []engine.Stream // once they were asked for
 
 	mu   sync.Mutex
 	keys []key            // of what the cache has for the query
@@ -100,7 +103,79 @@ type snapshot struct {
 }
 
 // Streams implements engine.Snapshot.
-func (sn *snapshot) Streams() []engine.Stream { return sn.streams }
+func (sn *snapshot) Streams() []engine.Stream {
+	sn.once.Do(func() {
+		sn.streams = make([]engine.Stream, len(sn.numbers))
+		var all []engine.Run
+		for i, n := range sn.numbers {
+			from := len(all)
+			all = sn.appendRuns(all, n)
+			// An array that grew meanwhile is still right for the streams before.
+			sn.streams[i] = engine.Stream{Labels: sn.store.block.Labels(int(n)), Runs: all[from:len(all):len(all)]}
+		}
+	})
+	return sn.streams
+}
+
+// appendRuns appends the runs of a stream of the block.
+func (sn *snapshot) appendRuns(dst []engine.Run, n uint32) []engine.Run {
+	known := sn.store.block.Info().HashVersion == model.HashVersion
+	for _, r := range sn.store.block.Runs(int(n), sn.start, sn.end) {
+		run := engine.Run(r)
+		if !known {
+			run.Digest = 0
+		}
+		dst = append(dst, run)
+	}
+	return dst
+}
+
+// Stream implements engine.Indexed.
+func (sn *snapshot) Stream(i int) engine.Stream {
+	return engine.Stream{Labels: sn.store.block.Labels(int(sn.numbers[i])), Runs: sn.appendRuns(nil, sn.numbers[i])}
+}
+
+// Extent implements engine.Indexed.
+func (sn *snapshot) Extent() engine.Extent {
+	info := sn.store.block.Info()
+	e := engine.Extent{MinTime: info.MinTime, MaxTime: info.MaxTime, Streams: len(sn.numbers)}
+	if int64(len(sn.numbers)) == info.Streams && sn.start <= info.MinTime && info.MaxTime < sn.end {
+		e.Bytes = uint64(info.RawBytes)
+		return e
+	}
+	for _, n := range sn.numbers {
+		for _, r := range sn.store.block.Runs(int(n), sn.start, sn.end) {
+			e.Bytes += r.Bytes
+		}
+	}
+	return e
+}
+
+// Bounds implements engine.Indexed.
+func (sn *snapshot) Bounds(i int) (least, greatest int64) {
+	runs := sn.store.block.Runs(int(sn.numbers[i]), sn.start, sn.end)
+	return runs[0].MinTime, runs[len(runs)-1].MaxTime
+}
+
+// Values implements engine.Indexed.
+func (sn *snapshot) Values(name string) ([]string, func(stream int) uint32) {
+	values, of := sn.store.block.LabelValues(name)
+	return values, func(i int) uint32 {
+		if of == nil {
+			return 0
+		}
+		return of[sn.numbers[i]]
+	}
+}
+
+// place returns the number in the snapshot of the k-th stream in the order of the
+// block.
+func (sn *snapshot) place(k int) int {
+	if sn.places != nil {
+		return int(sn.places[k])
+	}
+	return k
+}
 
 // Rows implements engine.Snapshot.
 func (sn *snapshot) Rows(stream int, start, end int64, backward bool) engine.RowReader {

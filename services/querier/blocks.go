@@ -180,6 +180,9 @@ type blockSession struct {
 	of blockSource
 }
 
+// Unwrap returns the session that answers.
+func (s blockSession) Unwrap() engine.Session { return s.Session }
+
 // Scan implements engine.Session.
 func (s blockSession) Scan(ctx context.Context, req engine.ScanRequest, yield func(*engine.ScanRows) error) (engine.ScanStats, error) {
 	stats, err := s.Session.Scan(ctx, req, yield)

@@ -217,6 +217,9 @@ type storedSession struct {
 // Gaps implements engine.Session.
 func (s *storedSession) Gaps() []string { return append(s.gaps, s.Session.Gaps()...) }
 
+// Unwrap returns the session that answers.
+func (s *storedSession) Unwrap() engine.Session { return s.Session }
+
 // Scan implements engine.Session.
 func (s *storedSession) Scan(ctx context.Context, req engine.ScanRequest, yield func(*engine.ScanRows) error) (engine.ScanStats, error) {
 	stats, err := s.Session.Scan(ctx, req, yield)

@@ -168,7 +168,7 @@ type Statistics struct {
 	EntriesRead       uint64
 	EntriesPostFilter uint64
 	EntriesReturned   uint64
-	StreamsMatched    uint64
+	StreamsMatched    uint64 // at least
 	Sources           int
 	RunsSkipped       uint64
 	PeakMemory        int64
@@ -217,13 +217,18 @@ func (q *query) addStats(s ScanStats) {
 // count adds what opened sources hold.
 func (q *query) count(o *opened) {
 	var bytes uint64
+	streams := len(o.union)
+	for i := range o.chain {
+		streams = max(streams, o.chain[i].Streams)
+		bytes += o.chain[i].Bytes
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range o.union {
 		q.skipped += uint64(o.union[i].skipped)
 		bytes += o.union[i].bytes
 	}
-	q.streams += uint64(len(o.union))
+	q.streams += uint64(streams)
 	q.live.total.Add(bytes)
 }
 

@@ -180,6 +180,17 @@ func (x *exclusion) whole(r Run) bool {
 	return !slices.ContainsFunc(x.dead, touches) && !slices.ContainsFunc(x.parts, func(p excludedPart) bool { return touches(p.TimeRange) })
 }
 
+// spared reports whether a set is certain to leave out nothing of the session.
+func (s *localSession) spared(x *Excluded) bool {
+	if s.indexed == nil {
+		return false
+	}
+	e := s.indexed.Extent()
+	from, to := max(s.start, e.MinTime), min(s.end-1, e.MaxTime)
+	return e.Streams == 0 || !slices.ContainsFunc(x.Retention, func(c Cutoff) bool { return c.Before > from }) &&
+		!slices.ContainsFunc(x.Tombstones, func(t Tombstone) bool { return t.Start <= to && t.End > from })
+}
+
 // exclude takes streams out of which nothing is left, and narrows runs. Rows of a run
 // are those at most that are left then; its digest still tells copies, as all
 // sources leave out the same.

@@ -107,6 +107,7 @@ func (q *query) planScan(ctx context.Context, e syntax.Expr, sel *syntax.LogSele
 		return nil, err
 	}
 	defer o.close()
+	o.planStreams(start, end)
 	n := &PlanNode{Operator: "scan", Expression: sel.String()}
 	var entries, bytes uint64
 	runs, several := 0, 0

@@ -61,6 +61,12 @@ func (g *grid) bucket(t int64) (bucket int, last int64) {
 	return int(2 * (k + g.whole)), cut
 }
 
+// buckets returns how many buckets there are.
+func (g *grid) buckets() int {
+	_, last := g.window(g.steps - 1)
+	return last + 1
+}
+
 // window returns the first and the last bucket of a step's window.
 func (g *grid) window(step int) (first, last int) {
 	if g.rest == 0 {

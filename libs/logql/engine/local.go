@@ -26,11 +26,14 @@ func (l *local) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	if err != nil {
 		return nil, err
 	}
-	s := &localSession{snap: snap, streams: snap.Streams(), start: start, end: end, workers: runtime.GOMAXPROCS(0)}
+	s := &localSession{snap: snap, start: start, end: end, workers: runtime.GOMAXPROCS(0)}
+	s.indexed, _ = snap.(Indexed)
 	if g, ok := snap.(interface{ Gaps() []string }); ok {
 		s.gaps = g.Gaps()
 	}
-	if x := exclusionsOf(ctx); x != nil {
+	if x := exclusionsOf(ctx); x != nil && !s.spared(x.x) {
+		s.indexed = nil
+		s.list()
 		if err := s.exclude(x); err != nil {
 			snap.Close()
 			return nil, err
@@ -41,7 +44,9 @@ func (l *local) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 
 type localSession struct {
 	snap       Snapshot
-	streams    []Stream
+	indexed    Indexed  // snap, if it is and no row is left out
+	streams    []Stream // once list was called
+	listed     bool
 	gaps       []string
 	start, end int64
 	workers    int
@@ -50,9 +55,33 @@ type localSession struct {
 	excluded []*exclusion
 }
 
-func (s *localSession) Streams() []Stream { return s.streams }
+func (s *localSession) Streams() []Stream { return s.list() }
 func (s *localSession) Gaps() []string    { return s.gaps }
 func (s *localSession) Close() error      { s.snap.Close(); return nil }
+
+// list makes the list of streams, which what reads stream by stream needs.
+func (s *localSession) list() []Stream {
+	if !s.listed {
+		s.streams, s.listed = s.snap.Streams(), true
+	}
+	return s.streams
+}
+
+// extent implements whole.
+func (s *localSession) extent() (Extent, bool) {
+	if s.indexed == nil {
+		return Extent{}, false
+	}
+	return s.indexed.Extent(), true
+}
+
+// labelsOf implements whole.
+func (s *localSession) labelsOf(stream int) model.Labels {
+	if s.listed {
+		return s.streams[stream].Labels
+	}
+	return s.indexed.Stream(stream).Labels
+}
 
 // task is the rows of a stream within some ranges of time, which ascend.
 type task struct {
@@ -104,7 +133,7 @@ func tasksOf(n int, streams []int, ranges []TimeRange, start, end int64) ([]task
 }
 
 func (s *localSession) tasks(streams []int, ranges []TimeRange, start, end int64) ([]task, error) {
-	tasks, err := tasksOf(len(s.streams), streams, ranges, max(start, s.start), min(end, s.end))
+	tasks, err := tasksOf(len(s.list()), streams, ranges, max(start, s.start), min(end, s.end))
 	if err != nil || s.excluded == nil {
 		return tasks, err
 	}

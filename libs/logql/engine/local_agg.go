@@ -27,6 +27,11 @@ func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 		return nil, ScanStats{}, Errorf(ErrUnsupported, "%s cannot be computed in parts", req.Query)
 	}
 	g := newGrid(req.Start, req.End, req.Step, int64(prog.agg.Range.Interval))
+	if req.Streams == nil && req.Ranges == nil {
+		if c := s.counterOf(ctx, plan); c != nil {
+			return s.countAll(ctx, c, sel, &req, &g)
+		}
+	}
 	tasks, err := s.tasks(req.Streams, req.Ranges, g.from(), g.to())
 	if err != nil {
 		return nil, ScanStats{}, err

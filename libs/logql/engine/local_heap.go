@@ -13,7 +13,7 @@ func (sc *scan) order(t int64, s int, u int64, other int) bool {
 func (sc *scan) before(a, b *cursor) bool { return sc.order(a.bound, a.stream, b.bound, b.stream) }
 
 func (sc *scan) sooner(a, b waiting) bool {
-	return sc.order(a.bound, a.task.stream, b.bound, b.task.stream)
+	return sc.order(a.bound, int(a.stream), b.bound, int(b.stream))
 }
 
 func (sc *scan) down(i int) { heapDown(sc.heap, i, sc.before) }

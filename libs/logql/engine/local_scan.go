@@ -149,11 +149,17 @@ func (s *localSession) Scan(ctx context.Context, req ScanRequest, yield func(*Sc
 		return ScanStats{}, err
 	}
 	sel := s.selection(plan, req.Identity)
+	sc := &scan{session: s, selection: sel, req: &req, prog: sel.prog, yield: yield}
+	if ok, err := sc.addAll(ctx); err != nil {
+		return ScanStats{}, err
+	} else if ok {
+		return sc.run(ctx)
+	}
 	tasks, err := s.tasks(req.Streams, req.Ranges, req.Start, req.End)
 	if err != nil {
 		return ScanStats{}, err
 	}
-	sc := &scan{session: s, selection: sel, req: &req, prog: sel.prog, yield: yield, waiting: make([]waiting, 0, len(tasks))}
+	sc.waiting, sc.tasks = make([]waiting, 0, len(tasks)), make([]scanTask, 0, len(tasks))
 	for _, t := range tasks {
 		sc.add(t)
 	}
@@ -164,6 +170,8 @@ type scan struct {
 	session   *localSession
 	selection *selection
 	waiting   []waiting // tasks that have no cursor yet, a heap by bound and stream
+	tasks     []scanTask
+	ranges    []TimeRange // of tasks that are not there
 	req       *ScanRequest
 	prog      *program
 	yield     func(*ScanRows) error
@@ -179,26 +187,31 @@ type scan struct {
 
 // waiting is a task that is not begun.
 type waiting struct {
-	bound  int64
-	task   task
+	bound        int64
+	stream, task int32 // task: its number in scan.tasks, -1: all rows of the stream
+}
+
+type scanTask struct {
+	task
 	behind *model.OrderKey // rows up to it are dropped
 }
 
 // add notes a task, if it can have rows.
 func (sc *scan) add(t task) {
-	w := waiting{task: t}
+	w := scanTask{task: t}
+	bound := int64(0)
 	if a := sc.req.After; a != nil {
 		key, from, to := a.narrow(sc.session.streams[t.stream].Labels, sc.req.Backward)
 		if !sc.req.Identity {
 			w.behind = key
 		}
 		if from > t.ranges[0].Start || to < t.ranges[len(t.ranges)-1].End {
-			w.task.ranges = clip(t.ranges, from, to)
+			w.ranges = clip(t.ranges, from, to)
 		}
 	}
 	// The runs tell where the first row can be at best.
 	found := false
-	for _, tr := range w.task.ranges {
+	for _, tr := range w.ranges {
 		for _, r := range sc.session.streams[t.stream].Runs {
 			if r.MaxTime < tr.Start || r.MinTime >= tr.End {
 				continue
@@ -207,13 +220,14 @@ func (sc *scan) add(t task) {
 			if sc.req.Backward {
 				at = min(r.MaxTime, tr.End-1)
 			}
-			if !found || (at > w.bound) == sc.req.Backward {
-				w.bound, found = at, true
+			if !found || (at > bound) == sc.req.Backward {
+				bound, found = at, true
 			}
 		}
 	}
 	if found {
-		sc.waiting = append(sc.waiting, w)
+		sc.waiting = append(sc.waiting, waiting{bound, int32(t.stream), int32(len(sc.tasks))})
+		sc.tasks = append(sc.tasks, w)
 	}
 }
 
@@ -252,15 +266,16 @@ func clip(ranges []TimeRange, from, to int64) []TimeRange {
 func (sc *scan) begin(ctx context.Context) {
 	for len(sc.waiting) > 0 {
 		w := sc.waiting[0]
-		if len(sc.heap) > 0 && sc.order(sc.heap[0].bound, sc.heap[0].stream, w.bound, w.task.stream) {
+		if len(sc.heap) > 0 && sc.order(sc.heap[0].bound, sc.heap[0].stream, w.bound, int(w.stream)) {
 			return
 		}
 		n := len(sc.waiting) - 1
 		sc.waiting[0] = sc.waiting[n]
 		sc.waiting = sc.waiting[:n]
 		heapDown(sc.waiting, 0, sc.sooner)
+		t := sc.taskOf(w)
 		sc.push(&cursor{
-			src: sc.selection.rows(ctx, w.task, w.task.ranges, sc.req.Backward), stream: w.task.stream, after: w.behind, bound: w.bound,
+			src: sc.selection.rows(ctx, t.task, t.ranges, sc.req.Backward), stream: t.stream, after: t.behind, bound: w.bound,
 		})
 	}
 }
@@ -342,7 +357,7 @@ func (sc *scan) fill(ctx context.Context) error {
 	}
 	for _, c := range batch {
 		if c.proc == nil {
-			c.proc = sc.prog.forStream(sc.session.streams[c.stream].Labels)
+			c.proc = sc.prog.forStream(sc.session.labelsOf(c.stream))
 		}
 	}
 	spread(len(batch), func(i int) { batch[i].advance() })
@@ -420,7 +435,7 @@ func (sc *scan) emit(c *cursor) error {
 		}
 		o.Hashes = append(o.Hashes, h)
 	}
-	if a := sc.req.After; !sc.req.Identity || a == nil || key.Time != a.Key.Time || !sc.session.streams[c.stream].Labels.Equal(a.Stream) {
+	if a := sc.req.After; !sc.req.Identity || a == nil || key.Time != a.Key.Time || !sc.session.labelsOf(c.stream).Equal(a.Stream) {
 		sc.counted++
 	}
 	if len(o.Times) >= scanRows || len(o.Lines.Slab) >= scanBytes {

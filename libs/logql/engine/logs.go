@@ -123,7 +123,7 @@ func (c *collector) turn() {
 }
 
 func (c *collector) lastSeen() *After {
-	return &After{Stream: c.o.union[c.place.stream].labels, Key: c.place.key}
+	return &After{Stream: c.o.labelsOf(c.place.stream), Key: c.place.key}
 }
 
 func (c *collector) add(r *row) error {
@@ -174,7 +174,7 @@ func (c *collector) emit() error {
 		return err
 	}
 	c.emitted = c.n
-	c.begin = &After{Stream: c.o.union[c.last.stream].labels, Key: c.last.key}
+	c.begin = &After{Stream: c.o.labelsOf(c.last.stream), Key: c.last.key}
 	return nil
 }
 
@@ -220,7 +220,7 @@ func (c *collector) result() *Result {
 	res := &Result{Type: TypeStreams, Streams: c.take()}
 	res.Statistics.EntriesReturned = uint64(c.n)
 	if c.more {
-		res.NextCursor = encodeCursor(&After{Stream: c.o.union[c.last.stream].labels, Key: c.last.key}, c.in.identity())
+		res.NextCursor = encodeCursor(&After{Stream: c.o.labelsOf(c.last.stream), Key: c.last.key}, c.in.identity())
 	}
 	return res
 }

@@ -66,8 +66,8 @@ func (o *opened) scan(ctx context.Context, spec scanSpec, yield func(*row) error
 type feed struct {
 	number  int
 	share   share
-	unionOf []int32
-	bound   int64 // time that no row is before
+	unionOf []int32 // nil: share is a link
+	bound   int64   // time that no row is before
 	started bool
 	batches chan *ScanRows
 	release chan struct{}
@@ -94,14 +94,22 @@ func (f *feed) next() {
 
 // place returns where the feed stands.
 func (f *feed) place() (time int64, stream int) {
-	return f.rows.Times[f.at], int(f.unionOf[f.rows.Labels[f.rows.Sets[f.at]].Stream])
+	return f.rows.Times[f.at], f.stream(f.rows.Labels[f.rows.Sets[f.at]].Stream)
+}
+
+// stream returns the number in the union of a stream of the session.
+func (f *feed) stream(n int) int {
+	if f.share.link != nil {
+		return f.share.link.first + n
+	}
+	return int(f.unionOf[n])
 }
 
 func (f *feed) row(r *row) {
 	i := f.at
 	r.feed, r.set, r.lastOfBatch = f.number, f.rows.Sets[i], i == len(f.rows.Times)-1
 	r.labels = &f.rows.Labels[r.set]
-	r.stream = int(f.unionOf[r.labels.Stream])
+	r.stream = f.stream(r.labels.Stream)
 	r.key = model.OrderKey{Time: f.rows.Times[i], BatchTime: f.rows.BatchTimes[i], Position: f.rows.Positions[i]}
 	if len(f.rows.Hashes) > 0 {
 		r.key.Hash = f.rows.Hashes[i]
@@ -124,7 +132,10 @@ func (u *united) scanOnce(ctx context.Context, spec scanSpec, yield func(*row) e
 	ctx, cancel := context.WithCancel(ctx)
 	m := merger{u: u, ctx: ctx, spec: &spec, mem: memoryOf(ctx), yield: yield, window: len(shares)}
 	for i, sh := range shares {
-		f := &feed{number: i, share: sh, unionOf: u.of[sh.session], batches: make(chan *ScanRows), release: make(chan struct{}, 1)}
+		f := &feed{number: i, share: sh, batches: make(chan *ScanRows), release: make(chan struct{}, 1)}
+		if sh.link == nil {
+			f.unionOf = u.of[sh.session]
+		}
 		m.feeds = append(m.feeds, f)
 		f.bound = sh.first(spec.backward)
 	}
@@ -177,6 +188,12 @@ func (u *united) scanOnce(ctx context.Context, spec scanSpec, yield func(*row) e
 
 // first is the time that no row of the share is before, in the asked direction.
 func (sh *share) first(backward bool) int64 {
+	if sh.link != nil {
+		if backward {
+			return sh.link.MaxTime
+		}
+		return sh.link.MinTime
+	}
 	at := sh.ranges[0].Start
 	if backward {
 		at = sh.ranges[0].End - 1
@@ -415,7 +432,7 @@ func (u *united) dropTo(a *After, backward bool) func(*row) bool {
 		if r.key.Time != a.Key.Time {
 			return false
 		}
-		c := u.union[r.stream].labels.Compare(a.Stream)
+		c := u.labelsOf(r.stream).Compare(a.Stream)
 		if c == 0 {
 			c = r.key.Compare(a.Key)
 		}

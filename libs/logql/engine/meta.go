@@ -40,12 +40,45 @@ func (e *Engine) meta(ctx context.Context, in MetaQuery, f func(*unionStream)) (
 	q := &query{Query: Query{Sources: in.Sources, Complete: in.Complete, Partial: in.Partial}, engine: e, live: &live{}}
 	ctx = WithExcluded(ctx, in.Excluded)
 	for _, s := range selectors {
-		o, err := q.open(ctx, s, in.Start, in.End)
+		o, err := q.openSessions(ctx, s, in.Start, in.End)
 		if err != nil {
 			return nil, err
 		}
+		o.planStreams(in.Start, in.End)
 		for i := range o.union {
 			f(&o.union[i])
+		}
+		o.close()
+	}
+	return q.warnings, nil
+}
+
+// each calls one of two functions with each session, once for each selector: listed
+// with the streams of a session, or indexed. Streams that several sessions have come
+// several times.
+func (e *Engine) each(ctx context.Context, in MetaQuery, indexed func(Indexed), listed func([]Stream)) (warnings []string, err error) {
+	if in.Start < minTime || in.End > maxTime {
+		return nil, Errorf(ErrUser, "start or end are too far from the present")
+	}
+	selectors := in.Selectors
+	if len(selectors) == 0 {
+		selectors = [][]*syntax.Matcher{nil}
+	}
+	q := &query{Query: Query{Sources: in.Sources, Complete: in.Complete, Partial: in.Partial}, engine: e, live: &live{}}
+	ctx = WithSpans(WithExcluded(ctx, in.Excluded))
+	for _, s := range selectors {
+		o, err := q.openSessions(ctx, s, in.Start, in.End)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range o.sessions {
+			leaves(s, func(s Session) {
+				if l, ok := wholeOf(s).(*localSession); ok && l.indexed != nil {
+					indexed(l.indexed)
+				} else {
+					listed(s.Streams())
+				}
+			})
 		}
 		o.close()
 	}
@@ -66,9 +99,22 @@ func (e *Engine) Labels(ctx context.Context, in MetaQuery) (names, warnings []st
 // LabelValues returns the values of a label, sorted.
 func (e *Engine) LabelValues(ctx context.Context, in MetaQuery, name string) (values, warnings []string, err error) {
 	seen := map[string]bool{}
-	warnings, err = e.meta(WithSpans(ctx), in, func(u *unionStream) {
-		if v, ok := u.labels.Lookup(name); ok {
-			seen[v] = true
+	warnings, err = e.each(ctx, in, func(x Indexed) {
+		all, of := x.Values(name)
+		used := make([]bool, len(all)+1)
+		for i := range x.Extent().Streams {
+			used[of(i)] = true
+		}
+		for i, v := range all {
+			if used[i+1] {
+				seen[v] = true
+			}
+		}
+	}, func(streams []Stream) {
+		for i := range streams {
+			if v, ok := streams[i].Labels.Lookup(name); ok {
+				seen[v] = true
+			}
 		}
 	})
 	return sortedKeys(seen), warnings, err
@@ -77,9 +123,45 @@ func (e *Engine) LabelValues(ctx context.Context, in MetaQuery, name string) (va
 // Series returns the streams, ascending by labels.
 func (e *Engine) Series(ctx context.Context, in MetaQuery) (series []model.Labels, warnings []string, err error) {
 	var all []model.Labels
-	warnings, err = e.meta(WithSpans(ctx), in, func(u *unionStream) { all = append(all, u.labels) })
-	slices.SortFunc(all, model.Labels.Compare)
-	return slices.CompactFunc(all, model.Labels.Equal), warnings, err
+	add := func(n int, labels func(i int) model.Labels) {
+		if n == 0 {
+			return
+		}
+		of := make([]model.Labels, n)
+		for i := range of {
+			of[i] = labels(i)
+		}
+		if !slices.IsSortedFunc(of, model.Labels.Compare) {
+			slices.SortFunc(of, model.Labels.Compare)
+		}
+		all = mergeLabels(all, of)
+	}
+	warnings, err = e.each(ctx, in, func(x Indexed) {
+		add(x.Extent().Streams, func(i int) model.Labels { return x.Stream(i).Labels })
+	}, func(streams []Stream) {
+		add(len(streams), func(i int) model.Labels { return streams[i].Labels })
+	})
+	return all, warnings, err
+}
+
+// mergeLabels merges ascending label sets; what is in both is there once.
+func mergeLabels(a, b []model.Labels) []model.Labels {
+	if len(a) == 0 {
+		return b
+	}
+	out := make([]model.Labels, 0, max(len(a), len(b)))
+	for len(a) > 0 && len(b) > 0 {
+		c := a[0].Compare(b[0])
+		if c <= 0 {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+		if c == 0 {
+			b = b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 // Stats returns how much the streams hold. A stream that several selectors match

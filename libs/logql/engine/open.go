@@ -19,6 +19,18 @@ type opened struct {
 
 // open opens all sources at once, but for followers, and waits for each.
 func (q *query) open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (*opened, error) {
+	o, err := q.openSessions(ctx, matchers, start, end)
+	if err != nil {
+		return nil, err
+	}
+	o.plan(start, end)
+	o.tasks = o.all(start, end)
+	q.count(o)
+	return o, nil
+}
+
+// openSessions is open without the plan.
+func (q *query) openSessions(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (*opened, error) {
 	n := len(q.Sources)
 	o := &opened{q: q, united: newUnited(n)}
 	errs := make([]error, n)
@@ -47,7 +59,6 @@ func (q *query) open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	}
 	for i, err := range errs {
 		if err == nil {
-			o.streams[i] = o.sessions[i].Streams()
 			for _, g := range o.sessions[i].Gaps() {
 				q.warn(o.names[i] + ": " + g)
 			}
@@ -59,9 +70,6 @@ func (q *query) open(ctx context.Context, matchers []*syntax.Matcher, start, end
 			return nil, err
 		}
 	}
-	o.plan(start, end)
-	o.tasks = o.all(start, end)
-	q.count(o)
 	return o, nil
 }
 

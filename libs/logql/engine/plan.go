@@ -319,7 +319,7 @@ func (s *localSession) selection(p *plan, hashes bool) *selection {
 func (s *selection) rows(ctx context.Context, t task, ranges []TimeRange, backward bool) rowSource {
 	src := rowSource{snap: s.of(ctx, t.stream), stream: t.stream, ranges: ranges, backward: backward}
 	if x := s.session.exclusionOf(t.stream); x != nil {
-		src.excluder = newExcluder(x, s.session.streams[t.stream].Labels)
+		src.excluder = newExcluder(x, s.session.labelsOf(t.stream))
 	}
 	if s.session.numbers != nil {
 		src.stream = s.session.numbers[t.stream]
@@ -333,7 +333,7 @@ func (s *selection) of(ctx context.Context, stream int) Snapshot {
 		return s.session.snap
 	}
 	x := s.session.exclusionOf(stream)
-	n := s.plan.need(s.session.streams[stream].Labels, s.hashes, x != nil && len(x.parts) > 0, s.has)
+	n := s.plan.need(s.session.labelsOf(stream), s.hashes, x != nil && len(x.parts) > 0, s.has)
 	if n == nil {
 		return s.session.snap
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -53,7 +54,6 @@ func (u *unionSource) Open(ctx context.Context, matchers []*syntax.Matcher, star
 					return
 				}
 				s.sessions[i] = session
-				s.streams[i] = session.Streams()
 			}
 		})
 	}
@@ -68,11 +68,6 @@ func (u *unionSource) Open(ctx context.Context, matchers []*syntax.Matcher, star
 			s.gaps = append(s.gaps, s.names[i]+": "+g)
 		}
 	}
-	s.plan(start, end)
-	s.list = make([]Stream, len(s.union))
-	for i := range s.union {
-		s.list[i] = Stream{Labels: s.union[i].labels, Runs: s.union[i].known}
-	}
 	return s, nil
 }
 
@@ -86,14 +81,59 @@ func nameError(name string, err error) error {
 
 type unionSession struct {
 	united
-	list       []Stream
+	planned    bool
+	list       []Stream // once it was asked for
 	gaps       []string
 	start, end int64
 	cancel     context.CancelCauseFunc // of what the sessions were opened under
 }
 
-func (s *unionSession) Streams() []Stream { return s.list }
-func (s *unionSession) Gaps() []string    { return s.gaps }
+func (s *unionSession) Gaps() []string { return s.gaps }
+
+// Streams implements Session.
+func (s *unionSession) Streams() []Stream {
+	if s.list == nil {
+		if s.union == nil {
+			s.planStreams(s.start, s.end)
+			s.planned = true
+		}
+		s.list = make([]Stream, len(s.union))
+		for i := range s.union {
+			s.list[i] = Stream{Labels: s.union[i].labels, Runs: s.union[i].known}
+		}
+	}
+	return s.list
+}
+
+// ready plans, if nobody has asked for anything so far.
+func (s *unionSession) ready() {
+	if !s.planned {
+		s.plan(s.start, s.end)
+		s.planned = true
+	}
+}
+
+// extent implements whole.
+func (s *unionSession) extent() (Extent, bool) {
+	s.ready()
+	e := Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	for i := range s.chain {
+		l := &s.chain[i]
+		e.MinTime, e.MaxTime = min(e.MinTime, l.MinTime), max(e.MaxTime, l.MaxTime)
+		e.Streams += l.Streams
+		e.Bytes += l.Bytes
+	}
+	for i := range s.union {
+		known := s.union[i].known
+		if len(known) == 0 {
+			return e, false
+		}
+		e.MinTime, e.MaxTime = min(e.MinTime, known[0].MinTime), max(e.MaxTime, known[len(known)-1].MaxTime)
+		e.Streams++
+		e.Bytes += s.union[i].bytes
+	}
+	return e, true
+}
 
 func (s *unionSession) Close() error {
 	err := s.close()
@@ -111,6 +151,13 @@ func (s *unionSession) failure(tasks []task) error {
 }
 
 func (s *unionSession) tasks(streams []int, ranges []TimeRange, start, end int64) ([]task, error) {
+	s.ready()
+	if s.chain != nil {
+		if streams == nil {
+			return nil, nil
+		}
+		s.Streams()
+	}
 	return tasksOf(len(s.union), streams, ranges, max(start, s.start), min(end, s.end))
 }
 
@@ -188,7 +235,7 @@ func (s *unionSession) Scan(ctx context.Context, req ScanRequest, yield func(*Sc
 			w.before = slices.Sorted(slices.Values(w.given))
 			// The group of the last row comes again, in whatever order the next session
 			// has it.
-			spec.identity, spec.after = true, &After{s.union[w.last.stream].labels, w.last.key}
+			spec.identity, spec.after = true, &After{s.labelsOf(w.last.stream), w.last.key}
 			spec.drop = func(r *row) bool { return w.gave(r) || begin != nil && begin(r) }
 		}
 	}
@@ -283,7 +330,7 @@ func (w *unionScan) add(r *row) error {
 	}
 	w.any, w.last.stream, w.last.key = true, r.stream, r.key
 	a := w.req.After
-	if !w.req.Identity || a == nil || r.key.Time != a.Key.Time || !w.session.union[r.stream].labels.Equal(a.Stream) {
+	if !w.req.Identity || a == nil || r.key.Time != a.Key.Time || !w.session.labelsOf(r.stream).Equal(a.Stream) {
 		w.counted++
 	}
 	if w.req.Limit > 0 && w.counted >= w.req.Limit {

@@ -13,6 +13,8 @@ type united struct {
 	causes   []error // of sessions that failed once they were open
 	union    []unionStream
 	of       [][]int32 // the number in union of each session's streams
+	// chain, if it is not nil, stands for union and of, see disjoint.
+	chain []link
 }
 
 func newUnited(n int) united {
@@ -22,8 +24,21 @@ func newUnited(n int) united {
 	}
 }
 
-// plan decides how the streams of the sessions unite.
+// plan decides how the sessions unite.
 func (u *united) plan(start, end int64) {
+	if chain, ok := u.disjoint(); ok {
+		u.chain = chain
+		return
+	}
+	u.planStreams(start, end)
+}
+
+// planStreams decides how the streams of the sessions unite.
+func (u *united) planStreams(start, end int64) {
+	for i := range u.sessions {
+		u.listed(i)
+	}
+	u.chain = nil
 	u.union, u.of = unite(u.names, u.streams, start, end)
 }
 
@@ -43,6 +58,9 @@ func (u *united) close() error {
 
 // all are the tasks that ask for everything.
 func (u *united) all(start, end int64) []task {
+	if u.chain != nil {
+		return nil
+	}
 	return allTasks(len(u.union), start, end)
 }
 
@@ -51,6 +69,11 @@ func (u *united) all(start, end int64) []task {
 func (u *united) lost(tasks []task) int {
 	if !slices.Contains(u.failed, true) {
 		return -1
+	}
+	for i := range u.chain {
+		if s := u.chain[i].session; u.failed[s] {
+			return s
+		}
 	}
 	var from []place
 	for _, t := range tasks {
@@ -72,6 +95,7 @@ func (u *united) lost(tasks []task) int {
 type share struct {
 	session int
 	part
+	link     *link // all that the session has; nil: part says what
 	identity bool
 }
 
@@ -100,6 +124,12 @@ const (
 // shares returns what is to be read from each session for tasks, those that need
 // nothing left out.
 func (u *united) shares(w which, tasks []task) []share {
+	if u.chain != nil {
+		if w&single == 0 {
+			return nil
+		}
+		return u.wholeShares()
+	}
 	all := make([]share, len(u.sessions))
 	// The piece, and the range of the task, that each session read last.
 	type mark struct{ task, piece, at int }

@@ -1,0 +1,156 @@
+package blockstore
+
+import (
+	"sort"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/logql/engine"
+)
+
+// What follows are questions about all streams of a snapshot. They are answered row
+// group by row group, as many small streams share one.
+
+// Extent implements engine.Indexed.
+func (s *selected) Extent() engine.Extent { return s.snapshot.Extent() }
+
+// Stream implements engine.Indexed.
+func (s *selected) Stream(i int) engine.Stream { return s.snapshot.Stream(i) }
+
+// Bounds implements engine.Indexed.
+func (s *selected) Bounds(i int) (least, greatest int64) { return s.snapshot.Bounds(i) }
+
+// Values implements engine.Indexed.
+func (s *selected) Values(name string) ([]string, func(stream int) uint32) {
+	return s.snapshot.Values(name)
+}
+
+// Parts implements engine.Counter.
+func (s *selected) Parts() int { return s.store.block.RowGroups() }
+
+// streamsOf returns the streams of the snapshot that have rows in a row group, by
+// their places in its ascending numbers.
+func (s *selected) streamsOf(group int) (from, to int) {
+	first, end := s.store.block.StreamsOf(group)
+	all := s.snapshot.ascending
+	if len(all) == s.store.block.Streams() {
+		return first, end
+	}
+	from = sort.Search(len(all), func(i int) bool { return int(all[i]) >= first })
+	to = from + sort.Search(len(all)-from, func(i int) bool { return int(all[from+i]) >= end })
+	return from, to
+}
+
+// Prune implements engine.Pruner.
+func (s *selected) Prune() (streams []int, all bool, err error) {
+	if s.program == nil && len(s.need.Metadata) == 0 {
+		return nil, true, s.err
+	}
+	may := make([]bool, len(s.snapshot.numbers))
+	n := 0
+	for group := range s.store.block.RowGroups() {
+		from, to := s.streamsOf(group)
+		if least, greatest := s.store.block.GroupTimes(group); from == to || least >= s.snapshot.end || greatest < s.snapshot.start {
+			continue
+		}
+		_, skip, err := s.decide(group)
+		if err != nil {
+			return nil, false, err
+		}
+		for k := from; k < to && !skip; k++ {
+			if i := s.snapshot.place(k); !may[i] {
+				may[i] = true
+				n++
+			}
+		}
+	}
+	if n == len(may) {
+		return nil, true, nil
+	}
+	streams = make([]int, 0, n)
+	for i, is := range may {
+		if is {
+			streams = append(streams, i)
+		}
+	}
+	return streams, false, nil
+}
+
+// Count implements engine.Counter.
+func (s *selected) Count(group int, bucket func(t int64) (int, int64), add func(stream, bucket, rows int) error) (rows, bytes uint64, err error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	b := s.store.block
+	first, end := s.streamsOf(group)
+	least, greatest := b.GroupTimes(group)
+	if first == end || least >= s.snapshot.end || greatest < s.snapshot.start {
+		return 0, 0, nil
+	}
+	if s.program == nil && len(s.need.Metadata) == 0 && least >= s.snapshot.start && greatest < s.snapshot.end {
+		if at, last := bucket(least); at < 0 && last >= greatest {
+			return 0, 0, nil
+		} else if at >= 0 && last >= greatest {
+			for k := first; k < end; k++ {
+				from, to := b.RowsOf(int(s.snapshot.ascending[k]), group)
+				rows += uint64(to - from)
+				if err := add(s.snapshot.place(k), at, to-from); err != nil {
+					return rows, 0, err
+				}
+			}
+			return rows, 0, nil
+		}
+	}
+	p, err := s.makePick(group)
+	if err != nil {
+		return 0, 0, err
+	}
+	var times []int64
+	if p.len() > 0 {
+		body, err := s.store.body(s.ctx, group)
+		if err != nil {
+			return 0, 0, err
+		}
+		if times, err = body.SharedTimes(); err != nil {
+			return 0, 0, s.named(group, err)
+		}
+	}
+	size, all := b.GroupSize(group)
+	at := 0 // of the rows that are picked
+	for k := first; k < end; k++ {
+		from, to := b.RowsOf(int(s.snapshot.ascending[k]), group)
+		rows += uint64(to - from)
+		if err := s.countRows(p, &at, times, block.Span{From: from, To: to}, s.snapshot.place(k), bucket, add); err != nil {
+			return rows, 0, err
+		}
+	}
+	if s.program != nil {
+		bytes = uint64(all) * rows / uint64(size)
+	}
+	return rows, bytes, nil
+}
+
+// countRows counts the rows that are picked of a stream. at is how many were passed.
+func (s *selected) countRows(p *picked, at *int, times []int64, of block.Span, stream int, bucket func(t int64) (int, int64), add func(stream, bucket, rows int) error) error {
+	n := p.len()
+	for *at < n && p.at(*at) < of.From {
+		*at++
+	}
+	for *at < n && p.at(*at) < of.To {
+		where, last := bucket(times[p.at(*at)])
+		from := *at
+		// The end is mostly near, where there are many streams, or the last of the stream.
+		step := 1
+		for from+step < n && p.at(from+step) < of.To && times[p.at(from+step)] <= last {
+			step *= 2
+		}
+		lo, hi := from+step/2, min(from+step, n)
+		*at = lo + sort.Search(hi-lo, func(i int) bool { row := p.at(lo + i); return row >= of.To || times[row] > last })
+		if where < 0 {
+			continue
+		}
+		if err := add(stream, where, *at-from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
