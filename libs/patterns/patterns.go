@@ -44,22 +44,21 @@ type Set struct {
 	clusters int
 	samples  int
 	clock    uint64
+	shapes   map[shapeKey]*shape
+	words    []uint64 // of the line at work
 }
 
 type treeKey struct{ stream, level string }
 
 // New returns an empty set, which counts lines by buckets of width nanoseconds, of
 // which it takes the number: time / width, rounded down.
-func New(width int64) *Set { return &Set{width: width, trees: map[treeKey]*tree{}} }
+func New(width int64) *Set {
+	return &Set{width: width, trees: map[treeKey]*tree{}, shapes: map[shapeKey]*shape{}}
+}
 
 // Add adds a line of a stream, which may be kept. Lines that are too long, or of too
 // few or too many tokens, belong to no pattern.
 func (s *Set) Add(stream, level string, time int64, line string) {
-	key := treeKey{stream, level}
-	t := s.trees[key]
-	if t == nil {
-		t = &tree{cut: tokenizer(line), roots: map[int]*node{}}
-	}
 	if len(line) > maxLine {
 		return
 	}
@@ -67,8 +66,26 @@ func (s *Set) Add(stream, level string, time int64, line string) {
 	if time%s.width < 0 {
 		bucket--
 	}
-	if tokens, ok := t.cut(nil, line); ok && len(tokens) >= minTokens {
-		s.add(key, t, tokens, bucket, 1)
+	key := treeKey{stream, level}
+	k := shapeKey{treeKey: key}
+	k.hash, s.words = skeleton(s.words[:0], line)
+	if sh := s.shapes[k]; sh != nil && sh.known(s.words) {
+		if sh.cluster != nil {
+			s.count(sh.cluster, bucket, 1)
+		}
+		return
+	}
+	t := s.trees[key]
+	if t == nil {
+		t = &tree{cut: tokenizer(line), roots: map[int]*node{}}
+	}
+	tokens, ok := t.cut(nil, line)
+	if !ok || len(tokens) < minTokens || len(tokens) > maxTokens {
+		s.learn(k, nil, s.words)
+		return
+	}
+	if c := s.add(key, t, tokens, bucket, 1); c != nil {
+		s.learn(k, c, s.words)
 	}
 }
 
@@ -78,7 +95,7 @@ func (s *Set) Add(stream, level string, time int64, line string) {
 func (s *Set) AddPattern(stream, level string, bucket int64, text string, n uint64) {
 	key := treeKey{stream, level}
 	tokens, ok := cutPattern(text)
-	if ok && slices.ContainsFunc(tokens, func(t token) bool { return t.text != Wildcard }) {
+	if ok && len(tokens) <= maxTokens && slices.ContainsFunc(tokens, func(t token) bool { return t.text != Wildcard }) {
 		t := s.trees[key]
 		if t == nil {
 			t = &tree{cut: tokenizer(text), roots: map[int]*node{}}
@@ -87,15 +104,12 @@ func (s *Set) AddPattern(stream, level string, bucket int64, text string, n uint
 	}
 }
 
-func (s *Set) add(key treeKey, t *tree, tokens []token, bucket int64, n uint64) {
-	if len(tokens) > maxTokens {
-		return
-	}
-	s.clock++
+// add adds lines of tokens and returns their cluster; nil: there is no room.
+func (s *Set) add(key treeKey, t *tree, tokens []token, bucket int64, n uint64) *cluster {
 	c := t.leaf(tokens, false).match(tokens)
 	if c == nil {
 		if s.clusters >= maxAll && len(t.all) == 0 {
-			return
+			return nil
 		}
 		if len(t.all) >= maxClusters || s.clusters >= maxAll {
 			s.forget(t, t.oldest())
@@ -106,12 +120,19 @@ func (s *Set) add(key treeKey, t *tree, tokens []token, bucket int64, n uint64) 
 	} else {
 		c.generalize(tokens)
 	}
+	s.count(c, bucket, n)
+	return c
+}
+
+// count counts lines of a cluster.
+func (s *Set) count(c *cluster, bucket int64, n uint64) {
 	if _, ok := c.samples[bucket]; !ok {
 		if s.samples >= maxSamples {
 			s.shrink(c)
 		}
 		s.samples++
 	}
+	s.clock++
 	c.used = s.clock
 	c.total += n
 	c.samples[bucket] += n
@@ -213,6 +234,7 @@ type cluster struct {
 	total   uint64
 	samples map[int64]uint64
 	used    uint64
+	gone    bool
 }
 
 // leaf returns the node of a line; nil if there is none and it is not to be made.
@@ -300,6 +322,7 @@ func (t *tree) oldest() int {
 // remove removes a cluster, and the nodes that lead to nothing then.
 func (t *tree) remove(i int) {
 	c := t.all[i]
+	c.gone = true
 	t.all = slices.Delete(t.all, i, i+1)
 	c.leaf.clusters = slices.DeleteFunc(c.leaf.clusters, func(o *cluster) bool { return o == c })
 	n := c.leaf

@@ -276,3 +276,23 @@ func TestSamplesAreBounded(t *testing.T) {
 		t.Errorf("%d samples, counted %d", n, s.samples)
 	}
 }
+
+// Lines that are not cut are counted as those that are.
+func TestShapes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		fast, slow := New(10), New(10)
+		for i := range rapid.IntRange(1, 200).Draw(t, "lines") {
+			a, b := rapid.IntRange(0, 3).Draw(t, "a"), rapid.SampledFrom([]string{"x", "y1", "y2", "-", "z 7"}).Draw(t, "b")
+			line := rapid.SampledFrom([]string{
+				"user u%d logged in from %s:80", `level=info code=20%d msg="done %s"`, `{"msg":"request %d of %s done","n":1}`, "%d%s, short", "a b c %d %s",
+			}).Draw(t, "line")
+			line = fmt.Sprintf(line, a, b)
+			fast.Add("s", "info", int64(i), line)
+			clear(slow.shapes)
+			slow.Add("s", "info", int64(i), line)
+		}
+		if got, want := fast.Patterns(1, 100), slow.Patterns(1, 100); !reflect.DeepEqual(got, want) {
+			t.Fatalf("got  %+v\nwant %+v", got, want)
+		}
+	})
+}
