@@ -21,13 +21,15 @@ type Body struct {
 	timesAt uint32 // frame
 	tid     column.Info
 	columns []column.Info
-	numbers map[uint32]int32 // column of the section → of the block
+	numbers []int32 // places of columns by their numbers in the section, from that of the first on; -1: not here
 
 	mu     sync.Mutex
 	frames [][]byte
 	opened []*column.Values
 	tids   []uint16
 	times  []int64
+	moves  []movement // of all templates
+	idle   *Printer   // given back
 	memory int
 }
 
@@ -85,29 +87,43 @@ func (b *Body) open(directory []byte) error {
 // checkColumns checks that every column has as many values as the templates' rows use.
 func (b *Body) checkColumns() error {
 	table := b.section.Table
-	uses := make(map[uint32]int, len(b.columns))
+	uses, distinct := make([]int, len(table.Columns)), 0
 	for _, c := range b.info.Templates {
 		for _, id := range table.Templates[c.Template].Columns {
+			if uses[id] == 0 {
+				distinct++
+			}
 			uses[id] += int(c.Rows)
 		}
 	}
-	if len(uses) != len(b.columns) {
-		return column.Corrupt("%d columns where the templates use %d", len(b.columns), len(uses))
+	if distinct != len(b.columns) {
+		return column.Corrupt("%d columns where the templates use %d", len(b.columns), distinct)
 	}
-	b.numbers = make(map[uint32]int32, len(b.columns))
 	b.opened = make([]*column.Values, len(b.columns))
 	for i := range b.columns {
 		c := &b.columns[i]
-		if n := uses[c.ID]; n != c.N {
-			return column.Corrupt("column %d of %d values where the templates use %d", c.ID, c.N, n)
+		if int(c.ID) >= len(uses) || uses[c.ID] != c.N || c.N == 0 || i > 0 && c.ID <= b.columns[i-1].ID {
+			return column.Corrupt("column %d of %d values: the templates use other ones", c.ID, c.N)
 		}
 		if table.Columns[c.ID].IsTime != (c.Kind == column.Signed) {
 			return column.Corrupt("column %d of %v", c.ID, c.Kind)
 		}
-		b.numbers[c.ID] = int32(i)
+	}
+	if len(b.columns) > 0 {
+		b.numbers = make([]int32, b.columns[len(b.columns)-1].ID-b.columns[0].ID+1)
+		for i := range b.numbers {
+			b.numbers[i] = -1
+		}
+		for i := range b.columns {
+			b.numbers[b.columns[i].ID-b.columns[0].ID] = int32(i)
+		}
+		b.memory += 4 * len(b.numbers)
 	}
 	return nil
 }
+
+// place returns the place among the block's columns of one that it has.
+func (b *Body) place(id uint32) int { return int(b.numbers[id-b.columns[0].ID]) }
 
 // Info returns what the footer says about the block.
 func (b *Body) Info() *BlockInfo { return b.info }
@@ -126,10 +142,10 @@ func (b *Body) Columns() []column.Info { return b.columns }
 // Number returns the place among Columns of a column of the section; -1 if the block
 // has no values of it.
 func (b *Body) Number(id uint32) int {
-	if n, ok := b.numbers[id]; ok {
-		return int(n)
+	if len(b.columns) == 0 || id < b.columns[0].ID || id > b.columns[len(b.columns)-1].ID {
+		return -1
 	}
-	return -1
+	return b.place(id)
 }
 
 // frame returns a frame's payload. Call with mu held.

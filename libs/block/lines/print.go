@@ -1,6 +1,9 @@
 package lines
 
 import (
+	"encoding/binary"
+	"math/bits"
+
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/template"
 )
@@ -12,14 +15,14 @@ const room = 64
 // piece is literal text of a template and the column of the slot behind it. There are
 // many, so they are small.
 type piece struct {
-	literal []byte
+	literal []byte       // with room behind it
 	slot    *slotPrinter // nil: none
 }
 
 // slotPrinter prints the values of a column, one after the other.
 type slotPrinter struct {
 	print  printer
-	next   int // value
+	cursor *uint32 // next value
 	values *column.Values
 
 	nums   []uint64 // numbers, or indexes of distinct values
@@ -28,10 +31,10 @@ type slotPrinter struct {
 	text   []byte // values, or distinct values, end to end
 	ends   []uint32
 	size   int
+	length int // of what is printed: digits, or a time
 
 	layout    template.Layout
 	clock     [40]byte // text of a time within the second from … to-1
-	length    int
 	from, to  int64
 	fraction  int // where its digits are
 	digits    int
@@ -44,35 +47,60 @@ type printer uint8
 const (
 	printAny    printer = iota // by column.Values
 	printNumber                // Int, Delta
+	printPadded                // Pad
 	printText                  // Bytes
 	printDict                  // text
+	printHex                   // in lower case
+	printUUID
+	printIPv4
 	printTime
 )
+
+// maxMerged is the longest constant that is made part of the literal text.
+const maxMerged = 64
 
 // prepare gets a template of the block's list, and the columns it uses, ready.
 func (p *Printer) prepare(t int) error {
 	b := p.body
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	ps := b.section.Table.Templates[b.info.Templates[t].Template].Pieces()
-	out := make([]piece, len(ps))
-	for i, s := range ps {
-		out[i].literal = s.Literal
+	tm := &b.section.Table.Templates[b.info.Templates[t].Template]
+	ps := tm.Pieces()
+	out := make([]piece, 0, len(ps))
+	ends := make([]int, 0, len(ps))
+	text := make([]byte, 0, len(tm.Text)+2*room)
+	for _, s := range ps {
+		text = append(text, s.Literal...)
 		if !s.Slot {
-			continue
+			break
 		}
-		n := b.numbers[s.Column]
-		c := &p.columns[n]
-		if c.values == nil {
-			v, err := b.values(int(n))
+		n := b.place(s.Column)
+		c := p.columns[n]
+		if c == nil {
+			v, err := b.values(n)
 			if err != nil {
 				return err
 			}
+			c = &slotPrinter{cursor: &p.cursors[n]}
 			c.set(v, s.Layout)
+			p.columns[n] = c
+			p.memory += 256
 		}
-		out[i].slot = c
+		if k := &b.columns[n]; k.Kind == column.Const && len(k.Prefix) <= maxMerged {
+			text = append(text, k.Prefix...)
+			continue
+		}
+		out, ends = append(out, piece{slot: c}), append(ends, len(text))
+	}
+	out, ends = append(out, piece{}), append(ends, len(text))
+	text = append(text, make([]byte, room)...)
+	from := 0
+	for i, end := range ends {
+		out[i].literal = text[from:end]
+		from = end
 	}
 	p.pieces[t] = out
+	p.memory += len(text) + 32*len(out)
 	return nil
 }
 
@@ -86,8 +114,18 @@ func (c *slotPrinter) set(v *column.Values, layout template.Layout) {
 		c.fraction, c.digits = layout.Fraction()
 	case column.Int, column.Delta:
 		c.print = printNumber
+	case column.Pad:
+		c.print, c.length = printPadded, info.MinLen-len(info.Prefix)
 	case column.Bytes:
 		c.print = printText
+	case column.Hex:
+		if !info.Upper {
+			c.print, c.length = printHex, info.MinLen
+		}
+	case column.UUID:
+		c.print = printUUID
+	case column.IPv4:
+		c.print = printIPv4
 	case column.Dict:
 		if v.Dictionary() == nil {
 			c.print = printDict
@@ -110,10 +148,13 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 		if len(out)-n < len(lit)+room {
 			out = more(out, n, len(lit)+room)
 		}
-		// Short text is copied as 16 bytes, of which the last ones are overwritten.
-		if len(lit) <= 16 && cap(lit) >= 16 {
+		// Short text is copied with what is behind it, which is overwritten.
+		switch {
+		case len(lit) <= 16:
 			*(*[16]byte)(out[n:]) = *(*[16]byte)(lit[:16])
-		} else {
+		case len(lit) <= 32:
+			*(*[32]byte)(out[n:]) = *(*[32]byte)(lit[:32])
+		default:
 			copy(out[n:], lit)
 		}
 		n += len(lit)
@@ -121,15 +162,12 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 		if c == nil {
 			break
 		}
-		i := c.next
-		c.next = i + 1
+		i := int(*c.cursor)
+		*c.cursor++
 		switch c.print {
 		case printNumber:
 			if len(c.prefix) > 0 {
-				if len(out)-n < len(c.prefix)+room {
-					out = more(out, n, len(c.prefix)+room)
-				}
-				n += copy(out[n:], c.prefix)
+				n, out = prefixed(out, n, c.prefix)
 			}
 			x := c.least
 			if c.nums != nil {
@@ -147,9 +185,12 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 				}
 				to = int(c.ends[i])
 			}
-			if to-from <= 16 && from+16 <= len(c.text) {
+			switch {
+			case to-from <= 16 && from+16 <= len(c.text):
 				*(*[16]byte)(out[n:]) = *(*[16]byte)(c.text[from:])
-			} else {
+			case to-from <= 32 && from+32 <= len(c.text):
+				*(*[32]byte)(out[n:]) = *(*[32]byte)(c.text[from:])
+			default:
 				if len(out)-n < to-from+room {
 					out = more(out, n, to-from+room)
 				}
@@ -164,14 +205,40 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 				}
 				c.tick(v)
 			} else if c.to-c.from > 1 {
-				x := uint64(v - c.from)
-				for k := c.fraction + c.digits - 1; k >= c.fraction; k-- {
-					c.clock[k&31] = byte('0' + x%10)
-					x /= 10
-				}
+				putDigits(c.clock[c.fraction:c.fraction+c.digits], uint64(v-c.from))
 			}
 			*(*[40]byte)(out[n:]) = c.clock
 			n += c.length
+		case printPadded:
+			if len(c.prefix) > 0 {
+				n, out = prefixed(out, n, c.prefix)
+			}
+			putDigits(out[n:n+c.length], c.number(i))
+			n += c.length
+		case printHex:
+			if len(out)-n < c.length+room {
+				out = more(out, n, c.length+room)
+			}
+			putHex(out[n:n+c.length], c.text[i*c.size:])
+			n += c.length
+		case printUUID:
+			b, to := c.text[i*16:][:16], out[n:][:column.UUIDLen]
+			to[8], to[13], to[18], to[23] = '-', '-', '-', '-'
+			putHex(to[:8], b)
+			putHex(to[9:13], b[4:])
+			putHex(to[14:18], b[6:])
+			putHex(to[19:23], b[8:])
+			putHex(to[24:], b[10:])
+			n += column.UUIDLen
+		case printIPv4:
+			x := c.nums[i]
+			n += putUint(out[n:], x>>24&255)
+			out[n] = '.'
+			n += 1 + putUint(out[n+1:], x>>16&255)
+			out[n] = '.'
+			n += 1 + putUint(out[n+1:], x>>8&255)
+			out[n] = '.'
+			n += 1 + putUint(out[n+1:], x&255)
 		default:
 			s := c.values.Append(out[:n], i)
 			n, out = len(s), s[:cap(s)]
@@ -185,6 +252,14 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 	}
 	p.row = row + 1
 	return out[:n], nil
+}
+
+// prefixed prints a prefix, with room behind it.
+func prefixed(out []byte, n int, prefix []byte) (int, []byte) {
+	if len(out)-n < len(prefix)+room {
+		out = more(out, n, len(prefix)+room)
+	}
+	return n + copy(out[n:], prefix), out
 }
 
 func (c *slotPrinter) number(i int) uint64 {
@@ -219,6 +294,39 @@ const digitPairs = "00010203040506070809" + "10111213141516171819" + "2021222324
 	"40414243444546474849" + "50515253545556575859" + "60616263646566676869" + "70717273747576777879" +
 	"80818283848586878889" + "90919293949596979899"
 
+var hexPairs = func() (t [256]uint16) {
+	const digits = "0123456789abcdef"
+	for i := range t {
+		t[i] = uint16(digits[i>>4]) | uint16(digits[i&15])<<8
+	}
+	return t
+}()
+
+// putHex prints as many digits as dst takes, two of each byte.
+func putHex(dst, b []byte) {
+	i := 0
+	for ; i+2 <= len(dst); i += 2 {
+		binary.LittleEndian.PutUint16(dst[i:], hexPairs[b[i/2]])
+	}
+	if i < len(dst) {
+		dst[i] = byte(hexPairs[b[i/2]])
+	}
+}
+
+// putDigits prints the last digits of a number, as many as dst takes.
+func putDigits(dst []byte, x uint64) {
+	k := len(dst)
+	for ; k >= 2; k -= 2 {
+		q := x / 100
+		r := (x - q*100) * 2
+		dst[k-2], dst[k-1] = digitPairs[r], digitPairs[r+1]
+		x = q
+	}
+	if k > 0 {
+		dst[0] = byte('0' + x%10)
+	}
+}
+
 // putUint prints a number and returns its length. dst has room for it.
 func putUint(dst []byte, x uint64) int {
 	_ = dst[19]
@@ -235,8 +343,8 @@ func putUint(dst []byte, x uint64) int {
 		dst[0], dst[1], dst[2] = byte('0'+q), digitPairs[2*r], digitPairs[2*r+1]
 		return 3
 	}
-	n := 4
-	for y := x / 10000; y > 0; y /= 10 {
+	n := bits.Len64(x) * 1233 >> 12 // digits, or one less
+	if x >= powers[n] {
 		n++
 	}
 	k := n
@@ -254,3 +362,12 @@ func putUint(dst []byte, x uint64) int {
 	}
 	return n
 }
+
+// powers[n] is the least number of n+1 digits.
+var powers = func() (t [20]uint64) {
+	t[0] = 1
+	for n := 1; n < len(t); n++ {
+		t[n] = 10 * t[n-1]
+	}
+	return t
+}()

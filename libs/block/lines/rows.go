@@ -34,7 +34,7 @@ func (b *Body) Rows(from, to int, dst *model.Rows) error {
 	if err := b.checkRange(from, to); err != nil {
 		return at(b.block, err)
 	}
-	p, err := b.Printer()
+	p, err := b.borrow(from)
 	if err != nil {
 		return err
 	}
@@ -60,25 +60,29 @@ func (b *Body) Rows(from, to int, dst *model.Rows) error {
 	}
 	dst.Times = append(dst.Times, p.times[from:to]...)
 	dst.Lines.Slab, dst.Lines.Ends = slab, ends
+	b.giveBack(p)
 	return nil
 }
 
 // Select appends the lines and times of the given rows, which ascend. Nothing is
 // appended if it fails.
 func (b *Body) Select(rows []uint32, dst *model.Rows) error {
-	p, err := b.Printer()
-	if err != nil {
-		return err
-	}
-	if err := p.room(dst); err != nil {
-		return at(b.block, err)
-	}
 	next := 0
 	for _, r := range rows {
 		if int(r) < next || int(r) >= b.info.Rows {
 			return at(b.block, fmt.Errorf("row %d of %d after %d", r, b.info.Rows, next-1))
 		}
 		next = int(r) + 1
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	p, err := b.borrow(int(rows[0]))
+	if err != nil {
+		return err
+	}
+	if err := p.room(dst); err != nil {
+		return at(b.block, err)
 	}
 	wanted := make([]bool, len(b.info.Templates))
 	for _, r := range rows {
@@ -96,6 +100,7 @@ func (b *Body) Select(rows []uint32, dst *model.Rows) error {
 		times = append(times, p.times[r])
 	}
 	dst.Times, dst.Lines.Slab, dst.Lines.Ends = times, slab, ends
+	b.giveBack(p)
 	return nil
 }
 
@@ -105,19 +110,33 @@ type Printer struct {
 	body    *Body
 	tids    []uint16
 	times   []int64
-	pieces  [][]piece // of each template
-	steps   [][]step  // how far each template's row moves the cursors
-	columns []slotPrinter
-	row     int      // that the cursors are at
-	skipped []uint32 // of each template, rows skipped since
+	pieces  [][]piece // of each template; nil: not ready
+	columns []*slotPrinter
+	cursors []uint32   // of each column, its next value
+	row     int        // that the cursors are at
+	skipped []uint32   // of each template, rows skipped since
+	used    []bool     // columns whose cursors move; nil: all
+	moves   []movement // of the templates, with the columns used only
+	memory  int        // bytes, about
 }
 
-type step struct{ column, n int32 }
+// step is how many values of a column a row has.
+type step struct{ column, n uint32 }
+
+// movement is a template's steps, once they are known.
+type movement struct {
+	known bool
+	steps []step
+}
 
 // Printer returns a printer at the first row.
 func (b *Body) Printer() (*Printer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.printer()
+}
+
+func (b *Body) printer() (*Printer, error) {
 	tids, err := b.rowTemplates()
 	if err != nil {
 		return nil, at(b.block, err)
@@ -127,7 +146,35 @@ func (b *Body) Printer() (*Printer, error) {
 		return nil, at(b.block, err)
 	}
 	n := len(b.info.Templates)
-	return &Printer{body: b, tids: tids, times: times, pieces: make([][]piece, n), columns: make([]slotPrinter, len(b.columns)), skipped: make([]uint32, n)}, nil
+	return &Printer{memory: 256 + 28*n + 12*len(b.columns), body: b, tids: tids, times: times, pieces: make([][]piece, n), columns: make([]*slotPrinter, len(b.columns)),
+		cursors: make([]uint32, len(b.columns)), skipped: make([]uint32, n)}, nil
+}
+
+// borrow returns a printer that is at a row or before: the one that was given back, if
+// there is one. What it got ready then need not be made again.
+func (b *Body) borrow(row int) (*Printer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.idle
+	if b.idle = nil; p == nil {
+		return b.printer()
+	}
+	b.memory -= p.memory
+	if p.used != nil || p.row > row {
+		clear(p.cursors)
+		p.row, p.used, p.moves = 0, nil, nil
+	}
+	return p, nil
+}
+
+// giveBack keeps a printer that did not fail for the next who wants one.
+func (b *Body) giveBack(p *Printer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.idle == nil {
+		b.idle = p
+		b.memory += p.memory
+	}
 }
 
 func (p *Printer) room(dst *model.Rows) error {
@@ -141,40 +188,63 @@ func (p *Printer) room(dst *model.Rows) error {
 // than these will be printed, so that other columns' cursors need not move.
 func (p *Printer) Only(templates []bool) {
 	b := p.body
-	used := make([]bool, len(b.columns))
+	p.used, p.moves = make([]bool, len(b.columns)), nil
 	for t, wanted := range templates {
 		if wanted {
 			for _, id := range b.columnsOf(t) {
-				used[b.numbers[id]] = true
+				p.used[b.place(id)] = true
 			}
 		}
 	}
-	p.makeSteps(used)
 }
 
 func (b *Body) columnsOf(t int) []uint32 {
 	return b.section.Table.Templates[b.info.Templates[t].Template].Columns
 }
 
-func (p *Printer) makeSteps(used []bool) {
-	b := p.body
-	p.steps = make([][]step, len(b.info.Templates))
-	for t := range p.steps {
-	columns:
-		for _, id := range b.columnsOf(t) {
-			c := b.numbers[id]
-			if used != nil && !used[c] {
-				continue
-			}
-			for i := range p.steps[t] {
-				if p.steps[t][i].column == c {
-					p.steps[t][i].n++
-					continue columns
-				}
-			}
-			p.steps[t] = append(p.steps[t], step{c, 1})
+// stepsOf returns how far a row of a template moves the cursors.
+func (b *Body) stepsOf(t int, used []bool) []step {
+	var out []step
+columns:
+	for _, id := range b.columnsOf(t) {
+		c := uint32(b.place(id))
+		if used != nil && !used[c] {
+			continue
 		}
+		for i := max(0, len(out)-64); i < len(out); i++ { // several of one column do as well
+			if out[i].column == c {
+				out[i].n++
+				continue columns
+			}
+		}
+		out = append(out, step{c, 1})
 	}
+	return out
+}
+
+// steps returns how far a row of a template moves the cursors. Those that all columns
+// count for are kept with the body.
+func (p *Printer) steps(t int) []step {
+	b := p.body
+	if p.moves == nil && p.used != nil {
+		p.moves = make([]movement, len(p.pieces))
+	} else if p.moves == nil {
+		b.mu.Lock()
+		if b.moves == nil {
+			b.moves = make([]movement, len(p.pieces))
+			for t := range b.moves {
+				b.moves[t] = movement{true, b.stepsOf(t, nil)}
+				b.memory += 32 + 8*len(b.moves[t].steps)
+			}
+		}
+		p.moves = b.moves
+		b.mu.Unlock()
+	}
+	m := &p.moves[t]
+	if !m.known {
+		*m = movement{true, b.stepsOf(t, p.used)}
+	}
+	return m.steps
 }
 
 // skipTo moves to a later row.
@@ -182,13 +252,10 @@ func (p *Printer) skipTo(row int) {
 	if row == p.row {
 		return
 	}
-	if p.steps == nil {
-		p.makeSteps(nil)
-	}
 	if row-p.row < len(p.skipped) {
 		for _, t := range p.tids[p.row:row] {
-			for _, s := range p.steps[t] {
-				p.columns[s.column].next += int(s.n)
+			for _, s := range p.steps(int(t)) {
+				p.cursors[s.column] += s.n
 			}
 		}
 	} else {
@@ -200,8 +267,8 @@ func (p *Printer) skipTo(row int) {
 				continue
 			}
 			p.skipped[t] = 0
-			for _, s := range p.steps[t] {
-				p.columns[s.column].next += int(s.n) * int(n)
+			for _, s := range p.steps(t) {
+				p.cursors[s.column] += s.n * n
 			}
 		}
 	}

@@ -15,6 +15,7 @@ type SectionProgram struct {
 	program *Program
 	section *lines.Section
 	filters []sectionFilter
+	memory  atomic.Int64
 }
 
 type sectionFilter struct {
@@ -25,6 +26,7 @@ type sectionFilter struct {
 type sectionTerm struct {
 	*term
 	section *lines.Section
+	memory  *atomic.Int64 // of the program
 	needles []sectionNeedle
 	also    [][]sectionNeedle
 	plans   []atomic.Pointer[plan] // of each template, when it is known
@@ -73,16 +75,24 @@ func (p *Program) Section(s *lines.Section, g *grams.Region) *SectionProgram {
 		f.terms = make([]sectionTerm, len(p.filters[i].terms))
 		for k := range f.terms {
 			t := &f.terms[k]
-			t.term, t.section = &p.filters[i].terms[k], s
+			t.term, t.section, t.memory = &p.filters[i].terms[k], s, &sp.memory
 			t.plans = make([]atomic.Pointer[plan], len(s.Table.Templates))
 			t.needles = sectionNeedles(t.term.needles, g, nonASCII)
+			needles := len(t.needles)
 			for _, set := range t.term.also {
 				t.also = append(t.also, sectionNeedles(set, g, nonASCII))
+				needles += len(set)
 			}
+			n := 256 + 8*len(t.plans)
+			sp.memory.Add(int64(n + needles*(128+len(s.Table.Templates)+len(s.Table.Columns)+len(s.Blocks)/8)))
 		}
 	}
 	return sp
 }
+
+// MemorySize returns about how many bytes of memory the program takes, the section not
+// included. It grows as templates are looked at.
+func (sp *SectionProgram) MemorySize() int { return 128 + int(sp.memory.Load()) }
 
 func sectionNeedles(needles []needle, g *grams.Region, nonASCII grams.Set) []sectionNeedle {
 	out := make([]sectionNeedle, len(needles))
@@ -178,6 +188,13 @@ func (t *sectionTerm) plan(number uint32) *plan {
 	p := t.plans[number].Load()
 	if p == nil {
 		p = t.makePlan(number)
+		size := 0
+		for i := range p.aligns {
+			size += 64 + 48*len(p.aligns[i].wants)
+		}
+		if size > 0 {
+			t.memory.Add(int64(64 + size))
+		}
 		t.plans[number].Store(p)
 	}
 	return p
