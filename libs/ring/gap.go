@@ -17,8 +17,8 @@ const notedMark = "~"
 // ephemeral reports whether nothing is lost with the incarnation.
 func (m *Member) ephemeral() bool { return strings.HasPrefix(m.Incarnation, EphemeralPrefix) }
 
-// noted reports whether the record is a noted gap, which is never current.
-func (m *Member) noted() bool { return strings.Contains(m.Incarnation, notedMark) }
+// Noted reports whether the record is a noted gap, which is never current.
+func (m *Member) Noted() bool { return strings.Contains(m.Incarnation, notedMark) }
 
 // Missing reports whether what a past incarnation held, or what a noted gap is about,
 // is missing or lost.

@@ -45,7 +45,7 @@ func newTable(records []Member) Table {
 		}
 		current := -1
 		for i := range n {
-			if m := &records[i]; !m.noted() && (current < 0 || newer(m, &records[current]) > 0) {
+			if m := &records[i]; !m.Noted() && (current < 0 || newer(m, &records[current]) > 0) {
 				current = i
 			}
 		}
@@ -196,6 +196,11 @@ func (t Table) Without(name string) Table {
 		return t
 	}
 	return newTable(slices.DeleteFunc(slices.Clone(t.records()), func(r Member) bool { return r == m }))
+}
+
+// Only returns the table of the records of one name.
+func (t Table) Only(name string) Table {
+	return newTable(slices.DeleteFunc(slices.Clone(t.records()), func(r Member) bool { return r.Name != name }))
 }
 
 // Assert returns self with a version that wins over the table's record of its

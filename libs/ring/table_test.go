@@ -78,7 +78,7 @@ func TestMergeLaws(t *testing.T) {
 				if !m.ephemeral() && !ok || ok && newer(&m, &got) > 0 {
 					t.Fatalf("%v became %v, %v", m, got, ok)
 				}
-				if cur, ok := ab.Get(m.Name); !m.noted() && (!ok || newer(&m, &cur) > 0 || cur.noted()) {
+				if cur, ok := ab.Get(m.Name); !m.Noted() && (!ok || newer(&m, &cur) > 0 || cur.Noted()) {
 					t.Fatalf("%v is newer than the current %v", m, cur)
 				}
 			}

@@ -59,7 +59,7 @@ func (s source) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 		held.release()
 		return nil, err
 	}
-	return &session{in, append(s.service.gaps(), held.gaps...), held}, nil
+	return &session{in, s.service.unsettled(append(s.service.gaps(), held.gaps...)), held}, nil
 }
 
 // session keeps the blocks that it reads from, and says what is missing.

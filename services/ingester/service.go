@@ -49,6 +49,9 @@ type Deps struct {
 	// merged into, so that the local copy can go at once; nil: it goes by age. It must
 	// not call back.
 	Known func(key string) bool
+	// Settled reports whether the cluster has made up for a gap of this incarnation, or
+	// says of itself that it is lost; nil: it has not. It must not call back.
+	Settled func(gap string) bool
 	// Cache is shared by all who read blocks; nil: a small one of its own.
 	Cache *blockstore.Cache
 	Now   func() time.Time // nil: time.Now

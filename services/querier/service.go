@@ -23,7 +23,6 @@ import (
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
-	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/ring"
 	"github.com/weir-logs/weir/libs/rpcerr"
@@ -194,6 +193,9 @@ func (s *Service) InUse(id catalog.ID) bool { return s.blocks != nil && s.blocks
 // judge of whether an answer without some of them is complete.
 func (s *Service) sources(sc scope, partial bool) ([]engine.Source, func(missing []string) error) {
 	out, complete := s.ingesters()
+	if l := losses(s.deps.Ring.View(), sc.limits.MaxFuture); l != nil {
+		out = append(out, l)
+	}
 	if s.blocks == nil {
 		return out, complete
 	}
@@ -203,69 +205,6 @@ func (s *Service) sources(sc scope, partial bool) ([]engine.Source, func(missing
 		}
 		return complete(missing)
 	}
-}
-
-// ingesters returns every ingester that may hold entries, and the judge of whether an
-// answer without some of them is complete. Those that the members hold for dead are
-// left out, and not waited for, where an answer without them is complete.
-func (s *Service) ingesters() ([]engine.Source, func(missing []string) error) {
-	view := s.deps.Ring.View()
-	var out []engine.Source
-	without := map[string]bool{}
-	enough, _ := view.Complete(func(m *ring.Member) bool { return view.Healthy(m.Name) })
-	for _, m := range view.Ingesters() {
-		if enough && !view.Healthy(m.Name) {
-			without[m.Name] = true
-			continue
-		}
-		c, err := s.deps.Ingesters.Ingester(m)
-		if err != nil {
-			out = append(out, unreachable{m.Name, err})
-			continue
-		}
-		out = append(out, holder{remote.NewSource(m.Name, c), m.Incarnation})
-	}
-	complete := func(missing []string) error {
-		gone := map[string]bool{}
-		for name := range without {
-			gone[name] = true
-		}
-		for _, name := range missing {
-			gone[name] = true
-		}
-		if ok, lost := view.Complete(func(m *ring.Member) bool { return !gone[m.Name] }); !ok {
-			names := make([]string, len(lost))
-			for i, m := range lost {
-				names[i] = m.Name
-			}
-			return rpcerr.New(rpcerr.Incomplete, "the answer would not be complete: no answer from %v", names).WithRetry(time.Second)
-		}
-		return nil
-	}
-	if err := complete(nil); err != nil { // too few members are known to answer at all
-		out = append(out, unreachable{"the others", err})
-	}
-	return out, complete
-}
-
-// holder is a member with the data directory that it is known to have. One that
-// answers from another has lost what that held, and has not answered for it.
-type holder struct {
-	engine.Source
-	incarnation string
-}
-
-// Open implements engine.Source.
-func (h holder) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
-	s, err := h.Source.Open(ctx, matchers, start, end)
-	if err != nil {
-		return nil, err
-	}
-	o, ok := s.(interface{ Opened() *ingestv1.Opened })
-	if !ok || o.Opened().GetIncarnation() == h.incarnation {
-		return s, nil
-	}
-	return nil, errors.Join(rpcerr.New(rpcerr.Unavailable, "it has the data directory %s, and not %s as the members know", o.Opened().GetIncarnation(), h.incarnation), s.Close())
 }
 
 // unreachable is a source that cannot be opened.

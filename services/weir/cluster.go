@@ -91,7 +91,7 @@ func (c *Config) self(grpc net.Addr, incarnation string) (ring.Member, error) {
 	if incarnation == "" {
 		id := make([]byte, 16)
 		_, _ = rand.Read(id) // never fails
-		incarnation = hex.EncodeToString(id)
+		incarnation = ring.EphemeralPrefix + hex.EncodeToString(id)
 	}
 	return ring.Member{
 		Name: name, Incarnation: incarnation, Roles: roles, GRPCAddr: address, Zone: c.Cluster.Zone,
@@ -127,7 +127,11 @@ func advertised(configured string, listening net.Addr) (string, error) {
 func (c *Config) newMembership(self ring.Member, log *slog.Logger, reg prometheus.Registerer) (gossip.Membership, error) {
 	deps := gossip.Deps{Log: log, Reg: reg}
 	if len(c.Cluster.Join) == 0 {
-		return gossip.NewStatic(self, c.Cluster.ring(), deps)
+		path := ""
+		if self.Stores() {
+			path = filepath.Join(c.DataDir, "members-alone")
+		}
+		return gossip.NewStatic(self, c.Cluster.ring(), path, deps)
 	}
 	g := gossip.DefaultConfig()
 	g.Self, g.Ring = self, c.Cluster.ring()

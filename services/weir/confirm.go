@@ -58,6 +58,16 @@ func (c *confirmations) of(ctx context.Context, deletes []*tombstone.Tombstone) 
 	defer c.mu.Unlock()
 	view := c.members()
 	var out []tombstone.Incarnation
+	for m := range view.Table().Past() {
+		if !m.Stores() || m.Noted() {
+			continue
+		}
+		i := tombstone.Incarnation{ID: m.Incarnation, Since: m.Changed()}
+		if m.State.Gone() && m.State != ring.Lost { // else the directory may come back
+			i.Forgotten = m.Changed()
+		}
+		out = append(out, i)
+	}
 	for m := range view.Table().All() {
 		if !m.Stores() {
 			continue

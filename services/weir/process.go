@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -129,7 +130,7 @@ func (p *Process) initLimits() (serve.Service, error) {
 func (p *Process) initIngester() (serve.Service, error) {
 	s := ingester.New(p.cfg.Ingester, ingester.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, DataDir: p.cfg.DataDir, HeadLimit: p.budget.head,
-		Bucket: p.storage.bucket, Cache: p.storage.cache, Known: p.localKnown(),
+		Bucket: p.storage.bucket, Cache: p.storage.cache, Known: p.localKnown(), Settled: p.settled,
 		ReadMemory: p.budget.queries / int64(p.cfg.Querier.MaxConcurrent),
 		TableVersion: func() uint64 {
 			if v := p.View(); v != nil {
@@ -184,9 +185,19 @@ func (p *Process) initCluster() (serve.Service, error) {
 		}
 		p.clients.self.Store(&self.Name)
 		p.member.Store(&m)
+		if p.ingester != nil {
+			p.newHealer().begin()
+		}
 		return nil
 	}
 	run := func(ctx context.Context) error {
+		if p.ingester != nil {
+			var healing sync.WaitGroup
+			ctx, cancel := context.WithCancel(ctx)
+			healing.Go(func() { p.newHealer().run(ctx) })
+			defer healing.Wait()
+			defer cancel()
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -38,6 +38,7 @@ type core struct {
 	now     func() time.Time
 	metrics *metrics
 	path    string // "": not kept
+	alone   bool   // other names are not looked at
 	absent  time.Duration
 	// spread tells the others of a changed record. It must not block.
 	spread func(ring.Member)
@@ -95,6 +96,9 @@ func (c *core) open() error {
 			}
 		case err != nil:
 			return fmt.Errorf("gossip: load member table: %w", err)
+		}
+		if c.alone {
+			t = t.Only(c.self.Name)
 		}
 		c.table = t
 	}

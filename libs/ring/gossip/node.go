@@ -28,6 +28,8 @@ type Membership interface {
 	Leave(ctx context.Context) error
 	Forget(name string) error
 	Forgotten() <-chan struct{}
+	NoteGap(what string) error
+	Settle(name, incarnation string, s ring.State) error
 	Merge(t ring.Table) error
 
 	RingStatus() RingStatus

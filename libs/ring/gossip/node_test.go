@@ -398,7 +398,7 @@ func TestWatch(t *testing.T) {
 }
 
 func TestStatic(t *testing.T) {
-	s, err := NewStatic(member("only"), ring.Config{ReplicationFactor: 1}, Deps{Reg: prometheus.NewPedanticRegistry()})
+	s, err := NewStatic(member("only"), ring.Config{ReplicationFactor: 1}, "", Deps{Reg: prometheus.NewPedanticRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,12 +15,15 @@ type Static struct {
 	running atomic.Bool
 }
 
-// NewStatic returns the membership of self. d.Resolver is not used.
-func NewStatic(self ring.Member, cfg ring.Config, d Deps) (*Static, error) {
+// NewStatic returns the membership of self. The file at path keeps what is known to
+// be missing over restarts; it may be empty. d.Resolver is not used.
+func NewStatic(self ring.Member, cfg ring.Config, path string, d Deps) (*Static, error) {
 	if err := errors.Join(self.Validate(), cfg.Validate()); err != nil {
 		return nil, err
 	}
-	return &Static{core: newCore(self, cfg, d)}, nil
+	c := newCore(self, cfg, d)
+	c.path, c.alone = path, true
+	return &Static{core: c}, nil
 }
 
 // Start makes View hold the member.
