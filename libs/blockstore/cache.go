@@ -24,8 +24,28 @@ type Cache struct {
 
 	mu      sync.Mutex
 	entries map[key]*entry
-	order   *list.List // of *entry, the one asked for last in front
+	lists   [2]recency
 	size    int64
+}
+
+// recency is parts in the order of their use. Those of sections, which all row groups
+// need, are in one of their own: row groups, of which there are far more bytes than
+// memory, must not push them out.
+type recency struct {
+	*list.List // of *entry, the one asked for last in front
+	size       int64
+}
+
+const (
+	ofSections  = 0 // up to half of the cache
+	ofRowGroups = 1
+)
+
+func (k kind) list() int {
+	if k == kindSection || k == kindProgram {
+		return ofSections
+	}
+	return ofRowGroups
 }
 
 type kind uint8
@@ -35,13 +55,14 @@ const (
 	kindBody
 	kindOrder
 	kindMetadata
-	kindPicked // of one query: which rows of a row group it wants
-	kindRows   // of one query: those rows, a chunk of them
+	kindPicked  // of one query: which rows of a row group it wants
+	kindRows    // of one query: those rows, a chunk of them
+	kindProgram // filters, made ready for a section
 	kinds
 )
 
 func (k kind) String() string {
-	return [...]string{"section", "lines", "order", "metadata", "selection", "rows"}[k]
+	return [...]string{"section", "lines", "order", "metadata", "selection", "rows", "filters"}[k]
 }
 
 type key struct {
@@ -49,6 +70,7 @@ type key struct {
 	kind  kind
 	n     int
 	query *selected // nil: of all queries
+	text  string    // of filters
 }
 
 // part is what a cache holds.
@@ -68,7 +90,10 @@ type entry struct {
 
 // NewCache returns a cache of that many bytes. A nil registerer: no metrics.
 func NewCache(bytes int64, reg prometheus.Registerer) *Cache {
-	c := &Cache{limit: bytes, entries: map[key]*entry{}, order: list.New()}
+	c := &Cache{limit: bytes, entries: map[key]*entry{}}
+	for i := range c.lists {
+		c.lists[i].List = list.New()
+	}
 	c.metrics = newCacheMetrics(reg, c)
 	return c
 }
@@ -150,9 +175,8 @@ func (c *Cache) load(e *entry, load func() (part, error)) (_ part, err error) {
 	size := int64(e.part.MemorySize())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e.place = c.order.PushFront(e)
-	e.size = size
-	c.size += size
+	e.place = c.listOf(e).PushFront(e)
+	c.resize(e, size)
 	c.evict(e)
 	return e.part, nil
 }
@@ -165,10 +189,18 @@ func (c *Cache) touch(e *entry) {
 	if c.entries[e.key] != e || e.place == nil {
 		return // dropped meanwhile
 	}
-	c.order.MoveToFront(e.place)
+	c.listOf(e).MoveToFront(e.place)
+	c.resize(e, size)
+	c.evict(e)
+}
+
+func (c *Cache) listOf(e *entry) *recency { return &c.lists[e.key.kind.list()] }
+
+// resize notes what a part takes. Call with mu held.
+func (c *Cache) resize(e *entry, size int64) {
+	c.listOf(e).size += size - e.size
 	c.size += size - e.size
 	e.size = size
-	c.evict(e)
 }
 
 // measure notes what a part takes now, if it is there.
@@ -192,19 +224,38 @@ func (c *Cache) measure(k key) {
 // mu held.
 func (c *Cache) evict(keep *entry) {
 	for c.size > c.limit {
-		last := c.order.Back()
-		if last == nil || last.Value == keep {
+		first := ofRowGroups
+		if c.lists[ofSections].size > c.limit/2 {
+			first = ofSections
+		}
+		last := c.lists[first].last(keep)
+		if last == nil {
+			last = c.lists[1-first].last(keep)
+		}
+		if last == nil {
 			return
 		}
-		c.drop(last.Value.(*entry))
+		c.drop(last)
 		c.metrics.evictions.Inc()
 	}
 }
 
+// last returns the part that was not asked for the longest, but not the one to keep.
+func (r *recency) last(keep *entry) *entry {
+	e := r.Back()
+	if e != nil && e.Value == keep {
+		e = e.Prev()
+	}
+	if e == nil {
+		return nil
+	}
+	return e.Value.(*entry)
+}
+
 func (c *Cache) drop(e *entry) {
-	c.order.Remove(e.place)
+	c.listOf(e).Remove(e.place)
 	delete(c.entries, e.key)
-	c.size -= e.size
+	c.resize(e, 0)
 }
 
 type cacheMetrics struct {

@@ -2,6 +2,7 @@ package blockstore
 
 import (
 	"context"
+	"fmt"
 	"sort"
 	"sync"
 
@@ -26,6 +27,7 @@ type selected struct {
 	ctx      context.Context // of the query
 	need     engine.Need
 	program  *match.Program // nil: every line matches
+	text     string         // tells programs apart
 	err      error          // of the filters
 
 	sections sync.Map // section → *match.SectionProgram
@@ -46,6 +48,7 @@ func newSelected(ctx context.Context, sn *snapshot, n *engine.Need) *selected {
 	filters := translate(n)
 	if len(filters) > 0 {
 		s.program, s.err = match.Compile(filters)
+		s.text = fmt.Sprintf("%#v", filters)
 	}
 	return s
 }
@@ -215,8 +218,10 @@ func (s *selected) decide(group int) (_ *match.SectionProgram, skip bool, err er
 			return nil, true, nil
 		}
 	}
-	program := s.sectionProgram(number, sec)
+	program, err := s.sectionProgram(number, sec)
 	switch {
+	case err != nil:
+		return nil, false, err
 	case program == nil:
 	case program.Skip(index):
 		return nil, true, nil
@@ -229,15 +234,21 @@ func (s *selected) decide(group int) (_ *match.SectionProgram, skip bool, err er
 func (s *selected) named(group int, err error) error { return s.store.block.Error(group, err) }
 
 // sectionProgram returns the program for a section; nil: every line matches.
-func (s *selected) sectionProgram(number int, sec *block.Section) *match.SectionProgram {
+func (s *selected) sectionProgram(number int, sec *block.Section) (*match.SectionProgram, error) {
 	if s.program == nil {
-		return nil
+		return nil, nil
 	}
 	if p, ok := s.sections.Load(number); ok {
-		return p.(*match.SectionProgram)
+		return p.(*match.SectionProgram), nil
 	}
-	p, _ := s.sections.LoadOrStore(number, s.program.Section(sec.Section, sec.Grams))
-	return p.(*match.SectionProgram)
+	// Other queries with the same filters have the same use for it.
+	k := key{block: s.store.block, kind: kindProgram, n: number, text: s.text}
+	p, err := get(s.ctx, s.store.cache, k, func() (*match.SectionProgram, error) { return s.program.Section(sec.Section, sec.Grams), nil })
+	if err == nil {
+		s.sections.Store(number, p)
+		s.snapshot.use(k)
+	}
+	return p, err
 }
 
 // spans returns the rows of a row group that are of the snapshot's streams and times.

@@ -100,6 +100,7 @@ type snapshot struct {
 	mu   sync.Mutex
 	keys []key            // of what the cache has for the query
 	used map[int]struct{} // row groups whose parts may have grown
+	more []key            // likewise, other parts
 }
 
 // Streams implements engine.Snapshot.
@@ -193,6 +194,13 @@ func (sn *snapshot) own(k key, group int) {
 	sn.used[group] = struct{}{}
 }
 
+// use notes that a part of the cache may grow.
+func (sn *snapshot) use(k key) {
+	sn.mu.Lock()
+	defer sn.mu.Unlock()
+	sn.more = append(sn.more, k)
+}
+
 // Close implements engine.Snapshot.
 func (sn *snapshot) Close() {
 	sn.mu.Lock()
@@ -203,7 +211,10 @@ func (sn *snapshot) Close() {
 		c.measure(key{block: sn.store.block, kind: kindBody, n: group})
 		c.measure(key{block: sn.store.block, kind: kindMetadata, n: group})
 	}
-	sn.keys, sn.used = nil, nil
+	for _, k := range sn.more {
+		c.measure(k)
+	}
+	sn.keys, sn.used, sn.more = nil, nil, nil
 }
 
 // Select implements engine.Selective.
