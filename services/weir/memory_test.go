@@ -1,6 +1,10 @@
 package weir
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/weir-logs/weir/libs/conf"
+)
 
 func TestDefaultMemory(t *testing.T) {
 	const mib = 1 << 20
@@ -18,6 +22,22 @@ func TestDefaultMemory(t *testing.T) {
 	} {
 		if got := defaultMemory(c.system, c.group); got != c.want {
 			t.Errorf("machine %d MiB, group %d MiB: %d MiB, want %d", c.system/mib, c.group/mib, got/mib, c.want/mib)
+		}
+	}
+}
+
+// TestRule27SmallBudgetsAreRefused: better not to start than to fail later.
+func TestRule27SmallBudgetsAreRefused(t *testing.T) {
+	for limit, ok := range map[conf.ByteSize]bool{0: true, minMemory: true, minMemory - 1: false, minDecode: false, 1: false} {
+		if err := (MemoryConfig{Limit: limit}).Validate(); (err == nil) != ok {
+			t.Errorf("limit %s: %v", limit, err)
+		}
+		b, err := MemoryConfig{Limit: limit}.budget()
+		if limit > 0 && (err == nil) != ok {
+			t.Errorf("limit %s: %v", limit, err)
+		}
+		if sum := b.head + b.decode + b.queries + b.cache; err == nil && (sum > b.total || b.decode < minDecode) {
+			t.Errorf("limit %s: %+v is %d in all", limit, b, sum)
 		}
 	}
 }

@@ -7,4 +7,5 @@
 //
 //	WEIR_MEMORY_BYTES  how many bytes of lines the memory test pushes in each shape
 //	WEIR_LINES         how many lines the test of starting stores
+//	WEIR_FLIPS         how many bits are flipped in local containers and in stored blocks
 package storage

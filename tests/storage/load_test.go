@@ -147,3 +147,8 @@ func tryPost(node *harness.Node, path string) error {
 	}
 	return nil
 }
+
+// tenant returns a context for calls of a tenant.
+func tenant(t testing.TB, id string) context.Context {
+	return client.ContextWithTenant(harness.Context(t), id)
+}
