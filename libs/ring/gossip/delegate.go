@@ -80,6 +80,8 @@ func (d *delegate) MergeRemoteState(b []byte, _ bool) {
 func (n *Node) heard(s state) {
 	n.joinMu.Lock()
 	defer n.joinMu.Unlock()
+	self, knows := s.table.Incarnation(n.cfg.Self.Name, n.cfg.Self.Incarnation)
+	n.words[s.sender] = word{s.peers, s.table.Digest(), knows && !self.State.Gone(), n.now()}
 	n.joined = n.joined || s.sender != n.cfg.Self.Name // having been found is as good as having found
 	if n.selfAddr != "" && s.peers[n.cfg.Self.Name] == n.selfAddr {
 		n.knownAt[s.sender] = true
@@ -129,6 +131,7 @@ func (d *delegate) NotifyLeave(node *memberlist.Node) {
 	d.n.mu.Unlock()
 	d.n.joinMu.Lock()
 	delete(d.n.knownAt, node.Name)
+	delete(d.n.words, node.Name)
 	d.n.joinMu.Unlock()
 	d.n.log.Info("member is away", "member", node.Name, "addr", node.Address())
 	d.n.touch()

@@ -28,6 +28,9 @@ type Membership interface {
 	Leave(ctx context.Context) error
 	Forget(name string) error
 	Forgotten() <-chan struct{}
+	GiveUp(name string) error
+	Agree(ctx context.Context, name string) (votes, needed int)
+	Sync(ctx context.Context, name string) bool
 	NoteGap(what string) error
 	Settle(name, incarnation string, s ring.State) error
 	Merge(t ring.Table) error
@@ -63,9 +66,11 @@ type Node struct {
 	joinMu   sync.Mutex
 	selfAddr string
 	// knownAt holds peers that told us that they have us alive at selfAddr.
-	knownAt map[string]bool
-	joined  bool
-	tries   []JoinStatus // of the last round
+	knownAt  map[string]bool
+	words    map[string]word // what peers said last
+	stopping bool
+	joined   bool
+	tries    []JoinStatus // of the last round
 }
 
 // New returns a Node that is not started. It opens nothing. The error says
@@ -75,7 +80,7 @@ func New(cfg Config, d Deps) (*Node, error) {
 		return nil, err
 	}
 	d.fill()
-	n := &Node{core: newCore(cfg.Self, cfg.Ring, d), cfg: cfg, deps: d, knownAt: map[string]bool{}}
+	n := &Node{core: newCore(cfg.Self, cfg.Ring, d), cfg: cfg, deps: d, knownAt: map[string]bool{}, words: map[string]word{}}
 	n.path, n.absent = cfg.TablePath, cfg.Timing.Absent
 	n.queue = &memberlist.TransmitLimitedQueue{
 		RetransmitMult: retransmits,
@@ -119,6 +124,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.cancel = cancel
 	n.wg.Go(func() { n.loop(run) })
 	n.wg.Go(func() { n.joinLoop(run) })
+	n.wg.Go(func() { n.confirmLoop(run) })
 	return nil
 }
 
@@ -172,17 +178,16 @@ func (n *Node) loop(ctx context.Context) {
 	}
 }
 
-// Ready is nil once the node has met another member, or has no one to meet.
+// Ready is nil once the node has met another member, or has no one to meet, and
+// enough ingesters know of it.
 func (n *Node) Ready() error {
-	n.joinMu.Lock()
-	defer n.joinMu.Unlock()
-	if n.selfAddr == "" {
+	switch {
+	case n.GossipAddr() == "":
 		return ErrNotRunning
-	}
-	if len(n.cfg.Join) > 0 && !n.joined {
+	case !n.met():
 		return fmt.Errorf("gossip: no join address could be reached yet: %v", n.cfg.Join)
 	}
-	return nil
+	return n.pending()
 }
 
 // GossipAddr returns the address that the node advertises, "" before Start.
@@ -241,6 +246,9 @@ func (n *Node) stop(polite bool) error {
 			return
 		}
 		// A join under way ends first, so that who has met us is told below.
+		n.joinMu.Lock()
+		n.stopping = true
+		n.joinMu.Unlock()
 		n.cancel()
 		n.wg.Wait()
 		if polite {

@@ -1,0 +1,80 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/weir-logs/weir/libs/ring"
+)
+
+// confirmLoop makes an ingester that is joining active once most ingesters have its
+// record: before that it owns nothing, so that nobody writes to it of whom those who
+// read may not have heard.
+func (n *Node) confirmLoop(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.Timing.Probe)
+	defer tick.Stop()
+	for {
+		switch self := n.Self(); {
+		case !self.Stores() || self.State != ring.Joining:
+			return
+		case n.met() && n.confirmed(ctx):
+			if err := n.SetState(ring.Active); err != nil {
+				n.log.Warn("cannot become active", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// met reports whether another member was found, or there is none to find.
+func (n *Node) met() bool {
+	n.joinMu.Lock()
+	defer n.joinMu.Unlock()
+	return len(n.cfg.Join) == 0 || n.joined
+}
+
+// confirmed asks the ingesters that have not told that they know of this one, and
+// reports whether more than half of all do, this one and those away included.
+func (n *Node) confirmed(ctx context.Context) bool {
+	have, all := n.confirmations()
+	if 2*len(have) > all {
+		return true
+	}
+	for _, m := range n.View().Ingesters() {
+		if m.Name != n.cfg.Self.Name && !have[m.Name] {
+			n.Sync(ctx, m.Name)
+		}
+	}
+	have, all = n.confirmations()
+	return 2*len(have) > all
+}
+
+// confirmations returns which ingesters know of this one, itself included, and how many
+// there are.
+func (n *Node) confirmations() (have map[string]bool, all int) {
+	have = map[string]bool{n.cfg.Self.Name: true}
+	v := n.View()
+	n.joinMu.Lock()
+	defer n.joinMu.Unlock()
+	for _, m := range v.Ingesters() {
+		all++
+		if n.words[m.Name].knows {
+			have[m.Name] = true
+		}
+	}
+	return have, all
+}
+
+// pending says what a joining ingester waits for, or nil.
+func (n *Node) pending() error {
+	if self := n.Self(); !self.Stores() || self.State != ring.Joining {
+		return nil
+	}
+	have, all := n.confirmations()
+	return fmt.Errorf("gossip: joining: %d of %d ingesters know of this one, more than half must", len(have), all)
+}
