@@ -1,11 +1,18 @@
 package block_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -36,4 +43,104 @@ func BenchmarkOpen(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkSlice reads the lines of one second of one stream, about 100, out of a block
+// whose footers are in memory: bytes read and CPU time by size of row groups. A file of
+// lines, hdfs.log, is taken from WEIR_SAMPLES.
+func BenchmarkSlice(b *testing.B) {
+	rows := sliceRows(b)
+	ls := model.Labels{{Name: "app", Value: "a"}}
+	for _, size := range []int{1 << 20, 2 << 20, 4 << 20} {
+		b.Run(fmt.Sprintf("%dMiB", size>>20), func(b *testing.B) {
+			var out bytes.Buffer
+			w := block.NewWriter(&out, block.Meta{ID: "b", Tenant: "t", Ordered: true}, block.Options{RowGroupBytes: size, Level: column.LevelBetter})
+			if err := w.Add(ls, rows); err != nil {
+				b.Fatal(err)
+			}
+			info, err := w.Close()
+			if err != nil {
+				b.Fatal(err)
+			}
+			ctx := context.Background()
+			m := &memory{b: out.Bytes()}
+			r, err := block.Open(ctx, m, info.Size)
+			if err != nil {
+				b.Fatal(err)
+			}
+			s, err := r.ReadSection(ctx, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			m.bytes = 0
+			seconds := (info.MaxTime - info.MinTime) / 1e9
+			var dst model.Rows
+			begin := userTime()
+			n, bytes := 0, 0
+			for i := int64(0); b.Loop(); i++ {
+				from := info.MinTime + i*7919%seconds*1e9
+				dst.Times, dst.Lines.Slab, dst.Lines.Ends = dst.Times[:0], dst.Lines.Slab[:0], dst.Lines.Ends[:0]
+				for _, span := range r.Spans(0, from, from+1e9) {
+					if least, greatest := r.GroupTimes(span.Group); greatest < from || least >= from+1e9 {
+						continue
+					}
+					body, err := r.ReadBody(ctx, s, span.Group)
+					if err != nil {
+						b.Fatal(err)
+					}
+					times, err := body.SharedTimes()
+					if err != nil {
+						b.Fatal(err)
+					}
+					for span.From < span.To && times[span.From] < from {
+						span.From++
+					}
+					for span.To > span.From && times[span.To-1] >= from+1e9 {
+						span.To--
+					}
+					if err := body.Rows(span.From, span.To, &dst); err != nil {
+						b.Fatal(err)
+					}
+				}
+				n += dst.Len()
+				bytes += len(dst.Lines.Slab)
+			}
+			per := 1 / float64(b.N)
+			b.ReportMetric((userTime()-begin).Seconds()*1e3*per, "CPUms/op")
+			b.ReportMetric(float64(m.bytes)/1e3*per, "KBread/op")
+			b.ReportMetric(float64(n)*per, "lines/op")
+			b.ReportMetric(float64(info.RawBytes+info.Rows)/float64(info.Size), "ratio")
+		})
+	}
+}
+
+// sliceRows is 16 MB of lines, or whatever there is, 100 a second.
+func sliceRows(b *testing.B) *model.Rows {
+	rows := &model.Rows{}
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	add := func(line []byte) {
+		rows.Times = append(rows.Times, begin+int64(len(rows.Times))*10e6)
+		rows.Lines.Append(line)
+	}
+	if data, err := os.ReadFile(filepath.Join(os.Getenv("WEIR_SAMPLES"), "hdfs.log")); err == nil && len(data) > 4<<20 {
+		for line := range bytes.Lines(data) {
+			add(bytes.TrimSuffix(line, []byte("\n")))
+		}
+		return rows
+	}
+	for i := 0; len(rows.Lines.Slab) < 16<<20; i++ {
+		x := uint64(i) * 0x9E3779B97F4A7C15
+		at := time.Unix(0, begin+int64(i)*10e6).UTC().Format("2006-01-02 15:04:05.000")
+		add(fmt.Appendf(nil, "%s %5d INFO dfs.DataNode$PacketResponder: PacketResponder %d for block blk_%d terminating, took %dms", at, x>>52, x>>62, x, x>>54))
+	}
+	return rows
+}
+
+// userTime returns the CPU time that the process took so far.
+func userTime() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		panic(err)
+	}
+	return time.Duration(r.Utime.Nano())
 }

@@ -27,7 +27,7 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	DefaultRowGroupBytes = 4 << 20
+	DefaultRowGroupBytes = 1 << 20
 	DefaultSectionBytes  = 256 << 20
 )
 

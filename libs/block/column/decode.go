@@ -56,15 +56,12 @@ func Open(info *Info, payload []byte) (*Values, error) {
 	}
 	switch info.Kind {
 	case Int, Pad, Signed:
-		v.nums = readPlanes(payload, info.N, info.Width)
-		for i := range v.nums {
-			v.nums[i] += info.Min
-		}
+		v.nums = readPlanes(payload, info.N, info.Width, info.Min)
 		if info.Kind == Pad {
 			return v, v.checkPad()
 		}
 	case IPv4:
-		v.nums = readPlanes(payload, info.N, 4)
+		v.nums = readPlanes(payload, info.N, 4, 0)
 	case UUID, Hex:
 		v.bytes = payload
 	case Delta:
@@ -126,7 +123,7 @@ func (v *Values) openBytes(b []byte) error {
 		return Corrupt("lengths of %d values in %d bytes", v.n, len(b))
 	}
 	v.size = v.info.MinLen
-	lens := readPlanes(b, v.n, v.info.Width)
+	lens := readPlanes(b, v.n, v.info.Width, 0)
 	v.bytes = b[v.n*int(v.info.Width):]
 	if lens == nil {
 		if v.n*v.size != len(v.bytes) {
@@ -165,10 +162,12 @@ func (v *Values) openDict(b []byte) error {
 	if err != nil {
 		return err
 	}
-	v.nums = readPlanes(index, v.n, c.Width)
-	for _, x := range v.nums {
-		if x >= uint64(values.n) {
-			return Corrupt("index %d of %d values", x, values.n)
+	v.nums = readPlanes(index, v.n, c.Width, 0)
+	if c.Width > 1 || values.n < 1<<8 {
+		for _, x := range v.nums {
+			if x >= uint64(values.n) {
+				return Corrupt("index %d of %d values", x, values.n)
+			}
 		}
 	}
 	if values.kind == Bytes {
@@ -188,16 +187,39 @@ func (v *Values) openDict(b []byte) error {
 	return nil
 }
 
-// readPlanes returns nil for numbers of no width, which are all 0.
-func readPlanes(b []byte, n int, width uint8) []uint64 {
+// readPlanes returns numbers, with the least one added to each; nil for numbers of no
+// width, which are all that.
+func readPlanes(b []byte, n int, width uint8, least uint64) []uint64 {
 	if width == 0 {
 		return nil
 	}
 	nums := make([]uint64, n)
-	for k := range int(width) {
-		plane := b[k*n : k*n+n]
-		for i, x := range plane {
-			nums[i] |= uint64(x) << (8 * k)
+	p0 := b[:n]
+	switch width {
+	case 1:
+		for i := range nums {
+			nums[i] = uint64(p0[i]) + least
+		}
+	case 2:
+		p1 := b[n:][:n]
+		for i := range nums {
+			nums[i] = (uint64(p0[i]) | uint64(p1[i])<<8) + least
+		}
+	default:
+		p1, p2 := b[n:][:n], b[2*n:][:n]
+		for i := range nums {
+			nums[i] = uint64(p0[i]) | uint64(p1[i])<<8 | uint64(p2[i])<<16
+		}
+		for k := 3; k < int(width); k++ {
+			plane := b[k*n:][:n]
+			for i := range nums {
+				nums[i] |= uint64(plane[i]) << (8 * k & 63)
+			}
+		}
+		if least != 0 {
+			for i := range nums {
+				nums[i] += least
+			}
 		}
 	}
 	return nums

@@ -90,7 +90,11 @@ func BenchmarkEncodeGrams(b *testing.B) { benchEncode(b, grams.NewBuilder(grams.
 
 func benchEncode(b *testing.B, g *grams.Builder) {
 	benchBlocks(b, func(b *testing.B, blocks []block) {
-		builder := lines.NewBuilder(column.LevelDefault)
+		level := column.LevelDefault
+		if os.Getenv("WEIR_LEVEL") == "better" {
+			level = column.LevelBetter
+		}
+		builder := lines.NewBuilder(level)
 		builder.SetGrams(g)
 		b.SetBytes(rawBytes(blocks))
 		b.ReportAllocs()
@@ -115,6 +119,7 @@ func benchEncode(b *testing.B, g *grams.Builder) {
 		}
 		b.ReportMetric(float64(rawBytes(blocks))*float64(b.N)/1e6/(userTime()-begin).Seconds(), "MB/CPUs")
 		b.ReportMetric(float64(rawBytes(blocks))/float64(size), "ratio")
+		b.ReportMetric(float64(size)/1e6, "MB")
 		b.ReportMetric(float64(templates), "templates")
 	})
 }
