@@ -75,11 +75,25 @@ func TestRule22Version(t *testing.T) {
 		t.Error("it depends on the order, or on blocks outside the range")
 	}
 	for name, other := range map[string]string{
-		"one more": version(0, 150, a, b, late), "one less": version(0, 50, a), "merged": version(0, 50, a, b, block("ab", Source{"a", 0, 1, "m"}, Source{"b", 0, 1, "m"})),
+		"one more": version(0, 150, a, b, late), "one less": version(0, 50, a), "another": version(0, 50, a, block("d")),
+		"merged": version(0, 50, a, b, block("ab", Source{"a", 0, 1, "m"}, Source{"b", 0, 1, "m"})),
 		"none": version(0, 50), "names that join alike": version(0, 50, block("ab")),
 	} {
 		if other == was {
 			t.Errorf("%s: the same version", name)
 		}
+	}
+}
+
+// TestRule12OnlyListedBlocksHide: a block that was removed hides nothing, though it held
+// all that another one holds which is listed still, or again.
+func TestRule12OnlyListedBlocksHide(t *testing.T) {
+	a, ab := block("a"), block("ab", Source{"a", 0, 1, "m"})
+	snap, err := newSnapshot([]Block{a}, map[ID]*Block{"ab": &ab}, nil, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if live := snap.Live(a.Tenant, a.MinTime, a.MaxTime+1); len(live) != 1 || snap.HiddenBy("a") != nil {
+		t.Errorf("%d live blocks, hidden by %v", len(live), snap.HiddenBy("a"))
 	}
 }

@@ -76,6 +76,39 @@ func TestRule9PendingIsBehindTheCut(t *testing.T) {
 	}
 }
 
+// TestRule9FrozenHeadsKeepTheirRecords: of two heads that are to be written the second
+// one's records stay when the first is in a block.
+func TestRule9FrozenHeadsKeepTheirRecords(t *testing.T) {
+	dir := t.TempDir()
+	var cuts atomic.Int32
+	broken := errors.New("no more cuts")
+	n := startWith(t, dir, 1<<30, nil, func(s *Service) {
+		s.testHook = func(step string) error {
+			if step == "cut.create" && cuts.Add(1) > 1 {
+				return broken
+			}
+			return nil
+		}
+	})
+	var want []string
+	for i := range 2 {
+		if _, err := n.ingest(int64(i+1), "a", []int64{int64(i)}, "line"); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, fmt.Sprintf("%d a line", i))
+		n.svc.freeze()
+	}
+	if err := n.flush(); err == nil {
+		t.Fatal("the second head was written")
+	}
+	crashed := filepath.Join(t.TempDir(), "copy")
+	copyDir(t, dir, crashed)
+	again := start(t, crashed, 1<<30)
+	if got := contents(t, again.svc); !slices.Equal(got, want) {
+		t.Errorf("after a crash: %q, want %q", got, want)
+	}
+}
+
 // TestRule9DuplicatesDoNotPinTheLog: records that bring nothing new do not fill the head,
 // so the size of the log is reason enough to cut.
 func TestRule9DuplicatesDoNotPinTheLog(t *testing.T) {
