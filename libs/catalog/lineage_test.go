@@ -77,7 +77,7 @@ func TestRule22Version(t *testing.T) {
 	for name, other := range map[string]string{
 		"one more": version(0, 150, a, b, late), "one less": version(0, 50, a), "another": version(0, 50, a, block("d")),
 		"merged": version(0, 50, a, b, block("ab", Source{"a", 0, 1, "m"}, Source{"b", 0, 1, "m"})),
-		"none": version(0, 50), "names that join alike": version(0, 50, block("ab")),
+		"none":   version(0, 50), "names that join alike": version(0, 50, block("ab")),
 	} {
 		if other == was {
 			t.Errorf("%s: the same version", name)
