@@ -37,5 +37,8 @@ func (r Ref) Of(slab []byte) []byte {
 	return slab[off : off+uint64(uint32(r))]
 }
 
+// Offset returns where the value begins.
+func (r Ref) Offset() uint32 { return uint32(r >> 32) }
+
 // Len returns the value's length.
 func (r Ref) Len() int { return int(uint32(r)) }

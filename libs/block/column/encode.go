@@ -39,11 +39,7 @@ func (e *Encoder) Encode(dst, slab []byte, refs []Ref) (Info, []byte) {
 	c := Info{Kind: Dict, N: len(refs), Values: &values, IndexAt: len(dst) - start}
 	c.MinLen, c.MaxLen, c.Classes = values.MinLen, values.MaxLen, values.Classes
 	c.Width = max(1, width(uint64(len(e.dict.distinct)-1)))
-	nums := e.scratch(len(refs))
-	for i, k := range e.dict.index {
-		nums[i] = uint64(k)
-	}
-	return c, appendPlanes(dst, nums, c.Width)
+	return c, appendPlanes(dst, e.dict.index, c.Width)
 }
 
 // EncodeSigned appends the payload of a column of integers to dst and returns its
@@ -88,8 +84,8 @@ func (e *Encoder) direct(dst, slab []byte, refs []Ref) (Info, []byte) {
 	for _, r := range refs {
 		s := r.Of(slab)
 		c.MinLen, c.MaxLen = min(c.MinLen, len(s)), max(c.MaxLen, len(s))
-		for _, b := range s {
-			c.Classes |= classes[b]
+		if c.Classes != allClasses {
+			c.Classes |= classesOf(slab, r)
 		}
 		zeros = zeros || len(s) > 1 && s[0] == '0'
 		if shared > 0 {
@@ -155,6 +151,24 @@ func (e *Encoder) direct(dst, slab []byte, refs []Ref) (Info, []byte) {
 	return c, dst
 }
 
+// classesOf returns the classes of a value's bytes.
+func classesOf(slab []byte, r Ref) (c Class) {
+	s := r.Of(slab)
+	if uint(len(s)-1) < 8 && int(r.Offset())+8 <= len(slab) {
+		// Zeros for digits.
+		x := (binary.LittleEndian.Uint64(slab[r.Offset():]) ^ 0x3030303030303030) << (64 - 8*uint(len(s)))
+		if (x|(x&^high+0x7676767676767676))&high == 0 {
+			return Digit
+		}
+	}
+	for _, b := range s {
+		c |= classes[b]
+	}
+	return c
+}
+
+const high = 0x8080808080808080
+
 func every(slab []byte, refs []Ref, is func([]byte) bool) bool {
 	for _, r := range refs {
 		if !is(r.Of(slab)) {
@@ -193,8 +207,15 @@ func (e *Encoder) numbers(dst []byte, c *Info, slab []byte, refs []Ref) []byte {
 	prev := uint64(0)
 	for i, r := range refs {
 		n := uint64(0)
-		for _, b := range r.Of(slab)[len(c.Prefix):] {
-			n = n*10 + uint64(b-'0')
+		if at, k := int(r.Offset())+len(c.Prefix), uint(r.Len()-len(c.Prefix)); k <= 8 && at+8 <= len(slab) {
+			// All digits at once: pairs, fours, eight.
+			n = (binary.LittleEndian.Uint64(slab[at:]) & 0x0F0F0F0F0F0F0F0F) << (64 - 8*k)
+			n = n*10 + n>>8
+			n = ((n&0x000000FF000000FF)*(100+1000000<<32) + (n>>16&0x000000FF000000FF)*(1+10000<<32)) >> 32
+		} else {
+			for _, b := range r.Of(slab)[len(c.Prefix):] {
+				n = n*10 + uint64(b-'0')
+			}
 		}
 		nums[i] = n
 		lo, hi = min(lo, n), max(hi, n)
@@ -226,13 +247,13 @@ func width(x uint64) uint8 { return uint8((bits.Len64(x) + 7) / 8) }
 
 // appendPlanes appends the lowest byte of every number, then the next one of
 // every number, and so on.
-func appendPlanes(dst []byte, nums []uint64, width uint8) []byte {
+func appendPlanes[T uint32 | uint64](dst []byte, nums []T, width uint8) []byte {
 	for k := range width {
 		at := len(dst)
 		dst = append(dst, make([]byte, len(nums))...)
 		plane := dst[at:]
 		for i, x := range nums {
-			plane[i] = byte(x >> (8 * k))
+			plane[i] = byte(x >> (8 * k & 63))
 		}
 	}
 	return dst
@@ -297,13 +318,16 @@ func (d *dictBuilder) build(slab []byte, refs []Ref, limit int) bool {
 	d.table = d.table[:size]
 	clear(d.table)
 	mask := uint64(size - 1)
-	d.distinct, d.hashes, d.index = d.distinct[:0], d.hashes[:0], d.index[:0]
+	d.distinct, d.hashes = d.distinct[:0], d.hashes[:0]
+	if cap(d.index) < len(refs) {
+		d.index = make([]uint32, len(refs)+len(refs)/4)
+	}
+	d.index = d.index[:len(refs)]
 	for i, r := range refs {
 		if i == 1024 && len(d.distinct) > 700 {
 			return false
 		}
-		v := r.Of(slab)
-		h := hashValue(v)
+		h := hashRef(slab, r)
 		for j := h & mask; ; j = (j + 1) & mask {
 			k := d.table[j]
 			if k == 0 {
@@ -313,16 +337,28 @@ func (d *dictBuilder) build(slab []byte, refs []Ref, limit int) bool {
 				d.distinct = append(d.distinct, r)
 				d.hashes = append(d.hashes, h)
 				d.table[j] = uint32(len(d.distinct))
-				d.index = append(d.index, uint32(len(d.distinct)-1))
+				d.index[i] = uint32(len(d.distinct) - 1)
 				break
 			}
-			if d.hashes[k-1] == h && string(d.distinct[k-1].Of(slab)) == string(v) {
-				d.index = append(d.index, k-1)
+			// Of short values of one length the hash tells all.
+			if o := d.distinct[k-1]; d.hashes[k-1] == h && o.Len() == r.Len() && (r.Len() <= 8 || string(o.Of(slab)) == string(r.Of(slab))) {
+				d.index[i] = k - 1
 				break
 			}
 		}
 	}
 	return true
+}
+
+// hashRef returns the hash of a value.
+func hashRef(slab []byte, r Ref) uint64 {
+	n := r.Len()
+	if uint(n-1) < 8 && int(r.Offset())+8 <= len(slab) {
+		x := binary.LittleEndian.Uint64(slab[r.Offset():])<<(64-8*uint(n))>>(64-8*uint(n)) ^ uint64(n)<<56
+		x *= 0x9E3779B97F4A7C15
+		return x ^ x>>32
+	}
+	return hashValue(r.Of(slab))
 }
 
 func hashValue(v []byte) uint64 {
