@@ -329,3 +329,36 @@ func TestR14DamagedBeforeThePut(t *testing.T) {
 		t.Errorf("%d files are left", len(files))
 	}
 }
+
+// TestR14ChangedByThePut: a put that stores another byte than it was given, in the
+// middle of a block whose footer is whole, is found; the sources stay.
+func TestR14ChangedByThePut(t *testing.T) {
+	e, all := twoBlocks(t)
+	sources := e.objects()
+	e.bucket.set(func() {
+		e.bucket.before = func(op, key string) error {
+			if op != "after put" || !isBlock(key) {
+				return nil
+			}
+			body, err := objstore.ReadAll(t.Context(), e.bucket.Bucket, key, 1<<30)
+			if err != nil {
+				return err
+			}
+			body[40] ^= 0x10
+			return objstore.PutBytes(t.Context(), e.bucket.Bucket, key, body)
+		}
+	})
+	if err := e.service.Cycle(t.Context()); !errors.Is(err, objstore.ErrDamaged) {
+		t.Fatal(err)
+	}
+	e.bucket.set(func() { e.bucket.before = nil })
+	for _, key := range e.objects() { // the damaged block goes, as an operator would have it
+		if !contains(sources, key) {
+			e.must(e.bucket.Delete(t.Context(), key))
+		}
+	}
+	if keys := e.objects(); !contains(keys, sources...) {
+		t.Fatalf("sources are gone: %v", keys)
+	}
+	e.wantEntries(all...)
+}

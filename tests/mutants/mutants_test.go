@@ -15,11 +15,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/weir-logs/weir/tests/harness"
 )
 
 // mutant is a change that breaks a rule.
@@ -32,6 +31,12 @@ type mutant struct {
 	test     string // regular expression of the tests, one of which must fail
 }
 
+// root is the root of the repository.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}
+
 func (m mutant) name() string {
 	return "rule " + m.rule + ": " + m.breaks
 }
@@ -39,7 +44,7 @@ func (m mutant) name() string {
 // source returns the mutated file.
 func (m mutant) source(t *testing.T) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(harness.Root(), m.file))
+	b, err := os.ReadFile(filepath.Join(root(), m.file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,10 +62,7 @@ func (m mutant) run(t *testing.T, source string) (killed bool, out string) {
 	if err := os.WriteFile(changed, []byte(source), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	root, err := filepath.Abs(harness.Root())
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := root()
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, m.file): changed}})
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +109,7 @@ func TestMutants(t *testing.T) {
 // exists checks that the mutant's tests are there.
 func (m mutant) exists(t *testing.T) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(harness.Root(), m.pkg, "*_test.go"))
+	files, err := filepath.Glob(filepath.Join(root(), m.pkg, "*_test.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +125,27 @@ func (m mutant) exists(t *testing.T) {
 		if !regexp.MustCompile(`(?m)^func ` + name + `\(`).MatchString(all.String()) {
 			t.Errorf("%s has no test %s", m.pkg, name)
 		}
+	}
+}
+
+// TestDocumented: the tests that docs/operations/faults.md names are there.
+func TestDocumented(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root(), "docs", "operations", "faults.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, _, _ := strings.Cut(string(b), "## How to run")
+	n, pkg := 0, ""
+	for _, word := range regexp.MustCompile("(?:libs|services|tests)(?:/[a-z]+)+|`(?:Test|Fuzz)[A-Za-z0-9]+`").FindAllString(tables, -1) {
+		if word[0] != '`' {
+			pkg = word
+			continue
+		}
+		mutant{pkg: pkg, test: strings.Trim(word, "`")}.exists(t)
+		n++
+	}
+	if n < 80 {
+		t.Errorf("%d tests are named", n)
 	}
 }
 

@@ -66,7 +66,7 @@ var mutants = []mutant{
 		"libs/compact", "TestR14MergeProves"},
 	{"14", "a merged block is not read back", "services/compactor/merge.go",
 		"if err := objstore.Verify(ctx, s.deps.Bucket, key, r.info.Size, r.sum); err != nil {", "if err := objstore.Verify(ctx, s.deps.Bucket, key, r.info.Size, r.sum); err != nil && false {",
-		"services/compactor", "TestR14HalfStoredPut"},
+		"services/compactor", "TestR14ChangedByThePut"},
 	{"15", "rows are handed on unread where sources touch", "libs/block/unite/unite.go",
 		"alone = alone && (c == first || c.time() > first.last())", "alone = alone && (c == first || c.time() >= first.last())",
 		"libs/block/unite", "TestUnionIsThatOfSets"},
