@@ -21,6 +21,7 @@ import (
 	"github.com/weir-logs/weir/services/agent/deliver"
 	"github.com/weir-logs/weir/services/agent/entry"
 	"github.com/weir-logs/weir/services/agent/positions"
+	"github.com/weir-logs/weir/services/agent/queue"
 	"github.com/weir-logs/weir/services/agent/source"
 )
 
@@ -30,14 +31,11 @@ func deliverConfig(cfg *config.Config, userAgent string) (deliver.Config, error)
 		Positions: cfg.Positions.File, SaveInterval: cfg.Positions.SaveInterval, IgnoreInvalid: cfg.Positions.IgnoreInvalid,
 		MaxBytes: int(cfg.Batch.MaxBytes), MaxWait: cfg.Batch.MaxWait, UserAgent: userAgent, Dir: cfg.Queue.Dir,
 		Limits: deliver.Limits{MaxLine: int(cfg.Limits.MaxLine), Truncate: cfg.Limits.MaxLineTruncate, MaxStreams: cfg.Limits.MaxStreams},
-		Queue: deliver.QueueConfig{
-			MaxBytes: int64(cfg.Queue.MaxBytes), MaxAge: cfg.Queue.MaxAge, DropOldest: cfg.Queue.WhenFull == "drop_oldest",
-		},
 	}
 	if d.SaveInterval <= 0 {
 		d.SaveInterval = 10 * time.Second
 	}
-	// One queue has the batches of all clients: the smallest of what they ask for.
+	// All clients get the same batches: the smallest of what they ask for.
 	for _, c := range cfg.Clients {
 		if c.BatchSize > 0 {
 			d.MaxBytes = min(cmp.Or(d.MaxBytes, c.BatchSize), c.BatchSize)
@@ -49,14 +47,13 @@ func deliverConfig(cfg *config.Config, userAgent string) (deliver.Config, error)
 	d.MaxBytes = min(max(cmp.Or(d.MaxBytes, 1<<20), 1<<10), 4<<20)
 	d.MaxWait = cmp.Or(d.MaxWait, time.Second)
 	same := true
-	for i, c := range cfg.Clients {
+	for _, c := range cfg.Clients {
 		cc, err := clientConfig(cfg, c)
 		if err != nil {
 			return d, fmt.Errorf("client %s: %w", c.Name, err)
 		}
 		d.Clients = append(d.Clients, cc)
 		same = same && slices.Equal(cc.External, d.Clients[0].External)
-		_ = i
 	}
 	if same && len(d.Clients) > 0 {
 		// Alike for all, so they are put in once.
@@ -69,7 +66,10 @@ func deliverConfig(cfg *config.Config, userAgent string) (deliver.Config, error)
 }
 
 func clientConfig(cfg *config.Config, c config.Client) (deliver.ClientConfig, error) {
-	h := c.HTTP
+	h, q := c.HTTP, cfg.Queue
+	if c.Queue != nil {
+		q = *c.Queue
+	}
 	external := maps.Clone(cfg.ExternalLabels)
 	if external == nil {
 		external = map[string]string{}
@@ -84,6 +84,7 @@ func clientConfig(cfg *config.Config, c config.Client) (deliver.ClientConfig, er
 		Name: c.Name, URL: cmp.Or(c.URL, c.Address), Tenant: tenant, External: model.LabelsFromMap(external),
 		Headers: c.Headers, Insecure: c.Insecure, Timeout: cmp.Or(c.Timeout, 15*time.Second),
 		MinBackoff: cmp.Or(c.Backoff.Min, 100*time.Millisecond), MaxBackoff: cmp.Or(c.Backoff.Max, 30*time.Second),
+		Queue:           queue.Bound{MaxBytes: int64(q.MaxBytes), MaxAge: q.MaxAge, DropOldest: q.WhenFull == "drop_oldest"},
 		DropRateLimited: c.DropRateLimited, ProxyURL: h.ProxyURL, ProxyFromEnvironment: h.ProxyFromEnv,
 		NoRedirects: h.FollowRedirects != nil && !*h.FollowRedirects, TLS: tlsConfig(h.TLS),
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/client"
 	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/services/agent/queue"
 )
 
 // ClientConfig is a server to send to.
@@ -49,6 +50,9 @@ type ClientConfig struct {
 	// InFlight is how many batches are sent at a time. More than 1 only for
 	// servers that order by time. Default: 4 for gRPC, else 1.
 	InFlight int
+	// Queue is how far the client may be behind, and what happens then. Default:
+	// 1 GiB, and nothing more is read.
+	Queue queue.Bound
 	// DropRateLimited drops what the server refuses with 429 instead of sending
 	// it again.
 	DropRateLimited bool

@@ -42,8 +42,6 @@ type Config struct {
 	// MaxBytes and MaxWait are when a batch is complete.
 	MaxBytes int
 	MaxWait  time.Duration
-	// Queue is how the queue is bounded.
-	Queue QueueConfig
 	// Limits are what entries may be.
 	Limits Limits
 	// External are labels that every stream gets that lacks them.
@@ -52,16 +50,6 @@ type Config struct {
 	Clients []ClientConfig
 	// UserAgent names the program to the servers.
 	UserAgent string
-}
-
-// QueueConfig is how the queue is bounded.
-type QueueConfig struct {
-	// MaxBytes is how large it may get. Default: 1 GiB.
-	MaxBytes int64
-	// DropOldest: when it is full, or batches are older than MaxAge (0: any age),
-	// the oldest are dropped and counted. Otherwise nothing more is read.
-	DropOldest bool
-	MaxAge     time.Duration
 }
 
 // Delivery is the way of entries to the servers.
@@ -84,9 +72,6 @@ type Delivery struct {
 func Open(cfg Config, log *slog.Logger, m *Metrics) (_ *Delivery, err error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Queue.MaxBytes <= 0 {
-		cfg.Queue.MaxBytes = 1 << 30
 	}
 	if len(cfg.Clients) == 0 {
 		return nil, errors.New("no client: there is nowhere to send to")
@@ -126,7 +111,7 @@ func Open(cfg Config, log *slog.Logger, m *Metrics) (_ *Delivery, err error) {
 		}
 	}
 	o := queue.Options{
-		MaxBytes: cfg.Queue.MaxBytes, DropOldest: cfg.Queue.DropOldest, MaxAge: cfg.Queue.MaxAge, NoSync: cfg.Positions == "",
+		NoSync: cfg.Positions == "", Clients: map[string]queue.Bound{},
 		OnDrop: func(name string, n int) {
 			d.m.dropped.WithLabelValues(name, "queue_full").Add(float64(n))
 			for _, s := range d.senders {
@@ -134,15 +119,19 @@ func Open(cfg Config, log *slog.Logger, m *Metrics) (_ *Delivery, err error) {
 					s.dropped.Add(uint64(n))
 				}
 			}
-			log.Error("the queue is full; dropped the oldest entries", "client", name, "entries", n)
+			log.Error("the client is too far behind; dropped its oldest entries", "client", name, "entries", n)
 		},
 		OnDamage: func(err error) {
 			d.m.damaged.Inc()
 			log.Error("the queue is damaged", "err", err)
 		},
 	}
-	for _, c := range cfg.Clients {
-		o.Clients = append(o.Clients, c.Name)
+	for i := range cfg.Clients {
+		c := &cfg.Clients[i]
+		if c.Queue.MaxBytes <= 0 {
+			c.Queue.MaxBytes = 1 << 30
+		}
+		o.Clients[c.Name] = c.Queue
 	}
 	if d.q, err = queue.Open(dir, snap, o); err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
@@ -439,7 +428,7 @@ func (d *Delivery) Acked(k positions.Key) int64 {
 func (d *Delivery) Clients() (out []status.Client) {
 	for _, s := range d.senders {
 		c := status.Client{
-			Name: s.cfg.Name, URL: s.cfg.URL, State: "ok", QueueBytes: s.r.BytesBehind(), QueueLimit: d.cfg.Queue.MaxBytes,
+			Name: s.cfg.Name, URL: s.cfg.URL, State: "ok", QueueBytes: s.r.BytesBehind(), QueueLimit: s.cfg.Queue.MaxBytes,
 			Sent: s.sent.Load(), Refused: s.refused.Load(), Dropped: s.dropped.Load(),
 		}
 		if t := s.trouble.Load(); t != nil {

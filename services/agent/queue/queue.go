@@ -34,28 +34,34 @@ import (
 	"github.com/weir-logs/weir/services/agent/positions"
 )
 
-// Options are how a queue is bounded.
-type Options struct {
-	// MaxBytes is how much the segments may have. At least 64 KiB.
+// Bound is how far a client may be behind.
+type Bound struct {
+	// MaxBytes is how many bytes of segments may wait for it. At least 64 KiB.
 	MaxBytes int64
-	// DropOldest drops the oldest segment when the queue is full; otherwise
-	// Append fails with ErrFull.
+	// DropOldest lets the client skip the oldest segment when it is too far
+	// behind; otherwise Append fails with ErrFull.
 	DropOldest bool
-	// MaxAge is how old a batch may get before it is dropped, with DropOldest. 0:
-	// any age.
+	// MaxAge is how old a batch may get before the client skips it, with
+	// DropOldest. 0: any age.
 	MaxAge time.Duration
-	// Clients are the names of those who read.
-	Clients []string
+}
+
+// Options are who reads a queue, and how it is bounded.
+type Options struct {
+	// Clients are those who read, by name.
+	Clients map[string]Bound
 	// NoSync leaves durability to the system: for queues that end with the
 	// process.
 	NoSync bool
-	// OnDrop is told of entries that were dropped unread by a client.
+	// OnDrop is told of entries that a client skipped before their
+	// acknowledgement. Those that it had got from Next already it may still send.
 	OnDrop func(client string, entries int)
 	// OnDamage is told of records that cannot be read.
 	OnDamage func(err error)
 }
 
-// ErrFull is what Append returns when there is no room.
+// ErrFull is what Append returns when a client that skips nothing is too far
+// behind.
 var ErrFull = errors.New("queue: full")
 
 // Queue is an open queue. One goroutine appends; others read.
@@ -100,8 +106,10 @@ func Open(dir string, saved positions.Snapshot, o Options) (*Queue, error) {
 	q := &Queue{
 		dir: dir, o: o, next: 1, state: positions.NewState(saved), readers: map[string]*Reader{}, changed: make(chan struct{}),
 	}
-	q.o.MaxBytes = max(q.o.MaxBytes, 64<<10)
-	q.segBytes = min(16<<20, q.o.MaxBytes/4)
+	q.segBytes = 16 << 20
+	for _, b := range o.Clients {
+		q.segBytes = min(q.segBytes, max(b.MaxBytes, minBytes)/4)
+	}
 	if q.o.OnDrop == nil {
 		q.o.OnDrop = func(string, int) {}
 	}
@@ -131,14 +139,15 @@ func Open(dir string, saved positions.Snapshot, o Options) (*Queue, error) {
 	}
 	known := q.state.Clients
 	q.state.Clients = map[string]uint64{}
-	for _, name := range o.Clients {
+	for name, bound := range o.Clients {
+		bound.MaxBytes = max(bound.MaxBytes, minBytes)
 		at, ok := known[name]
 		if !ok {
 			at = start
 		}
 		at = min(at, q.state.Seq)
 		q.state.Clients[name] = at
-		q.readers[name] = &Reader{q: q, name: name, sent: at, acked: at}
+		q.readers[name] = &Reader{q: q, name: name, bound: bound, sent: at, acked: at}
 	}
 	q.trim()
 	q.reserve()

@@ -54,7 +54,7 @@ func TestModel(t *testing.T) {
 		dir := filepath.Join(base, fmt.Sprint(run))
 		names := []string{"a", "b"}
 		open := func() *Queue {
-			q, err := Open(dir, positions.Snapshot{}, Options{MaxBytes: 1 << 20, Clients: names, NoSync: true, OnDamage: func(err error) { t.Fatalf("%v", err) }})
+			q, err := Open(dir, positions.Snapshot{}, Options{Clients: map[string]Bound{"a": {MaxBytes: 1 << 20}, "b": {MaxBytes: 1 << 20}}, NoSync: true, OnDamage: func(err error) { t.Fatalf("%v", err) }})
 			if err != nil {
 				t.Fatalf("%v", err)
 			}
@@ -143,7 +143,7 @@ func TestFullAndDrop(t *testing.T) {
 	for _, drop := range []bool{false, true} {
 		dropped := 0
 		q, err := Open(t.TempDir(), positions.Snapshot{}, Options{
-			MaxBytes: 256 << 10, Clients: []string{"slow"}, DropOldest: drop, OnDrop: func(_ string, n int) { dropped += n },
+			Clients: map[string]Bound{"slow": {MaxBytes: 256 << 10, DropOldest: drop}}, OnDrop: func(_ string, n int) { dropped += n },
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -175,12 +175,74 @@ func TestFullAndDrop(t *testing.T) {
 	}
 }
 
+// Each client has its own bound and its own choice: one that is away and may skip
+// stops nothing, whatever the other does; one that may not stops all at its bound.
+func TestBounds(t *testing.T) {
+	dropped := map[string]int{}
+	q, err := Open(t.TempDir(), positions.Snapshot{}, Options{
+		Clients: map[string]Bound{
+			"good":  {MaxBytes: 128 << 10},
+			"away":  {MaxBytes: 256 << 10, DropOldest: true},
+			"stuck": {MaxBytes: 1 << 20},
+			"old":   {MaxBytes: 1 << 30, DropOldest: true, MaxAge: time.Hour},
+		},
+		OnDrop: func(name string, n int) { dropped[name] += n },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, got := uint64(0), 0
+	var full error
+	for n < 200 && full == nil {
+		if full = q.Append([]*Batch{batch(n+1, 20_000)}); full == nil {
+			n++
+			b := next(t, q.Reader("good"), time.Second)
+			got += b.Entries()
+			q.Reader("good").Ack(b.Seq)
+		}
+	}
+	// Times are the numbers of batches, so all are old: but for the newest segment.
+	if !errors.Is(full, ErrFull) || n < 40 || n > 53 || got != int(n)*3 || dropped["good"]+dropped["stuck"] > 0 || dropped["old"] < 100 {
+		t.Fatalf("%v after %d; %d read, dropped %v", full, n, got, dropped)
+	}
+	q.Reader("stuck").Ack(n)
+	for range 200 {
+		if err := q.Append([]*Batch{batch(n+1, 20_000)}); err != nil {
+			t.Fatal(err)
+		}
+		n++
+		b := next(t, q.Reader("good"), time.Second)
+		q.Reader("good").Ack(b.Seq)
+		q.Reader("stuck").Ack(n)
+	}
+	if q.Size() > 400<<10 {
+		t.Errorf("%d bytes on disk", q.Size())
+	}
+	r, prev := q.Reader("away"), uint64(0)
+	got = dropped["away"]
+	for b := next(t, r, 50*time.Millisecond); b != nil; b = next(t, r, 50*time.Millisecond) {
+		if b.Seq <= prev {
+			t.Errorf("batch %d after %d", b.Seq, prev)
+		}
+		prev = b.Seq
+		got += b.Entries()
+		r.Ack(b.Seq)
+	}
+	if got != int(n)*3 || prev != n {
+		t.Errorf("%d of %d entries read or dropped, up to batch %d", got, n*3, prev)
+	}
+	for _, r := range q.readers {
+		r.Close()
+	}
+	_ = q.Close()
+}
+
 // A torn or damaged end loses nothing that was durable.
 func TestTorn(t *testing.T) {
 	for cut := range 60 {
 		dir := t.TempDir()
 		damaged := 0
-		o := Options{Clients: []string{"a"}, MaxBytes: 1 << 20, OnDamage: func(error) { damaged++ }}
+		o := Options{Clients: map[string]Bound{"a": {MaxBytes: 1 << 20}}, OnDamage: func(error) { damaged++ }}
 		q, err := Open(dir, positions.Snapshot{}, o)
 		if err != nil {
 			t.Fatal(err)
@@ -220,7 +282,7 @@ func TestTorn(t *testing.T) {
 // A client that is new has nothing to do with what is there; a known one has.
 func TestNewClient(t *testing.T) {
 	dir := t.TempDir()
-	q, err := Open(dir, positions.Snapshot{}, Options{Clients: []string{"a"}})
+	q, err := Open(dir, positions.Snapshot{}, Options{Clients: map[string]Bound{"a": {}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +290,7 @@ func TestNewClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = q.Close()
-	if q, err = Open(dir, positions.Snapshot{}, Options{Clients: []string{"a", "b"}}); err != nil {
+	if q, err = Open(dir, positions.Snapshot{}, Options{Clients: map[string]Bound{"a": {}, "b": {}}}); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := q.Reader("a").Acked(), q.Reader("b").Acked(); a != 0 || b != 2 {

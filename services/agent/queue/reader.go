@@ -11,8 +11,9 @@ import (
 // Reader gives a client the batches that it has not acknowledged. Next and Close
 // are for one goroutine, the others for any.
 type Reader struct {
-	q    *Queue
-	name string
+	q     *Queue
+	name  string
+	bound Bound
 
 	f   *os.File
 	seg uint64 // number of the segment that f is

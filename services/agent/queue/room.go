@@ -2,6 +2,7 @@ package queue
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -10,8 +11,12 @@ import (
 	"github.com/weir-logs/weir/services/agent/positions"
 )
 
-// reserveBytes is what is kept on the disk for the time when it is full.
-const reserveBytes = 256 << 10
+const (
+	// reserveBytes is what is kept on the disk for the time when it is full.
+	reserveBytes = 256 << 10
+	// minBytes is the least bound of a client.
+	minBytes = 64 << 10
+)
 
 func (q *Queue) reserveName() string { return filepath.Join(q.dir, "reserve") }
 
@@ -34,10 +39,14 @@ func (q *Queue) reserve() {
 // rescue makes room on a full disk whose last segment is of no use any more but
 // for its snapshot: it writes that to a new segment, for which a reserve is kept.
 func (q *Queue) rescue(cause error) {
+	if !errors.Is(cause, syscall.ENOSPC) {
+		return
+	}
 	q.mu.Lock()
-	useless := len(q.segs) > 0 && q.unread() == 0
+	useless := len(q.segs) > 0 && q.segs[len(q.segs)-1].last <= q.least()
+	skipped := !useless && q.skipFirst()
 	q.mu.Unlock()
-	if !errors.Is(cause, syscall.ENOSPC) || !useless {
+	if !useless || skipped {
 		return
 	}
 	_ = os.Remove(q.reserveName())
@@ -57,65 +66,77 @@ func (q *Queue) rescue(cause error) {
 	q.reserve()
 }
 
-// makeRoom drops what is too much or too old, if it may.
+// makeRoom lets clients skip what is too much or too old for them, if they may.
 func (q *Queue) makeRoom(need int64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.trim()
-	old := int64(0)
-	if q.o.MaxAge > 0 && q.o.DropOldest {
-		old = time.Now().Add(-q.o.MaxAge).UnixNano()
+	for _, r := range q.readers {
+		for r.bound.DropOldest {
+			s := q.oldest(r)
+			tooMuch := s != nil && q.waiting(r)+need > r.bound.MaxBytes
+			tooOld := s != nil && r.bound.MaxAge > 0 && s.newest < time.Now().Add(-r.bound.MaxAge).UnixNano()
+			if !tooMuch && !tooOld {
+				break
+			}
+			q.skip(r, s)
+		}
 	}
-	for len(q.segs) > 0 {
-		s := q.segs[0]
-		tooMuch := q.total+need > q.o.MaxBytes
-		if !tooMuch && (s.newest >= old || s.batches == 0) {
-			return nil
+	q.trim()
+	for _, r := range q.readers {
+		if n := q.waiting(r); n > 0 && n+need > r.bound.MaxBytes {
+			return fmt.Errorf("%w: client %s is %d bytes behind", ErrFull, r.name, n)
 		}
-		if !q.o.DropOldest {
-			// What is being written to counts as empty when all of it was taken.
-			if q.unread() == 0 {
-				return nil
-			}
-			return ErrFull
-		}
-		if len(q.segs) == 1 {
-			if q.f == nil {
-				q.drop(s)
-				continue
-			}
-			// The one that is written to is ended first.
-			_ = q.f.Close()
-			q.f = nil
-		}
-		q.drop(s)
 	}
 	return nil
 }
 
-// unread says how many bytes of segments are not taken by all clients.
-func (q *Queue) unread() (n int64) {
-	least := q.least()
+// oldest is the first segment of which a client has something to acknowledge.
+func (q *Queue) oldest(r *Reader) *segment {
 	for _, s := range q.segs {
-		if s.last > least {
+		if s.last > r.acked {
+			return s
+		}
+	}
+	return nil
+}
+
+// waiting says how many bytes of segments a client is not done with.
+func (q *Queue) waiting(r *Reader) (n int64) {
+	for _, s := range q.segs {
+		if s.last > r.acked {
 			n += s.end
 		}
 	}
 	return n
 }
 
-// drop removes the oldest segment although not every client has sent it.
-func (q *Queue) drop(s *segment) {
-	for _, r := range q.readers {
-		if r.acked >= s.last {
-			continue
-		}
-		q.o.OnDrop(r.name, countEntries(s, r.acked))
-		r.acked = s.last
-		r.sent = max(r.sent, s.last)
-		q.state.Clients[r.name] = r.acked
+// skip lets a client pass over what a segment has.
+func (q *Queue) skip(r *Reader, s *segment) {
+	q.o.OnDrop(r.name, countEntries(s, r.acked))
+	r.acked = s.last
+	r.sent = max(r.sent, s.last)
+	q.state.Clients[r.name] = r.acked
+}
+
+// skipFirst makes room on a full disk, if all for whom the oldest segment is kept
+// may skip it.
+func (q *Queue) skipFirst() bool {
+	if len(q.segs) < 2 {
+		return false
 	}
-	q.remove()
+	s := q.segs[0]
+	for _, r := range q.readers {
+		if r.acked < s.last && !r.bound.DropOldest {
+			return false
+		}
+	}
+	for _, r := range q.readers {
+		if r.acked < s.last {
+			q.skip(r, s)
+		}
+	}
+	q.trim()
+	return true
 }
 
 func countEntries(s *segment, after uint64) (n int) {
