@@ -10,6 +10,8 @@ import (
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/patterns"
 )
 
 // LevelName is the name of the metadata that tells a row's level.
@@ -17,10 +19,9 @@ const LevelName = "detected_level"
 
 var _ engine.TemplateCounter = (*snapshot)(nil)
 
-// Templates implements engine.TemplateCounter. Sections have templates of their own. Rows
-// that fit none, whose lines are kept whole, have the pattern <_>. Lines are not rebuilt;
-// where all rows of a row group are asked for, in one bucket and without metadata, not
-// even read.
+// Templates implements engine.TemplateCounter. Sections have templates of their own. Only
+// lines that fit none, and are kept whole, are read. Where all rows of a row group are asked
+// for, in one bucket and without metadata, nothing of them is.
 func (sn *snapshot) Templates(ctx context.Context, streams []int, start, end, width int64, yield func(engine.TemplateCount) error) error {
 	s := sn.store
 	numbers := make([]uint32, len(streams))
@@ -30,8 +31,8 @@ func (sn *snapshot) Templates(ctx context.Context, streams []int, start, end, wi
 	slices.Sort(numbers)
 	start, end = max(start, sn.start), min(end, sn.end)
 	sel := &selected{snapshot: &snapshot{store: s, start: start, end: end, ascending: numbers}, store: s, ctx: ctx}
-	t := templates{s: sel, width: width, counts: map[templateKey]uint64{}}
-	current, service := -1, ""
+	t := templates{s: sel, width: width, yield: yield, counts: map[templateKey]uint64{}}
+	current := -1
 	var sec *block.Section
 	for group := range s.block.RowGroups() {
 		if err := ctx.Err(); err != nil {
@@ -46,27 +47,27 @@ func (sn *snapshot) Templates(ctx context.Context, streams []int, start, end, wi
 		}
 		number, index := s.block.Place(group)
 		if number != current {
-			if err := t.flush(sec, service, yield); err != nil {
+			if err := t.flush(sec); err != nil {
 				return err
 			}
 			var err error
 			if sec, err = s.section(ctx, number); err != nil {
 				return err
 			}
-			current, service = number, s.block.Labels(first).Get("service_name")
+			current, t.service = number, s.block.Labels(first).Get("service_name")
 		}
 		whole := to-from == last-first && least >= start && greatest < end && t.bucket(least) == t.bucket(greatest)
-		if whole && !s.block.HasMetadata(group) {
+		if whole && !s.block.HasMetadata(group) && !slices.Contains(t.kept(sec, &sec.Blocks[index]), true) {
 			for _, c := range sec.Blocks[index].Templates {
 				t.counts[templateKey{c.Template, "", t.bucket(least)}] += uint64(c.Rows)
 			}
 			continue
 		}
-		if err := t.add(group, &sec.Blocks[index]); err != nil {
+		if err := t.add(group, sec, &sec.Blocks[index]); err != nil {
 			return err
 		}
 	}
-	return t.flush(sec, service, yield)
+	return t.flush(sec)
 }
 
 type templateKey struct {
@@ -77,9 +78,20 @@ type templateKey struct {
 
 // templates counts the templates of a section.
 type templates struct {
-	s      *selected
-	width  int64
-	counts map[templateKey]uint64
+	s       *selected
+	width   int64
+	service string
+	yield   func(engine.TemplateCount) error
+	counts  map[templateKey]uint64
+}
+
+// kept tells which of a row group's templates are of lines that are kept whole.
+func (t *templates) kept(sec *block.Section, info *lines.BlockInfo) []bool {
+	out := make([]bool, len(info.Templates))
+	for i, c := range info.Templates {
+		out[i] = c.Rows > 0 && sec.Table.Templates[c.Template].Pattern() == patterns.Wildcard
+	}
+	return out
 }
 
 func (t *templates) bucket(at int64) int64 {
@@ -91,7 +103,7 @@ func (t *templates) bucket(at int64) int64 {
 }
 
 // add counts rows of a row group one by one.
-func (t *templates) add(group int, info *lines.BlockInfo) error {
+func (t *templates) add(group int, sec *block.Section, info *lines.BlockInfo) error {
 	store := t.s.store
 	body, err := store.body(t.s.ctx, group)
 	if err != nil {
@@ -123,38 +135,61 @@ func (t *templates) add(group int, info *lines.BlockInfo) error {
 	}
 	counts := map[key]uint64{}
 	bucket := int64(math.MinInt64)
+	name := func(level uint32) string {
+		if level == 0 {
+			return ""
+		}
+		return names[level-1]
+	}
 	flush := func() {
 		for k, n := range counts {
-			level := ""
-			if k.level > 0 {
-				level = names[k.level-1]
-			}
-			t.counts[templateKey{info.Templates[k.template].Template, level, bucket}] += n
+			t.counts[templateKey{info.Templates[k.template].Template, name(k.level), bucket}] += n
 		}
 		clear(counts)
 	}
+	kept := t.kept(sec, info)
+	var whole []uint32 // rows
 	for _, sp := range t.s.spans(group, times) {
 		for row := sp.From; row < sp.To; row++ {
 			if b := t.bucket(times[row]); b != bucket {
 				flush()
 				bucket = b
 			}
+			if kept[of[row]] {
+				whole = append(whole, uint32(row))
+				continue
+			}
 			counts[key{of[row], levels[row]}]++
 		}
 	}
 	flush()
+	for some := range slices.Chunk(whole, chunkRows) {
+		var rows model.Rows
+		if err := body.Select(some, &rows); err != nil {
+			return t.s.named(group, err)
+		}
+		for i, row := range some {
+			c := engine.TemplateCount{Service: t.service, Line: rows.Lines.At(i), Level: name(levels[row]), Bucket: t.bucket(times[row]), Rows: 1}
+			if c.Line == nil {
+				c.Line = []byte{}
+			}
+			if err := t.yield(c); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
 // flush gives out what was counted of a section.
-func (t *templates) flush(sec *block.Section, service string, yield func(engine.TemplateCount) error) error {
+func (t *templates) flush(sec *block.Section) error {
 	// In a fixed order, since those who unite patterns depend on it.
 	keys := slices.SortedFunc(maps.Keys(t.counts), func(a, b templateKey) int {
 		return cmp.Or(cmp.Compare(a.template, b.template), cmp.Compare(a.level, b.level), cmp.Compare(a.bucket, b.bucket))
 	})
 	for _, k := range keys {
-		if err := yield(engine.TemplateCount{
-			Service: service, Pattern: sec.Table.Templates[k.template].Pattern(), Level: k.level, Bucket: k.bucket, Rows: t.counts[k],
+		if err := t.yield(engine.TemplateCount{
+			Service: t.service, Pattern: sec.Table.Templates[k.template].Pattern(), Level: k.level, Bucket: k.bucket, Rows: t.counts[k],
 		}); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -19,7 +20,7 @@ import (
 // Counts of templates are those of the rows.
 func TestTemplates(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		meta := rapid.Bool().Draw(t, "levels")
+		meta, odd := rapid.Bool().Draw(t, "levels"), rapid.Bool().Draw(t, "odd")
 		var entries []enginetest.Entry
 		want := map[string]uint64{}
 		start := int64(rapid.IntRange(0, 100).Draw(t, "start")) * sec
@@ -36,6 +37,11 @@ func TestTemplates(t *testing.T) {
 					level = "info"
 					e.Derived = model.Labels{{Name: blockstore.LevelName, Value: level}}
 				}
+			}
+			if odd && i == 37 {
+				// Nothing else is like it.
+				e.Line = "\x00" + strings.Repeat("\xff\x00 strange \t", 3)
+				pattern = "kept: " + e.Line
 			}
 			entries = append(entries, e)
 			if e.Time >= start && e.Time < end && (pod == ".+" || i%3 == 1) {
@@ -55,6 +61,9 @@ func TestTemplates(t *testing.T) {
 			streams[i] = i
 		}
 		err = snap.(engine.TemplateCounter).Templates(context.Background(), streams, start, end, width, func(c engine.TemplateCount) error {
+			if c.Line != nil {
+				c.Pattern = "kept: " + string(c.Line)
+			}
 			got[fmt.Sprint(c.Pattern, "|", c.Level, "|", c.Bucket)] += c.Rows
 			return nil
 		})

@@ -135,14 +135,14 @@ func (b *blocks) load(ctx context.Context, o *openBlock) {
 	key := catalog.Key(o.Block)
 	r, err := block.Open(ctx, object{b.store.Bucket, key}, o.Size)
 	if err == nil && (r.Info().ID != o.ID || r.Info().Tenant != o.Tenant) {
-		err = fmt.Errorf("it is block %s of another name", r.Info().ID)
+		err = fmt.Errorf("it is block %s of tenant %q", r.Info().ID, r.Info().Tenant)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer close(o.ready)
 	if err != nil {
 		b.failed.Inc()
-		o.err = fmt.Errorf("block %s: %w", key, err)
+		o.err = &blockError{o.Block, err}
 		delete(b.open, o.ID)
 		return
 	}

@@ -78,6 +78,20 @@ func (s *stored) note(err error) {
 	}
 }
 
+// damage says of an error that a block is damaged: to try again will not help.
+func damage(err error) error {
+	b, ok := errors.AsType[*blockError](err)
+	if !ok {
+		return err
+	}
+	for _, passing := range []error{objstore.ErrNotFound, objstore.ErrUnavailable, objstore.ErrDenied, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, passing) {
+			return err
+		}
+	}
+	return rpcerr.Wrap(b, rpcerr.DataLoss, "%v", b)
+}
+
 // rerun runs a query that reads from sources, and again as long as that may help and
 // given is false: it tells that something of the answer was given out.
 func rerun(ctx context.Context, sources []engine.Source, given func() bool, run func() error) error {
@@ -85,7 +99,7 @@ func rerun(ctx context.Context, sources []engine.Source, given func() bool, run 
 		err := run()
 		i := slices.IndexFunc(sources, func(src engine.Source) bool { _, ok := src.(*stored); return ok })
 		if i < 0 || given() || !sources[i].(*stored).again(ctx, first) {
-			return err
+			return damage(err)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func TestDamagedBlock(t *testing.T) {
 		s.refresh()
 		s.bucket.Flip = func(key string) bool { return key == catalog.Key(bad) }
 		_, err := s.ask(`{app=~".+"}`, false)
-		if err == nil || !errors.Is(err, engine.ErrIncomplete) || !strings.Contains(err.Error(), catalog.Key(bad)) {
+		if !rpcerr.Is(err, rpcerr.DataLoss) || !strings.Contains(err.Error(), catalog.Key(bad)) {
 			t.Errorf("opened %v: %v", opened, err)
 		}
 		for _, query := range []string{`{app=~".+"}`, `sum(count_over_time({app=~".+"} |~ "req.*done" [1d]))`} {

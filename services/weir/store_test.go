@@ -141,7 +141,7 @@ func TestStoreAcrossRestarts(t *testing.T) {
 	p = startProcess(t, dir, nil)
 	r, err := queryv1.NewQueryServiceClient(p.conn).QueryRange(t.Context(), q)
 	switch {
-	case err != nil && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "block")):
+	case err != nil && (status.Code(err) != codes.DataLoss || !strings.Contains(err.Error(), "block")):
 		t.Errorf("damaged: %v", err)
 	case err == nil && len(r.GetWarnings()) == 0:
 		if got, _ := p.lines(t, q); strings.Join(got, "|") != strings.Join(want, "|") {

@@ -50,10 +50,11 @@ type TemplateCounter interface {
 	Templates(ctx context.Context, streams []int, start, end, width int64, yield func(TemplateCount) error) error
 }
 
-// TemplateCount is rows whose lines have a template.
+// TemplateCount is rows whose lines have a template, or one row whose line has none.
 type TemplateCount struct {
 	Service string // of the streams, or of most; only a hint
 	Pattern string
+	Line    []byte // if not nil: it is one row's. Valid during the call only
 	Level   string // "": not known
 	Bucket  int64  // time / width, rounded down
 	Rows    uint64
@@ -259,6 +260,11 @@ func (s *localSession) Patterns(ctx context.Context, req PatternsRequest) ([]Pat
 	for _, r := range ranges {
 		err := counter.Templates(ctx, by[r], r.Start, r.End, req.Width, func(c TemplateCount) error {
 			stats.RowsRead += c.Rows
+			if c.Line != nil {
+				stats.BytesRead += uint64(len(c.Line))
+				set.Add(c.Service, c.Level, c.Bucket*req.Width, string(c.Line))
+				return nil
+			}
 			set.AddPattern(c.Service, c.Level, c.Bucket, c.Pattern, c.Rows)
 			return nil
 		})
