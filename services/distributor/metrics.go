@@ -22,6 +22,8 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_distributor_active_streams", Help: "Streams that got entries lately."},
 		func() float64 { return float64(s.streams.count()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_distributor_open_breakers", Help: "Ingesters that are not written to, since they have not answered lately."},
+		func() float64 { return float64(s.breakers.open()) })
 	return &metrics{
 		entries: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_distributor_accepted_entries_total", Help: "Entries acknowledged."}, []string{"door"}),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 			return rpcerr.New(rpcerr.NoQuorum, "%d ingesters are needed to store a stream, %d are healthy", quorum, n).WithRetry(time.Second)
 		}
 	}
+	blocked := s.blocked(&split, quorum)
 	w := newWait(quorum, split.Copies)
 	deadline := s.now().Add(s.cfg.ReplicaTimeout)
 	version := view.Table().Digest()
@@ -53,7 +55,12 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 				req.Streams = append(req.Streams, blocks[i])
 			}
 			size := int64(proto.Size(req))
+			if err := blocked[t.Member.Name]; err != nil {
+				w.done(part, err)
+				continue
+			}
 			if !s.take(t.Member.Name, size) {
+				s.breakers.failed(t.Member.Name, s.now())
 				w.done(part, rpcerr.New(rpcerr.Overloaded, "too many requests in flight to ingester %s", t.Member.Name).WithRetry(time.Second))
 				continue
 			}
@@ -73,16 +80,50 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 	}
 }
 
+// blocked returns the members that are not to be written to, and why. There are none
+// where a stream could then not be stored: it is better to try.
+func (s *Service) blocked(split *ring.Split, quorum int) map[string]error {
+	var out map[string]error
+	var left []uint8
+	for _, t := range split.Targets {
+		err := s.breakers.allow(t.Member.Name, s.now())
+		if err == nil {
+			continue
+		}
+		if out == nil {
+			out, left = map[string]error{}, slices.Clone(split.Copies)
+		}
+		out[t.Member.Name] = err
+		for _, i := range t.Index {
+			if left[i]--; int(left[i]) < quorum {
+				return nil
+			}
+		}
+	}
+	return out
+}
+
 // send makes one ingest call. It outlives the caller's context, up to the deadline.
 func (s *Service) send(ctx context.Context, m *ring.Member, req *ingestv1.IngestRequest, deadline time.Time) error {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	began := time.Now()
+	slow := s.breakers.watch(m.Name, s.now)
+	var resp *ingestv1.IngestResponse
 	c, err := s.ingesters.Ingester(m)
 	if err == nil {
-		_, err = c.Ingest(ctx, req)
+		resp, err = c.Ingest(ctx, req)
+	}
+	slow.Stop()
+	if err != nil && unreachable(err) {
+		s.breakers.failed(m.Name, s.now())
+	} else {
+		s.breakers.worked(m.Name)
 	}
 	s.metrics.replica(err, time.Since(began))
+	if err == nil && s.learn != nil && resp.GetTableVersion() != req.GetTableVersion() {
+		s.learn(ctx, m.Name, resp.GetTableVersion())
+	}
 	if err != nil {
 		return fmt.Errorf("ingester %s: %w", m.Name, err)
 	}

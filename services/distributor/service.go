@@ -83,7 +83,10 @@ type Deps struct {
 	Limits    Limits
 	Rates     Rates
 	Deletes   Deletes // nil: nothing is deleted
-	Now       func() time.Time
+	// Learn merges the member table of a member, given its version; nil: there is none
+	// but the own one.
+	Learn func(ctx context.Context, member string, version uint64) bool
+	Now   func() time.Time
 }
 
 // Service is a distributor.
@@ -101,6 +104,9 @@ type Service struct {
 	labels    *labelCache
 	streams   *streamCounter
 	gone      *goneCache
+	breakers  *breakers
+	batches   *batchTimes
+	learn     func(ctx context.Context, member string, version uint64) bool
 	clock     atomic.Int64   // the last batch time given out
 	stamps    atomic.Int64   // the first time that was not given out yet
 	writes    sync.WaitGroup // replica writes in work
@@ -117,6 +123,7 @@ func New(cfg Config, d Deps) *Service {
 		cfg: cfg, logger: d.Log, ring: d.Ring, ingesters: d.Ingesters, limits: d.Limits, rates: d.Rates, now: d.Now,
 		labels: newLabelCache(cfg.LabelCache), streams: newStreamCounter(d.Now), gone: newGoneCache(d.Deletes, d.Now), inFlight: map[string]load{},
 	}
+	s.breakers, s.batches, s.learn = newBreakers(d.Log), newBatchTimes(), d.Learn
 	s.metrics = newMetrics(d.Reg, s)
 	return s
 }
@@ -154,8 +161,12 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 		return nil, s.rateError(err, id, lim, req, size)
 	}
 	batchTime := req.GetBatchTimeUnixNano()
+	var content uint64 // 0: the producer has fixed the batch time
 	if batchTime <= 0 {
-		batchTime = s.nextBatchTime()
+		content = contentOf(id, req)
+		if batchTime = s.batches.of(content); batchTime == 0 {
+			batchTime = s.nextBatchTime()
+		}
 	}
 	check := &checker{limits: lim, now: s.now().UnixNano(), stamp: req.GetStamp()}
 	if check.stamp {
@@ -190,6 +201,9 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 		}
 	}
 	if err := s.replicate(ctx, id, batchTime, blocks); err != nil {
+		if content != 0 {
+			s.batches.keep(content, batchTime)
+		}
 		return nil, err
 	}
 	s.metrics.accepted(req.GetDoor(), resp.AcceptedEntries, size)

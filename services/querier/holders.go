@@ -17,14 +17,20 @@ import (
 
 // asked is the members as one query knows them, and what it has learnt of them.
 type asked struct {
-	view    *ring.View
-	without map[string]bool // not asked
+	names   map[string]string // incarnations of those that are asked, by name
+	without map[string]bool   // not asked
 
-	mu   sync.Mutex
-	gaps map[string]bool // members that told of gaps of which the table does not know
+	mu    sync.Mutex
+	views []*ring.View    // the one that was asked by, and the newest
+	gaps  map[string]bool // members that told of gaps of which the table does not know
 }
 
-// complete judges an answer without the members called missing.
+func newAsked(view *ring.View) *asked {
+	return &asked{views: []*ring.View{view}, names: map[string]string{}, without: map[string]bool{}, gaps: map[string]bool{}}
+}
+
+// complete judges an answer without the members called missing. It must be complete by
+// all that is known of the members: what was written before a change, and after it.
 func (a *asked) complete(missing []string) error {
 	gone := map[string]bool{}
 	for name := range a.without {
@@ -34,21 +40,41 @@ func (a *asked) complete(missing []string) error {
 		gone[name] = true
 	}
 	a.mu.Lock()
+	views := a.views
 	for name := range a.gaps {
 		gone[name] = true
 	}
 	a.mu.Unlock()
-	ok, lost := a.view.Complete(func(m *ring.Member) bool { return !gone[m.Name] })
-	if ok {
+	for i, v := range views {
+		ok, lost := v.Complete(func(m *ring.Member) bool {
+			return !gone[m.Name] && (i == 0 || a.names[m.Name] == m.Incarnation)
+		})
+		if ok {
+			continue
+		}
+		names := make([]string, len(lost))
+		for i, m := range lost {
+			if names[i] = m.Name; v.HasGap(m.Name) {
+				names[i] += " (has lost entries)"
+			}
+		}
+		return rpcerr.New(rpcerr.Incomplete, "the answer would not be complete: no answer from %v", names).WithRetry(time.Second)
+	}
+	return nil
+}
+
+// learnt takes in a newer view, and judges anew.
+func (a *asked) learnt(v *ring.View) error {
+	a.mu.Lock()
+	same := a.views[len(a.views)-1].Table().Digest() == v.Table().Digest()
+	if !same {
+		a.views = []*ring.View{a.views[0], v}
+	}
+	a.mu.Unlock()
+	if same {
 		return nil
 	}
-	names := make([]string, len(lost))
-	for i, m := range lost {
-		if names[i] = m.Name; !gone[m.Name] {
-			names[i] += " (has lost entries)"
-		}
-	}
-	return rpcerr.New(rpcerr.Incomplete, "the answer would not be complete: no answer from %v", names).WithRetry(time.Second)
+	return a.complete(nil)
 }
 
 // hasGap notes that a member misses something, and judges anew.
@@ -64,7 +90,7 @@ func (a *asked) hasGap(name string) error {
 // left out, and not waited for, where an answer without them is complete.
 func (s *Service) ingesters() ([]engine.Source, func(missing []string) error) {
 	view := s.deps.Ring.View()
-	a := &asked{view: view, without: map[string]bool{}, gaps: map[string]bool{}}
+	a := newAsked(view)
 	var out []engine.Source
 	enough, _ := view.Complete(func(m *ring.Member) bool { return view.Healthy(m.Name) })
 	for _, m := range view.Ingesters() {
@@ -72,12 +98,13 @@ func (s *Service) ingesters() ([]engine.Source, func(missing []string) error) {
 			a.without[m.Name] = true
 			continue
 		}
+		a.names[m.Name] = m.Incarnation
 		c, err := s.deps.Ingesters.Ingester(m)
 		if err != nil {
 			out = append(out, unreachable{m.Name, err})
 			continue
 		}
-		out = append(out, holder{remote.NewSource(m.Name, c), m.Incarnation, a})
+		out = append(out, holder{remote.NewSource(m.Name, c), m.Incarnation, a, s.learn})
 	}
 	if err := a.complete(nil); err != nil { // too few members are known to answer at all
 		out = append(out, unreachable{"the others", err})
@@ -90,8 +117,23 @@ func (s *Service) ingesters() ([]engine.Source, func(missing []string) error) {
 type holder struct {
 	engine.Source
 	incarnation string
-	asked       *asked // nil: gaps are not looked at
+	asked       *asked
+	// learn returns the view after the table of that version of the member was merged.
+	learn func(ctx context.Context, member string, version uint64) *ring.View
 }
+
+// learn has the table of a member merged into the own one, if it has another.
+func (s *Service) learn(ctx context.Context, member string, version uint64) *ring.View {
+	if s.deps.Learn != nil && version != s.deps.Ring.View().Table().Digest() {
+		ctx, cancel := context.WithTimeout(ctx, learnWait)
+		defer cancel()
+		s.deps.Learn(ctx, member, version)
+	}
+	return s.deps.Ring.View()
+}
+
+// learnWait is how long an answer waits for the table of the member that it is from.
+const learnWait = 3 * time.Second
 
 // Open implements engine.Source.
 func (h holder) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
@@ -104,10 +146,14 @@ func (h holder) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 		return s, nil
 	}
 	opened := o.Opened()
+	view := h.learn(ctx, h.Name(), opened.GetTableVersion())
 	if opened.GetIncarnation() != h.incarnation {
 		return nil, errors.Join(rpcerr.New(rpcerr.Unavailable, "it has the data directory %s, and not %s as the members know", opened.GetIncarnation(), h.incarnation), s.Close())
 	}
-	if h.asked == nil || len(opened.GetGaps()) == 0 || h.asked.view.HasGap(h.Name()) {
+	if err := h.asked.learnt(view); err != nil {
+		return nil, errors.Join(rpcerr.Wrap(err, rpcerr.Incomplete, "the members have changed: %v", err).WithRetry(time.Second), s.Close())
+	}
+	if len(opened.GetGaps()) == 0 || view.HasGap(h.Name()) {
 		return s, nil
 	}
 	if err := h.asked.hasGap(h.Name()); err != nil {

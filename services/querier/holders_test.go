@@ -55,9 +55,9 @@ func (gappySession) Close() error { return nil }
 // R 20: one that tells of a gap counts as missing, also before the members know of it.
 func TestRule20GapsCountAsMissing(t *testing.T) {
 	view := threeMembers(t, nil)
-	a := &asked{view: view, without: map[string]bool{}, gaps: map[string]bool{}}
+	a := newAsked(view)
 	open := func(name string, gaps ...string) error {
-		_, err := holder{gappySource{name, "first-" + name, gaps}, "first-" + name, a}.Open(t.Context(), nil, 0, 1)
+		_, err := holder{gappySource{name, "first-" + name, gaps}, "first-" + name, a, func(context.Context, string, uint64) *ring.View { return view }}.Open(t.Context(), nil, 0, 1)
 		return err
 	}
 	if err := open("a", "records 3 to 5"); err != nil {
@@ -101,5 +101,39 @@ func TestRule20LossesAreWarnings(t *testing.T) {
 	}
 	if losses(threeMembers(t, nil), 0) != nil {
 		t.Error("a loss where there is none")
+	}
+}
+
+// R 21: what an answer tells of the members is taken into account before it is judged.
+func TestRule21NewMembersAreMissed(t *testing.T) {
+	old := threeMembers(t, nil)
+	with := func(names ...string) *ring.View {
+		return threeMembers(t, func(table ring.Table) ring.Table {
+			for _, name := range names {
+				var err error
+				if table, _, err = table.Put(ring.Member{
+					Name: name, Incarnation: "first-" + name, Roles: ring.Ingester, GRPCAddr: "h:1", State: ring.Active, Version: 1,
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return table
+		})
+	}
+	for _, c := range []struct {
+		view *ring.View
+		ok   bool
+	}{{old, true}, {with("d"), true}, {with("d", "e"), false}} {
+		a := newAsked(old)
+		for _, m := range old.Ingesters() {
+			a.names[m.Name] = m.Incarnation
+		}
+		_, err := holder{gappySource{"a", "first-a", nil}, "first-a", a, func(context.Context, string, uint64) *ring.View { return c.view }}.Open(t.Context(), nil, 0, 1)
+		if (err == nil) != c.ok {
+			t.Errorf("%d members after the answer, 3 asked: %v", len(c.view.Ingesters()), err)
+		}
+		if c.ok && len(c.view.Ingesters()) > 3 && a.complete([]string{"b"}) == nil {
+			t.Error("one was not asked, one does not answer, and that is complete")
+		}
 	}
 }

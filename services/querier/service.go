@@ -77,8 +77,11 @@ type Deps struct {
 	Limits    Limits
 	Store     *Store  // nil: ingesters hold all there is
 	Deletes   Deletes // nil: nothing is deleted
-	Memory    int64   // bytes for all queries together
-	Now       func() time.Time
+	// Learn merges the member table of a member, given its version; nil: there is none
+	// but the own one.
+	Learn  func(ctx context.Context, member string, version uint64) bool
+	Memory int64 // bytes for all queries together
+	Now    func() time.Time
 }
 
 // Service is a querier.

@@ -12,6 +12,7 @@ import (
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/ring"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
@@ -102,7 +103,8 @@ type tail struct {
 	following map[string]bool // ingesters with a follower
 	cursor    *tailCursor
 	seen      *seen
-	holders   int // ingesters that a row may come from
+	holders   int             // ingesters that a row may come from
+	begun     map[string]bool // members when the tail began
 
 	early   []tailEvent // came before history was read
 	pages   []*tailPage // gathered and not sent
@@ -206,6 +208,12 @@ func (t *tail) collect(ev tailEvent) error {
 func (t *tail) follow(ctx context.Context, first bool) error {
 	view := t.service.deps.Ring.View()
 	t.holders = min(view.Config().ReplicationFactor, len(view.Ingesters()))
+	if first {
+		t.begun = map[string]bool{}
+		for _, m := range view.Ingesters() {
+			t.begun[m.Name] = true
+		}
+	}
 	started := make(chan string, len(view.Ingesters()))
 	waiting := map[string]bool{}
 	for _, m := range view.Ingesters() {
@@ -216,7 +224,7 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 		waiting[m.Name] = true
 		go (&follower{
 			name: m.Name, client: func() (ingestv1.IngestServiceClient, error) { return t.service.ingester(m.Name) },
-			query: t.query.String(), at: t.cursor.Positions[m.Name],
+			query: t.query.String(), at: t.from(m),
 			events: t.events, started: func() { started <- m.Name },
 		}).run(ctx)
 	}
@@ -252,6 +260,17 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 		return complete(missing)
 	}
 	return nil
+}
+
+// from returns where to follow an ingester from: behind the cursor, or now. One that
+// joined after the tail began has nothing older than that, and is followed from its
+// first entry.
+func (t *tail) from(m *ring.Member) position {
+	at, ok := t.cursor.Positions[m.Name]
+	if !ok && !t.begun[m.Name] {
+		return position{m.Incarnation, 1}
+	}
+	return at
 }
 
 // history sends the newest entries before now.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 
@@ -29,20 +28,7 @@ var _ adminv1.AdminServiceServer = (*admin)(nil)
 
 func (p *Process) registerAdmin() {
 	adminv1.RegisterAdminServiceServer(p.server.Public(), &admin{p: p})
-	p.server.Ops().HandleFunc("GET /ring", func(w http.ResponseWriter, r *http.Request) {
-		if m := p.member.Load(); m != nil {
-			serve.WriteJSON(w, (*m).RingStatus())
-			return
-		}
-		rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.NotReady, "not a member yet"))
-	})
-	p.server.Ops().HandleFunc("GET /memberlist", func(w http.ResponseWriter, r *http.Request) {
-		if m := p.member.Load(); m != nil {
-			serve.WriteJSON(w, (*m).GossipStatus())
-			return
-		}
-		rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.NotReady, "not a member yet"))
-	})
+	p.registerRing()
 }
 
 // Services implements adminv1.AdminServiceServer.
@@ -82,6 +68,13 @@ func (a *admin) Members(context.Context, *adminv1.MembersRequest) (*adminv1.Memb
 			Name: m.Name, Incarnation: m.Incarnation, Roles: roles, GrpcAddress: m.GRPCAddr, Zone: m.Zone,
 			State: m.State.String(), Healthy: v.Healthy(m.Name), Changed: timestamppb.New(m.Changed()),
 		})
+	}
+	for m := range v.Table().Past() {
+		if m.Missing() {
+			resp.Missing = append(resp.Missing, &adminv1.Missing{
+				Name: m.Name, Incarnation: m.Incarnation, State: m.State.String(), Changed: timestamppb.New(m.Changed()),
+			})
+		}
 	}
 	return resp, nil
 }

@@ -1,6 +1,7 @@
 package weir
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -134,6 +135,9 @@ func (c *Config) newMembership(self ring.Member, log *slog.Logger, reg prometheu
 		return gossip.NewStatic(self, c.Cluster.ring(), path, deps)
 	}
 	g := gossip.DefaultConfig()
+	if self.Stores() {
+		self.State = ring.Joining // until others have confirmed that they know of it
+	}
 	g.Self, g.Ring = self, c.Cluster.ring()
 	g.Bind, g.Advertise, g.Join, g.Label = c.Cluster.GossipListen, c.Cluster.GossipAdvertise, c.Cluster.Join, c.Cluster.Label
 	g.Insecure = c.Server.InsecureNetwork
@@ -148,4 +152,12 @@ func (c *Config) newMembership(self ring.Member, log *slog.Logger, reg prometheu
 		g.SecretKey = key
 	}
 	return gossip.New(g, deps)
+}
+
+// learn merges the member table of a member whose answer tells of another version.
+func (p *Process) learn(ctx context.Context, member string, version uint64) bool {
+	if m := p.member.Load(); m != nil {
+		return (*m).Learn(ctx, member, version)
+	}
+	return false
 }

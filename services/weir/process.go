@@ -215,7 +215,7 @@ func (p *Process) initCluster() (serve.Service, error) {
 func (p *Process) initDistributor() (serve.Service, error) {
 	s := distributor.New(p.cfg.Distributor, distributor.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Deletes: p.storage.deletes, Now: time.Now,
+		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Deletes: p.storage.deletes, Learn: p.learn, Now: time.Now,
 	})
 	s.Register(p.server.Internal())
 	return serve.NewService(nil, s.Run, nil), nil
@@ -224,7 +224,7 @@ func (p *Process) initDistributor() (serve.Service, error) {
 func (p *Process) initQuerier() (serve.Service, error) {
 	s := querier.New(p.cfg.Querier, querier.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Store: p.storage.store(), Deletes: p.storage.deletes, Memory: p.budget.queries, Now: time.Now,
+		Store: p.storage.store(), Deletes: p.storage.deletes, Learn: p.learn, Memory: p.budget.queries, Now: time.Now,
 	})
 	p.querier = s
 	s.Register(p.server.Public())

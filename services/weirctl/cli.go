@@ -66,7 +66,7 @@ func commands(env *Env) []*command {
 		formatCommand(env), explainCommand(env),
 		exportCommand(env), importCommand(env),
 		deletesCommand(env), retentionCommand(env), blocksCommand(env),
-		statusCommand(env), flushCommand(env),
+		statusCommand(env), ringCommand(env), flushCommand(env),
 		generateCommand(env),
 	}
 }

@@ -304,6 +304,17 @@ func (f *fakeServer) Members(context.Context, *adminv1.MembersRequest) (*adminv1
 	}}, nil
 }
 
+func (f *fakeServer) Forget(_ context.Context, req *adminv1.ForgetRequest) (*adminv1.ForgetResponse, error) {
+	if !req.GetForce() {
+		return nil, status.Errorf(codes.FailedPrecondition, "%s may hold entries that are nowhere else", req.GetName())
+	}
+	return &adminv1.ForgetResponse{}, nil
+}
+
+func (f *fakeServer) AcknowledgeLoss(context.Context, *adminv1.AcknowledgeLossRequest) (*adminv1.AcknowledgeLossResponse, error) {
+	return &adminv1.AcknowledgeLossResponse{Acknowledged: 1}, nil
+}
+
 func (f *fakeServer) Flush(context.Context, *adminv1.FlushRequest) (*adminv1.FlushResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -68,7 +68,7 @@ func (c *Cluster) nodes() []*Node { return append(append([]*Node{}, c.Ingesters.
 // Client returns a client of the front.
 func (c *Cluster) Client() *client.Client { return c.Front.Client() }
 
-// AwaitHealthy waits until the front knows n healthy ingesters, exactly.
+// AwaitHealthy waits until the front knows n healthy and active ingesters, exactly.
 func (c *Cluster) AwaitHealthy(n int) {
 	c.t.Helper()
 	admin := c.Client().Admin()
@@ -80,7 +80,7 @@ func (c *Cluster) AwaitHealthy(n int) {
 		healthy := 0
 		for _, m := range resp.GetMembers() {
 			for _, r := range m.GetRoles() {
-				if r == "ingester" && m.GetHealthy() {
+				if r == "ingester" && m.GetHealthy() && m.GetState() == "active" {
 					healthy++
 				}
 			}

@@ -30,7 +30,7 @@ type Membership interface {
 	Forgotten() <-chan struct{}
 	GiveUp(name string) error
 	Agree(ctx context.Context, name string) (votes, needed int)
-	Sync(ctx context.Context, name string) bool
+	Learn(ctx context.Context, name string, digest uint64) bool
 	NoteGap(what string) error
 	Settle(name, incarnation string, s ring.State) error
 	Merge(t ring.Table) error

@@ -19,6 +19,18 @@ type RingStatus struct {
 	// Warnings name what keeps the ring from working as configured.
 	Warnings []string       `json:"warnings,omitempty"`
 	Members  []MemberStatus `json:"members"`
+	// Missing is what members have lost and is not made up for.
+	Missing []MissingStatus `json:"missing"`
+}
+
+// MissingStatus is a past data directory, or a part of one, that is missing.
+type MissingStatus struct {
+	Name        string     `json:"name"`
+	Incarnation string     `json:"incarnation"`
+	State       ring.State `json:"state"`
+	Changed     time.Time  `json:"changed"`
+	// Lost is whether nobody else has it, until that is acknowledged.
+	Lost bool `json:"lost"`
 }
 
 // MemberStatus is one row of RingStatus.
@@ -46,6 +58,12 @@ func (c *core) RingStatus() RingStatus {
 		Quorum:            v.Quorum(),
 		ZoneAware:         cfg.ZoneAware,
 		Members:           []MemberStatus{},
+		Missing:           []MissingStatus{},
+	}
+	for m := range v.Table().Past() {
+		if m.Missing() {
+			s.Missing = append(s.Missing, MissingStatus{m.Name, m.Incarnation, m.State, m.Changed().UTC(), m.State == ring.Lost})
+		}
 	}
 	shares := map[string]float64{}
 	zones, writable := map[string]bool{}, 0
