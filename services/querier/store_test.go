@@ -14,7 +14,6 @@ import (
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/blockstore"
 	"github.com/weir-logs/weir/libs/catalog"
-	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -77,11 +76,26 @@ func (s *shop) must(err error) {
 // put stores a block that replaces sources.
 func (s *shop) put(sources []catalog.Block, rows ...row) catalog.Block {
 	s.Helper()
+	return s.putPart(sources, 0, 1, s.id(), rows...)
+}
+
+func (s *shop) id() catalog.ID {
+	s.Helper()
 	id, err := catalog.NewID(s.now, s.rand)
 	s.must(err)
-	meta := block.Meta{ID: id, Tenant: "t", Partition: day}
+	return id
+}
+
+// putPart stores a part of what a merge made of sources.
+func (s *shop) putPart(sources []catalog.Block, part, of int, merge catalog.ID, rows ...row) catalog.Block {
+	s.Helper()
+	meta := block.Meta{ID: s.id(), Tenant: "t", Partition: day}
 	for _, b := range sources {
-		meta.Sources = append(meta.Sources, catalog.Source{ID: b.ID, Part: 0, Of: 1})
+		src := catalog.Source{ID: b.ID, Part: part, Of: of}
+		if of > 1 {
+			src.Merge = merge
+		}
+		meta.Sources = append(meta.Sources, src)
 	}
 	rows = slices.Clone(rows)
 	slices.SortStableFunc(rows, func(a, b row) int {
@@ -172,8 +186,6 @@ func (s *shop) same(what string, got, want []string) {
 		s.Errorf("%s: got %d lines, want %d", what, len(got), len(want))
 	}
 }
-
-func testLimits() limits.Limits { return limits.Default() }
 
 func selectorOf(t testing.TB, text string) syntax.Expr {
 	t.Helper()

@@ -103,8 +103,10 @@ func TestCache(t *testing.T) {
 		t.Error(b, err)
 	}
 	e.open(40 << 10)
-	if !e.get(1, 0, 10_000) || !e.get(1, 0, 10_000) {
-		t.Error("too large, and kept")
+	for range 2 {
+		if !e.get(1, 0, 10_000) {
+			t.Error("too large, and kept")
+		}
 	}
 }
 
