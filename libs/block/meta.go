@@ -28,6 +28,15 @@ func openMetadata(b []byte, templates []uint16, count int) (*Metadata, error) {
 // MemorySize returns about how many bytes of memory it takes so far.
 func (m *Metadata) MemorySize() int { return m.table.memorySize() }
 
+// Names returns the names of metadata that rows have.
+func (m *Metadata) Names() []string {
+	out := make([]string, len(m.table.keys))
+	for i := range out {
+		out[i] = m.table.keys[i].name
+	}
+	return out
+}
+
 // Mark calls set with each row that has that value of that name, as sent or derived.
 // A row may come twice.
 func (m *Metadata) Mark(name, value string, set func(row int)) error {

@@ -416,6 +416,22 @@ func (r *Reader) sort() {
 	}
 }
 
+// EachRun calls f with the runs of a stream that have rows in a row group, ascending,
+// and with these rows of it. An error of f ends it.
+func (r *Reader) EachRun(stream, group int, f func(run Run, from, to int) error) error {
+	x, g := r.index, &r.foot.groups[group]
+	lo, hi := int(x.firstRun[stream]), int(x.firstRun[stream+1])
+	end := g.firstRow + int64(g.rows)
+	lo += sort.Search(hi-lo, func(i int) bool { return x.runRow[lo+i+1] > g.firstRow })
+	for ; lo < hi && x.runRow[lo] < end; lo++ {
+		from, to := max(x.runRow[lo], g.firstRow), min(x.runRow[lo+1], end)
+		if err := f(x.runs[lo], int(from-g.firstRow), int(to-g.firstRow)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Span is rows [From, To) of a row group.
 type Span struct{ Group, From, To int }
 

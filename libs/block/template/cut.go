@@ -12,7 +12,8 @@ type token struct {
 	lead     uint64 // hash of the delimiters before it
 	word     uint64 // hash of its own text
 	ctx      uint64 // what stands before it
-	seen     int32  // number of the context that its text was noted in, plus one
+	number   int32  // of the context, plus one; 0: not known
+	noted    bool   // the context knows the text
 	variable bool   // becomes one value
 	time     bool   // holds an in-line time
 	slot     bool   // holds a slot

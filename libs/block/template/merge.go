@@ -92,17 +92,17 @@ func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 			t := &tokens[k]
 			ctx := mix(prev, t.lead)
 			if ctx != t.ctx {
-				t.ctx, t.seen = ctx, 0
+				t.ctx, t.number, t.noted = ctx, 0, false
 				m.stale[i] = true
 			}
 			// A text noted in its context once need not be noted again.
-			noted, variable := t.seen, false
+			variable := false
 			switch {
 			case t.time:
-			case noted > 0:
-				variable = m.words.all[noted-1].variable
+			case t.number > 0:
+				variable = m.words.all[t.number-1].variable
 			default:
-				noted, variable = m.words.variable(ctx)
+				t.number, variable = m.words.variable(ctx)
 			}
 			if variable != t.variable {
 				t.variable = variable
@@ -117,9 +117,10 @@ func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 			default:
 				prev = t.word
 			}
-			if !t.time && t.seen == 0 {
+			if !t.time && !t.noted {
 				news := false
-				t.seen, news = m.words.see(noted, ctx, t.word)
+				t.number, news = m.words.see(t.number, ctx, t.word)
+				t.noted = t.number > 0
 				changed = changed || news
 			}
 		}
