@@ -4,7 +4,7 @@ import "github.com/cespare/xxhash/v2"
 
 // TokensPerMember is the number of points that each ingester owns on the ring.
 // It is part of the placement that all processes of a cluster must share.
-const TokensPerMember = 256
+const TokensPerMember = 512
 
 // golden is 2^64 divided by the golden ratio, the usual step of a Weyl
 // sequence: its multiples never fall close to each other.

@@ -339,8 +339,8 @@ func TestBalance(t *testing.T) {
 	if flat > 1.15 {
 		t.Errorf("max/mean %.3f, want 1.15 at most", flat)
 	}
-	if zoned > 1.25 {
-		t.Errorf("max/mean in zones %.3f, want 1.25 at most", zoned)
+	if zoned > 1.15 {
+		t.Errorf("max/mean in zones %.3f, want 1.15 at most", zoned)
 	}
 }
 
