@@ -350,6 +350,13 @@ func (s *fileSink) Start(p positions.Position) {
 	}
 }
 
+// Saved implements follow.Sink.
+func (s *fileSink) Saved() {
+	if d, ok := s.keeper(); ok {
+		d.SaveFound()
+	}
+}
+
 // Forget implements follow.Sink.
 func (s *fileSink) Forget(k positions.Key) {
 	if d, ok := s.keeper(); ok {
@@ -360,6 +367,7 @@ func (s *fileSink) Forget(k positions.Key) {
 // keeper is what remembers positions.
 type keeper interface {
 	Found(p positions.Position)
+	SaveFound()
 	Forget(k positions.Key)
 	ForgetCursor(key string)
 }

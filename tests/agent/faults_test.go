@@ -48,6 +48,62 @@ func TestKilled(t *testing.T) {
 	r.agent.Terminate()
 }
 
+// TestKilledWhenFound: the agent is killed when it has just begun to read a file that
+// it did not know, before anything of it is in the queue; then the file is renamed
+// out of the pattern.
+func TestKilledWhenFound(t *testing.T) {
+	r := newRig(t)
+	r.configure()
+	b, err := os.ReadFile(filepath.Join(r.dir, "agent.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := strings.Replace(string(b), "max_wait: 50ms", "max_wait: 1h", 1)
+	r.raw = slow
+	r.start()
+	n := 0
+	for round := range 5 {
+		harness.Until(t, func() error {
+			if r.metric("weir_agent_open_files") < 0 {
+				return errors.New("the agent is not up yet")
+			}
+			return nil
+		})
+		path := filepath.Join(r.dir, "app.log")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			if _, err := f.WriteString(line(n) + "\n"); err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		harness.Until(t, func() error {
+			if r.metric("weir_agent_read_lines_total") <= 0 {
+				return errors.New("nothing is read yet")
+			}
+			return nil
+		})
+		r.agent.Kill()
+		if err := os.Rename(path, filepath.Join(r.dir, fmt.Sprintf("gone-%d.txt", round))); err != nil {
+			t.Fatal(err)
+		}
+		r.raw = string(b) // delivers
+		r.start()
+		r.await(n)
+		r.agent.Kill()
+		r.raw = slow
+		r.start()
+	}
+	r.check(n, nil)
+	r.agent.Terminate()
+}
+
 // TestServerAway: the server is killed and comes back later; reading goes on into
 // the queue meanwhile.
 func TestServerAway(t *testing.T) {
@@ -187,8 +243,11 @@ func TestCopyTruncate(t *testing.T) {
 	if got := r.metric("weir_agent_truncations_total"); got < 1 {
 		t.Errorf("%v truncations are counted", got)
 	}
+	if got := r.metric("weir_agent_truncated_unread_bytes_total"); got < 0 {
+		t.Error("the bytes lost are not counted")
+	}
 	r.agent.Terminate()
-	if !strings.Contains(r.agent.Log(), "truncated") {
+	if !strings.Contains(r.agent.Log(), "bytes_lost=") {
 		t.Error("the log does not tell of truncations")
 	}
 }

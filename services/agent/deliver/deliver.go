@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,6 +65,7 @@ type Delivery struct {
 	senders []*sender
 	trouble atomic.Pointer[string] // of the queue; nil: all is well
 	fresh   atomic.Bool            // sources were found that the saved positions lack
+	saving  sync.Mutex             // guards what follows, and the store
 	saved   uint64                 // Seq that was saved, and of the clients together
 	savedAt time.Time
 }
@@ -193,10 +195,18 @@ func (d *Delivery) Add(ents []entry.Entry, files []positions.Position, cursor, a
 // Sync waits until what was added before is durable.
 func (d *Delivery) Sync(ctx context.Context) error { return d.c.sync(ctx) }
 
-// Found notes a file that was not followed before.
+// Found notes a file that was not followed before, until SaveFound in memory only.
 func (d *Delivery) Found(p positions.Position) {
 	d.q.Change(func(st *positions.State) { st.Files[p.Key()] = p })
 	d.fresh.Store(true)
+}
+
+// SaveFound makes durable what Found has noted, so that a crash cannot make a file
+// unknown that is renamed before the next start.
+func (d *Delivery) SaveFound() {
+	if d.fresh.Load() {
+		d.save()
+	}
 }
 
 // Forget notes that a position is of no use any more.
@@ -326,9 +336,7 @@ func (d *Delivery) append(ctx context.Context, b *queue.Batch) bool {
 	}
 }
 
-// saveNowAndThen saves the positions at intervals, and soon after files were found,
-// so that a crash cannot make one of them unknown that is renamed before the next
-// start.
+// saveNowAndThen saves the positions at intervals, and again soon where that failed.
 func (d *Delivery) saveNowAndThen(ctx context.Context) {
 	tick := time.NewTicker(min(d.cfg.SaveInterval, time.Second))
 	defer tick.Stop()
@@ -338,7 +346,10 @@ func (d *Delivery) saveNowAndThen(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			if d.fresh.Load() || now.Sub(d.savedAt) >= d.cfg.SaveInterval {
+			d.saving.Lock()
+			due := d.fresh.Load() || now.Sub(d.savedAt) >= d.cfg.SaveInterval
+			d.saving.Unlock()
+			if due {
 				d.save()
 			}
 		}
@@ -349,6 +360,8 @@ func (d *Delivery) save() {
 	if d.store == nil {
 		return
 	}
+	d.saving.Lock()
+	defer d.saving.Unlock()
 	fresh := d.fresh.Swap(false)
 	snap := d.q.State()
 	sum := snap.Seq

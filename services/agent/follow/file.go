@@ -36,6 +36,7 @@ type File struct {
 	headPrint positions.Print
 	own       []byte // where tail lies between reads
 	size      int64
+	seen      int64 // the greatest size since it began anew, as far as that was looked at
 	rotated   bool  // another file, or none, bears its path now
 	after     *File // must be read to its end first
 
@@ -153,7 +154,7 @@ func (f *File) waiting() bool { return f.partial > 0 && !f.stuck }
 
 // restart goes back to the beginning of a file whose content was replaced.
 func (f *File) restart() {
-	f.pos.Offset, f.pos.State, f.readMtime = 0, lines.Start, f.pos.Mtime
+	f.pos.Offset, f.pos.State, f.readMtime, f.seen = 0, lines.Start, f.pos.Mtime, 0
 	f.head, f.tail, f.partial, f.stuck, f.headLen = f.head[:0], f.own[:0], 0, false, 0
 	f.redo = nil
 }
@@ -165,6 +166,7 @@ func (fw *Follower) visit(ctx context.Context, f *File, now time.Time) (took, dr
 	before := f.size
 	size, ok := fw.stat(f)
 	if ok && f.pos.Offset == 0 && size < before {
+		f.seen = max(f.seen, before)
 		fw.truncated(f) // while it waited for its turn
 	}
 	if f.after != nil {
@@ -183,10 +185,11 @@ func (fw *Follower) visit(ctx context.Context, f *File, now time.Time) (took, dr
 		fw.truncated(f)
 		return true, false
 	}
+	f.seen = size
 	if f.restarted && size > 0 {
 		// It may have been copied and truncated again before it was looked at.
 		f.restarted = false
-		if fw.chainCopies(positions.Position{Mtime: f.readMtime}, f) {
+		if len(fw.chainCopies(positions.Position{Mtime: f.readMtime}, f)) > 0 {
 			return true, false
 		}
 	}
@@ -231,25 +234,36 @@ func (fw *Follower) unchanged(f *File) bool {
 // truncated starts a file anew, after what copies have that were made before.
 func (fw *Follower) truncated(f *File) {
 	fw.m.truncations.Inc()
-	fw.log.Warn("the file was truncated; reading it from its start", "path", f.pos.Path, "offset", f.pos.Offset, "size", f.size)
-	last := f.Position()
+	last, seen := f.Position(), f.seen
 	last.Mtime = f.readMtime
 	f.restart()
 	f.restarted = true
-	fw.chainCopies(last, f)
+	copies := fw.chainCopies(last, f)
+	// Of what was there beyond the offset, a copy may have all or the most.
+	have := last.Offset
+	for _, g := range copies {
+		if g.pos.Offset == last.Offset {
+			have = max(have, g.size)
+		}
+	}
+	lost := max(0, seen-have)
+	fw.m.lost.Add(float64(lost))
+	fw.log.Warn("the file was truncated; reading it from its start", "path", f.pos.Path, "offset", last.Offset,
+		"size", f.size, "size_seen", seen, "copies", len(copies), "bytes_lost", lost)
 }
 
 // chainCopies puts what copies have that were made since last before f.
-func (fw *Follower) chainCopies(last positions.Position, f *File) (found bool) {
+func (fw *Follower) chainCopies(last positions.Position, f *File) (copies []*File) {
 	for _, g := range fw.between(last, f) {
-		found = true
+		copies = append(copies, g)
 		// The copy has the age of what it is a copy of.
 		g.pos.Gen, f.pos.Gen = f.pos.Gen, fw.nextGen()
 		g.after, f.after = f.after, g
 		fw.insert(g)
-		fw.sink.Start(g.Position())
+		fw.start(g)
 	}
-	return found
+	fw.saved()
+	return copies
 }
 
 // read hands on lines of f, up to size.

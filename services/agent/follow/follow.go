@@ -53,6 +53,9 @@ type Sink interface {
 	Tick(now time.Time) time.Time
 	// Start notes that a file is followed from here on that was not before.
 	Start(p positions.Position)
+	// Saved makes durable what was noted by Start. It is called before anything is
+	// read of those files.
+	Saved()
 	// Forget notes that positions of a file are of no use any more.
 	Forget(k positions.Key)
 }
@@ -160,6 +163,7 @@ type Follower struct {
 	lastPrune time.Time
 	dirty     bool // an event asks for a scan
 	full      bool
+	fresh     bool            // the sink was told of files since Saved
 	openErrs  map[string]bool // paths whose trouble was reported
 }
 

@@ -62,6 +62,7 @@ func (r *recorder) Close(*File) {}
 func (r *recorder) Space() <-chan struct{}     { return r.space }
 func (r *recorder) Tick(time.Time) time.Time   { return time.Time{} }
 func (r *recorder) Start(p positions.Position) { r.starts = append(r.starts, p) }
+func (r *recorder) Saved()                     {}
 func (r *recorder) Forget(k positions.Key)     { r.forgot = append(r.forgot, k.ID) }
 func (r *recorder) lines(path string) (l []string) {
 	r.mu.Lock()

@@ -47,12 +47,14 @@ func (fw *Follower) scan(now time.Time) {
 			fw.m.replaced.Inc()
 		case bears:
 			f.rotated = false
+			f.seen = max(f.seen, m.size) // reading may stand still
 			if f.group != m.group {
 				f.setGroup(m.group)
 			}
 		}
 	}
 	fw.started = true
+	fw.saved()
 	if fw.lastPrune.IsZero() {
 		fw.lastPrune = now
 	}
@@ -189,7 +191,7 @@ func (fw *Follower) meet(m *match) {
 	case seen:
 		for _, g := range fw.between(last, f) {
 			fw.add(g)
-			fw.sink.Start(g.Position())
+			fw.start(g)
 		}
 	case !fw.started && m.group.FromEnd:
 		if err := f.seekEnd(); err != nil {
@@ -197,7 +199,29 @@ func (fw *Follower) meet(m *match) {
 		}
 	}
 	fw.add(f)
-	fw.sink.Start(f.Position())
+	fw.start(f)
+}
+
+// start tells the sink of a file that was not followed before: killed before its
+// first line is delivered, the agent must know it although it may have another
+// name then.
+func (fw *Follower) start(f *File) {
+	p := f.Position()
+	if f.pos.Offset == 0 && f.size > 0 {
+		head := make([]byte, min(f.size, positions.HeadBytes))
+		if n, err := f.f.ReadAt(head, 0); err == nil || errors.Is(err, io.EOF) {
+			p.Head = positions.PrintOf(head[:n])
+		}
+	}
+	fw.sink.Start(p)
+	fw.fresh = true
+}
+
+func (fw *Follower) saved() {
+	if fw.fresh {
+		fw.fresh = false
+		fw.sink.Saved()
+	}
 }
 
 func (fw *Follower) generationsOpen(path string) int {

@@ -59,7 +59,8 @@ type Position struct {
 	Offset int64
 	// State is where in a line the offset is.
 	State lines.State
-	// Head and Tail are the fingerprints.
+	// Head and Tail are the fingerprints. Head covers bytes behind the offset too
+	// where the file was found and not read yet.
 	Head, Tail Print
 	// Mtime is the file's time of modification when it was read, in ns.
 	Mtime int64
@@ -89,7 +90,7 @@ const maxHeld = 4096
 // of. It returns the head and the bytes before the offset for use in the next
 // comparison.
 func (p Position) Matches(r io.ReaderAt, size int64) (head, tail []byte, ok bool) {
-	if size < p.Offset || int64(p.Head.Len) > p.Offset || int64(p.Tail.Len) > p.Offset {
+	if size < p.Offset || int64(p.Head.Len) > size || int64(p.Tail.Len) > p.Offset {
 		return nil, nil, false
 	}
 	head = make([]byte, p.Head.Len, HeadBytes)
@@ -100,7 +101,7 @@ func (p Position) Matches(r io.ReaderAt, size int64) (head, tail []byte, ok bool
 	if _, err := io.ReadFull(io.NewSectionReader(r, p.Offset-int64(p.Tail.Len), int64(p.Tail.Len)), tail); err != nil || PrintOf(tail) != p.Tail {
 		return nil, nil, false
 	}
-	return head, tail, true
+	return head[:min(int64(len(head)), p.Offset)], tail, true
 }
 
 // Snapshot is positions of files at one moment.
