@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -450,11 +451,49 @@ func TestRule11Announce(t *testing.T) {
 	s.live(snap, a, b, e)
 	nothing := e
 	nothing.ID = testID(99)
-	if err := l.Announce(t.Context(), Key(nothing)); !errors.Is(err, objstore.ErrNotFound) {
+	if err := l.Announce(t.Context(), Key(nothing)); err != nil {
 		t.Errorf("neither it nor a successor is there: %v", err)
+	}
+	if snap, err = l.Snapshot("t"); err != nil {
+		t.Fatal(err)
+	}
+	if p := snap.Problems("t", math.MinInt64, math.MaxInt64); len(p) != 1 || p[0].Kind != Vanished || p[0].Block.ID != nothing.ID {
+		t.Errorf("neither it nor a successor is there: %v", p)
 	}
 	if err := l.Announce(t.Context(), "../x"); err == nil {
 		t.Error("a bad key is taken")
+	}
+}
+
+// TestRule16AnnouncedAndRemoved: a block of which no listing and no index has told yet, and that an
+// ingester names, has vanished; one that a compactor has removed meanwhile has not.
+func TestRule16AnnouncedAndRemoved(t *testing.T) {
+	s := newStore(t)
+	a, b := s.put(1), s.put(2)
+	compactor := s.loader()
+	s.refresh(compactor)
+	if err := compactor.Removing(t.Context(), "t", b.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.delete(b)
+	s.save(compactor)
+	late := s.put(3)
+	s.delete(late)
+
+	l := s.loader()
+	s.refresh(l)
+	for range 2 { // and again, at no cost
+		if err := l.Announce(t.Context(), Key(a), Key(b), Key(late)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snap, err := l.Snapshot("t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.live(snap, a)
+	if p := snap.Problems("t", math.MinInt64, math.MaxInt64); len(p) != 1 || p[0].Kind != Vanished || p[0].Block.ID != late.ID {
+		t.Errorf("problems: %v", p)
 	}
 }
 

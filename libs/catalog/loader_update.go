@@ -286,9 +286,10 @@ func (l *Loader) footer(ctx context.Context, b Block) (Block, error) {
 	return got, nil
 }
 
-// Announce takes blocks that were learnt of otherwise than by a listing, by their keys: after it the
-// tenant's snapshot has each of them, or blocks that contain it. What is known costs nothing. It is
-// ErrNotFound if neither is there.
+// Announce takes blocks that are or were in the bucket and were learnt of otherwise than by a listing,
+// by their keys: after it the tenant's snapshot has each of them, or blocks that contain it. What is
+// known costs nothing. One that is neither there nor in others, and was not removed on purpose, has
+// vanished: it is among the snapshot's problems.
 func (l *Loader) Announce(ctx context.Context, keys ...string) error {
 	var g errgroup.Group
 	g.SetLimit(l.o.Workers)
@@ -308,16 +309,37 @@ func (l *Loader) Announce(ctx context.Context, keys ...string) error {
 			if err := l.RefreshTenant(ctx, b.Tenant); err != nil {
 				return err
 			}
-			if !l.knows(b) {
+			if l.knows(b) {
+				return nil
+			}
+			// Who has removed it says so in the index.
+			if err := l.readIndex(ctx, b.Tenant); err != nil {
 				return err
 			}
-			return nil
+			return l.vanished(b)
 		})
 	}
 	return g.Wait()
 }
 
-// knows reports whether the block is listed, contained in live ones, or was removed on purpose.
+// vanished notes that a block is gone, unless the index knows why.
+func (l *Loader) vanished(b Block) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.state(b.Tenant)
+	if !has(s.present, b.ID) && !has(s.gone, b.ID) && !has(s.lost, b.ID) {
+		if l.o.Expired(b) {
+			s.gone[b.ID] = IndexEntry{b, Gone, l.o.Now()}
+		} else {
+			l.log.Error("block vanished", "key", Key(b))
+			s.lost[b.ID] = IndexEntry{b, Lost, l.o.Now()}
+		}
+	}
+	return l.publish(b.Tenant, s)
+}
+
+// knows reports whether the block is listed, contained in live ones, was removed on purpose or has
+// vanished.
 func (l *Loader) knows(b Block) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -325,7 +347,7 @@ func (l *Loader) knows(b Block) bool {
 	if s == nil || s.snapshot == nil {
 		return false
 	}
-	if has(s.present, b.ID) || has(s.gone, b.ID) {
+	if has(s.present, b.ID) || has(s.gone, b.ID) || has(s.lost, b.ID) {
 		return true
 	}
 	_, ok := s.snapshot.Covering(b.ID)
