@@ -3,6 +3,7 @@ package weir
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -37,6 +38,10 @@ func (p *Process) cached(bucket objstore.Bucket) (objstore.Bucket, error) {
 	size := int64(p.cfg.Storage.CacheSize)
 	if !p.overNetwork() || size == 0 || !p.cfg.runs("querier") {
 		return bucket, nil
+	}
+	// A first start has no data directory yet, and so no disk to ask.
+	if err := os.MkdirAll(p.cfg.DataDir, 0o755); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	free := func() (uint64, uint64, error) { return wal.OS{}.Space(p.cfg.DataDir) }
 	now, total, err := free()
