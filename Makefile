@@ -24,6 +24,9 @@ TOOLS    := .cache/tools
 FUZZTIME ?= 1m
 DATA_DIR ?= data/run
 TEST_FLAGS ?=
+BENCH    ?= .
+BENCH_COUNT ?= 3
+BENCH_PACKAGES ?= work
 
 .PHONY: help
 help: ## List the targets.
@@ -76,8 +79,9 @@ fuzz: ## Run every fuzz target for FUZZTIME (1m).
 	tools/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## Run the Go benchmarks.
-	go test -run '^$$' -bench . -benchmem $(TEST_FLAGS) work
+bench: $(TOOLS)/.built ## Run the Go benchmarks (BENCH=regexp BENCH_COUNT=3 BENCH_PACKAGES=work); print medians.
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 0 $(TEST_FLAGS) $(BENCH_PACKAGES) | tee .cache/bench.txt
+	$(TOOLS)/benchstat .cache/bench.txt
 
 .PHONY: conformance
 conformance: build ## Compare the Loki API with recorded answers of Loki; print a table.
