@@ -462,33 +462,3 @@ func TestR25RetentionAtRead(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
-
-// Patterns of blocks are those of their lines, which are not read; replicas count once.
-func TestPatternsOfBlocks(t *testing.T) {
-	s := newShop(t)
-	all := rows("a", 0, 500)
-	s.put(nil, all[:300]...)
-	s.put(nil, all[100:]...)
-	s.put(nil, all[:400]...)
-	s.refresh()
-	q := engine.PatternsQuery{
-		Query: engine.Query{Expr: selectorOf(t, `{app="a"}`), Sources: []engine.Source{&stored{blocks: s.blocks, tenant: "t"}}},
-		Start: day.Add(10 * time.Second).UnixNano(), End: day.Add(490 * time.Second).UnixNano(), Width: int64(100 * time.Second),
-	}
-	res, err := s.engine.Patterns(t.Context(), q)
-	s.must(err)
-	base := day.UnixNano() / q.Width
-	if len(res.Patterns) != 1 || res.Patterns[0].Text != "request <_> of a done" || res.Patterns[0].Total != 480 || res.Patterns[0].Samples[base] != 90 || res.Patterns[0].Samples[base+4] != 90 {
-		t.Errorf("got %+v", res.Patterns)
-	}
-	// Of one copy nothing but templates is read.
-	clean := newShop(t)
-	clean.put(nil, all...)
-	clean.refresh()
-	q.Sources = []engine.Source{&stored{blocks: clean.blocks, tenant: "t"}}
-	res, err = clean.engine.Patterns(t.Context(), q)
-	s.must(err)
-	if res.Statistics.BytesRead != 0 || res.Statistics.EntriesRead != 480 || len(res.Patterns) != 1 || res.Patterns[0].Total != 480 {
-		t.Errorf("%+v, %+v", res.Statistics, res.Patterns)
-	}
-}

@@ -138,7 +138,7 @@ func (e *exclusions) of(labels model.Labels, start, end int64) *exclusion {
 	}
 	for i, t := range e.x.Tombstones {
 		switch {
-		case t.End <= start || t.Start >= end || !matchAll(t.Selector.Matchers, labels):
+		case t.Start >= t.End || t.End <= start || t.Start >= end || !matchAll(t.Selector.Matchers, labels):
 		case e.pipes[i] == nil:
 			out.dead = append(out.dead, TimeRange{t.Start, t.End})
 		default:
