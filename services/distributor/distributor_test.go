@@ -214,7 +214,7 @@ func TestRule1IdentityIsFixedHere(t *testing.T) {
 	}
 	cl := newCluster(t, 1, 1)
 	d := cl.distributor(limits.Default())
-	for _, req := range []*ingestv1.WriteRequest{build("a_b", "c"), build("a.b", "c"), build("a_b", "c", "d!"), build("c", "a.b")} {
+	for _, req := range []*ingestv1.WriteRequest{build("a_b", "a_c"), build("a.b", "a_c"), build("a_b", "a_c", "d!"), build("a.c", "a_b")} {
 		if _, err := d.Write(ctx(), req); err != nil {
 			t.Fatal(err)
 		}

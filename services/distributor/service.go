@@ -86,6 +86,7 @@ type Deps struct {
 	// Learn merges the member table of a member, given its version; nil: there is none
 	// but the own one.
 	Learn func(ctx context.Context, member string, version uint64) bool
+	Peers Peers // nil: there are no other distributors
 	Now   func() time.Time
 }
 
@@ -105,6 +106,8 @@ type Service struct {
 	streams   *streamCounter
 	gone      *goneCache
 	breakers  *breakers
+	shares    *shares
+	peers     Peers
 	batches   *batchTimes
 	learn     func(ctx context.Context, member string, version uint64) bool
 	clock     atomic.Int64   // the last batch time given out
@@ -123,6 +126,7 @@ func New(cfg Config, d Deps) *Service {
 		cfg: cfg, logger: d.Log, ring: d.Ring, ingesters: d.Ingesters, limits: d.Limits, rates: d.Rates, now: d.Now,
 		labels: newLabelCache(cfg.LabelCache), streams: newStreamCounter(d.Now), gone: newGoneCache(d.Deletes, d.Now), inFlight: map[string]load{},
 	}
+	s.shares, s.peers = newShares(d.Now), d.Peers
 	s.breakers, s.batches, s.learn = newBreakers(d.Log), newBatchTimes(), d.Learn
 	s.metrics = newMetrics(d.Reg, s)
 	return s
@@ -136,6 +140,9 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { ingestv1.RegisterWriteServ
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Minute)
 	defer tick.Stop()
+	if s.peers != nil {
+		s.writes.Go(func() { s.shares.run(ctx, s.peers) })
+	}
 	for {
 		select {
 		case <-tick.C:
@@ -157,7 +164,8 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 	}
 	lim := s.limits.For(id)
 	size := requestSize(req)
-	if err := s.rates.Allow(id, size, float64(lim.IngestionRate), int64(lim.IngestionBurst)); err != nil {
+	share := s.shares.of(id, size, len(s.ring.View().With(ring.Distributor)))
+	if err := s.rates.Allow(id, size, share*float64(lim.IngestionRate), int64(lim.IngestionBurst)); err != nil {
 		return nil, s.rateError(err, id, lim, req, size)
 	}
 	batchTime := req.GetBatchTimeUnixNano()

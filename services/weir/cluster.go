@@ -161,3 +161,10 @@ func (p *Process) learn(ctx context.Context, member string, version uint64) bool
 	}
 	return false
 }
+
+// peers carries messages between distributors over the gossip. The process has joined
+// by the time that its distributor runs.
+type peers struct{ p *Process }
+
+func (p peers) Tell(roles ring.Role, message []byte)       { (*p.p.member.Load()).Tell(roles, message) }
+func (p peers) Hear(f func(sender string, message []byte)) { (*p.p.member.Load()).Hear(f) }

@@ -215,7 +215,7 @@ func (p *Process) initCluster() (serve.Service, error) {
 func (p *Process) initDistributor() (serve.Service, error) {
 	s := distributor.New(p.cfg.Distributor, distributor.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Deletes: p.storage.deletes, Learn: p.learn, Now: time.Now,
+		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Deletes: p.storage.deletes, Learn: p.learn, Peers: peers{p}, Now: time.Now,
 	})
 	s.Register(p.server.Internal())
 	return serve.NewService(nil, s.Run, nil), nil

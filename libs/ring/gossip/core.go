@@ -34,6 +34,7 @@ func (p *peer) addr() string { return p.node.Address() }
 // core is the state that Node and Static share: the table, who is alive, and
 // the view made of them. It does no networking.
 type core struct {
+	listeners
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics

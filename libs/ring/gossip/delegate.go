@@ -34,6 +34,12 @@ func (d *delegate) NodeMeta(int) []byte { return nil }
 
 // NotifyMsg implements memberlist.Delegate.
 func (d *delegate) NotifyMsg(b []byte) {
+	if len(b) > 0 && b[0] == tellFormat {
+		if err := d.n.listeners.heard(b); err != nil {
+			d.count("message", false, err)
+		}
+		return
+	}
 	m, err := decodePacket(b)
 	if err != nil {
 		d.count("record", false, err)

@@ -28,6 +28,8 @@ type Membership interface {
 	Leave(ctx context.Context) error
 	Forget(name string) error
 	Forgotten() <-chan struct{}
+	Tell(roles ring.Role, message []byte)
+	Hear(f func(sender string, message []byte))
 	GiveUp(name string) error
 	Agree(ctx context.Context, name string) (votes, needed int)
 	Learn(ctx context.Context, name string, digest uint64) bool
