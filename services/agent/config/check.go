@@ -56,6 +56,7 @@ func check(c *Config, promtail bool, o Options, ps *node.Problems) {
 		names[j.Name] = j.Line
 		k.job(j)
 	}
+	k.odd()
 	k.values()
 }
 
@@ -134,6 +135,9 @@ func (k *checker) clients() {
 		k.labels(c.Line, node.Join(at, "external_labels"), c.ExternalLabels)
 		if c.Queue != nil {
 			k.queue(c.Line, node.Join(at, "queue"), *c.Queue)
+			if c.Queue.Dir != "" {
+				k.bad(c.Line, node.Join(at, "queue.dir"), "is for all clients: set queue.dir")
+			}
 		}
 		k.http(c.Line, at, &c.HTTP)
 	}

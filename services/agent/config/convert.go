@@ -173,8 +173,7 @@ func convertJobs(c *Config, block func(string, *yaml.Node)) {
 			add("otlp", j.finish(begin(j.Name, node.Encode(*s, OTLP{MaxBytes: 16 << 20})), false))
 		}
 		if s := j.GELF; s != nil {
-			d := GELF{}
-			d.SetDefaults()
+			d := GELF{Listen: "127.0.0.1:12201"}
 			add("gelf", j.finish(begin(j.Name, node.Encode(*s, d)), true))
 		}
 	}

@@ -283,7 +283,7 @@ type gelfBlock struct {
 
 func (b *gelfBlock) DecodeNode(n *yaml.Node, path string, ps *node.Problems) {
 	type plain gelfBlock
-	b.G.SetDefaults()
+	b.G.Listen = "127.0.0.1:12201" // Promtail's is every network
 	node.Decode(n, path, (*plain)(b), node.Options{}, ps)
 	if b.Listen != "" {
 		b.G.Listen = b.Listen

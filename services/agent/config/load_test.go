@@ -156,6 +156,32 @@ tracing: {enabled: false}
 	}
 }
 
+// What can be run and is hardly meant.
+func TestOdd(t *testing.T) {
+	for _, c := range []struct{ jobs, want string }{
+		{`files: [{paths: [/a/*.log], labels: {x: y}}, {paths: [/a/app*.log], labels: {x: z}}]`, "/a/app*.log is read by job"},
+		{`files: [{paths: [/a/app.log], labels: {x: y}}, {paths: ["/a/**"], labels: {x: z}}]`, "/a/** is read by job"},
+		{`files: [{paths: [/a/*.log], exclude: ["/a/app*"], labels: {x: y}}, {paths: [/a/app*.log], labels: {x: z}}]`, ""},
+		{`files: [{paths: [/a/*.log], labels: {x: y}}, {paths: [/b/*.log], labels: {x: z}}]`, ""},
+		{`files: [{paths: [/a/*.log], labels: {x: y}, stages: [{labeldrop: [x, filename]}]}]`, "leave no label"},
+		{`files: [{paths: [/a/*.log], labels: {x: y}, stages: [{labelallow: [level]}]}]`, "leave no label"},
+		{`files: [{paths: [/a/*.log], labels: {x: y}, stages: [{labeldrop: [x, filename]}, cri]}]`, ""},
+		{`files: [{paths: [/a/*.log], labels: {x: y}, stages: [{match: {selector: '{x="y"}', stages: [{labeldrop: [x, filename]}]}}]}]`, ""},
+		{`gelf: [{labels: {x: y}}]`, ""},
+		{`gelf: [{listen: ":12201", labels: {x: y}}]`, "takes lines from anyone"},
+		{`otlp: [{listen: ":4318"}]`, "takes lines from anyone"},
+		{`otlp: [{listen: "0.0.0.0:4318"}]`, ""},
+	} {
+		cfg, ps := Load([]byte("positions: {file: /p}\n"+c.jobs), Options{})
+		if ps.Err() != nil || c.want == "" && len(ps) > 0 || !strings.Contains(ps.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.jobs, ps, c.want)
+		}
+		if strings.HasPrefix(c.jobs, "gelf: [{labels") && cfg.Jobs[0].GELF.Listen != "127.0.0.1:12201" {
+			t.Errorf("it listens on %s", cfg.Jobs[0].GELF.Listen)
+		}
+	}
+}
+
 func TestExpand(t *testing.T) {
 	env := map[string]string{"A": "va", "E": "", "P": "/x/y.log"}
 	get := func(n string) string { return env[n] }
