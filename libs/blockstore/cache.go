@@ -58,11 +58,12 @@ const (
 	kindPicked  // of one query: which rows of a row group it wants
 	kindRows    // of one query: those rows, a chunk of them
 	kindProgram // filters, made ready for a section
+	kindFields  // which slots of a row group's templates matter to fields
 	kinds
 )
 
 func (k kind) String() string {
-	return [...]string{"section", "lines", "order", "metadata", "selection", "rows", "filters"}[k]
+	return [...]string{"section", "lines", "order", "metadata", "selection", "rows", "filters", "fields"}[k]
 }
 
 type key struct {

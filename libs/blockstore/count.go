@@ -86,19 +86,9 @@ func (s *selected) Count(group int, bucket func(t int64) (int, int64), add func(
 	if first == end || least >= s.snapshot.end || greatest < s.snapshot.start {
 		return 0, 0, nil
 	}
-	if s.program == nil && len(s.need.Metadata) == 0 && least >= s.snapshot.start && greatest < s.snapshot.end {
-		if at, last := bucket(least); at < 0 && last >= greatest {
-			return 0, 0, nil
-		} else if at >= 0 && last >= greatest {
-			for k := first; k < end; k++ {
-				from, to := b.RowsOf(int(s.snapshot.ascending[k]), group)
-				rows += uint64(to - from)
-				if err := add(s.snapshot.place(k), at, to-from); err != nil {
-					return rows, 0, err
-				}
-			}
-			return rows, 0, nil
-		}
+	if s.program == nil && len(s.need.Metadata) == 0 {
+		rows, err = s.countRuns(group, first, end, bucket, add)
+		return rows, 0, err
 	}
 	p, err := s.makePick(group)
 	if err != nil {
@@ -127,6 +117,44 @@ func (s *selected) Count(group int, bucket func(t int64) (int, int64), add func(
 		bytes = uint64(all) * rows / uint64(size)
 	}
 	return rows, bytes, nil
+}
+
+// countRuns is Count if all rows are wanted: whole runs that are in one bucket count
+// without a look at their rows.
+func (s *selected) countRuns(group, first, end int, bucket func(t int64) (int, int64), add func(stream, bucket, rows int) error) (rows uint64, err error) {
+	var times []int64
+	for k := first; k < end; k++ {
+		place := s.snapshot.place(k)
+		err = s.store.block.EachRun(int(s.snapshot.ascending[k]), group, func(r block.Run, from, to int) error {
+			rows += uint64(to - from)
+			if r.MinTime >= s.snapshot.start && r.MaxTime < s.snapshot.end {
+				at, last := bucket(r.MinTime)
+				switch {
+				case last < r.MaxTime:
+				case at < 0:
+					return nil
+				default:
+					return add(place, at, to-from)
+				}
+			}
+			if times == nil {
+				body, err := s.store.body(s.ctx, group)
+				if err != nil {
+					return err
+				}
+				if times, err = body.SharedTimes(); err != nil {
+					return s.named(group, err)
+				}
+			}
+			from, to = within(times, from, to, s.snapshot.start, s.snapshot.end)
+			next := 0
+			return s.countRows(&picked{from: from, n: to - from}, &next, times, block.Span{From: from, To: to}, place, bucket, add)
+		})
+		if err != nil {
+			return rows, err
+		}
+	}
+	return rows, nil
 }
 
 // countRows counts the rows that are picked of a stream. at is how many were passed.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sort"
 
@@ -29,7 +30,13 @@ func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 	g := newGrid(req.Start, req.End, req.Step, int64(prog.agg.Range.Interval))
 	if req.Streams == nil && req.Ranges == nil {
 		if c := s.counterOf(ctx, plan); c != nil {
-			return s.countAll(ctx, c, sel, &req, &g)
+			return s.countAll(ctx, c, nil, sel, &req, &g)
+		}
+		if c := s.fieldCounterOf(ctx, plan); c != nil {
+			out, stats, err := s.countAll(ctx, c, plan.fields, sel, &req, &g)
+			if !errors.Is(err, ErrFields) {
+				return out, stats, err
+			}
 		}
 	}
 	tasks, err := s.tasks(req.Streams, req.Ranges, g.from(), g.to())

@@ -63,8 +63,8 @@ func (s *localSession) counterOf(ctx context.Context, p *plan) Counter {
 	return c
 }
 
-// countAll is Aggregate where the store counts.
-func (s *localSession) countAll(ctx context.Context, c Counter, sel *selection, req *AggregateRequest, g *grid) ([]PartialSeries, ScanStats, error) {
+// countAll is Aggregate where the store counts, by fields if there are some.
+func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, sel *selection, req *AggregateRequest, g *grid) ([]PartialSeries, ScanStats, error) {
 	parts := c.Parts()
 	n := max(1, min(parts, 4*s.workers))
 	aggs := make([]*aggregator, n)
@@ -73,9 +73,26 @@ func (s *localSession) countAll(ctx context.Context, c Counter, sel *selection, 
 	spread(n, func(i int) {
 		a := &aggregator{selection: sel, prog: sel.prog, fold: foldCount, grid: g, mem: memoryOf(ctx), limit: req.MaxSeries}
 		aggs[i] = a
-		w := wholeCounter{a: a, groups: groupsOf(sel.prog.group.Names, c)}
+		w := &wholeCounter{a: a}
+		var by *fieldSeries
+		if fields != nil {
+			by = &fieldSeries{wholeCounter: w, session: s}
+		} else {
+			w.groups = groupsOf(sel.prog.group.Names, c)
+		}
 		for part := parts * i / n; part < parts*(i+1)/n && ctx.Err() == nil; part++ {
-			if err := w.count(c, part, liveOf(ctx)); err != nil {
+			before := a.stats
+			var rows, bytes uint64
+			var err error
+			if by != nil {
+				rows, bytes, err = c.(FieldCounter).CountFields(part, fields, by)
+			} else {
+				rows, bytes, err = c.Count(part, g.bucket, w.add)
+			}
+			a.stats.RowsRead += rows
+			a.stats.BytesRead += bytes
+			liveOf(ctx).add(a.stats.minus(before))
+			if err != nil {
 				cancel(err)
 				return
 			}
@@ -112,20 +129,15 @@ type wholeCounter struct {
 // maxDense is how many buckets, of all series, are counted in arrays.
 const maxDense = 1 << 17
 
-func (w *wholeCounter) count(c Counter, part int, l *live) error {
-	before := w.a.stats
-	rows, bytes, err := c.Count(part, w.a.grid.bucket, w.add)
-	w.a.stats.RowsRead += rows
-	w.a.stats.BytesRead += bytes
-	l.add(w.a.stats.minus(before))
-	return err
-}
-
 func (w *wholeCounter) add(stream, bucket, rows int) error {
 	series, err := w.groups.series(stream, w.a)
 	if err != nil {
 		return err
 	}
+	return w.addTo(series, bucket, rows)
+}
+
+func (w *wholeCounter) addTo(series uint32, bucket, rows int) error {
 	w.a.stats.RowsFiltered += uint64(rows)
 	if int(series) < len(w.dense) && bucket < len(w.dense[series]) {
 		w.dense[series][bucket] += uint64(rows)

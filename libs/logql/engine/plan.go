@@ -27,6 +27,7 @@ type plan struct {
 	values   []MetaEquals
 	group    []string // labels of series; nil: any
 	names    []string // Need.Names, if lines are not hashed
+	fields   *Fields  // that decide about rows that pass the line filters; nil: more does
 
 	mu    sync.Mutex
 	needs map[needKey]*Need
@@ -62,6 +63,9 @@ func newPlan(e syntax.Expr) (*plan, error) {
 		p.group = append([]string{}, p.pushed.group.Names...)
 	}
 	p.names = p.namesOf(rest, unwrap)
+	if f, ok := p.pushed.fold(); ok && f == foldCount && unwrap == nil && p.pushed.group != nil && !p.pushed.group.Without {
+		p.fields = fieldsOf(rest, p.pushed.group.Names)
+	}
 	return p, nil
 }
 

@@ -1,0 +1,336 @@
+package blockstore
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/block/template"
+	"github.com/weir-logs/weir/libs/logql/engine"
+)
+
+// What a parser makes of the fields that matter depends, for the lines of a template,
+// on the values of some slots only, if no value of the other slots can change where
+// fields begin and end. Which slots these are is worked out from the template's text.
+
+// hole stands for a slot in a template's text. No text with it is analyzed.
+const hole = 0x01
+
+// slotUse is what a slot's values may not hold.
+type slotUse uint8
+
+const (
+	inString slotUse = 1 << iota // of JSON, or in quotes: no quote, no backslash
+	inWord                       // of logfmt: neither blanks, quotes nor =
+	inNumber                     // digits only, one at least
+)
+
+// fieldSlots is what is known of a template: of each slot how it is used, and whether
+// it matters. ok: there is nothing else that may matter.
+type fieldSlots struct {
+	use     []slotUse
+	matters []bool
+	ok      bool
+}
+
+// analyzeFields works out which slots of a template matter to fields.
+func analyzeFields(t *template.Template, f *engine.Fields) fieldSlots {
+	if t.IsRaw() {
+		return fieldSlots{}
+	}
+	pieces := t.Pieces()
+	var text []byte
+	for _, p := range pieces {
+		if bytes.IndexByte(p.Literal, hole) >= 0 {
+			return fieldSlots{}
+		}
+		text = append(text, p.Literal...)
+		if p.Slot {
+			text = append(text, hole)
+		}
+	}
+	w := fieldWalker{text: text, fields: f, fieldSlots: fieldSlots{use: make([]slotUse, len(pieces)-1), matters: make([]bool, len(pieces)-1)}}
+	if f.JSON {
+		w.ok = w.object("", false, 0) && w.blanks() == len(text)
+	} else {
+		w.ok = w.pairs()
+	}
+	return w.fieldSlots
+}
+
+// fieldWalker walks over the text of a template.
+type fieldWalker struct {
+	fieldSlots
+	text   []byte
+	at     int
+	slot   int // the next
+	fields *engine.Fields
+}
+
+func (w *fieldWalker) peek() byte {
+	if w.at < len(w.text) {
+		return w.text[w.at]
+	}
+	return 0
+}
+
+func (w *fieldWalker) blanks() int {
+	for w.at < len(w.text) && (w.text[w.at] == ' ' || w.text[w.at] == '\t' || w.text[w.at] == '\n' || w.text[w.at] == '\r') {
+		w.at++
+	}
+	return w.at
+}
+
+func (w *fieldWalker) take(c byte) bool {
+	w.blanks()
+	if w.peek() != c {
+		return false
+	}
+	w.at++
+	return true
+}
+
+// pass goes over a slot.
+func (w *fieldWalker) pass(use slotUse, matters bool) {
+	w.use[w.slot] |= use
+	w.matters[w.slot] = w.matters[w.slot] || matters
+	w.slot++
+	w.at++
+}
+
+const maxFieldDepth = 32
+
+// object goes over a JSON object. path is its fields' path, with _ behind each name.
+func (w *fieldWalker) object(path string, matters bool, depth int) bool {
+	if depth > maxFieldDepth || !w.take('{') {
+		return false
+	}
+	if w.take('}') {
+		return true
+	}
+	for {
+		w.blanks()
+		if w.peek() != '"' {
+			return false
+		}
+		n := bytes.IndexByte(w.text[w.at+1:], '"')
+		if n < 0 {
+			return false
+		}
+		key := w.text[w.at+1 : w.at+1+n]
+		if bytes.IndexByte(key, '\\') >= 0 || bytes.IndexByte(key, hole) >= 0 {
+			return false
+		}
+		w.at += n + 2
+		name := path + string(key)
+		if !w.take(':') || !w.value(name, matters || w.fields.Matters(name), depth) {
+			return false
+		}
+		if w.take('}') {
+			return true
+		}
+		if !w.take(',') {
+			return false
+		}
+	}
+}
+
+func (w *fieldWalker) value(path string, matters bool, depth int) bool {
+	w.blanks()
+	switch c := w.peek(); {
+	case c == '"':
+		return w.quoted(matters)
+	case c == '{':
+		return w.object(path+"_", matters, depth+1)
+	case c == '[':
+		return w.array(path, matters, depth+1)
+	case c == '-' || c >= '0' && c <= '9' || c == hole:
+		return w.number(matters)
+	}
+	for _, s := range []string{"true", "false", "null"} {
+		if bytes.HasPrefix(w.text[w.at:], []byte(s)) {
+			w.at += len(s)
+			c := w.peek()
+			return c == ',' || c == '}' || c == ']' || c == ' '
+		}
+	}
+	return false
+}
+
+func (w *fieldWalker) array(path string, matters bool, depth int) bool {
+	if depth > maxFieldDepth || !w.take('[') {
+		return false
+	}
+	if w.take(']') {
+		return true
+	}
+	for {
+		if !w.value(path, matters, depth) {
+			return false
+		}
+		if w.take(']') {
+			return true
+		}
+		if !w.take(',') {
+			return false
+		}
+	}
+}
+
+// quoted goes over text in quotes.
+func (w *fieldWalker) quoted(matters bool) bool {
+	for w.at++; w.at < len(w.text); {
+		switch c := w.text[w.at]; {
+		case c == '"':
+			w.at++
+			return true
+		case c == '\\':
+			// What belongs to it is within six bytes.
+			if bytes.IndexByte(w.text[w.at:min(w.at+6, len(w.text))], hole) >= 0 {
+				return false
+			}
+			w.at += 2
+		case c == hole:
+			w.pass(inString, matters)
+		case c < ' ' || c >= 0x80:
+			return false
+		default:
+			w.at++
+		}
+	}
+	return false
+}
+
+func (w *fieldWalker) number(matters bool) bool {
+	for w.at < len(w.text) {
+		switch c := w.text[w.at]; {
+		case c == hole:
+			w.pass(inNumber, matters)
+		case c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E' || c >= '0' && c <= '9':
+			w.at++
+		default:
+			return c == ',' || c == '}' || c == ']' || c == ' '
+		}
+	}
+	return false
+}
+
+// pairs goes over a line of logfmt.
+func (w *fieldWalker) pairs() bool {
+	for {
+		for w.at < len(w.text) && w.text[w.at] == ' ' {
+			w.at++
+		}
+		if w.at == len(w.text) {
+			return true
+		}
+		from := w.at
+		for w.at < len(w.text) && w.text[w.at] > ' ' && w.text[w.at] < 0x80 && w.text[w.at] != '=' && w.text[w.at] != '"' {
+			w.at++
+		}
+		key := string(w.text[from:w.at])
+		if key == "" || w.peek() != '=' {
+			return false
+		}
+		matters := w.fields.Matters(key)
+		if w.at++; w.peek() == '"' {
+			if !w.quoted(matters) {
+				return false
+			}
+			if w.at < len(w.text) && w.peek() != ' ' {
+				return false
+			}
+			continue
+		}
+		for w.at < len(w.text) && w.text[w.at] != ' ' {
+			switch c := w.text[w.at]; {
+			case c == hole:
+				w.pass(inWord, matters)
+			case c < ' ' || c >= 0x80 || c == '=' || c == '"':
+				return false
+			default:
+				w.at++
+			}
+		}
+	}
+}
+
+// usesOf returns the uses that all values of a column of a row group keep to. layout is
+// that of times, for a column of these.
+func usesOf(b *lines.Body, n int, layout *template.Layout) (slotUse, error) {
+	info := &b.Columns()[n]
+	if info.Kind == column.Signed {
+		if layout == nil {
+			return 0, nil
+		}
+		use := plainUses(layout.Shape()) &^ inNumber
+		if bytes.IndexByte(layout.Shape(), '_') >= 0 {
+			use &^= inWord // it may be a blank
+		}
+		return use, nil
+	}
+	if info.Classes&column.Other == 0 {
+		if info.Classes == column.Digit && info.MinLen > 0 {
+			return inString | inWord | inNumber, nil
+		}
+		return inString | inWord, nil
+	}
+	v, err := b.Values(n)
+	if err != nil {
+		return 0, err
+	}
+	values := v
+	if d := v.Dictionary(); info.Kind == column.Dict && d != nil {
+		values, info = d, d.Info()
+	} else if info.Kind == column.Dict {
+		info = info.Values
+	}
+	switch info.Kind {
+	case column.IPv4, column.UUID, column.Hex:
+		return inString | inWord, nil
+	case column.Const, column.Int, column.Delta, column.Pad:
+		return plainUses(info.Prefix), nil
+	case column.Bytes:
+		if text, _, _ := values.Packed(); text != nil {
+			return plainUses(text), nil
+		}
+	}
+	return 0, nil
+}
+
+var allowed = func() (t [256]slotUse) {
+	for c := ' '; c < 0x7f; c++ {
+		if c != '"' && c != '\\' {
+			t[c] |= inString
+		}
+		if c != ' ' && c != '"' && c != '=' {
+			t[c] |= inWord
+		}
+	}
+	return t
+}()
+
+// plainUses returns the uses that text keeps to.
+func plainUses(b []byte) slotUse {
+	use := inString | inWord
+	for _, c := range b {
+		if use &= allowed[c]; use == 0 {
+			break
+		}
+	}
+	return use
+}
+
+// hasNamed reports whether a name of metadata is one that matters, or what such a name
+// may be made of where labels collide.
+func hasNamed(names []string, f *engine.Fields) bool {
+	for _, m := range names {
+		for _, n := range f.Names {
+			if strings.HasPrefix(n, m) {
+				return true
+			}
+		}
+	}
+	return false
+}
