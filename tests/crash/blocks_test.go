@@ -18,6 +18,7 @@ import (
 // removes blocks all the time, some of them for a delete: nothing acknowledged is lost
 // or doubled, and what was deleted stays deleted.
 func TestKillWhileBlocksAreCompacted(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(seed(t), 2))
 	n := crashes(t, 5)
 	node := harness.New(t, "all", "", "--ingester.wal-segment-size=1MiB", "--ingester.cut-interval=1s", "--ingester.cut-size=256KiB",

@@ -14,6 +14,7 @@ import (
 // the compactor's temporary files are on, while blocks are cut, uploaded and merged:
 // nothing acknowledged is lost, and with room all goes on.
 func TestDiskFullWhileBlocksMove(t *testing.T) {
+	t.Parallel()
 	disk := harness.Mount(t, "-t", "tmpfs", "-o", "size=24m", "weir-test")
 	node := harness.New(t, "all", filepath.Join(disk, "data"), "--ingester.wal-segment-size=1MiB", "--ingester.cut-interval=1s",
 		"--ingester.cut-size=256KiB", "--ingester.upload-interval=1s", "--ingester.keep-uploaded=1s", "--compactor.interval=1s",

@@ -35,8 +35,10 @@ func blockFiles(t *testing.T, dir string) []string {
 // places: a read has all, or fails, or has less and says so; never another line. With
 // the bit back, all is there.
 func TestRow36BitFlips(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"blocks", "objects"} {
 		t.Run(where, func(t *testing.T) {
+			t.Parallel()
 			node := harness.New(t, "all", "", "--ingester.cut-interval=1h", "--ingester.upload-interval=1h", "--compactor.interval=1h")
 			if where == "blocks" {
 				node.Args = append(node.Args, "--ingester.upload-size=1GiB")
@@ -73,7 +75,7 @@ func TestRow36BitFlips(t *testing.T) {
 			}
 			rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 			whole, failed, less := 0, 0, 0
-			for range number(t, "WEIR_FLIPS", 6) {
+			for range number(t, "WEIR_FLIPS", 3) {
 				path := files[rng.IntN(len(files))]
 				before, err := os.ReadFile(path)
 				if err != nil {
@@ -135,6 +137,7 @@ func TestRow36BitFlips(t *testing.T) {
 // TestRow40BlockMissing takes a stored block away: answers do not fail and are not
 // silently short, before and after a restart.
 func TestRow40BlockMissing(t *testing.T) {
+	t.Parallel()
 	node := harness.Start(t, append([]string{}, quick[:4]...)...)
 	l, stop := load(t, node)
 	atLeast(t, node, "weir_ingester_uploads_total", 3)

@@ -16,7 +16,7 @@ import (
 func TestMemory(t *testing.T) {
 	const limit = 512 << 20
 	const line = 150 // bytes, about
-	lines := number(t, "WEIR_MEMORY_BYTES", 6<<20) / line
+	lines := number(t, "WEIR_MEMORY_BYTES", 3<<20) / line
 	full := os.Getenv("WEIR_MEMORY_BYTES") != ""
 	for _, x := range []struct {
 		name             string
