@@ -304,9 +304,15 @@ func (s *fileSink) after(f *follow.File, r entry.Runner, out []entry.Entry) {
 	} else {
 		delete(s.due, f)
 	}
-	f.SetHeld(r.Held(nil))
+	held := r.Held(nil)
+	f.SetHeld(held)
 	s.add(f, out)
 	r.Release()
+	if len(held) > positions.MaxHeld {
+		// More than a position can tell of, as when thousands of streams lie in one
+		// file: what is held goes out as it is.
+		s.after(f, r, r.Flush(time.Now(), true))
+	}
 }
 
 func (s *fileSink) add(f *follow.File, out []entry.Entry) {

@@ -83,8 +83,12 @@ type Key struct {
 // Key gives the position's name.
 func (p Position) Key() Key { return Key{p.Job, p.ID} }
 
-// maxHeld bounds the parts that a position has.
-const maxHeld = 4096
+// MaxHeld is how many parts the sources of positions may hold; a position takes some
+// more, what one reading adds beyond it.
+const (
+	MaxHeld = 4096
+	maxHeld = 4 * MaxHeld
+)
 
 // Matches says whether the file r, of size bytes, is the one that p is a position
 // of. It returns the head and the bytes before the offset for use in the next
