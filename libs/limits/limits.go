@@ -33,6 +33,8 @@ type Limits struct {
 	IngestionRate  conf.ByteSize `help:"Bytes per second that may be pushed, over the whole cluster."`
 	IngestionBurst conf.ByteSize `help:"Bytes that may be pushed at once."`
 
+	IngestionShardSize int `help:"Ingesters that the tenant's streams are spread over, at least the replication factor. 0: all. Flush the cluster before it goes back to 0."`
+
 	MaxQueryText    conf.ByteSize `help:"Longest query text."`
 	MaxQuerySeries  int           `help:"Most series in the result of a metric query."`
 	MaxQueryEntries int           `help:"Most entries in the result of a log query."`
@@ -144,6 +146,9 @@ func (l Limits) Validate() error {
 	atLeastOne("max_streams", int64(l.MaxStreams))
 	atLeastOne("ingestion_rate", int64(l.IngestionRate))
 	atLeastOne("ingestion_burst", int64(l.IngestionBurst))
+	if l.IngestionShardSize < 0 {
+		problems = append(problems, errors.New("ingestion_shard_size must not be negative"))
+	}
 	atLeastOne("max_query_text", int64(l.MaxQueryText))
 	atLeastOne("max_query_series", int64(l.MaxQuerySeries))
 	atLeastOne("max_query_entries", int64(l.MaxQueryEntries))

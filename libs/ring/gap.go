@@ -90,12 +90,12 @@ func (v *View) HasGap(name string) bool { return v.gaps[name] }
 
 // Healed says what became of the gaps of the members, once those for which flushed is
 // true have everything that was acknowledged before in the store. A gap is healed if
-// fewer than Quorum holders of every token range have one or have not flushed; it is
-// hopeless if that would be so with all others flushed, too.
+// fewer than Quorum ingesters have one or have not flushed; it is hopeless if there
+// are more with all others flushed, too.
 func (v *View) Healed(flushed func(*Member) bool) (healed, hopeless bool) {
-	if healed, _ = v.Complete(flushed); healed {
+	if healed, _ = v.CompleteAnywhere(flushed); healed {
 		return true, false
 	}
-	possible, _ := v.Complete(func(*Member) bool { return true })
+	possible, _ := v.CompleteAnywhere(func(*Member) bool { return true })
 	return false, len(v.members) >= v.Quorum() && !possible
 }

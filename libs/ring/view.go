@@ -44,6 +44,8 @@ type View struct {
 	// none; from[i] is the owner in whose place targets[i] is. Where all
 	// members are writable both are layout.owners.
 	targets, from []uint16
+
+	shards shards
 }
 
 // NewView returns the view of a table. Members that healthy does not hold, or

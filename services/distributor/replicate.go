@@ -26,11 +26,11 @@ const clockSkew = 10 * time.Second
 // replicate sends blocks to their ingesters and returns nil as soon as each block
 // is on disk at a quorum of its replicas. The other replicas' requests go on until
 // their own deadline.
-func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int64, blocks []*ingestv1.StreamBlock) error {
+func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int64, shard int, blocks []*ingestv1.StreamBlock) error {
 	if len(blocks) == 0 {
 		return nil
 	}
-	view := s.ring.View()
+	view := s.ring.View().Shard(tenantID, shard)
 	quorum := view.Quorum()
 	tokens := make([]uint64, len(blocks))
 	for i, b := range blocks {

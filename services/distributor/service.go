@@ -208,7 +208,7 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 			}
 		}
 	}
-	if err := s.replicate(ctx, id, batchTime, blocks); err != nil {
+	if err := s.replicate(ctx, id, batchTime, lim.IngestionShardSize, blocks); err != nil {
 		if content != 0 {
 			s.batches.keep(content, batchTime)
 		}

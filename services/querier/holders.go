@@ -17,16 +17,17 @@ import (
 
 // asked is the members as one query knows them, and what it has learnt of them.
 type asked struct {
-	names   map[string]string // incarnations of those that are asked, by name
-	without map[string]bool   // not asked
+	anywhere bool              // streams are not only where the ring has them
+	names    map[string]string // incarnations of those that are asked, by name
+	without  map[string]bool   // not asked
 
 	mu    sync.Mutex
 	views []*ring.View    // the one that was asked by, and the newest
 	gaps  map[string]bool // members that told of gaps of which the table does not know
 }
 
-func newAsked(view *ring.View) *asked {
-	return &asked{views: []*ring.View{view}, names: map[string]string{}, without: map[string]bool{}, gaps: map[string]bool{}}
+func newAsked(view *ring.View, anywhere bool) *asked {
+	return &asked{anywhere: anywhere, views: []*ring.View{view}, names: map[string]string{}, without: map[string]bool{}, gaps: map[string]bool{}}
 }
 
 // complete judges an answer without the members called missing. It must be complete by
@@ -46,7 +47,7 @@ func (a *asked) complete(missing []string) error {
 	}
 	a.mu.Unlock()
 	for i, v := range views {
-		ok, lost := v.Complete(func(m *ring.Member) bool {
+		ok, lost := a.judge(v, func(m *ring.Member) bool {
 			return !gone[m.Name] && (i == 0 || a.names[m.Name] == m.Incarnation)
 		})
 		if ok {
@@ -61,6 +62,13 @@ func (a *asked) complete(missing []string) error {
 		return rpcerr.New(rpcerr.Incomplete, "the answer would not be complete: no answer from %v", names).WithRetry(time.Second)
 	}
 	return nil
+}
+
+func (a *asked) judge(v *ring.View, answered func(*ring.Member) bool) (bool, []*ring.Member) {
+	if a.anywhere {
+		return v.CompleteAnywhere(answered)
+	}
+	return v.Complete(answered)
 }
 
 // learnt takes in a newer view, and judges anew.
@@ -88,11 +96,11 @@ func (a *asked) hasGap(name string) error {
 // ingesters returns every ingester that may hold entries, and the judge of whether an
 // answer without some of them is complete. Those that the members hold for dead are
 // left out, and not waited for, where an answer without them is complete.
-func (s *Service) ingesters() ([]engine.Source, func(missing []string) error) {
+func (s *Service) ingesters(sc scope) ([]engine.Source, func(missing []string) error) {
 	view := s.deps.Ring.View()
-	a := newAsked(view)
+	a := newAsked(view, sc.limits.IngestionShardSize > 0)
 	var out []engine.Source
-	enough, _ := view.Complete(func(m *ring.Member) bool { return view.Healthy(m.Name) })
+	enough, _ := a.judge(view, func(m *ring.Member) bool { return view.Healthy(m.Name) })
 	for _, m := range view.Ingesters() {
 		if enough && !view.Healthy(m.Name) {
 			a.without[m.Name] = true

@@ -55,7 +55,7 @@ func (gappySession) Close() error { return nil }
 // R 20: one that tells of a gap counts as missing, also before the members know of it.
 func TestRule20GapsCountAsMissing(t *testing.T) {
 	view := threeMembers(t, nil)
-	a := newAsked(view)
+	a := newAsked(view, false)
 	open := func(name string, gaps ...string) error {
 		_, err := holder{gappySource{name, "first-" + name, gaps}, "first-" + name, a, func(context.Context, string, uint64) *ring.View { return view }}.Open(t.Context(), nil, 0, 1)
 		return err
@@ -124,7 +124,7 @@ func TestRule21NewMembersAreMissed(t *testing.T) {
 		view *ring.View
 		ok   bool
 	}{{old, true}, {with("d"), true}, {with("d", "e"), false}} {
-		a := newAsked(old)
+		a := newAsked(old, false)
 		for _, m := range old.Ingesters() {
 			a.names[m.Name] = m.Incarnation
 		}

@@ -195,7 +195,7 @@ func (s *Service) InUse(id catalog.ID) bool { return s.blocks != nil && s.blocks
 // sources returns every ingester that may hold entries and the object store, and the
 // judge of whether an answer without some of them is complete.
 func (s *Service) sources(sc scope, partial bool) ([]engine.Source, func(missing []string) error) {
-	out, complete := s.ingesters()
+	out, complete := s.ingesters(sc)
 	if l := losses(s.deps.Ring.View(), sc.limits.MaxFuture); l != nil {
 		out = append(out, l)
 	}

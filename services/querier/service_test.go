@@ -35,7 +35,7 @@ func (s answeringSession) Close() error { *s.closed = true; return nil }
 func TestHoldersAreIncarnations(t *testing.T) {
 	for _, known := range []string{"a", "b"} {
 		closed := false
-		s, err := holder{answering{"a", &closed}, known, newAsked(threeMembers(t, nil)), func(context.Context, string, uint64) *ring.View { return threeMembers(t, nil) }}.Open(t.Context(), nil, 0, 1)
+		s, err := holder{answering{"a", &closed}, known, newAsked(threeMembers(t, nil), false), func(context.Context, string, uint64) *ring.View { return threeMembers(t, nil) }}.Open(t.Context(), nil, 0, 1)
 		if same := known == "a"; (err == nil) != same || (s != nil) != same || closed == same {
 			t.Errorf("known as %s: %v, closed %v", known, err, closed)
 		}

@@ -250,7 +250,7 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 			return ctx.Err()
 		}
 	}
-	if _, complete := t.service.ingesters(); len(answered) < len(view.Ingesters()) {
+	if _, complete := t.service.ingesters(t.sc); len(answered) < len(view.Ingesters()) {
 		var missing []string
 		for _, m := range view.Ingesters() {
 			if !answered[m.Name] {

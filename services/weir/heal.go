@@ -14,6 +14,9 @@ const (
 	// healEvery is how often gaps are looked for and, where there are some, tried to
 	// be healed.
 	healEvery = 2 * time.Second
+	// awayWait is how long an ingester may be away, as it is when it restarts, before
+	// the others put what they share with it into the store.
+	awayWait = 20 * time.Second
 	// flushWait is how long an ingester may take to flush for others' sake.
 	flushWait = time.Minute
 )
@@ -29,13 +32,22 @@ type healer struct {
 	note   func(what string) error
 	settle func(name, incarnation string, s ring.State) error
 	flush  func(ctx context.Context, m *ring.Member) error
+	now    func() time.Time
+
+	away map[string]*absence // ingesters that are, by name
+}
+
+// absence is an ingester that is away.
+type absence struct {
+	since time.Time
+	done  bool // the others have flushed
 }
 
 func (p *Process) newHealer() *healer {
 	m := *p.member.Load()
 	return &healer{
 		log: p.tel.Log, self: m.Self, view: m.View, note: m.NoteGap, settle: m.Settle,
-		own: p.ingester.Missing, flush: p.flushMember,
+		own: p.ingester.Missing, flush: p.flushMember, now: time.Now,
 	}
 }
 
@@ -57,6 +69,7 @@ func (h *healer) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		h.pass(ctx)
+		h.standIn(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -94,6 +107,38 @@ func (h *healer) pass(ctx context.Context) {
 	}
 }
 
+// standIn has the ingesters flush once when one is away for long: what it holds beside
+// them is then in the store, should it not come back.
+func (h *healer) standIn(ctx context.Context) {
+	v, now := h.view(), h.now()
+	away, due := map[string]*absence{}, false
+	for _, m := range v.Ingesters() {
+		if v.Healthy(m.Name) || m.State == ring.Joining {
+			continue
+		}
+		a := h.away[m.Name]
+		if a == nil {
+			a = &absence{since: now}
+		}
+		away[m.Name] = a
+		due = due || !a.done && now.Sub(a.since) >= awayWait
+	}
+	h.away = away
+	if !due || !h.leads(v) {
+		return
+	}
+	flushed := flushAll(ctx, v, h.flush, h.log)
+	for _, m := range v.Ingesters() {
+		if v.Healthy(m.Name) && !flushed[m.Incarnation] {
+			return // another time
+		}
+	}
+	for _, a := range away {
+		a.done = a.done || now.Sub(a.since) >= awayWait
+	}
+	h.log.Warn("ingesters are away; the others have put into the store what they share with them", "away", len(away))
+}
+
 // leads reports whether it is this process that heals: the first healthy ingester.
 func (h *healer) leads(v *ring.View) bool {
 	for _, m := range v.Ingesters() {
@@ -113,7 +158,7 @@ func (h *healer) giveUp(v *ring.View) bool {
 	if _, hopeless := v.Healed(func(*ring.Member) bool { return true }); !hopeless {
 		return false
 	}
-	_, names := v.Complete(func(*ring.Member) bool { return true })
+	_, names := v.CompleteAnywhere(func(*ring.Member) bool { return true })
 	guilty := map[string]bool{}
 	for _, m := range names {
 		guilty[m.Name] = true

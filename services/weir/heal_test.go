@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/weir-logs/weir/libs/ring"
 )
@@ -16,6 +18,9 @@ type sick struct {
 	cfg     ring.Config
 	refuses map[string]bool // who cannot flush
 	missing []string
+	flushes atomic.Int64
+	dead    string
+	clock   time.Time
 }
 
 func newSick(t *testing.T, self string, rf int, names, wiped string) *sick {
@@ -50,7 +55,9 @@ func newSick(t *testing.T, self string, rf int, names, wiped string) *sick {
 			s.table, _, err = s.table.Settle(name, incarnation, st, 2)
 			return err
 		},
+		now: func() time.Time { return s.clock },
 		flush: func(_ context.Context, m *ring.Member) error {
+			s.flushes.Add(1)
 			if s.refuses[m.Name] {
 				return errors.New("cannot flush")
 			}
@@ -63,7 +70,7 @@ func newSick(t *testing.T, self string, rf int, names, wiped string) *sick {
 func (s *sick) View() *ring.View {
 	healthy := map[string]bool{}
 	for m := range s.table.All() {
-		healthy[m.Name] = true
+		healthy[m.Name] = m.Name != s.dead
 	}
 	return ring.NewView(s.table, healthy, s.cfg)
 }
@@ -136,4 +143,32 @@ func TestRule20OwnGapsAreNoted(t *testing.T) {
 	if three.View().HasGap("a") {
 		t.Fatal("noted again")
 	}
+}
+
+func TestOthersFlushForWhoIsAway(t *testing.T) {
+	s := newSick(t, "a", 3, "abc", "")
+	pass := func(want int) {
+		t.Helper()
+		s.clock = s.clock.Add(awayWait / 2)
+		s.standIn(t.Context())
+		if s.flushes.Load() != int64(want) {
+			t.Fatalf("%d flushes, want %d", s.flushes.Load(), want)
+		}
+	}
+	pass(0)
+	s.dead = "c"
+	pass(0) // it may be restarting
+	pass(0)
+	s.flushes.Store(0)
+	s.refuses["b"] = true
+	pass(2)
+	s.refuses["b"] = false
+	pass(4)
+	pass(4) // once
+	s.dead = ""
+	pass(4)
+	s.dead = "b"
+	pass(4)
+	pass(4)
+	pass(6)
 }

@@ -73,7 +73,7 @@ func forget(ctx context.Context, m membership, name string, force bool, flush fu
 	}
 	view = m.View()
 	absent := func(flushed map[string]bool) (bool, []*ring.Member) {
-		return view.Complete(func(o *ring.Member) bool { return o.Name != name && (flushed == nil || flushed[o.Incarnation]) })
+		return view.CompleteAnywhere(func(o *ring.Member) bool { return o.Name != name && (flushed == nil || flushed[o.Incarnation]) })
 	}
 	if possible, _ := absent(nil); !possible {
 		return rpcerr.New(rpcerr.Conflict, "%s may hold entries that are nowhere else: forgetting it by force records that they are lost", name)
