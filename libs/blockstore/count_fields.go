@@ -54,6 +54,7 @@ func (s *selected) CountFields(group int, f *engine.Fields, c engine.FieldCounts
 		return 0, 0, s.named(group, err)
 	}
 	w := fieldCounter{body: body, counts: c}
+	w.read = w.readLine
 	if err := w.prepare(plan); err != nil {
 		return 0, 0, s.named(group, err)
 	}
@@ -90,6 +91,8 @@ type fieldCounter struct {
 	printer *lines.Printer
 	line    []byte
 	key     []byte
+	at      int // the row that is run
+	read    func() ([]byte, error)
 
 	stream int
 	epoch  int // of the stream
@@ -107,9 +110,7 @@ type fieldTemplate struct {
 
 	epoch int // of what follows
 	one   int
-	few   []int
-	many  map[uint64]int
-	text  map[string]int
+	few   []int // by the number of the slot's value
 }
 
 // fieldPlan is what is known of the templates of a row group, for queries that look at
@@ -125,6 +126,7 @@ func (p *fieldPlan) MemorySize() int { return p.memory }
 
 type templatePlan struct {
 	known bool // slots tell all that matters
+	text  []byte
 	slots []fieldSlot
 	steps []fieldStep
 }
@@ -152,18 +154,18 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields) (*fieldP
 	uses := map[int]slotUse{}
 	for i := range p.templates {
 		t, m := &p.templates[i], &sec.Table.Templates[info.Templates[i].Template]
-		slots, ok, err := slotsThatMatter(m, body, f, uses)
+		slots, text, ok, err := slotsThatMatter(m, body, f, uses)
 		if err != nil {
 			return nil, err
 		}
-		t.known, t.slots = ok, slots
+		t.known, t.slots, t.text = ok, slots, text
 		for _, s := range slots {
 			if !used[s.column] {
 				used[s.column] = true
 				p.used = append(p.used, s.column)
 			}
 		}
-		p.memory += 16 * len(slots)
+		p.memory += 16*len(slots) + cap(text)
 	}
 	for i := range p.templates {
 		steps := &p.templates[i].steps
@@ -185,11 +187,11 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields) (*fieldP
 }
 
 // slotsThatMatter returns the slots of a template whose values decide what its lines
-// are to fields; ok is false if more does. uses are those of columns, as far as known.
-func slotsThatMatter(m *template.Template, body *lines.Body, f *engine.Fields, uses map[int]slotUse) (slots []fieldSlot, ok bool, err error) {
+// are to fields, and the text of these; ok is false if more decides. uses are those of columns, as far as known.
+func slotsThatMatter(m *template.Template, body *lines.Body, f *engine.Fields, uses map[int]slotUse) (slots []fieldSlot, text []byte, ok bool, err error) {
 	a := analyzeFields(m, f)
 	if !a.ok {
-		return nil, false, nil
+		return nil, nil, false, nil
 	}
 	pieces := m.Pieces()
 	columns := make([]int, len(a.use))
@@ -204,12 +206,12 @@ func slotsThatMatter(m *template.Template, body *lines.Body, f *engine.Fields, u
 				layout = &p.Layout
 			}
 			if have, err = usesOf(body, c, layout); err != nil {
-				return nil, false, err
+				return nil, nil, false, err
 			}
 			uses[c] = have
 		}
 		if have&use != use || a.matters[i] && p.IsTime {
-			return nil, false, nil // times are not told by their values
+			return nil, nil, false, nil // times are not told by their values
 		}
 		if a.matters[i] {
 			nth := 0
@@ -221,7 +223,7 @@ func slotsThatMatter(m *template.Template, body *lines.Body, f *engine.Fields, u
 			slots = append(slots, fieldSlot{c, nth})
 		}
 	}
-	return slots, true, nil
+	return slots, a.text, true, nil
 }
 
 func (w *fieldCounter) prepare(p *fieldPlan) error {
@@ -297,71 +299,35 @@ const maxFew = 4096
 // result returns what the pipeline makes of a row.
 func (w *fieldCounter) result(t *fieldTemplate, row int) (int, error) {
 	if !t.known {
-		return w.run(row)
+		return w.run(nil, row)
 	}
 	if t.epoch != w.epoch {
 		t.epoch, t.one = w.epoch, 0
 		clear(t.few)
-		clear(t.many)
-		clear(t.text)
 	}
 	switch len(t.slots) {
 	case 0:
-		return w.keep(&t.one, row)
+		return w.keep(&t.one, t, row)
 	case 1:
 		s := t.slots[0]
 		v := w.values[s.column]
-		i := w.cursors[s.column] + s.nth
-		nums := v.Numbers()
 		if v.Info().Kind == column.Const {
-			return w.keep(&t.one, row)
+			return w.keep(&t.one, t, row)
 		}
-		if nums == nil || v.Info().Kind == column.Signed {
+		nums := v.Numbers()
+		if nums == nil {
 			break
 		}
-		x := nums[i]
-		if t.few == nil && len(v.Info().Prefix) == 0 {
+		if t.few == nil {
 			if n := distinct(v); n <= maxFew {
 				t.few = make([]int, n)
 			}
 		}
-		if x < uint64(len(t.few)) {
-			return w.keep(&t.few[x], row)
+		if x := nums[w.cursors[s.column]+s.nth]; x < uint64(len(t.few)) {
+			return w.keep(&t.few[x], t, row)
 		}
-		if r, ok := t.many[x]; ok {
-			return r, nil
-		}
-		r, err := w.run(row)
-		if t.many == nil || len(t.many) > 1<<16 {
-			t.many = map[uint64]int{}
-		}
-		t.many[x] = r
-		return r, err
 	}
-	w.key = w.key[:0]
-	for _, s := range t.slots {
-		v := w.values[s.column]
-		i := w.cursors[s.column] + s.nth
-		if v.Info().Kind == column.Const {
-			continue
-		}
-		if nums := v.Numbers(); nums != nil {
-			w.key = binary.AppendUvarint(w.key, nums[i])
-			continue
-		}
-		at := len(w.key)
-		w.key = v.Append(append(w.key, 0, 0, 0, 0), i)
-		binary.LittleEndian.PutUint32(w.key[at:], uint32(len(w.key)-at-4))
-	}
-	if r, ok := t.text[string(w.key)]; ok {
-		return r, nil
-	}
-	r, err := w.run(row)
-	if t.text == nil || len(t.text) > 1<<16 {
-		t.text = map[string]int{}
-	}
-	t.text[string(w.key)] = r
-	return r, err
+	return w.run(t, row)
 }
 
 // distinct returns how many numbers the values of a column may have.
@@ -375,27 +341,40 @@ func distinct(v *column.Values) int {
 	return maxFew + 1
 }
 
-func (w *fieldCounter) keep(known *int, row int) (int, error) {
+func (w *fieldCounter) keep(known *int, t *fieldTemplate, row int) (int, error) {
 	if *known != 0 {
 		return *known, nil
 	}
-	r, err := w.run(row)
+	r, err := w.run(t, row)
 	*known = r
 	return r, err
 }
 
-// run runs the pipeline on a row.
-func (w *fieldCounter) run(row int) (int, error) {
+// run runs the pipeline on a row, unless that was done for an equal one.
+func (w *fieldCounter) run(t *fieldTemplate, row int) (int, error) {
+	var key []byte
+	if t != nil {
+		key = append(append(w.key[:0], t.text...), 0)
+		for _, s := range t.slots {
+			at := len(key)
+			key = w.values[s.column].Append(append(key, 0, 0, 0, 0), w.cursors[s.column]+s.nth)
+			binary.LittleEndian.PutUint32(key[at:], uint32(len(key)-at-4))
+		}
+		w.key = key
+	}
+	w.at = row
+	series, err := w.counts.Series(w.stream, w.times[row], key, w.read)
+	return series + 2, err
+}
+
+// readLine returns the line of the row that is run.
+func (w *fieldCounter) readLine() ([]byte, error) {
+	var err error
 	if w.printer == nil {
-		var err error
 		if w.printer, err = w.body.Printer(); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
-	var err error
-	if w.line, err = w.printer.Append(w.line[:0], row); err != nil {
-		return 0, err
-	}
-	series, err := w.counts.Series(w.stream, w.times[row], w.line)
-	return series + 2, err
+	w.line, err = w.printer.Append(w.line[:0], w.at)
+	return w.line, err
 }

@@ -32,6 +32,10 @@ type fieldSlots struct {
 	use     []slotUse
 	matters []bool
 	ok      bool
+	// text is the fields that matter, names and values as they are in the line, with
+	// holes in the slots' place: lines that agree in it, and in the values of the slots
+	// that matter, are the same to a query.
+	text []byte
 }
 
 // analyzeFields works out which slots of a template matter to fields.
@@ -50,7 +54,7 @@ func analyzeFields(t *template.Template, f *engine.Fields) fieldSlots {
 			text = append(text, hole)
 		}
 	}
-	w := fieldWalker{text: text, fields: f, fieldSlots: fieldSlots{use: make([]slotUse, len(pieces)-1), matters: make([]bool, len(pieces)-1)}}
+	w := fieldWalker{line: text, fields: f, fieldSlots: fieldSlots{use: make([]slotUse, len(pieces)-1), matters: make([]bool, len(pieces)-1)}}
 	if f.JSON {
 		w.ok = w.object("", false, 0) && w.blanks() == len(text)
 	} else {
@@ -62,21 +66,21 @@ func analyzeFields(t *template.Template, f *engine.Fields) fieldSlots {
 // fieldWalker walks over the text of a template.
 type fieldWalker struct {
 	fieldSlots
-	text   []byte
+	line   []byte
 	at     int
 	slot   int // the next
 	fields *engine.Fields
 }
 
 func (w *fieldWalker) peek() byte {
-	if w.at < len(w.text) {
-		return w.text[w.at]
+	if w.at < len(w.line) {
+		return w.line[w.at]
 	}
 	return 0
 }
 
 func (w *fieldWalker) blanks() int {
-	for w.at < len(w.text) && (w.text[w.at] == ' ' || w.text[w.at] == '\t' || w.text[w.at] == '\n' || w.text[w.at] == '\r') {
+	for w.at < len(w.line) && (w.line[w.at] == ' ' || w.line[w.at] == '\t' || w.line[w.at] == '\n' || w.line[w.at] == '\r') {
 		w.at++
 	}
 	return w.at
@@ -99,6 +103,12 @@ func (w *fieldWalker) pass(use slotUse, matters bool) {
 	w.at++
 }
 
+// note adds a field that matters, whose value begins there and ends here.
+func (w *fieldWalker) note(name string, from int) {
+	w.text = append(append(append(w.text, name...), 0), w.line[from:w.at]...)
+	w.text = append(w.text, 0)
+}
+
 const maxFieldDepth = 32
 
 // object goes over a JSON object. path is its fields' path, with _ behind each name.
@@ -114,18 +124,26 @@ func (w *fieldWalker) object(path string, matters bool, depth int) bool {
 		if w.peek() != '"' {
 			return false
 		}
-		n := bytes.IndexByte(w.text[w.at+1:], '"')
+		n := bytes.IndexByte(w.line[w.at+1:], '"')
 		if n < 0 {
 			return false
 		}
-		key := w.text[w.at+1 : w.at+1+n]
+		key := w.line[w.at+1 : w.at+1+n]
 		if bytes.IndexByte(key, '\\') >= 0 || bytes.IndexByte(key, hole) >= 0 {
 			return false
 		}
 		w.at += n + 2
 		name := path + string(key)
-		if !w.take(':') || !w.value(name, matters || w.fields.Matters(name), depth) {
+		if !w.take(':') {
 			return false
+		}
+		from := w.blanks()
+		first := !matters && w.fields.Matters(name)
+		if !w.value(name, matters || first, depth) {
+			return false
+		}
+		if first {
+			w.note(name, from)
 		}
 		if w.take('}') {
 			return true
@@ -149,7 +167,7 @@ func (w *fieldWalker) value(path string, matters bool, depth int) bool {
 		return w.number(matters)
 	}
 	for _, s := range []string{"true", "false", "null"} {
-		if bytes.HasPrefix(w.text[w.at:], []byte(s)) {
+		if bytes.HasPrefix(w.line[w.at:], []byte(s)) {
 			w.at += len(s)
 			c := w.peek()
 			return c == ',' || c == '}' || c == ']' || c == ' '
@@ -180,14 +198,14 @@ func (w *fieldWalker) array(path string, matters bool, depth int) bool {
 
 // quoted goes over text in quotes.
 func (w *fieldWalker) quoted(matters bool) bool {
-	for w.at++; w.at < len(w.text); {
-		switch c := w.text[w.at]; {
+	for w.at++; w.at < len(w.line); {
+		switch c := w.line[w.at]; {
 		case c == '"':
 			w.at++
 			return true
 		case c == '\\':
 			// What belongs to it is within six bytes.
-			if bytes.IndexByte(w.text[w.at:min(w.at+6, len(w.text))], hole) >= 0 {
+			if bytes.IndexByte(w.line[w.at:min(w.at+6, len(w.line))], hole) >= 0 {
 				return false
 			}
 			w.at += 2
@@ -203,8 +221,8 @@ func (w *fieldWalker) quoted(matters bool) bool {
 }
 
 func (w *fieldWalker) number(matters bool) bool {
-	for w.at < len(w.text) {
-		switch c := w.text[w.at]; {
+	for w.at < len(w.line) {
+		switch c := w.line[w.at]; {
 		case c == hole:
 			w.pass(inNumber, matters)
 		case c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E' || c >= '0' && c <= '9':
@@ -219,32 +237,37 @@ func (w *fieldWalker) number(matters bool) bool {
 // pairs goes over a line of logfmt.
 func (w *fieldWalker) pairs() bool {
 	for {
-		for w.at < len(w.text) && w.text[w.at] == ' ' {
+		for w.at < len(w.line) && w.line[w.at] == ' ' {
 			w.at++
 		}
-		if w.at == len(w.text) {
+		if w.at == len(w.line) {
 			return true
 		}
 		from := w.at
-		for w.at < len(w.text) && w.text[w.at] > ' ' && w.text[w.at] < 0x80 && w.text[w.at] != '=' && w.text[w.at] != '"' {
+		for w.at < len(w.line) && w.line[w.at] > ' ' && w.line[w.at] < 0x80 && w.line[w.at] != '=' && w.line[w.at] != '"' {
 			w.at++
 		}
-		key := string(w.text[from:w.at])
+		key := string(w.line[from:w.at])
 		if key == "" || w.peek() != '=' {
 			return false
 		}
 		matters := w.fields.Matters(key)
-		if w.at++; w.peek() == '"' {
+		w.at++
+		value := w.at
+		if w.peek() == '"' {
 			if !w.quoted(matters) {
 				return false
 			}
-			if w.at < len(w.text) && w.peek() != ' ' {
+			if w.at < len(w.line) && w.peek() != ' ' {
 				return false
+			}
+			if matters {
+				w.note(key, value)
 			}
 			continue
 		}
-		for w.at < len(w.text) && w.text[w.at] != ' ' {
-			switch c := w.text[w.at]; {
+		for w.at < len(w.line) && w.line[w.at] != ' ' {
+			switch c := w.line[w.at]; {
 			case c == hole:
 				w.pass(inWord, matters)
 			case c < ' ' || c >= 0x80 || c == '=' || c == '"':
@@ -252,6 +275,9 @@ func (w *fieldWalker) pairs() bool {
 			default:
 				w.at++
 			}
+		}
+		if matters {
+			w.note(key, value)
 		}
 	}
 }

@@ -54,6 +54,8 @@ var fieldQueries = []string{
 	`sum by (p) (count_over_time({app=~".+"} |~ "http|tags" | json p="http.path", t="tags[0]" | t!="w-1" [5m]))`,
 	`sum by (code) (count_over_time({app=~".+"} | json code="code" [1m]))`, `sum by (user, msg) (count_over_time({app=~".+"} != "plain" | logfmt [1m]))`,
 	`sum by (detected_level) (count_over_time({app=~".+"} | logfmt | code="300" [1m]))`,
+	`sum by (level) (sum_over_time({app=~".+"} | json level="level", code="code" | unwrap code [1m]))`, `sum(rate({app=~".+"} | logfmt | level!="warn" | unwrap code [1m]))`,
+	`sum by (level, code) (count_over_time({app=~".+"} | json | http_code != "" [1m]))`, `sum(sum_over_time({app=~".+"} | json | http_code > 1 | unwrap http_code [1m]))`,
 }
 
 // Rows that are counted by their fields count as they do line by line.

@@ -57,8 +57,9 @@ type FieldCounter interface {
 
 // FieldCounts is what a FieldCounter needs.
 type FieldCounts interface {
-	// Series returns the series that a row with that line belongs to; -1: none.
-	Series(stream int, t int64, line []byte) (int, error)
+	// Series returns the series that a row belongs to; -1: none. Rows of a stream whose
+	// fields that matter are equal have equal keys; nil: nothing is known of the row's.
+	Series(stream int, t int64, key []byte, line func() ([]byte, error)) (int, error)
 	// Bucket is as Counter.Count has it.
 	Bucket(t int64) (bucket int, last int64)
 	// Add counts rows of a series in a bucket.
@@ -66,8 +67,14 @@ type FieldCounts interface {
 }
 
 // fieldsOf returns what stages, behind line filters, look at; nil: more than fields.
-func fieldsOf(stages []syntax.Stage, group []string) *Fields {
+func fieldsOf(stages []syntax.Stage, unwrap *syntax.Unwrap, group []string) *Fields {
 	f := &Fields{Names: slices.Clone(group)}
+	if unwrap != nil {
+		f.Names = append(f.Names, unwrap.Name)
+		for _, l := range unwrap.Filters {
+			f.Names = condNames(l.Cond, f.Names)
+		}
+	}
 	parsers := 0
 	ok := true
 	for _, s := range stages {
@@ -148,22 +155,78 @@ type fieldSeries struct {
 	session *localSession
 	proc    *processor
 	stream  int
+	known   map[string]int // of the stream, by key
+	held    int            // bytes of known
+	// Of sums: results are numbers of these.
+	samples []fieldSample
+	numbers map[fieldSample]int
 }
 
+type fieldSample struct {
+	series uint32
+	value  float64
+}
+
+// maxKnown is how many bytes of keys are kept.
+const maxKnown = 4 << 20
+
 // Series implements FieldCounts.
-func (f *fieldSeries) Series(stream int, t int64, line []byte) (int, error) {
-	a := f.a
+func (f *fieldSeries) Series(stream int, t int64, key []byte, line func() ([]byte, error)) (int, error) {
 	if f.proc == nil {
-		f.proc, f.stream = a.prog.forStream(f.session.labelsOf(stream)), stream
+		f.proc, f.stream = f.a.prog.forStream(f.session.labelsOf(stream)), stream
 	}
 	if f.stream != stream {
 		f.proc.rebind(f.session.labelsOf(stream))
 		f.stream = stream
+		f.forget()
 	}
+	if key == nil {
+		l, err := line()
+		if err != nil {
+			return 0, err
+		}
+		return f.run(t, l)
+	}
+	if n, ok := f.known[string(key)]; ok {
+		return n, nil
+	}
+	l, err := line()
+	if err != nil {
+		return 0, err
+	}
+	n, err := f.run(t, l)
+	if err != nil {
+		return 0, err
+	}
+	size := len(key) + 64
+	if f.held+size > maxKnown {
+		f.forget()
+	}
+	if err := f.a.reserve(size); err != nil {
+		return 0, err
+	}
+	f.held += size
+	if f.known == nil {
+		f.known = map[string]int{}
+	}
+	f.known[string(key)] = n
+	return n, nil
+}
+
+func (f *fieldSeries) forget() {
+	clear(f.known)
+	f.a.mem.Release(f.held)
+	f.a.held -= f.held
+	f.held = 0
+}
+
+// run runs the pipeline on a line.
+func (f *fieldSeries) run(t int64, line []byte) (int, error) {
+	a := f.a
 	if !f.proc.matches(line) {
 		return -1, nil
 	}
-	_, _, ok := f.proc.process(t, line, nil)
+	_, value, ok := f.proc.process(t, line, nil)
 	if !ok {
 		return -1, nil
 	}
@@ -172,7 +235,23 @@ func (f *fieldSeries) Series(stream int, t int64, line []byte) (int, error) {
 	}
 	a.buf = f.proc.appendSeries(a.buf[:0])
 	id, err := a.seriesOf(a.buf)
-	return int(id), err
+	if err != nil || a.fold == foldCount {
+		return int(id), err
+	}
+	s := fieldSample{id, value}
+	n, ok := f.numbers[s]
+	if !ok || value != value {
+		if err := a.reserve(64); err != nil {
+			return 0, err
+		}
+		n = len(f.samples)
+		f.samples = append(f.samples, s)
+		if f.numbers == nil {
+			f.numbers = map[fieldSample]int{}
+		}
+		f.numbers[s] = n
+	}
+	return n, nil
 }
 
 // Bucket implements FieldCounts.
@@ -180,5 +259,15 @@ func (f *fieldSeries) Bucket(t int64) (int, int64) { return f.a.grid.bucket(t) }
 
 // Add implements FieldCounts.
 func (f *fieldSeries) Add(series, bucket, rows int) error {
-	return f.addTo(uint32(series), bucket, rows)
+	if f.a.fold == foldCount {
+		return f.addTo(uint32(series), bucket, rows)
+	}
+	s := f.samples[series]
+	f.a.stats.RowsFiltered += uint64(rows)
+	for range rows { // as the sum of many is not a product
+		if err := f.a.addTo(s.series, bucket, f.a.fold.one(s.value)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

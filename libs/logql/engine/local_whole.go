@@ -66,12 +66,13 @@ func (s *localSession) counterOf(ctx context.Context, p *plan) Counter {
 // countAll is Aggregate where the store counts, by fields if there are some.
 func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, sel *selection, req *AggregateRequest, g *grid) ([]PartialSeries, ScanStats, error) {
 	parts := c.Parts()
+	f, _ := sel.prog.fold()
 	n := max(1, min(parts, 4*s.workers))
 	aggs := make([]*aggregator, n)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	spread(n, func(i int) {
-		a := &aggregator{selection: sel, prog: sel.prog, fold: foldCount, grid: g, mem: memoryOf(ctx), limit: req.MaxSeries}
+		a := &aggregator{selection: sel, prog: sel.prog, fold: f, grid: g, mem: memoryOf(ctx), limit: req.MaxSeries}
 		aggs[i] = a
 		w := &wholeCounter{a: a}
 		var by *fieldSeries
@@ -109,7 +110,7 @@ func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, 
 	if ctx.Err() != nil {
 		return nil, stats, context.Cause(ctx)
 	}
-	out, err := finish(aggs, foldCount, g, req.MaxSeries)
+	out, err := finish(aggs, f, g, req.MaxSeries)
 	return out, stats, err
 }
 

@@ -63,8 +63,8 @@ func newPlan(e syntax.Expr) (*plan, error) {
 		p.group = append([]string{}, p.pushed.group.Names...)
 	}
 	p.names = p.namesOf(rest, unwrap)
-	if f, ok := p.pushed.fold(); ok && f == foldCount && unwrap == nil && p.pushed.group != nil && !p.pushed.group.Without {
-		p.fields = fieldsOf(rest, p.pushed.group.Names)
+	if f, ok := p.pushed.fold(); ok && f.additive() && !p.pushed.bytes() && p.pushed.group != nil && !p.pushed.group.Without {
+		p.fields = fieldsOf(rest, unwrap, p.pushed.group.Names)
 	}
 	return p, nil
 }
