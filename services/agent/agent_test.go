@@ -357,7 +357,7 @@ func TestTwoAgentsOnePositionsFile(t *testing.T) {
 	s, dir := newServer(t), t.TempDir()
 	cfg := quickConfig(s, dir, "app.log")
 	running(t, cfg)
-	if _, err := New(cfg, Deps{}); err == nil || !strings.Contains(err.Error(), fmt.Sprint("pid ", os.Getpid())) {
+	if _, err := Open(cfg.Full(), Deps{}); err == nil || !strings.Contains(err.Error(), fmt.Sprint("pid ", os.Getpid())) {
 		t.Errorf("err %v", err)
 	}
 }

@@ -44,11 +44,11 @@ func runChild(file string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := ParseConfig(data)
-	if err != nil {
+	cfg, ps := config.Load(data, config.Options{})
+	if err := ps.Err(); err != nil {
 		return err
 	}
-	a, err := New(cfg, Deps{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	a, err := Open(cfg, Deps{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}

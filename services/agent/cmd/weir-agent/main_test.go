@@ -72,12 +72,12 @@ func TestTailFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := o.cfg.Files[0]
-	if strings.Join(f.Paths, " ") != "a b --c" || f.Labels["app"] != "x" || f.Start != "beginning" ||
-		o.cfg.Server.Address != "10.0.0.1:1" || o.cfg.Listen != "" || o.cfg.Positions.File != "" {
+	f := o.cfg.Jobs[0]
+	if strings.Join(f.Static[0].Paths, " ") != "a b --c" || f.Static[0].Labels["app"] != "x" || f.Start != "beginning" ||
+		o.cfg.Clients[0].Address != "10.0.0.1:1" || o.cfg.Server.Listen != "" || o.cfg.Positions.File != "" {
 		t.Errorf("%+v", o.cfg)
 	}
-	if o, err := parseTail([]string{"a", "--server", "h:2"}, env, os.Stdout); err != nil || o.cfg.Files[0].Start != "end" || o.cfg.Server.Address != "h:2" {
+	if o, err := parseTail([]string{"a", "--server", "h:2"}, env, os.Stdout); err != nil || o.cfg.Jobs[0].Start != "end" || o.cfg.Clients[0].Address != "h:2" {
 		t.Errorf("%+v, %v", o.cfg, err)
 	}
 }

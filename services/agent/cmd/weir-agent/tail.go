@@ -5,7 +5,10 @@ import (
 	"errors"
 	"io"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/weir-logs/weir/services/agent"
+	"github.com/weir-logs/weir/services/agent/config"
 )
 
 const tailUsage = `weir-agent tail follows files, existing or not yet, as tail -F does, and pushes
@@ -33,7 +36,7 @@ func tail(ctx context.Context, p *program, args []string) error {
 	if err != nil {
 		return err
 	}
-	a, err := agent.New(o.cfg, agent.Deps{Log: log, Registry: p.registry(), UserAgent: "weir-agent/" + version, Version: version})
+	a, err := agent.Open(o.cfg, agent.Deps{Log: log, Registry: p.registry(), UserAgent: "weir-agent/" + version, Version: version})
 	if err != nil {
 		return err
 	}
@@ -42,26 +45,39 @@ func tail(ctx context.Context, p *program, args []string) error {
 
 // tailOptions is what the command line asks for.
 type tailOptions struct {
-	cfg      agent.Config
+	cfg      *config.Config
 	logLevel string
 }
 
 func parseTail(args []string, getenv func(string) string, stdout io.Writer) (o tailOptions, err error) {
 	fs, help := newFlags(stdout, tailUsage)
-	o.cfg = agent.DefaultConfig()
-	server := o.cfg.Server.Address
+	server := "127.0.0.1:9095"
 	if v := getenv("WEIR_ADDR"); v != "" {
 		server = v
 	}
+	// What the flags say, as a configuration would.
+	var c struct {
+		Server struct {
+			Address  string `yaml:"address"`
+			Tenant   string `yaml:"tenant,omitempty"`
+			Insecure bool   `yaml:"insecure,omitempty"`
+		} `yaml:"server"`
+		FilenameLabel string `yaml:"filename_label"`
+		Positions     struct {
+			File string `yaml:"file"`
+		} `yaml:"positions"`
+		Listen string           `yaml:"listen"`
+		Files  []map[string]any `yaml:"files"`
+	}
 	labels := labelFlag{}
 	fs.Var(labels, "label", "label of the streams, as `NAME=VALUE`; may be repeated")
-	fs.StringVar(&o.cfg.Server.Address, "server", server, "the server's gRPC `ADDR`; also from WEIR_ADDR")
-	fs.StringVar(&o.cfg.Server.Tenant, "tenant", "", "the tenant `NAME`")
-	fs.BoolVar(&o.cfg.Server.Insecure, "insecure", false, "no TLS off the loopback interface either")
-	fs.StringVar(&o.cfg.FilenameLabel, "filename-label", o.cfg.FilenameLabel, "the label that gets the file's path; empty: none")
-	fs.StringVar(&o.cfg.Positions.File, "positions", "", "remember in `FILE` how far files were sent")
+	fs.StringVar(&c.Server.Address, "server", server, "the server's gRPC `ADDR`; also from WEIR_ADDR")
+	fs.StringVar(&c.Server.Tenant, "tenant", "", "the tenant `NAME`")
+	fs.BoolVar(&c.Server.Insecure, "insecure", false, "no TLS off the loopback interface either")
+	fs.StringVar(&c.FilenameLabel, "filename-label", "filename", "the label that gets the file's path; empty: none")
+	fs.StringVar(&c.Positions.File, "positions", "", "remember in `FILE` how far files were sent")
 	fromStart := fs.Bool("from-start", false, "begin at the beginning of files that are there")
-	fs.StringVar(&o.cfg.Listen, "listen", "", "serve /metrics and /ready on `ADDR`")
+	fs.StringVar(&c.Listen, "listen", "", "serve /metrics and /ready on `ADDR`")
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	var files []string
 	for rest := args; ; {
@@ -86,9 +102,21 @@ func parseTail(args []string, getenv func(string) string, stdout io.Writer) (o t
 	if *fromStart {
 		start = "beginning"
 	}
-	o.cfg.Files = []agent.FilesConfig{{Paths: files, Labels: labels, Start: start}}
-	if err := o.cfg.Validate(); err != nil {
-		return o, usageError{err}
+	c.Files = []map[string]any{{"paths": files, "labels": map[string]string(labels), "start": start}}
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return o, err
 	}
+	cfg, ps := config.Load(data, config.Options{NoPositions: true})
+	if ps.Err() != nil {
+		var all []error
+		for _, p := range ps {
+			if p.Line = 0; !p.Warning { // the lines are none that the user has written
+				all = append(all, p)
+			}
+		}
+		return o, usageError{errors.Join(all...)}
+	}
+	o.cfg = cfg
 	return o, nil
 }

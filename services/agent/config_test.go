@@ -1,26 +1,15 @@
 package agent
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"regexp"
-	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
-
-	"github.com/bmatcuk/doublestar/v4"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/services/agent/config"
-	"github.com/weir-logs/weir/services/agent/lines"
 )
 
-// Config is an agent's configuration, as its YAML file has it.
+// Config is a configuration of files in Weir's spelling, for tests that run agents
+// and for those that start them as processes.
 type Config struct {
 	// Server is where to push to.
 	Server ServerConfig `yaml:"server"`
@@ -139,135 +128,6 @@ func DefaultConfig() Config {
 	}
 }
 
-// ParseConfig reads YAML over the defaults. Unknown keys are errors; the error
-// lists all problems.
-func ParseConfig(data []byte) (Config, error) {
-	cfg := DefaultConfig()
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	var problems []error
-	err := dec.Decode(&cfg)
-	var te *yaml.TypeError
-	switch {
-	case errors.As(err, &te):
-		for _, e := range te.Errors {
-			problems = append(problems, errors.New(plainProblem(e)))
-		}
-	case errors.Is(err, io.EOF): // an empty file
-	case err != nil:
-		return cfg, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "yaml: "))
-	default:
-		var more yaml.Node
-		if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
-			problems = append(problems, errors.New("more than one document"))
-		}
-	}
-	if cfg.Positions.File == "" {
-		problems = append(problems, errors.New("positions.file: missing; without it nothing would be remembered over a restart"))
-	}
-	problems = append(problems, cfg.Validate())
-	return cfg, errors.Join(problems...)
-}
-
-var unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
-
-func plainProblem(s string) string { return unknownField.ReplaceAllString(s, "unknown key $1") }
-
-var labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
-
-// Validate gives all that is wrong.
-func (c Config) Validate() error {
-	var problems []error
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-
-	labels := func(where string, m map[string]string) {
-		for _, n := range sortedKeys(m) {
-			switch v := m[n]; {
-			case !labelName.MatchString(n):
-				bad("%s: %q is not a label name", where, n)
-			case v == "":
-				bad("%s: label %s has no value", where, n)
-			case !utf8.ValidString(v):
-				bad("%s: label %s: the value is not UTF-8", where, n)
-			}
-		}
-	}
-	if c.Server.Address == "" {
-		bad("server.address: missing")
-	} else if _, _, err := net.SplitHostPort(c.Server.Address); err != nil && !strings.Contains(c.Server.Address, ":/") {
-		bad("server.address: %q is not host:port", c.Server.Address)
-	}
-	if (c.Server.TLS.CertFile == "") != (c.Server.TLS.KeyFile == "") {
-		bad("server.tls: cert_file and key_file belong together")
-	}
-	if c.Server.Insecure && c.Server.TLS != (TLSConfig{}) {
-		bad("server: insecure and tls exclude each other")
-	}
-	labels("external_labels", c.ExternalLabels)
-	if c.FilenameLabel != "" && !labelName.MatchString(c.FilenameLabel) {
-		bad("filename_label: %q is not a label name", c.FilenameLabel)
-	}
-	if len(c.Files) == 0 {
-		bad("files: nothing to follow")
-	}
-	for i, f := range c.Files {
-		where := fmt.Sprintf("files[%d]", i)
-		if len(f.Paths) == 0 {
-			bad("%s.paths: missing", where)
-		}
-		for _, p := range slices.Concat(f.Paths, f.Exclude) {
-			if p == "" || !doublestar.ValidatePathPattern(p) {
-				bad("%s: %q is not a pattern", where, p)
-			}
-		}
-		labels(where+".labels", f.Labels)
-		if len(f.Labels)+len(c.ExternalLabels) == 0 && c.FilenameLabel == "" {
-			bad("%s: its streams would have no labels", where)
-		}
-		if f.Start != "" && f.Start != "beginning" && f.Start != "end" {
-			bad("%s.start: %q is neither beginning nor end", where, f.Start)
-		}
-	}
-	if c.Batch.MaxBytes < 1024 || c.Batch.MaxBytes > 4<<20 {
-		bad("batch.max_bytes: %v is not between 1KiB and 4MiB", c.Batch.MaxBytes)
-	}
-	if c.Batch.MaxPending < 1 || c.Batch.MaxPending > 1000 {
-		bad("batch.max_pending: %d is not between 1 and 1000", c.Batch.MaxPending)
-	}
-	if c.Read.MaxLine < conf.ByteSize(lines.MinLimit) || c.Read.MaxLine > 3<<20 {
-		bad("read.max_line: %v is not between %d and 3MiB", c.Read.MaxLine, lines.MinLimit)
-	}
-	for _, d := range []struct {
-		name string
-		d    time.Duration
-	}{
-		{"server.timeout", c.Server.Timeout}, {"server.min_backoff", c.Server.MinBackoff}, {"server.max_backoff", c.Server.MaxBackoff},
-		{"positions.save_interval", c.Positions.SaveInterval}, {"batch.max_wait", c.Batch.MaxWait},
-		{"read.poll_interval", c.Read.PollInterval}, {"read.scan_interval", c.Read.ScanInterval},
-		{"read.rotate_grace", c.Read.RotateGrace}, {"read.partial_wait", c.Read.PartialWait},
-		{"shutdown_timeout", c.ShutdownTimeout},
-	} {
-		if d.d <= 0 {
-			bad("%s: must be more than 0", d.name)
-		}
-	}
-	if c.Listen != "" {
-		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-			bad("listen: %q is not host:port", c.Listen)
-		}
-	}
-	return errors.Join(problems...)
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
 // Full gives the same in the form that the agent runs.
 func (c Config) Full() *config.Config {
 	out := &config.Config{
@@ -294,12 +154,4 @@ func (c Config) Full() *config.Config {
 		})
 	}
 	return out
-}
-
-// New is Open for a Config.
-func New(cfg Config, d Deps) (*Agent, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	return Open(cfg.Full(), d)
 }
