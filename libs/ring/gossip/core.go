@@ -8,6 +8,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -114,7 +115,14 @@ func (c *core) open() error {
 	if err != nil {
 		return err
 	}
-	return c.refresh()
+	err = c.refresh()
+	if errors.Is(err, syscall.ENOSPC) {
+		// Whoever frees the disk has to start, too. The older file is as after a crash, and
+		// the next change is saved.
+		c.log.Warn("cannot save the member table", "err", err)
+		return nil
+	}
+	return err
 }
 
 // assert makes self the newest record of its name. mu is held.
