@@ -2,6 +2,8 @@ package match
 
 import (
 	"fmt"
+	"slices"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/lines"
@@ -51,6 +53,8 @@ type evaluation struct {
 
 	tids    []uint16
 	scanned map[scanKey]found
+	last    []scanned // by column
+	wants   []liveWant
 	frames  map[frameKey]bool
 	rowsOf  map[int][]uint32 // rows of the values of a column of in-line times
 	scratch []byte
@@ -139,24 +143,27 @@ func (e *evaluation) alignments(f *sectionFilter, number uint32, s *state) error
 			if !n.in(e.block) {
 				continue
 			}
-			for j := range a.wants {
-				if !e.possible(&a.wants[j], n.fold) {
-					continue next
+			if len(a.wants) > 1 {
+				for j := range a.wants {
+					if !e.possible(&a.wants[j], n.fold) {
+						continue next
+					}
 				}
 			}
-			l := liveAlignment{wants: make([]liveWant, len(a.wants))}
+			e.wants = e.wants[:0]
 			for j := range a.wants {
 				w := &a.wants[j]
 				c := e.body.Number(w.column)
-				values, err := e.scan(c, w, n.fold)
+				values, err := e.lastScan(c, w, n.fold)
 				if err != nil {
 					return err
 				}
 				if values == nil {
 					continue next
 				}
-				l.wants[j] = liveWant{c, w.nth, values}
+				e.wants = append(e.wants, liveWant{c, w.nth, values})
 			}
+			l := liveAlignment{wants: slices.Clone(e.wants)}
 			if n.ask {
 				l.term = t
 			}
@@ -164,6 +171,37 @@ func (e *evaluation) alignments(f *sectionFilter, number uint32, s *state) error
 		}
 	}
 	return nil
+}
+
+// lastScan is scan, and possible. Many templates have the same want of a column, one
+// after the other.
+func (e *evaluation) lastScan(c int, w *want, fold bool) (found, error) {
+	if e.last == nil {
+		e.last = make([]scanned, len(e.body.Columns()))
+	}
+	l := &e.last[c]
+	text := unsafe.SliceData(w.text)
+	if l.text == text && l.n == len(w.text) && l.way == w.way && l.fold == fold {
+		return l.found, nil
+	}
+	var f found
+	if e.possible(w, fold) {
+		var err error
+		if f, err = e.scan(c, w, fold); err != nil {
+			return nil, err
+		}
+	}
+	*l = scanned{text, len(w.text), w.way, fold, f}
+	return f, nil
+}
+
+// scanned is what was found last in a column.
+type scanned struct {
+	text  *byte // a text never moves
+	n     int
+	way   way
+	fold  bool
+	found found
 }
 
 // possible tests a want by the summary of the block's column.
