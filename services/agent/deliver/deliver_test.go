@@ -36,7 +36,9 @@ type loki struct {
 	seen  map[string]bool
 	auth  []string
 	fail  func(n int, body []byte) (status int, text string)
-	n     int
+	// failTenant is who gets 429.
+	failTenant string
+	n          int
 }
 
 func newLokiServer(t *testing.T) *loki {
@@ -56,6 +58,11 @@ func newLokiServer(t *testing.T) *loki {
 		raw, err := snappy.Decode(nil, b)
 		if err != nil {
 			t.Error(err)
+		}
+		if l.failTenant != "" && r.Header.Get("X-Scope-OrgID") == l.failTenant {
+			w.Header().Set("Retry-After", "0")
+			http.Error(w, "slow down", http.StatusTooManyRequests)
+			return
 		}
 		if l.fail != nil {
 			if status, text := l.fail(l.n, raw); status != 0 {
@@ -219,6 +226,47 @@ func TestTwoClients(t *testing.T) {
 	if good.n != before {
 		t.Errorf("%d requests again to the good one", good.n-before)
 	}
+}
+
+// A tenant that is throttled holds up the others of its client only when so many
+// batches wait for it; each keeps its order, and all arrives in the end.
+func TestThrottledTenant(t *testing.T) {
+	l := newLokiServer(t)
+	l.failTenant = "slow"
+	d, stop := opened(t, Config{Positions: filepath.Join(t.TempDir(), "positions"), Clients: []ClientConfig{clientTo("c", l.URL)}})
+	var want []string
+	for i := range maxFlights - 1 {
+		text := fmt.Sprint(i)
+		want = append(want, text)
+		put(d, app, "slow", text)
+		put(d, app, "quick", text)
+		if err := d.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "the quick tenant has all", func() bool { return slices.Equal(l.get("quick[app:a]"), want) })
+	for i := range 100 {
+		text := fmt.Sprint("more ", i)
+		want = append(want, text)
+		put(d, app, "slow", text)
+		put(d, app, "quick", text)
+		if err := d.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.senders[0].mu.Lock()
+	n := len(d.senders[0].flights)
+	d.senders[0].mu.Unlock()
+	if n > maxFlights {
+		t.Errorf("%d batches in memory", n)
+	}
+	l.mu.Lock()
+	l.failTenant = ""
+	l.mu.Unlock()
+	for _, tenant := range []string{"slow", "quick"} {
+		await(t, tenant+" has all", func() bool { return slices.Equal(l.get(tenant+"[app:a]"), want) })
+	}
+	stop()
 }
 
 func TestAuth(t *testing.T) {
