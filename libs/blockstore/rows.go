@@ -32,8 +32,12 @@ type rowReader struct {
 	group    int
 	from, to int
 
+	begun       bool   // rows were given out
 	rows, bytes uint64 // examined
 }
+
+// firstRows is how many rows a reader decodes at first.
+const firstRows = 128
 
 // Examined implements engine.Examiner. The bytes are the share of the row groups.
 func (r *rowReader) Examined() (rows, bytes uint64) { return r.rows, r.bytes }
@@ -55,10 +59,17 @@ func (r *rowReader) Next() (*model.Rows, int, int, error) {
 		n = (r.to - 1) / chunkRows
 		from, to = max(r.from, n*chunkRows), r.to
 	}
+	// A scan with a limit may need no more than a few rows of each stream.
+	few := !r.begun && to-from > 2*firstRows
+	if r.begun = true; few && r.backward {
+		from = to - firstRows
+	} else if few {
+		to = from + firstRows
+	}
 	var c *chunk
 	var err error
 	first := n * chunkRows
-	if r.s.alone(r.group, n, to-from) {
+	if few || r.s.alone(r.group, n, to-from) {
 		first = from
 		c, err = r.s.decode(r.group, r.picked.list(from, to))
 	} else {
