@@ -86,6 +86,23 @@ func TestBreakersDoNotBreakTheQuorum(t *testing.T) {
 	d.writes.Wait()
 }
 
+// One that is not written to is tried all the same when another fails: it may be back.
+func TestBrokenOffIngesterIsAReserve(t *testing.T) {
+	cl := newCluster(t, 3, 3)
+	d := cl.distributor(limits.Default())
+	for range breakFailures {
+		d.breakers.failed("ingester-0", now)
+	}
+	cl.replicas["ingester-1"].fail = func(context.Context) error { return rpcerr.New(rpcerr.Unavailable, "down") }
+	if _, err := d.Write(ctx(), request(`{a="b"}`, lines([]int64{now.UnixNano()}, "x"))); err != nil {
+		t.Error(err)
+	}
+	d.writes.Wait()
+	if n := len(cl.replicas["ingester-0"].entries()); n != 1 {
+		t.Errorf("the reserve has %d entries", n)
+	}
+}
+
 func TestBreaker(t *testing.T) {
 	b := newBreakers(slog.New(slog.DiscardHandler))
 	at := now

@@ -55,21 +55,29 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 				req.Streams = append(req.Streams, blocks[i])
 			}
 			size := int64(proto.Size(req))
-			if err := blocked[t.Member.Name]; err != nil {
-				w.done(part, err)
+			write := func() {
+				if !s.take(t.Member.Name, size) {
+					s.breakers.failed(t.Member.Name, s.now())
+					w.done(part, rpcerr.New(rpcerr.Overloaded, "too many requests in flight to ingester %s", t.Member.Name).WithRetry(time.Second))
+					return
+				}
+				s.writes.Go(func() {
+					defer s.give(t.Member.Name, size)
+					w.done(part, s.send(ctx, t.Member, req, deadline))
+				})
+			}
+			if blocked[t.Member.Name] == nil {
+				write()
 				continue
 			}
-			if !s.take(t.Member.Name, size) {
-				s.breakers.failed(t.Member.Name, s.now())
-				w.done(part, rpcerr.New(rpcerr.Overloaded, "too many requests in flight to ingester %s", t.Member.Name).WithRetry(time.Second))
-				continue
-			}
-			s.writes.Add(1)
-			go func() {
-				defer s.writes.Done()
-				defer s.give(t.Member.Name, size)
-				w.done(part, s.send(ctx, t.Member, req, deadline))
-			}()
+			// It is tried all the same where another has failed: it may be back.
+			s.writes.Go(func() {
+				select {
+				case <-w.failed:
+					write()
+				case <-w.decided:
+				}
+			})
 		}
 	}
 	select {
@@ -183,6 +191,7 @@ func (s *Service) give(member string, size int64) {
 // get it any more.
 type wait struct {
 	decided chan struct{}
+	failed  chan struct{} // closed by the first failure
 
 	mu      sync.Mutex // guards everything below
 	need    []int      // acknowledgements missing, per block
@@ -194,7 +203,7 @@ type wait struct {
 }
 
 func newWait(quorum int, copies []uint8) *wait {
-	w := &wait{decided: make(chan struct{}), open: len(copies)}
+	w := &wait{decided: make(chan struct{}), failed: make(chan struct{}), open: len(copies)}
 	for _, n := range copies {
 		w.need = append(w.need, quorum)
 		w.spare = append(w.spare, int(n)-quorum)
@@ -218,6 +227,9 @@ func (w *wait) done(part []uint32, err error) {
 		}
 	}
 	if err != nil {
+		if w.err == nil {
+			close(w.failed)
+		}
 		w.err = errors.Join(w.err, err)
 	}
 	if !w.ended && (failed || w.open == 0) {
