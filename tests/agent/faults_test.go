@@ -61,14 +61,17 @@ func TestKilledWhenFound(t *testing.T) {
 	slow := strings.Replace(string(b), "max_wait: 50ms", "max_wait: 1h", 1)
 	r.raw = slow
 	r.start()
-	n := 0
-	for round := range 5 {
+	up := func() {
 		harness.Until(t, func() error {
 			if r.metric("weir_agent_open_files") < 0 {
 				return errors.New("the agent is not up yet")
 			}
 			return nil
 		})
+	}
+	n := 0
+	for round := range 5 {
+		up()
 		path := filepath.Join(r.dir, "app.log")
 		f, err := os.Create(path)
 		if err != nil {
@@ -100,6 +103,7 @@ func TestKilledWhenFound(t *testing.T) {
 		r.raw = slow
 		r.start()
 	}
+	up()
 	r.check(n, nil)
 	r.agent.Terminate()
 }

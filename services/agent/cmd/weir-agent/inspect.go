@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -143,7 +144,7 @@ func (p *program) dryRun(cfg *config.Config) (end func(), err error) {
 		Name: "dry-run", Address: lis.Addr().String(), Insecure: true, BatchWait: 100 * time.Millisecond, BatchSize: only.BatchSize,
 		Timeout: only.Timeout, Backoff: only.Backoff, ExternalLabels: only.ExternalLabels,
 	}}
-	cfg.Batch.MaxWait = 100 * time.Millisecond
+	cfg.Batch.MaxWait, cfg.Batch.MaxPending = 100*time.Millisecond, 1
 	cfg.Server.Listen = ""
 	return func() { srv.Stop(); <-served; remove() }, nil
 }
@@ -159,8 +160,11 @@ type printer struct {
 func (s *printer) Push(_ context.Context, req *pushv1.PushRequest) (*pushv1.PushResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := uint64(0)
-	var text strings.Builder
+	type row struct {
+		t    int64
+		text string
+	}
+	var rows []row
 	for _, st := range req.GetStreams() {
 		labels := model.LabelsFromMap(st.GetLabels()).String()
 		for _, e := range st.GetEntries() {
@@ -168,10 +172,16 @@ func (s *printer) Push(_ context.Context, req *pushv1.PushRequest) (*pushv1.Push
 			if raw := e.GetRaw(); raw != nil {
 				line = string(raw)
 			}
-			fmt.Fprintf(&text, "%s\t%s\t%s\n", time.Unix(0, e.GetTimestampUnixNano()).Format(time.RFC3339Nano), labels, line)
-			n++
+			t := e.GetTimestampUnixNano()
+			rows = append(rows, row{t, fmt.Sprintf("%s\t%s\t%s\n", time.Unix(0, t).Format(time.RFC3339Nano), labels, line)})
 		}
 	}
+	// As they were read, where the times are those of reading.
+	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.t, b.t) })
+	var text strings.Builder
+	for _, r := range rows {
+		text.WriteString(r.text)
+	}
 	_, err := io.WriteString(s.out, text.String())
-	return &pushv1.PushResponse{AcceptedEntries: n}, err
+	return &pushv1.PushResponse{AcceptedEntries: uint64(len(rows))}, err
 }
