@@ -3,6 +3,7 @@ package weir
 import (
 	"fmt"
 	"math"
+	"os"
 	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -78,5 +79,15 @@ func defaultMemory(system, group uint64) int64 {
 	return int64(min(max(system/4, minMemory), system, 1<<30))
 }
 
+// gcPercent is how much memory may grow between collections. What a process holds is
+// mostly slabs without pointers, which cost a collection nothing; so it pays to collect
+// often.
+const gcPercent = 40
+
 // apply tells the garbage collector to stay within the budget.
-func (b budget) apply() { debug.SetMemoryLimit(b.total / 10 * 9) }
+func (b budget) apply() {
+	debug.SetMemoryLimit(b.total / 10 * 9)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
