@@ -29,8 +29,8 @@ type Cache struct {
 }
 
 // recency is parts in the order of their use. Those of sections, which all row groups
-// need, are in one of their own: row groups, of which there are far more bytes than
-// memory, must not push them out.
+// need, and what was worked out of all of a row group, are in one of their own: row
+// groups, of which there are far more bytes than memory, must not push them out.
 type recency struct {
 	*list.List // of *entry, the one asked for last in front
 	size       int64
@@ -42,7 +42,7 @@ const (
 )
 
 func (k kind) list() int {
-	if k == kindSection || k == kindProgram {
+	if k == kindSection || k == kindProgram || k == kindFields {
 		return ofSections
 	}
 	return ofRowGroups

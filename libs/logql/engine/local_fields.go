@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
 )
 
 // Fields is which fields of lines a query looks at: those that one parser stage makes
@@ -30,6 +31,17 @@ func (f *Fields) Matters(path string) bool {
 		}
 	}
 	return f.Paths == nil && slices.ContainsFunc(f.Names, func(n string) bool { return strings.HasPrefix(plainName(n), name) })
+}
+
+// ofStream returns the labels of a stream that may matter: those of names that are
+// looked at, and those that rename what collides with them.
+func (f *Fields) ofStream(labels model.Labels) (out model.Labels) {
+	for _, l := range labels {
+		if slices.ContainsFunc(f.Names, func(n string) bool { return strings.HasPrefix(n, l.Name) }) {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // plainName is a name as whatever makes labels of names may have it.
@@ -155,7 +167,9 @@ type fieldSeries struct {
 	session *localSession
 	proc    *processor
 	stream  int
-	known   map[string]int // of the stream, by key
+	fields  *Fields
+	matter  model.Labels   // of the stream
+	known   map[string]int // by key, of streams with these labels that matter
 	held    int            // bytes of known
 	// Of sums: results are numbers of these.
 	samples []fieldSample
@@ -173,12 +187,17 @@ const maxKnown = 4 << 20
 // Series implements FieldCounts.
 func (f *fieldSeries) Series(stream int, t int64, key []byte, line func() ([]byte, error)) (int, error) {
 	if f.proc == nil {
-		f.proc, f.stream = f.a.prog.forStream(f.session.labelsOf(stream)), stream
+		labels := f.session.labelsOf(stream)
+		f.proc, f.stream, f.matter = f.a.prog.forStream(labels), stream, f.fields.ofStream(labels)
 	}
 	if f.stream != stream {
-		f.proc.rebind(f.session.labelsOf(stream))
+		labels := f.session.labelsOf(stream)
+		f.proc.rebind(labels)
 		f.stream = stream
-		f.forget()
+		if matter := f.fields.ofStream(labels); !matter.Equal(f.matter) {
+			f.matter = matter
+			f.forget()
+		}
 	}
 	if key == nil {
 		l, err := line()

@@ -67,7 +67,11 @@ func (s *localSession) counterOf(ctx context.Context, p *plan) Counter {
 func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, sel *selection, req *AggregateRequest, g *grid) ([]PartialSeries, ScanStats, error) {
 	parts := c.Parts()
 	f, _ := sel.prog.fold()
-	n := max(1, min(parts, 4*s.workers))
+	n := 4 * s.workers
+	if fields != nil {
+		n = 2 * s.workers // each finds out anew what fields make of lines
+	}
+	n = max(1, min(parts, n))
 	aggs := make([]*aggregator, n)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -77,7 +81,7 @@ func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, 
 		w := &wholeCounter{a: a}
 		var by *fieldSeries
 		if fields != nil {
-			by = &fieldSeries{wholeCounter: w, session: s}
+			by = &fieldSeries{wholeCounter: w, session: s, fields: fields}
 		} else {
 			w.groups = groupsOf(sel.prog.group.Names, c)
 		}
