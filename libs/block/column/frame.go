@@ -33,6 +33,10 @@ const (
 	LevelBest
 )
 
+// window is how far back matches are looked for. Few payloads are larger, and an encoder
+// holds twice as much for as long as it lives.
+const window = 4 << 20
+
 // Compressor makes frames. It is for one goroutine at a time.
 type Compressor struct {
 	zstd *zstd.Encoder
@@ -52,7 +56,7 @@ func NewCompressor(level Level) *Compressor {
 	// Literals are always entropy coded: byte planes are skewed, though they
 	// hold no matches. The frame has its own checksum.
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(l), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true))
+		zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true), zstd.WithWindowSize(window))
 	if err != nil {
 		panic(err) // options are constants
 	}
