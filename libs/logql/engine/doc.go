@@ -8,7 +8,8 @@
 //
 // Union makes one source of several, such as the blocks of a store. A snapshot that is
 // Selective gets told what a query needs of rows (see Need), so that it can leave out
-// rows, lines and metadata. What deletes and retention took away is left out by
+// rows, lines and metadata. One that is Indexed answers questions about all its
+// streams without a list of them (see Counter, FieldCounter and Pruner). What deletes and retention took away is left out by
 // whoever reads a store, see Excluded.
 //
 // Log entries have a total order: by time, then by the labels of their stream as
@@ -22,5 +23,6 @@
 //
 // Sources may hold copies of each other's rows. Per stream, runs that are equal
 // count once, runs whose times do not touch are used as they are, and only what
-// overlaps and differs is united row by row, by time, hash and bytes.
+// overlaps and differs is united row by row, by time, hash and bytes. Sources of which
+// no two have rows of the same time are not even listed: they follow each other.
 package engine

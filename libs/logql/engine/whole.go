@@ -70,7 +70,7 @@ func (l *link) labelsOf(stream int) model.Labels {
 	return l.list[stream]
 }
 
-// chain returns the sessions, ascending by time, if none has rows of times that
+// disjoint returns the sessions, ascending by time, if none has rows of times that
 // another one has rows of. Then no row can be there twice, and which streams there are
 // does not matter.
 func (u *united) disjoint() (chain []link, ok bool) {
