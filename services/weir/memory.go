@@ -53,7 +53,7 @@ func (c MemoryConfig) budget() (budget, error) {
 	}
 	return budget{
 		total: total, head: total * 25 / 100, decode: max(minDecode, total*20/100),
-		queries: total * 25 / 100, cache: total * 12 / 100,
+		queries: total * 22 / 100, cache: total * 18 / 100,
 	}, nil
 }
 
