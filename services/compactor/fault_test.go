@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,13 +91,11 @@ func TestStoreFails(t *testing.T) {
 	for _, op := range []string{"put", "after put", "get", "stat", "delete", "list"} {
 		for _, after := range []int{0, 1, 2, 5} {
 			e, all := twoBlocks(t)
-			n := 0
+			var n atomic.Int64
 			e.bucket.set(func() {
 				e.bucket.before = func(o, _ string) error {
-					if o == op {
-						if n++; n > after {
-							return errFault
-						}
+					if o == op && n.Add(1) > int64(after) {
+						return errFault
 					}
 					return nil
 				}
