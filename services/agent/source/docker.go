@@ -262,11 +262,26 @@ func (d *Docker) labels(c dockerContainer, networks map[string]dockerNetwork) ma
 	return m
 }
 
-// place is how far a container's log was read: up to the time of a line, and how
-// many lines of that very time.
+// place is how far one stream of a container's log was read: up to the time of a
+// line, and how many lines of that very time.
 type place struct {
 	at    int64
 	count int
+}
+
+// places are the places of a log's streams, by number: 1 is stdout, 2 stderr. Within
+// a stream times ascend; the log as a whole may have a line behind a later one of the
+// other stream.
+type places [3]place
+
+// parsePlaces reads what String made, or one place for both streams, as Promtail
+// saves it: in seconds.
+func parsePlaces(s string) places {
+	out, err, both := strings.Cut(s, ";")
+	if !both {
+		err = out
+	}
+	return places{1: parsePlace(out), 2: parsePlace(err)}
 }
 
 func parsePlace(s string) place {
@@ -275,14 +290,29 @@ func parsePlace(s string) place {
 	if err != nil || n < 0 {
 		return place{}
 	}
-	if n < 1e12 { // seconds, as Promtail saves them
+	if n > 0 && n < 1e12 {
 		return place{at: n * 1e9}
 	}
 	k, _ := strconv.Atoi(count)
 	return place{n, max(k, 0)}
 }
 
-func (p place) String() string { return fmt.Sprintf("%d/%d", p.at, p.count) }
+func (p places) String() string {
+	return fmt.Sprintf("%d/%d;%d/%d", p[1].at, p[1].count, p[2].at, p[2].count)
+}
+
+// silent is how much earlier than the last line of one stream the first of the other
+// may be that comes behind it: they take their times while they wait for each other.
+const silent = int64(10 * time.Second)
+
+// since returns the time to read on from; 0: from the beginning.
+func (p places) since() int64 {
+	first, last := min(p[1].at, p[2].at), max(p[1].at, p[2].at)
+	if first == 0 {
+		first = max(last-silent, 0)
+	}
+	return first
+}
 
 // follow reads a container's log until it has ended (true) or ctx has.
 func (d *Docker) follow(ctx context.Context, c dockerContainer, sets map[byte]*entry.Set) (ended bool) {
@@ -292,7 +322,7 @@ func (d *Docker) follow(ctx context.Context, c dockerContainer, sets map[byte]*e
 	for _, s := range sets {
 		p.Stat().Labels.Store(s)
 	}
-	at := parsePlace(p.Cursor())
+	at := parsePlaces(p.Cursor())
 	log := d.h.log().With("container", name)
 	log.Info("following a container", "id", c.ID[:min(12, len(c.ID))])
 	waits := client.Backoff{Min: 200 * time.Millisecond, Max: 10 * time.Second}
@@ -333,10 +363,10 @@ func (d *Docker) follow(ctx context.Context, c dockerContainer, sets map[byte]*e
 }
 
 // stream reads one answer of the logs endpoint.
-func (d *Docker) stream(ctx context.Context, p *Port, id string, follow, tty bool, at *place, sets map[byte]*entry.Set) error {
+func (d *Docker) stream(ctx context.Context, p *Port, id string, follow, tty bool, at *places, sets map[byte]*entry.Set) error {
 	v := url.Values{"stdout": {"1"}, "stderr": {"1"}, "timestamps": {"1"}, "follow": {strconv.FormatBool(follow)}}
-	if at.at > 0 {
-		v.Set("since", fmt.Sprintf("%d.%09d", at.at/1e9, at.at%1e9))
+	if since := at.since(); since > 0 {
+		v.Set("since", fmt.Sprintf("%d.%09d", since/1e9, since%1e9))
 	}
 	body, err := d.api.get(ctx, "/containers/"+id+"/logs?"+v.Encode())
 	if err != nil {

@@ -24,9 +24,9 @@ type dockerReader struct {
 	tty     bool
 	ended   bool // no more will come than there is
 	maxLine int
-	at      *place
-	skip    place
-	seen    int // lines of the time skip.at that were met
+	at      *places
+	skip    places
+	seen    [3]int // lines of each stream's time skip.at that were met
 	sets    map[byte]*entry.Set
 	put     func([]entry.Entry) error
 	parts   [3]struct {
@@ -144,18 +144,19 @@ func (r *dockerReader) emit(stream byte) {
 	if p.cut {
 		line = append(line, lines.Mark...)
 	}
-	if p.time < r.skip.at {
+	skip, at := r.skip[stream], &r.at[stream]
+	if p.time < skip.at {
 		return
 	}
-	if p.time == r.skip.at {
-		if r.seen++; r.seen <= r.skip.count {
+	if p.time == skip.at {
+		if r.seen[stream]++; r.seen[stream] <= skip.count {
 			return
 		}
 	}
-	if r.at.at == p.time {
-		r.at.count++
-	} else if p.time > r.at.at {
-		*r.at = place{p.time, 1}
+	if at.at == p.time {
+		at.count++
+	} else if p.time > at.at {
+		*at = place{p.time, 1}
 	}
 	if set := r.sets[stream]; set != nil {
 		r.ents = append(r.ents, entry.Entry{Labels: set, Line: line, Time: p.time, OwnTime: true})

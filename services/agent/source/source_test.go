@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func FuzzDecoders(f *testing.F) {
 		_, _, _ = ParseGELF(b, time.Unix(1, 0))
 		_, _ = newChunks().add(b, time.Unix(1, 0))
 		for _, tty := range []bool{false, true} {
-			at := place{}
+			at := places{}
 			d := &dockerReader{br: bufio.NewReader(bytes.NewReader(b)), tty: tty, maxLine: 100, at: &at, put: func([]entry.Entry) error { return nil }}
 			_ = d.run()
 		}
@@ -75,7 +76,54 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%q: %v", in, got)
 		}
 	}
-	if p := parsePlace(place{1_700_000_000_000_000_002, 3}.String()); p.count != 3 {
-		t.Error(p)
+	p := places{1: {1_700_000_000_000_000_002, 3}, 2: {1_700_000_000_000_000_001, 1}}
+	if got := parsePlaces(p.String()); got != p || got.since() != p[2].at {
+		t.Error(got)
+	}
+	if got := parsePlaces("1700000000"); got[1] != got[2] || got.since() != 1_700_000_000_000_000_000 {
+		t.Error(got)
+	}
+	if got := (places{1: p[1]}).since(); got != p[1].at-silent {
+		t.Error(got)
+	}
+}
+
+// TestOutputsOutOfOrder: a line of one output lies behind a later one of the other, and
+// reading breaks off between them.
+func TestOutputsOutOfOrder(t *testing.T) {
+	var whole bytes.Buffer
+	var ends []int
+	frame := func(stream byte, ns int, text string) {
+		line := time.Unix(1_700_000_000, int64(ns)).UTC().Format("2006-01-02T15:04:05.000000000Z") + " " + text + "\n"
+		whole.Write(binary.BigEndian.AppendUint32([]byte{stream, 0, 0, 0}, uint32(len(line))))
+		whole.WriteString(line)
+		ends = append(ends, whole.Len())
+	}
+	frame(1, 10, "a")
+	frame(1, 30, "b")
+	frame(2, 20, "c")
+	frame(2, 20, "d")
+	frame(1, 30, "e")
+	sets := map[byte]*entry.Set{1: {}, 2: {}}
+	for _, cut := range append(ends, 0) {
+		var got strings.Builder
+		at := places{}
+		read := func(b []byte) {
+			r := &dockerReader{br: bufio.NewReader(bytes.NewReader(b)), maxLine: 100, at: &at, skip: at, sets: sets, put: func(ents []entry.Entry) error {
+				for _, e := range ents {
+					got.Write(e.Line)
+				}
+				return nil
+			}}
+			if err := r.run(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		read(whole.Bytes()[:cut])
+		at = parsePlaces(at.String())
+		read(whole.Bytes())
+		if got.String() != "abcde" {
+			t.Errorf("cut at %d: %s", cut, got.String())
+		}
 	}
 }
