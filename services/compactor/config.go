@@ -35,7 +35,7 @@ func DefaultConfig() Config {
 		MergeShare:        0.1,
 		MaxWait:           24 * time.Hour,
 		CloseAfter:        2 * time.Hour,
-		MaxSources:        16,
+		MaxSources:        32,
 		MaxBlockSize:      1 * conf.GiB,
 		DeleteDelay:       24 * time.Hour,
 		DeleteBudget:      64 * conf.GiB,
