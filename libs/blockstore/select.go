@@ -231,7 +231,12 @@ func (s *selected) decide(group int) (_ *match.SectionProgram, skip bool, err er
 	return program, false, nil
 }
 
-func (s *selected) named(group int, err error) error { return s.store.block.Error(group, err) }
+func (s *selected) named(group int, err error) error {
+	if engine.IsQueryError(err) {
+		return err // it is not about the block
+	}
+	return s.store.block.Error(group, err)
+}
 
 // sectionProgram returns the program for a section; nil: every line matches.
 func (s *selected) sectionProgram(number int, sec *block.Section) (*match.SectionProgram, error) {

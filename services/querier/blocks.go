@@ -169,7 +169,7 @@ func (b blockSource) Open(ctx context.Context, matchers []*syntax.Matcher, start
 // of returns an error that names the block's object, if it is about it.
 func (b blockSource) of(err error) error {
 	_, about := errors.AsType[*block.Error](err)
-	if !about || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if !about || engine.IsQueryError(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return &blockError{b.block, err}

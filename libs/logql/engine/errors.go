@@ -54,9 +54,9 @@ const (
 	errorDetailsLabel = "__error_details__"
 )
 
-// isQueryError reports whether an error is the query's fault, so that another
+// IsQueryError reports whether an error is the query's fault, so that another
 // copy of the data would give it too.
-func isQueryError(err error) bool {
+func IsQueryError(err error) bool {
 	if _, ok := errors.AsType[*syntax.ParseError](err); ok {
 		return true
 	}

@@ -269,7 +269,7 @@ func (m *merger) failure(parent context.Context, f *feed) (int, error) {
 	if parent.Err() != nil {
 		return -1, context.Cause(parent)
 	}
-	if isQueryError(f.err) {
+	if IsQueryError(f.err) {
 		return -1, f.err
 	}
 	return f.share.session, f.err

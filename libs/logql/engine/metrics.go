@@ -60,7 +60,7 @@ func (m *metrics) observe(q *query, d time.Duration, err error) {
 		outcome = "cancelled"
 	case errors.Is(err, context.DeadlineExceeded):
 		outcome = "timeout"
-	case isQueryError(err):
+	case IsQueryError(err):
 		outcome = "refused"
 	case errors.Is(err, ErrIncomplete):
 		outcome = "incomplete"

@@ -52,7 +52,7 @@ func (q *query) openSessions(ctx context.Context, matchers []*syntax.Matcher, st
 		return nil, context.Cause(ctx)
 	}
 	for _, err := range errs {
-		if err != nil && isQueryError(err) {
+		if err != nil && IsQueryError(err) {
 			o.close()
 			return nil, err
 		}

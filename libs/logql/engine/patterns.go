@@ -138,7 +138,7 @@ func (u *united) patternsOnce(ctx context.Context, spec *patternSpec) (_ *patter
 		if results[i] = found; err == nil || failure != nil {
 			return
 		}
-		if failure = err; !isQueryError(err) {
+		if failure = err; !IsQueryError(err) {
 			failed = shares[i].session
 		}
 		cancel()

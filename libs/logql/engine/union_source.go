@@ -73,7 +73,7 @@ func (u *unionSource) Open(ctx context.Context, matchers []*syntax.Matcher, star
 
 // nameError says which source an error is of, unless it is the query's fault.
 func nameError(name string, err error) error {
-	if isQueryError(err) {
+	if IsQueryError(err) {
 		return err
 	}
 	return fmt.Errorf("%s: %w", name, err)

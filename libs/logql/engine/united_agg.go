@@ -92,7 +92,7 @@ func (u *united) aggregateOnce(ctx context.Context, spec *aggSpec) (_ []PartialS
 			return
 		}
 		failure = err
-		if !isQueryError(err) {
+		if !IsQueryError(err) {
 			failed = sh.session
 		}
 		cancel()
