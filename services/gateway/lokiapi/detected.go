@@ -220,9 +220,17 @@ func jsonPaths(line []byte) map[string][]string {
 	walk = func(raw json.RawMessage, path []string) {
 		raw = bytes.TrimSpace(raw)
 		if len(raw) > 0 && raw[0] == '{' && len(path) < maxPathDepth {
-			var object map[string]json.RawMessage
-			if json.Unmarshal(raw, &object) == nil {
-				for k, v := range object {
+			if json.Valid(raw) {
+				// Key by key: of two fields of one name the first counts.
+				dec := json.NewDecoder(bytes.NewReader(raw))
+				_, _ = dec.Token()
+				for dec.More() {
+					key, err := dec.Token()
+					k, ok := key.(string)
+					var v json.RawMessage
+					if err != nil || !ok || dec.Decode(&v) != nil {
+						return
+					}
 					walk(v, append(path[:len(path):len(path)], k))
 				}
 				return
