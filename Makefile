@@ -24,6 +24,8 @@ TOOLS    := .cache/tools
 FUZZTIME ?= 1m
 DATA_DIR ?= data/run
 TEST_FLAGS ?=
+# Instead of all packages.
+TEST_PACKAGES ?=
 BENCH    ?= .
 BENCH_COUNT ?= 3
 BENCH_PACKAGES ?= work
@@ -57,11 +59,11 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 
 .PHONY: test
 test: build ## Run all tests.
-	go test $(TEST_FLAGS) work
+	go test $(TEST_FLAGS) $(or $(TEST_PACKAGES),work)
 
 .PHONY: race
 race: ## Run the tests with the race detector (needs a C compiler), but those of whole programs.
-	CGO_ENABLED=1 go test -race $(TEST_FLAGS) ./gen/... ./libs/... ./libs/client/... ./services/... ./services/agent/... ./tests/checker/...
+	CGO_ENABLED=1 go test -race $(TEST_FLAGS) $(or $(TEST_PACKAGES),./gen/... ./libs/... ./libs/client/... ./services/... ./services/agent/... ./tests/checker/...)
 
 .PHONY: lint
 lint: $(TOOLS)/.built ## Check format, vet, staticcheck, protos.
