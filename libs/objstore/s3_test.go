@@ -1,11 +1,14 @@
 package objstore_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -126,4 +129,26 @@ func (c *cutter) Write(p []byte) (int, error) {
 	}
 	c.left -= len(p)
 	return c.ResponseWriter.Write(p)
+}
+
+// TestS3Server runs the suite against a server that is there: WEIR_TEST_S3 is
+// http(s)://ACCESS_KEY:SECRET_KEY@HOST:PORT/BUCKET.
+func TestS3Server(t *testing.T) {
+	text := os.Getenv("WEIR_TEST_S3")
+	if text == "" {
+		t.Skip("WEIR_TEST_S3 names no server")
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, _ := u.User.Password()
+	objstoretest.Run(t, func(t *testing.T) objstore.Bucket {
+		c := objstore.DefaultConfig()
+		c.Type, c.Endpoint, c.Bucket = objstore.TypeS3, u.Host, strings.Trim(u.Path, "/")
+		c.AccessKey, c.SecretKey = u.User.Username(), conf.NewSecret(secret)
+		c.Insecure, c.PathStyle, c.MaxAttempts = u.Scheme == "http", true, 1
+		c.Prefix = "test-" + strings.ToLower(rand.Text())
+		return open(t, c)
+	})
 }
