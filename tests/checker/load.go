@@ -34,7 +34,7 @@ type Load struct {
 	Streams int           // default 8
 	Batch   int           // entries of a request at most; default 40
 	Pause   time.Duration // of each writer between requests; default 10 ms
-	Timeout time.Duration // of a request; default 5 s
+	Timeout time.Duration // of a request; default 30 s
 	Resend  bool          // send some stored requests again
 	Failed  func(error)   // told of each failed request; may be nil
 
@@ -101,7 +101,7 @@ func (l *Load) defaults() {
 		l.Pause = 10 * time.Millisecond
 	}
 	if l.Timeout == 0 {
-		l.Timeout = 5 * time.Second
+		l.Timeout = 30 * time.Second
 	}
 	for i := len(l.next); i < l.Writers; i++ {
 		l.next = append(l.next, writer{id: uint32(i), rng: rand.New(rand.NewPCG(l.Seed, uint64(i))), times: make([]int64, l.Streams)})

@@ -3,7 +3,6 @@ package clients
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/weir-logs/weir/libs/client"
+	"github.com/weir-logs/weir/tests/harness/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,26 +33,12 @@ func serverBinary(t *testing.T) string {
 	return path
 }
 
-// freeAddrs returns loopback addresses that nobody listened on just now.
-func freeAddrs(t *testing.T, n int) []string {
-	var addrs []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() //nolint:errcheck
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs
-}
-
 // startServer starts a server with an empty data directory and returns its addresses
 // when it answers.
 func startServer(t *testing.T) (grpcAddr, httpAddr string) {
 	t.Helper()
 	binary := serverBinary(t)
-	addrs := freeAddrs(t, 2)
+	addrs := [2]string{ports.Free(t), ports.Free(t)}
 	log := &strings.Builder{}
 	cmd := exec.Command(binary, "--target=all", "--data-dir="+t.TempDir(), "--listen="+addrs[0], "--grpc-listen="+addrs[1])
 	cmd.Stdout, cmd.Stderr = log, log
@@ -66,10 +52,10 @@ func startServer(t *testing.T) (grpcAddr, httpAddr string) {
 		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have exited
 		select {
 		case <-exited:
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			cmd.Process.Kill() //nolint:errcheck // it may have exited
 			<-exited
-			t.Error("the server did not stop within 30 s of SIGTERM")
+			t.Error("the server did not stop within a minute of SIGTERM")
 		}
 		if t.Failed() {
 			t.Logf("the server ended with %v and wrote\n%s", exit, log)
@@ -81,7 +67,7 @@ func startServer(t *testing.T) (grpcAddr, httpAddr string) {
 		t.Fatal(err)
 	}
 	defer c.Close() //nolint:errcheck
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		_, err := c.FormatQuery(ctx, `{app="x"}`)
@@ -135,7 +121,7 @@ func TestExamples(t *testing.T) {
 			if why != "" {
 				t.Skip(why)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			out, err := exec.CommandContext(ctx, e.args[0], append(e.args[1:], addr)...).CombinedOutput()
 			if err != nil {

@@ -37,6 +37,9 @@ func TestKillWhileBlocksAreCompacted(t *testing.T) {
 		}
 		stop := load.Start()
 		pressed := press(node.HTTP)
+		if i == 0 {
+			grown(t, node, "weir_compactor_merges_total", "weir_compactor_deleted_blocks_total")
+		}
 		time.Sleep(time.Duration(500+rng.IntN(1500)) * time.Millisecond)
 		mark := load.History.Mark()
 		r, err := harness.Read(harness.Context(t), node.Client(), rng.IntN(2) == 0, 5000)

@@ -100,6 +100,9 @@ func TestKill(t *testing.T) {
 			time.Sleep(time.Duration(rng.IntN(50)) * time.Millisecond)
 		} else {
 			node.AwaitReady()
+			if i == 0 {
+				harness.Until(t, func() error { return short(load, 1) })
+			}
 			time.Sleep(time.Duration(rng.IntN(700)) * time.Millisecond)
 		}
 		if i%10 == 7 { // what is there now, while pushes go on
@@ -142,9 +145,12 @@ func TestKillWhileBlocksMove(t *testing.T) {
 	stop := load.Start()
 	defer stop()
 	cuts, uploads := 0.0, 0.0
-	for range n {
+	for i := range n {
 		node.Start()
 		node.AwaitReady()
+		if i == 0 {
+			grown(t, node, "weir_ingester_cuts_total", "weir_ingester_uploads_total")
+		}
 		time.Sleep(time.Duration(500+rng.IntN(1500)) * time.Millisecond)
 		mark := load.History.Mark()
 		r, err := harness.Read(harness.Context(t), node.Client(), rng.IntN(2) == 0, 5000)
@@ -169,6 +175,20 @@ func TestKillWhileBlocksMove(t *testing.T) {
 		t.Errorf("%d acknowledged, %v cuts, %v uploads", v.Acked, cuts, uploads)
 	}
 	t.Logf("%d kills, %v cuts, %v uploads: %s", n, cuts, uploads, v)
+}
+
+// grown waits until each of some metrics is above zero: on a busy machine it may take
+// longer than a test lets a process live.
+func grown(t *testing.T, node *harness.Node, metrics ...string) {
+	t.Helper()
+	for _, m := range metrics {
+		harness.Until(t, func() error {
+			if node.Metric(m) == 0 {
+				return fmt.Errorf("%s is 0", m)
+			}
+			return nil
+		})
+	}
 }
 
 // TestTerminate ends a process under load with SIGTERM: it ends with status 0, and

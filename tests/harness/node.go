@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,11 +18,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/weir-logs/weir/libs/client"
+	"github.com/weir-logs/weir/tests/harness/ports"
 )
 
 // Patience is how long a condition may take to come true. It is long, because
 // machines that run tests are busy; nothing waits longer than it has to.
-const Patience = time.Minute
+const Patience = 2 * time.Minute
 
 // Node is a server process, which may be started, ended and started again under the
 // same addresses and with the same data. Not safe for concurrent use.
@@ -94,7 +93,7 @@ func (n *Node) tryReady() error {
 
 // Get returns the answer to a GET request.
 func (n *Node) Get(path string) (int, string, error) {
-	c := http.Client{Timeout: 5 * time.Second}
+	c := http.Client{Timeout: 30 * time.Second}
 	resp, err := c.Get("http://" + n.HTTP + path)
 	if err != nil {
 		return 0, "", err
@@ -196,26 +195,10 @@ func Context(t testing.TB) context.Context {
 	return ctx
 }
 
-// FreeAddr returns a loopback address whose port is free. Ports are below those that
-// the system gives to outgoing connections, so that it stays free.
+// FreeAddr returns a loopback address that is this process' own. See ports.Free.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		u, err := net.ListenPacket("udp", addr)
-		_ = l.Close()
-		if err != nil {
-			continue
-		}
-		_ = u.Close()
-		return addr
-	}
-	t.Fatal("no port is free")
-	return ""
+	return ports.Free(t)
 }
 
 // Until waits until cond returns nil.

@@ -41,7 +41,7 @@ type request struct {
 }
 
 var client = &http.Client{
-	Timeout:       30 * time.Second,
+	Timeout:       harness.Patience,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
