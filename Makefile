@@ -32,7 +32,7 @@ BENCH_PACKAGES ?= work
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## Building
 
@@ -88,6 +88,10 @@ bench: $(TOOLS)/.built ## Run the Go benchmarks (BENCH=regexp BENCH_COUNT=3 BENC
 .PHONY: conformance
 conformance: build ## Compare the Loki API with recorded answers of Loki; print a table.
 	tools/conformance.sh
+
+.PHONY: conformance-cluster
+conformance-cluster: build ## The same with three ingesters that have copies of all entries.
+	tools/conformance.sh --cluster
 
 ## Running
 

@@ -66,6 +66,45 @@ start_weir() {
   fi
 }
 
+# start_cluster N: starts N ingesters, and a process of all other services, on free
+# ports with one object store, and waits until the latter knows all of them. Sets http,
+# its address.
+start_cluster() {
+  local n=$1 i name join='' gossip=() pids=() https=()
+  for ((i = 0; i <= n; i++)); do
+    gossip+=("127.0.0.1:$(free_port)")
+    join+=${join:+,}${gossip[i]}
+  done
+  for ((i = 0; i <= n; i++)); do
+    name=ingester-$i
+    local target=ingester
+    if ((i == n)); then
+      name=front target=gateway,distributor,querier,compactor
+    fi
+    http=127.0.0.1:$(free_port)
+    start "$work/$name.log" bin/weir --target="$target" --cluster.name="$name" --join="$join" --gossip-listen="${gossip[i]}" \
+      --data-dir="$work/$name" --storage.directory="$work/objects" --storage.shared \
+      --listen="$http" --grpc-listen="127.0.0.1:$(free_port)"
+    pids+=($!) https+=("$http")
+    await 30 "$name's gossip" listens "${gossip[i]}" || true # the next finds it at once
+  done
+  for ((i = 0; i <= n; i++)); do
+    if ! await 60 "weir on ${https[i]}" ready "${pids[i]}" "${https[i]}" || ! kill -0 "${pids[i]}" 2>/dev/null; then
+      tail -n 20 "$work"/*.log >&2
+      return 1
+    fi
+  done
+  await 60 "ingesters that know each other" knows_ingesters "$n"
+}
+
+listens() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}"); } # listens HOST:PORT
+
+knows_ingesters() { # knows_ingesters N
+  local members
+  members=$(curl -fsS "http://$http/api/v1/admin/members") || return 1
+  (($(grep -o '"healthy": *true' <<<"$members" | wc -l) > $1 && $(grep -o '"state": *"active"' <<<"$members" | wc -l) > $1)) # with the front itself
+}
+
 ready() { # ready PID ADDRESS
   kill -0 "$1" 2>/dev/null || return 0 # ended: nothing to wait for
   bin/weir healthcheck -url "http://$2/ready"
