@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -164,6 +165,9 @@ func (c *compiler) stage(s syntax.Stage, movable *bool) error {
 	case *syntax.Keep:
 		c.drop(s.Labels, true)
 	default:
+		if syntax.Extended(s) {
+			return errors.New("it works on the entries of an answer and cannot stand here")
+		}
 		panic(fmt.Sprintf("unknown stage %T", s))
 	}
 	return nil

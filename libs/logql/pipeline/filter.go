@@ -156,6 +156,8 @@ func compileCondition(c syntax.Condition, slot func(string) int) (condition, err
 		return &numericCondition{slot(c.Name), func(v string) (bool, error) {
 			return m.match(raw(v)) != c.Negated, nil
 		}}, nil
+	case *syntax.InCond:
+		return newInCondition(c, slot)
 	}
 	panic("unknown condition")
 }
@@ -174,6 +176,8 @@ func singleLabel(c syntax.Condition) string {
 	case *syntax.BytesCond:
 		name = c.Name
 	case *syntax.IPCond:
+		name = c.Name
+	case *syntax.InCond: // which reads it, but is no valueCondition
 		name = c.Name
 	}
 	if name == errorLabel || name == errorDetailsLabel {

@@ -9,7 +9,7 @@ import (
 // pathStep is a key or an index (key unused) of a JSON path.
 type pathStep struct {
 	key   string
-	index int // -1: key
+	index int // -1: key, allElements: [*]
 }
 
 // parsePath parses a.b[0]["c d"].
@@ -39,6 +39,11 @@ func parsePath(s string) ([]pathStep, error) {
 					return nil, bad("invalid string")
 				}
 				steps = append(steps, pathStep{key, -1})
+				i = end + 2
+				continue
+			}
+			if end+1 < len(s) && s[end] == '*' && s[end+1] == ']' {
+				steps = append(steps, pathStep{"", allElements})
 				i = end + 2
 				continue
 			}
@@ -91,7 +96,7 @@ func find(b []byte, i int, path []pathStep, a *arena) (kind jsonKind, from, to i
 	}
 	step := path[0]
 	switch {
-	case step.index < 0 && b[i] == '{':
+	case step.index == -1 && b[i] == '{':
 		_, err = eachField(b, i, func(key []byte, esc bool, at int) (int, error) {
 			if esc {
 				mark := len(a.buf)
@@ -173,6 +178,12 @@ func (j *jsonFields) run(st *Stream, line []byte) ([]byte, bool) {
 		return line, true
 	}
 	for i, f := range j.fields {
+		if hasAll(j.paths[i]) {
+			if !j.all(st, line, f, j.paths[i]) {
+				return line, false
+			}
+			continue
+		}
 		kind, from, to, escaped, ok, err := find(line, 0, j.paths[i], &st.arena)
 		if err != nil {
 			st.set.setErr(ErrJSONParser, err.Error())

@@ -105,6 +105,7 @@ type Stream struct {
 	pairs   []parsedLabel
 	found   []byte
 	path    []byte
+	before  []model.Label // see SetParsed
 }
 
 // ForStream binds the pipeline to a stream's labels, which are kept.
@@ -139,6 +140,9 @@ func (s *Stream) ProcessFiltered(ts int64, line []byte, meta []model.Label) (out
 	s.ts = ts
 	s.set.begin()
 	s.set.setMeta(meta)
+	if len(s.before) > 0 {
+		s.set.setParsed(s.before)
+	}
 	for _, stage := range s.p.prog.stages {
 		if line, ok = stage.run(s, line); !ok {
 			return nil, nil, false

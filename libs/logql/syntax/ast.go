@@ -23,7 +23,8 @@ type Pos struct {
 }
 
 // Expr is a whole query or an operand of one: *LogSelector, *RangeAggregation,
-// *VectorAggregation, *BinaryExpr, *Literal, *Vector or *LabelReplace.
+// *VectorAggregation, *BinaryExpr, *Literal, *Vector, *LabelReplace, *Function or
+// *Time.
 type Expr interface {
 	// String returns the canonical text on one line. It parses back to an equal tree.
 	fmt.Stringer
@@ -34,7 +35,7 @@ type Expr interface {
 
 // Stage is one step of a pipeline: *LineFilter, *JSON, *Logfmt, *Regexp,
 // *Pattern, *Unpack, *LabelFilter, *LineFormat, *LabelFormat, *Decolorize,
-// *Drop or *Keep.
+// *Drop, *Keep or one of those that Loki does not have, see Extended.
 type Stage interface {
 	// String returns the stage as it stands in a query, operator included:
 	// `|= "a"`, `| json a="b"`. Error texts quote it.
@@ -47,8 +48,10 @@ type Stage interface {
 // whole query it yields log entries; else it is the selector of a range.
 type LogSelector struct {
 	// Matchers has one at least that does not match "" (ParseSelector may
-	// return none at all).
+	// return none at all), or, of a search without a selector, is empty.
 	Matchers []*Matcher
+	// Bare is a search without a selector, over all streams: it has a stage.
+	Bare bool
 	// Stages in the order written.
 	Stages []Stage
 	At     Pos
@@ -132,7 +135,7 @@ type LabelFilter struct {
 }
 
 // Condition is a tree of tests on labels: *LogicalCond over *StringCond,
-// *NumberCond, *DurationCond, *BytesCond and *IPCond.
+// *NumberCond, *DurationCond, *BytesCond, *IPCond and *InCond.
 type Condition interface {
 	fmt.Stringer
 	condition()
@@ -307,7 +310,9 @@ type Grouping struct {
 // RangeAggregation aggregates the entries of a window per series.
 type RangeAggregation struct {
 	Op       RangeOp
-	Param    float64 // φ of quantile_over_time (not negative), else 0
+	Param    float64   // φ of quantile_over_time (not negative), else 0
+	Labels   []string  // that count_distinct_over_time counts the values of, else nil
+	Bounds   []float64 // of histogram_over_time's buckets: they ascend; else nil
 	Range    Range
 	Grouping *Grouping // nil: none
 	At       Pos
@@ -393,8 +398,8 @@ type Matching struct {
 	Include []string // of group_left or group_right
 }
 
-// BinaryExpr joins two metric expressions, one of which may be a *Literal (not
-// both: the parser folds those; not with a set operator).
+// BinaryExpr joins two metric expressions, of which one may be a scalar (see
+// IsScalar; two literals are folded by the parser), but not with a set operator.
 type BinaryExpr struct {
 	Op         BinaryOp
 	ReturnBool bool      // bool: a comparison gives 0 or 1. Without effect on other operators

@@ -22,6 +22,7 @@ func (p *parser) checkRange(e *RangeAggregation, param string) {
 	case param != "":
 		p.fail("parameter %s not supported for operation %s", param, e.Op)
 	}
+	p.checkExtended(e)
 	if e.Grouping != nil && !e.Op.groups() {
 		p.fail("grouping not allowed for %s aggregation", e.Op)
 	}
@@ -36,7 +37,8 @@ func (p *parser) checkRange(e *RangeAggregation, param string) {
 func (o RangeOp) groups() bool {
 	switch o {
 	case OpAvgOverTime, OpStddevOverTime, OpStdvarOverTime, OpQuantileOverTime,
-		OpMaxOverTime, OpMinOverTime, OpFirstOverTime, OpLastOverTime:
+		OpMaxOverTime, OpMinOverTime, OpFirstOverTime, OpLastOverTime,
+		OpCountDistinctOverTime, OpHistogramOverTime:
 		return true
 	}
 	return false
@@ -50,7 +52,7 @@ func (o RangeOp) unwraps() bool {
 // counts reports whether the operation works on entries as such.
 func (o RangeOp) counts() bool {
 	switch o {
-	case OpCountOverTime, OpRate, OpBytesOverTime, OpBytesRate, OpAbsentOverTime:
+	case OpCountOverTime, OpRate, OpBytesOverTime, OpBytesRate, OpAbsentOverTime, OpCountDistinctOverTime:
 		return true
 	}
 	return false
@@ -114,6 +116,11 @@ func (p *parser) binary(e *BinaryExpr) Expr {
 		}
 		if rok {
 			literal("right", right)
+		}
+		for _, x := range []Expr{e.LHS, e.RHS} {
+			if IsScalar(x) {
+				p.fail("unexpected number in logical/set binary operation (%s): %s", e.Op, x)
+			}
 		}
 	}
 	if lok && rok {

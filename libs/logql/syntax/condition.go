@@ -31,8 +31,8 @@ func (p *parser) conditionOperand(round func(uint64) uint64) Condition {
 		p.advance()
 		c = p.condition(0, round)
 		p.expect(tCloseParen)
-	case tIdent:
-		c = p.comparison(p.advance().text, round)
+	case tIdent, tString:
+		c = p.comparison(p.labelName(), round)
 	default:
 		p.unexpected()
 	}
@@ -40,7 +40,7 @@ func (p *parser) conditionOperand(round func(uint64) uint64) Condition {
 	case tComma:
 		p.advance()
 		return &LogicalCond{Left: c, Right: p.condition(0, round)}
-	case tIdent, tOpenParen:
+	case tIdent, tString, tOpenParen:
 		return &LogicalCond{Left: c, Right: p.condition(0, round)}
 	}
 	return c
@@ -53,6 +53,9 @@ var compareOps = map[kind]CompareOp{
 
 // comparison parses what follows the name.
 func (p *parser) comparison(name string, round func(uint64) uint64) Condition {
+	if p.atIn() {
+		return p.in(name)
+	}
 	opKind := p.tok.kind
 	if opKind == tRe || opKind == tNre {
 		return &StringCond{p.matcher(name)}

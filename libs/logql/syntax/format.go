@@ -39,14 +39,19 @@ func pretty(b *strings.Builder, e Expr, level int) {
 	}
 	switch e := e.(type) {
 	case *LogSelector:
-		b.WriteString(indent + oneLine(func(p *printer) { p.matchers(e.Matchers) }))
-		for _, s := range e.Stages {
-			b.WriteString("\n" + indent + "  " + oneLine(func(p *printer) { p.stage(s) }))
+		if !e.Bare {
+			b.WriteString(indent + oneLine(func(p *printer) { p.matchers(e.Matchers) }))
+		}
+		for i, s := range e.Stages {
+			if i > 0 || !e.Bare {
+				b.WriteString("\n")
+			}
+			b.WriteString(indent + "  " + oneLine(func(p *printer) { p.stage(s) }))
 		}
 	case *RangeAggregation:
 		b.WriteString(indent + string(e.Op) + "(\n")
-		if e.Op == OpQuantileOverTime {
-			b.WriteString(indent + "  " + formatFloat(e.Param) + ",\n")
+		if param := oneLine(func(p *printer) { p.rangeParam(e, ",") }); param != "" {
+			b.WriteString(indent + "  " + param + "\n")
 		}
 		prettyRange(b, e.Range, level+1)
 		b.WriteString("\n" + indent + ")")
@@ -75,6 +80,10 @@ func pretty(b *strings.Builder, e Expr, level int) {
 			b.WriteString(",\n" + indent + "  " + oneLine(func(p *printer) { p.quote(s) }))
 		}
 		b.WriteString("\n" + indent + ")")
+	case *Function:
+		b.WriteString(indent + string(e.Name) + "(\n")
+		pretty(b, e.Inner, level+1)
+		b.WriteString(oneLine(func(p *printer) { p.params(e.Params) }) + "\n" + indent + ")")
 	}
 }
 
@@ -83,7 +92,7 @@ func splits(e Expr) bool {
 	switch e := e.(type) {
 	case *LogSelector:
 		return len(e.Stages) > 0
-	case *Literal, *Vector:
+	case *Literal, *Vector, *Time:
 		return false
 	}
 	return true

@@ -103,13 +103,13 @@ func (l *lexer) skipBlanks() (failure string) {
 func (l *lexer) word() token {
 	end := l.wordEnd(l.off)
 	t := l.token(tIdent, l.off, end)
-	if len(t.text) > len("quantile_over_time") { // the longest of them
+	if len(t.text) > len("count_distinct_over_time") { // the longest of them
 		return t
 	}
 	lower := strings.ToLower(t.text)
 	if k, ok := keywords[lower]; ok {
 		t.kind, t.text = k, lower
-	} else if k, ok := functions[lower]; ok && l.calls() {
+	} else if k, ok := functions[lower]; ok && l.calls(k != tFunction && k != tTime) {
 		t.kind, t.text = k, lower
 	}
 	return t
@@ -123,14 +123,14 @@ func (l *lexer) wordEnd(i int) int {
 }
 
 // calls reports whether what follows makes the name just read a function:
-// `(`, or by or without with a `(`.
-func (l *lexer) calls() bool {
+// `(`, or, of an aggregation, by or without with a `(`.
+func (l *lexer) calls(groups bool) bool {
 	ahead := *l
 	if ahead.skipBlanks() != "" || ahead.off == len(ahead.src) {
 		return false
 	}
 	end := ahead.wordEnd(ahead.off)
-	if w := ahead.src[ahead.off:end]; strings.EqualFold(w, "by") || strings.EqualFold(w, "without") {
+	if w := ahead.src[ahead.off:end]; groups && (strings.EqualFold(w, "by") || strings.EqualFold(w, "without")) {
 		ahead.off = end
 		if ahead.skipBlanks() != "" {
 			return false

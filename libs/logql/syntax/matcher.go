@@ -1,9 +1,6 @@
 package syntax
 
-import (
-	"regexp"
-	"strconv"
-)
+import "regexp"
 
 // MatchType is the operator of a matcher.
 type MatchType uint8
@@ -78,5 +75,5 @@ func (m *Matcher) Matches(value string) bool {
 
 // String returns the matcher as it stands in a selector: name="value".
 func (m *Matcher) String() string {
-	return m.Name + m.Type.String() + strconv.Quote(m.Value)
+	return canonical(func(p *printer) { p.matcher(m) })
 }

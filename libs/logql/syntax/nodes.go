@@ -8,6 +8,9 @@ func (*Literal) expr()           {}
 func (*Vector) expr()            {}
 func (*LabelReplace) expr()      {}
 
+func (*Function) expr() {}
+func (*Time) expr()     {}
+
 func (*LineFilter) stage()  {}
 func (*JSON) stage()        {}
 func (*Logfmt) stage()      {}
@@ -107,6 +110,8 @@ func Walk(e Expr, f func(Expr) bool) {
 		Walk(e.LHS, f)
 		Walk(e.RHS, f)
 	case *LabelReplace:
+		Walk(e.Inner, f)
+	case *Function:
 		Walk(e.Inner, f)
 	}
 }

@@ -8,7 +8,7 @@ func (p *parser) selector() *LogSelector {
 	}
 	legal := []string{"IDENTIFIER", "}"}
 	for {
-		name := p.expect(tIdent, legal...).text
+		name := p.labelName(legal...)
 		legal = legal[:1]
 		s.Matchers = append(s.Matchers, p.matcher(name, "=", "=~", "!~", "!="))
 		if p.matchers++; p.matchers > MaxMatchers {
@@ -75,6 +75,14 @@ func (p *parser) rangePart(legal []string) (r Range, ranged bool) {
 			r.Unwrap = p.unwrap(p.advance().pos)
 		}
 		return r, true
+	}
+	if p.beginsStage() {
+		r.Selector, r.Unwrap = p.bare(true)
+		if p.tok.kind == tRange {
+			p.window(&r)
+			ranged = true
+		}
+		return r, ranged
 	}
 	if p.tok.kind != tOpenBrace {
 		p.unexpected(legal...)
@@ -162,6 +170,9 @@ func (p *parser) parenString() string {
 
 // pipeStage parses the stage behind a `|`.
 func (p *parser) pipeStage(at Pos) Stage {
+	if s := p.extendedStage(at); s != nil {
+		return s
+	}
 	switch p.tok.kind {
 	case tJSON:
 		p.advance()
@@ -206,7 +217,7 @@ func (p *parser) pipeStage(at Pos) Stage {
 	case tKeep:
 		p.advance()
 		return &Keep{Labels: p.labelRefs(), At: at}
-	case tIdent, tOpenParen:
+	case tIdent, tString, tOpenParen:
 		return &LabelFilter{Cond: p.condition(0, RoundBytes), At: at}
 	}
 	p.unexpected()
@@ -253,7 +264,7 @@ func (p *parser) labelFormat(at Pos) *LabelFormat {
 func (p *parser) labelRefs() []LabelRef {
 	var refs []LabelRef
 	for {
-		r := LabelRef{Name: p.expect(tIdent, "IDENTIFIER").text}
+		r := LabelRef{Name: p.labelName("IDENTIFIER")}
 		// A != or !~ behind the name belongs to it rather than to a line filter.
 		if _, ok := matchTypes[p.tok.kind]; ok {
 			r.Matcher = p.matcher(r.Name)
@@ -270,19 +281,19 @@ func (p *parser) unwrap(at Pos) *Unwrap {
 	p.expect(tUnwrap, "unwrap")
 	u := &Unwrap{At: at}
 	switch p.tok.kind {
-	case tIdent:
-		u.Name = p.advance().text
+	case tIdent, tString:
+		u.Name = p.labelName()
 	case tConversion:
 		u.Conversion = Conversion(p.advance().text)
 		p.expect(tOpenParen, "(")
-		u.Name = p.expect(tIdent, "IDENTIFIER").text
+		u.Name = p.labelName("IDENTIFIER")
 		p.expect(tCloseParen, ")")
 	default:
 		p.unexpected("IDENTIFIER", "BYTES_CONV", "DURATION_CONV", "DURATION_SECONDS_CONV")
 	}
 	for p.tok.kind == tPipe {
 		at := p.advance().pos
-		if p.tok.kind != tIdent && p.tok.kind != tOpenParen {
+		if !p.named() && p.tok.kind != tOpenParen {
 			p.unexpected("IDENTIFIER", "(")
 		}
 		exact := func(n uint64) uint64 { return n }

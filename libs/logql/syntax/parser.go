@@ -37,7 +37,7 @@ func ParseCanonical(text string) (Expr, error) {
 	return parse(text, maxCanonicalSize)
 }
 
-// ParseLogQuery is ParseExpr for queries that must yield log entries.
+// ParseLogQuery is ParseExpr for queries that must yield log entries and have a selector.
 func ParseLogQuery(text string) (*LogSelector, error) {
 	e, err := ParseExpr(text)
 	if err != nil {
@@ -46,6 +46,9 @@ func ParseLogQuery(text string) (*LogSelector, error) {
 	s, ok := e.(*LogSelector)
 	if !ok {
 		return nil, &ParseError{Msg: "only log selector is supported"}
+	}
+	if s.Bare {
+		return nil, CheckMatchers(nil)
 	}
 	return s, nil
 }
@@ -81,10 +84,17 @@ func parse(text string, limit int) (Expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range Selectors(e) {
-		if err := CheckMatchers(s.Matchers); err != nil {
-			return nil, err
+	check := func(s *LogSelector) {
+		if err == nil && !s.Bare {
+			err = CheckMatchers(s.Matchers)
 		}
+	}
+	for _, s := range Selectors(e) {
+		check(s)
+	}
+	Subqueries(e, func(c *InCond) { check(c.Query) })
+	if err != nil {
+		return nil, err
 	}
 	return e, nil
 }
@@ -254,9 +264,9 @@ func (p *parser) nameList() []string {
 	var names []string
 	for {
 		if len(names) == 0 {
-			names = append(names, p.expect(tIdent, "IDENTIFIER", ")").text)
+			names = append(names, p.labelName("IDENTIFIER", ")"))
 		} else {
-			names = append(names, p.expect(tIdent, "IDENTIFIER").text)
+			names = append(names, p.labelName("IDENTIFIER"))
 		}
 		if !p.accept(tComma) {
 			p.expect(tCloseParen, ",", ")")
@@ -266,6 +276,10 @@ func (p *parser) nameList() []string {
 }
 
 func (p *parser) operand() Expr {
+	if p.beginsStage() {
+		s, _ := p.bare(false)
+		return s
+	}
 	switch p.tok.kind {
 	case tOpenBrace:
 		s := p.selector()
@@ -295,6 +309,11 @@ func (p *parser) operand() Expr {
 		n := p.expect(tNumber, "NUMBER")
 		p.expect(tCloseParen, ")")
 		return &Vector{Value: p.float(n.text), At: at}
+	case tTime:
+		at := p.advance().pos
+		p.expect(tOpenParen, "(")
+		p.expect(tCloseParen, ")")
+		return &Time{At: at}
 	}
 	p.enter()
 	defer p.leave()
@@ -305,6 +324,8 @@ func (p *parser) operand() Expr {
 		return p.vectorAggregation()
 	case tLabelReplace:
 		return p.labelReplace()
+	case tFunction:
+		return p.function()
 	}
 	p.unexpected()
 	return nil
@@ -389,14 +410,8 @@ func (p *parser) rangeAggregation() Expr {
 	t := p.advance()
 	e := &RangeAggregation{Op: RangeOp(t.text), At: t.pos}
 	p.expect(tOpenParen, "(")
-	param := ""
-	first := []string{"NUMBER", "{", "("}
-	if p.tok.kind == tNumber {
-		param = p.advance().text
-		p.expect(tComma, ",")
-		first = first[1:]
-	}
-	e.Range = p.rangeOperand(first)
+	param, legal := p.rangeParams(e)
+	e.Range = p.rangeOperand(legal)
 	p.expect(tCloseParen, ")")
 	if p.tok.kind == tBy || p.tok.kind == tWithout {
 		e.Grouping = p.grouping()
@@ -416,6 +431,10 @@ func depth(e Expr) int {
 			}
 		}
 		return below
+	case *Time:
+		return 0
+	case *Function:
+		below = depth(e.Inner)
 	case *RangeAggregation:
 		below = depth(e.Range.Selector)
 		if u := e.Range.Unwrap; u != nil {
@@ -438,8 +457,13 @@ func depth(e Expr) int {
 }
 
 func conditionDepth(c Condition) int {
-	if c, ok := c.(*LogicalCond); ok {
+	switch c := c.(type) {
+	case *LogicalCond:
 		return max(conditionDepth(c.Left), conditionDepth(c.Right)) + 1
+	case *InCond:
+		if c.Query != nil {
+			return depth(c.Query) + 1
+		}
 	}
 	return 0
 }

@@ -132,16 +132,18 @@ func (p *printer) int(n int) { p.WriteString(strconv.Itoa(n)) }
 func (p *printer) expr(e Expr) {
 	switch e := e.(type) {
 	case *LogSelector:
-		p.matchers(e.Matchers)
-		for _, s := range e.Stages {
-			p.WriteByte(' ')
+		if !e.Bare {
+			p.matchers(e.Matchers)
+		}
+		for i, s := range e.Stages {
+			if i > 0 || !e.Bare {
+				p.WriteByte(' ')
+			}
 			p.stage(s)
 		}
 	case *RangeAggregation:
 		p.add(string(e.Op), "(")
-		if e.Op == OpQuantileOverTime {
-			p.add(formatFloat(e.Param), ",")
-		}
+		p.rangeParam(e, ",")
 		p.rng(e.Range)
 		p.WriteByte(')')
 		if e.Grouping != nil {
@@ -185,6 +187,13 @@ func (p *printer) expr(e Expr) {
 			p.quote(s)
 		}
 		p.WriteByte(')')
+	case *Function:
+		p.add(string(e.Name), "(")
+		p.expr(e.Inner)
+		p.params(e.Params)
+		p.WriteByte(')')
+	case *Time:
+		p.WriteString("time()")
 	}
 }
 
@@ -200,7 +209,8 @@ func (p *printer) matchers(ms []*Matcher) {
 }
 
 func (p *printer) matcher(m *Matcher) {
-	p.add(m.Name, m.Type.String())
+	p.name(m.Name)
+	p.WriteString(m.Type.String())
 	p.quote(m.Value)
 }
 
@@ -252,7 +262,8 @@ func (p *printer) binaryOp(e *BinaryExpr) {
 	} else {
 		p.WriteString(" ignoring (")
 	}
-	p.add(strings.Join(m.Labels, ","), ") ")
+	p.names(m.Labels, ",")
+	p.WriteString(") ")
 	switch m.Card {
 	case ManyToOne:
 		p.WriteString("group_left")
@@ -260,7 +271,9 @@ func (p *printer) binaryOp(e *BinaryExpr) {
 		p.WriteString("group_right")
 	}
 	if m.Card != OneToOne {
-		p.add(" (", strings.Join(m.Include, ","), ")")
+		p.WriteString(" (")
+		p.names(m.Include, ",")
+		p.WriteByte(')')
 	}
 }
 
@@ -270,7 +283,8 @@ func (p *printer) grouping(g *Grouping, sep string) {
 	} else {
 		p.WriteString("by (")
 	}
-	p.add(strings.Join(g.Labels, sep), ")")
+	p.names(g.Labels, sep)
+	p.WriteByte(')')
 }
 
 func (p *printer) rng(r Range) {
@@ -294,11 +308,14 @@ func (p *printer) unwrap(u *Unwrap) {
 }
 
 func (p *printer) unwrapHead(u *Unwrap) {
+	p.WriteString("| unwrap ")
 	if u.Conversion == ConvertNone {
-		p.add("| unwrap ", u.Name)
-	} else {
-		p.add("| unwrap ", string(u.Conversion), "(", u.Name, ")")
+		p.name(u.Name)
+		return
 	}
+	p.add(string(u.Conversion), "(")
+	p.name(u.Name)
+	p.WriteByte(')')
 }
 
 func (p *printer) stage(s Stage) {
@@ -343,7 +360,8 @@ func (p *printer) stage(s Stage) {
 			if i > 0 {
 				p.WriteByte(',')
 			}
-			p.add(a.Name, "=")
+			p.name(a.Name)
+			p.WriteByte('=')
 			if a.Rename {
 				p.WriteString(a.Value)
 			} else {
@@ -358,6 +376,8 @@ func (p *printer) stage(s Stage) {
 	case *Keep:
 		p.WriteString("| keep ")
 		p.labelRefs(s.Labels)
+	default:
+		p.extended(s)
 	}
 }
 
@@ -378,7 +398,8 @@ func (p *printer) extractions(xs []Extraction) {
 		} else {
 			p.WriteByte(',')
 		}
-		p.add(x.Name, "=")
+		p.name(x.Name)
+		p.WriteByte('=')
 		p.quote(x.Path)
 	}
 }
@@ -389,7 +410,7 @@ func (p *printer) labelRefs(refs []LabelRef) {
 			p.WriteByte(',')
 		}
 		if r.Matcher == nil {
-			p.WriteString(r.Name)
+			p.name(r.Name)
 		} else {
 			p.matcher(r.Matcher)
 		}
@@ -410,24 +431,31 @@ func (p *printer) condition(c Condition) {
 		p.WriteString(" )")
 	case *StringCond:
 		if p.format && (c.Type == Re || c.Type == Nre) && !simplifies(c.Value) && !strings.Contains(c.Value, "`") {
-			p.add(c.Name, c.Type.String(), "`", c.Value, "`")
+			p.name(c.Name)
+			p.add(c.Type.String(), "`", c.Value, "`")
 			return
 		}
 		p.matcher(c.Matcher)
 	case *NumberCond:
-		p.add(c.Name, c.Op.String(), formatPlain(c.Value))
+		p.name(c.Name)
+		p.add(c.Op.String(), formatPlain(c.Value))
 	case *DurationCond:
-		p.add(c.Name, c.Op.String(), c.Value.String())
+		p.name(c.Name)
+		p.add(c.Op.String(), c.Value.String())
 	case *BytesCond:
-		p.add(c.Name, c.Op.String(), p.bytes(c.Value))
+		p.name(c.Name)
+		p.add(c.Op.String(), p.bytes(c.Value))
 	case *IPCond:
 		op := "="
 		if c.Negated {
 			op = "!="
 		}
-		p.add(c.Name, op, "ip(")
+		p.name(c.Name)
+		p.add(op, "ip(")
 		p.quote(c.Pattern)
 		p.WriteByte(')')
+	case *InCond:
+		p.in(c)
 	}
 }
 

@@ -77,6 +77,8 @@ const (
 	tVector
 	tLabelReplace
 	tIP
+	tFunction
+	tTime
 )
 
 var punctText = [...]string{
@@ -102,6 +104,13 @@ var functions = map[string]kind{
 	string(OpSumOverTime): tRangeOp, string(OpAvgOverTime): tRangeOp, string(OpMinOverTime): tRangeOp,
 	string(OpMaxOverTime): tRangeOp, string(OpFirstOverTime): tRangeOp, string(OpLastOverTime): tRangeOp,
 	string(OpStddevOverTime): tRangeOp, string(OpStdvarOverTime): tRangeOp, string(OpQuantileOverTime): tRangeOp,
+
+	string(OpCountDistinctOverTime): tRangeOp, string(OpHistogramOverTime): tRangeOp,
+
+	string(FuncAbs): tFunction, string(FuncCeil): tFunction, string(FuncFloor): tFunction,
+	string(FuncRound): tFunction, string(FuncClamp): tFunction, string(FuncClampMin): tFunction,
+	string(FuncClampMax): tFunction, string(FuncExp): tFunction, string(FuncLn): tFunction,
+	string(FuncSqrt): tFunction, "time": tTime,
 
 	string(OpSum): tVectorOp, string(OpAvg): tVectorOp, string(OpCount): tVectorOp,
 	string(OpMin): tVectorOp, string(OpMax): tVectorOp, string(OpStddev): tVectorOp,
@@ -140,7 +149,7 @@ func (t token) name() string {
 		return "RANGE"
 	case tFlag:
 		return "FUNCTION_FLAG"
-	case tRangeOp, tVectorOp, tVector:
+	case tRangeOp, tVectorOp, tVector, tFunction, tTime:
 		return strings.ToUpper(t.text)
 	case tConversion:
 		return strings.ToUpper(t.text) + "_CONV"

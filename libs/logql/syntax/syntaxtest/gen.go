@@ -23,6 +23,8 @@ type Words struct {
 	// Exact leaves out numbers that Pretty shortens or that have no notation
 	// (NaN, Inf), so that its text parses back to an equal tree.
 	Exact bool
+	// Extended has what Loki's language does not.
+	Extended bool
 }
 
 // Default has words that are hard to print: quotes, escapes, bytes that are not
@@ -33,10 +35,13 @@ func Default() Words {
 			"app":   {"x", "api", `a"b`, "`", "\\", "日本"},
 			"count": {"1", "\n", "\x00", "\xff", "é"},
 			"_a9":   {"{}", "$1", "[5m]"},
+			"é.\"b": {"1", "2"},
 		},
-		Labels:  []string{"a", "b", "level", "rate", "sum", "ip", "bytes", "duration", "vector", "__error__"},
-		Values:  []string{"", "x", "a b", `"`, "`", "5", "5m", "\xfe", "# no comment", "\ufffd"},
-		Needles: []string{"", "error", "a.b", `\d`, "<_>", "\t", "`\"`", "\xff\xfe", "😀"},
+		Labels: []string{"a", "b", "level", "rate", "sum", "ip", "bytes", "duration", "vector", "__error__",
+			"distinct", "limit", "top", "sort", "in", "not", "desc", "time", "k8s.pod/name", "by", "\xff`"},
+		Extended: true,
+		Values:   []string{"", "x", "a b", `"`, "`", "5", "5m", "\xfe", "# no comment", "\ufffd"},
+		Needles:  []string{"", "error", "a.b", `\d`, "<_>", "\t", "`\"`", "\xff\xfe", "😀"},
 	}
 }
 
@@ -68,6 +73,11 @@ func chance(t *rapid.T, percent int) bool {
 
 func (w Words) label(t *rapid.T) string { return pick(t, w.Labels...) }
 func (w Words) value(t *rapid.T) string { return pick(t, w.Values...) }
+
+// plain picks a label whose name needs no quotes.
+func (w Words) plain(t *rapid.T) string {
+	return rapid.SampledFrom(w.Labels).Filter(syntax.IsPlainName).Draw(t, "plain")
+}
 
 func (w Words) labels(t *rapid.T, least int) []string {
 	n := rapid.IntRange(least, 3).Draw(t, "labels")
@@ -105,10 +115,19 @@ func (w Words) selector(t *rapid.T) *syntax.LogSelector {
 	return s
 }
 
-func (w Words) log(t *rapid.T) *syntax.LogSelector {
-	s := w.selector(t)
+func (w Words) log(t *rapid.T) *syntax.LogSelector { return w.pipeline(t, w.selector(t), false) }
+
+// pipeline adds stages, of a range such as make sense there.
+func (w Words) pipeline(t *rapid.T, s *syntax.LogSelector, ranged bool) *syntax.LogSelector {
+	if w.Extended && chance(t, 5) {
+		s.Matchers, s.Bare = nil, true
+		s.Stages = append(s.Stages, w.lineFilter(t))
+	}
 	for range rapid.IntRange(0, 4).Draw(t, "stages") {
 		next := w.stage(t)
+		if w.Extended && chance(t, 20) {
+			next = w.extendedStage(t, ranged)
+		}
 		if n := len(s.Stages); n > 0 && ambiguous(s.Stages[n-1], next) {
 			continue
 		}
@@ -192,7 +211,7 @@ func address(t *rapid.T) string {
 func (w Words) extractions(t *rapid.T) []syntax.Extraction {
 	var xs []syntax.Extraction
 	for range rapid.IntRange(0, 2).Draw(t, "extractions") {
-		xs = append(xs, syntax.Extraction{Name: w.label(t), Path: w.label(t)})
+		xs = append(xs, syntax.Extraction{Name: w.plain(t), Path: w.label(t)})
 	}
 	return xs
 }
@@ -201,20 +220,20 @@ func (w Words) labelFormat(t *rapid.T) *syntax.LabelFormat {
 	s := &syntax.LabelFormat{}
 	seen := map[string]bool{"__error__": true} // refused later, like repeated names
 	for range rapid.IntRange(1, 3).Draw(t, "assigns") {
-		a := syntax.LabelAssign{Name: w.label(t)}
+		a := syntax.LabelAssign{Name: w.plain(t)}
 		if seen[a.Name] {
 			continue
 		}
 		seen[a.Name] = true
 		if a.Rename = rapid.Bool().Draw(t, "rename"); a.Rename {
-			a.Value = w.label(t)
+			a.Value = w.plain(t)
 		} else {
 			a.Value = pick(t, "{{.a}}-{{.b}}", `"x"`, "")
 		}
 		s.Assigns = append(s.Assigns, a)
 	}
 	if len(s.Assigns) == 0 {
-		s.Assigns = append(s.Assigns, syntax.LabelAssign{Name: "z", Rename: true, Value: w.label(t)})
+		s.Assigns = append(s.Assigns, syntax.LabelAssign{Name: "z", Rename: true, Value: w.plain(t)})
 	}
 	return s
 }
@@ -242,6 +261,9 @@ func (w Words) condition(t *rapid.T, depth int, rounded bool) syntax.Condition {
 	}
 	name := w.label(t)
 	op := syntax.CompareOp(rapid.IntRange(0, 5).Draw(t, "op"))
+	if w.Extended && chance(t, 15) {
+		return w.in(t, name, depth)
+	}
 	switch rapid.IntRange(0, 5).Draw(t, "condition") {
 	case 0:
 		v := pick(t, 0, 5, -1.5, 1e9, 0.001, rapid.Float64Range(-1e300, 1e300).Draw(t, "number"))
@@ -279,6 +301,10 @@ func (w Words) metric(t *rapid.T, depth int) syntax.Expr {
 			Inner: w.metric(t, depth-1), Dst: w.label(t), Src: w.label(t),
 			Replacement: pick(t, "$1", "${1}x", "", `"`), Regex: pick(t, "(.*)", "a|(b)", "\"", "`"),
 		}
+	case 2:
+		if w.Extended {
+			return w.function(t, depth)
+		}
 	case 3:
 		if chance(t, 50) {
 			return &syntax.Vector{Value: pick(t, 0, 1, 2.5, 100)}
@@ -311,9 +337,12 @@ var rangeOps = []struct {
 
 func (w Words) rangeAggregation(t *rapid.T) *syntax.RangeAggregation {
 	o := pick(t, rangeOps...)
+	if w.Extended && chance(t, 20) {
+		o = pick(t, extendedOps...)
+	}
 	e := &syntax.RangeAggregation{Op: o.op}
 	e.Range = syntax.Range{
-		Selector: w.log(t),
+		Selector: w.pipeline(t, w.selector(t), true),
 		Interval: pick(t, time.Millisecond, time.Second, 90*time.Second, 5*time.Minute, time.Hour, 24*time.Hour, 14*24*time.Hour),
 		Offset:   pick(t, 0, 0, time.Minute, -time.Hour, 1500*time.Microsecond),
 	}
@@ -329,6 +358,12 @@ func (w Words) rangeAggregation(t *rapid.T) *syntax.RangeAggregation {
 	}
 	if o.groups && rapid.Bool().Draw(t, "grouped") {
 		e.Grouping = &syntax.Grouping{Without: rapid.Bool().Draw(t, "without"), Labels: w.labels(t, 0)}
+	}
+	switch o.op {
+	case syntax.OpCountDistinctOverTime:
+		e.Labels = w.labels(t, 1)
+	case syntax.OpHistogramOverTime:
+		e.Bounds = pick(t, []float64{1}, []float64{-1, 0, 2.5}, []float64{0.5, 1000, 1e9})
 	}
 	if o.params {
 		e.Param = pick(t, 0, 0.5, 0.99, 1, 1e-7)
@@ -367,6 +402,14 @@ func (w Words) binary(t *rapid.T, depth int) *syntax.BinaryExpr {
 		RHS: w.metric(t, depth-1),
 	}
 	e.ReturnBool = e.Op.IsComparison() && rapid.Bool().Draw(t, "bool")
+	if w.Extended && !e.Op.IsSet() && chance(t, 10) {
+		if rapid.Bool().Draw(t, "left") {
+			e.LHS = &syntax.Time{}
+		} else {
+			e.RHS = &syntax.Time{}
+		}
+		return e
+	}
 	if !e.Op.IsSet() && chance(t, 40) {
 		v := pick(t, 0, 1, -2, 0.1, 1e300, 1e-9, math.NaN(), math.Inf(1), math.Inf(-1))
 		if w.Exact && (math.IsNaN(v) || math.IsInf(v, 0)) {
