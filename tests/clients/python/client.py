@@ -18,10 +18,11 @@ proto = pathlib.Path(__file__).resolve().parents[3] / "proto"
 
 def generate(out):
     """Generates the messages and stubs into a folder and makes it importable."""
-    files = [f"weir/{name}/v1/{name}.proto" for name in ("push", "query", "tail")]
+    public = proto / "public"
+    files = [str(f.relative_to(public)) for name in ("push", "query", "tail") for f in (public / "weir" / name / "v1").glob("*.proto")]
     files += ["google/api/annotations.proto", "google/api/http.proto"]
     well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-    includes = [f"-I{d}" for d in (proto / "public", proto / "third_party", well_known)]
+    includes = [f"-I{d}" for d in (public, proto / "third_party", well_known)]
     if protoc.main(["protoc", *includes, f"--python_out={out}", f"--grpc_python_out={out}", *files]):
         sys.exit("protoc failed")
     sys.path.insert(0, out)
