@@ -32,6 +32,7 @@ compare() { # compare FLAG…
 if [[ $cluster ]]; then
   start_cluster 3
 else
+  # shellcheck disable=SC2119 # the arguments are the runner's
   start_weir
 fi
 compare -push "$@"

@@ -50,6 +50,22 @@ func yamlError(err error) error {
 	return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
 }
 
+// EncodeYAML returns v, a struct, as YAML that DecodeYAML reads, but for secrets, which are
+// redacted.
+func EncodeYAML(v any) ([]byte, error) {
+	n, err := node(reflect.ValueOf(v))
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(n); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), enc.Close()
+}
+
 // decodeNode writes the mapping n over the struct v.
 func decodeNode(n *yaml.Node, v reflect.Value) []error {
 	d := decoder{}

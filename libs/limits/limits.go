@@ -42,8 +42,12 @@ type Limits struct {
 	MaxQueryRange   time.Duration `help:"Longest time range of a query."`
 	QueryTimeout    time.Duration `help:"Longest time that a query may run."`
 
+	MaxQueuedQueries int `help:"Most queries that wait for their turn at a querier; those beyond are refused."`
+
 	MaxTails        int           `help:"Most live tails at once."`
 	MaxTailDuration time.Duration `help:"Longest time that a tail may last."`
+
+	OTLPConfig OTLPConfig
 
 	RetentionPeriod time.Duration     `help:"Entries older than this are removed. 0: they are kept for ever."`
 	RetentionStream []RetentionStream `help:"Periods of streams that differ: a list of {selector, priority, period}. Of the selectors that match an entry the one of the highest priority counts, of those the shortest period."`
@@ -114,6 +118,8 @@ func Default() Limits {
 		MaxQueryRange:   721 * time.Hour,
 		QueryTimeout:    time.Minute,
 
+		MaxQueuedQueries: 128,
+
 		MaxTails:        10,
 		MaxTailDuration: time.Hour,
 	}
@@ -155,9 +161,10 @@ func (l Limits) Validate() error {
 	atLeastOne("max_query_points", int64(l.MaxQueryPoints))
 	positive("max_query_range", l.MaxQueryRange)
 	positive("query_timeout", l.QueryTimeout)
+	atLeastOne("max_queued_queries", int64(l.MaxQueuedQueries))
 	atLeastOne("max_tails", int64(l.MaxTails))
 	positive("max_tail_duration", l.MaxTailDuration)
-	problems = append(problems, l.validateRetention())
+	problems = append(problems, l.OTLPConfig.validate(), l.validateRetention())
 	if l.MaxRequestRawSize < l.MaxLineSize {
 		problems = append(problems, errors.New("max_request_raw_size must be at least max_line_size: such a line could never be sent"))
 	}

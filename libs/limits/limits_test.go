@@ -309,3 +309,65 @@ limits:
 		}
 	}
 }
+
+func TestOTLPConfig(t *testing.T) {
+	cfg := load(t, `
+limits:
+  otlp_config:
+    resource_attributes:
+      attributes_config:
+        - {action: drop, attributes: [a.b, c], regex: "d.*"}
+        - {action: index_label, regex: "dd|e"}
+  tenants: {a: {otlp_config: {severity_text_as_label: true, resource_attributes: {ignore_defaults: true}}}}
+`)
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := limits.NewProvider(cfg, quiet, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]limits.OTLPAction{
+		"a.b": limits.OTLPDrop, "c": limits.OTLPDrop, "dx": limits.OTLPDrop, "dd": limits.OTLPDrop, "e": limits.OTLPIndexLabel,
+		"a": limits.OTLPUnset, "xd": limits.OTLPUnset, "ee": limits.OTLPUnset, "axb": limits.OTLPUnset,
+	} {
+		rules := p.For("x").OTLPConfig.ResourceAttributes.AttributesConfig
+		if got := limits.OTLPActionOf(rules, name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	if c := p.For("a").OTLPConfig; !c.SeverityTextAsLabel || !c.ResourceAttributes.IgnoreDefaults || len(c.ResourceAttributes.AttributesConfig) != 2 || !c.SplitsRecords() {
+		t.Errorf("tenant a: %+v", c)
+	}
+	if c := p.For("b").OTLPConfig; c.SeverityTextAsLabel || c.SplitsRecords() {
+		t.Errorf("tenant b: %+v", c)
+	}
+	text, err := conf.EncodeYAML(p.For("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := limits.Default()
+	if err := conf.DecodeYAML(text, &again); err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	if back, err := conf.EncodeYAML(again); err != nil || string(back) != string(text) {
+		t.Errorf("%s\n%v, read back from\n%s", back, err, text)
+	}
+	for text, want := range map[string]string{
+		"log_attributes: [{attributes: [x]}]":                                      "log_attributes[0].action is missing",
+		"scope_attributes: [{action: drop}]":                                       "scope_attributes[0] has neither attributes nor regex",
+		"resource_attributes: {attributes_config: [{action: keep, regex: a}]}":     "index_label, structured_metadata, drop",
+		"resource_attributes: {attributes_config: [{action: drop, regex: '('}]}":   "missing closing",
+		"resource_attributes: {attributes_config: [{action: drop, attribute: x}]}": "attribute",
+		"log_attributes: [{action: drop, attributes: ['']}]":                       "empty name",
+	} {
+		c := struct{ Limits limits.Config }{limits.DefaultConfig()}
+		err := conf.DecodeYAML([]byte("limits: {otlp_config: {"+text+"}}"), &c)
+		if err == nil {
+			err = c.Limits.Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -11,6 +12,7 @@ import (
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	"github.com/weir-logs/weir/libs/rpcerr"
+	"github.com/weir-logs/weir/libs/tenant"
 	"github.com/weir-logs/weir/services/gateway/decode"
 )
 
@@ -25,7 +27,13 @@ func otlpDesc() *grpc.ServiceDesc {
 	return &desc
 }
 
-func unmarshalExport(m *wireMessage, data []byte) { m.req, m.err = decode.OTLP(data, m.memory) }
+// unmarshalExport keeps the message as it is: how it is decoded is its tenant's to say,
+// who is not known yet.
+func unmarshalExport(m *wireMessage, data []byte) {
+	if m.err = m.memory.Grow(len(data)); m.err == nil {
+		m.data = bytes.Clone(data)
+	}
+}
 
 func handleExport(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 	g := srv.(*Gateway)
@@ -44,6 +52,13 @@ func handleExport(srv any, ctx context.Context, dec func(any) error, interceptor
 // export stores a request. Records that are refused for good are told as partial
 // success, which makes exporters drop them and go on.
 func (g *Gateway) export(ctx context.Context, m *wireMessage) (*logsv1.ExportLogsServiceResponse, error) {
+	if m.err == nil {
+		id, _ := tenant.FromContext(ctx)
+		lim := g.deps.Limits.For(id)
+		m.req, m.err = decode.OTLP(m.data, &lim.OTLPConfig, m.memory)
+		m.memory.Shrink(len(m.data))
+		m.data = nil
+	}
 	if m.err == nil && len(m.req.GetStreams()) == 0 {
 		return &logsv1.ExportLogsServiceResponse{}, nil
 	}

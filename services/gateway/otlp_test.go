@@ -159,3 +159,22 @@ func TestOTLPOverGRPC(t *testing.T) {
 		t.Error("nothing was stored, and may be later")
 	}
 }
+
+// What becomes of attributes is the tenant's to say, by either door.
+func TestOTLPConfig(t *testing.T) {
+	e := start(t, func(l *limits.Limits, _ *gateway.Config) {
+		l.OTLPConfig.LogAttributes = []limits.OTLPRule{{Action: limits.OTLPIndexLabel, Attributes: []string{"k"}}}
+	})
+	want := proto.CloneOf(exportWant)
+	want.Streams[0].Labels, want.Streams[0].Metadata = `{k="v"}`, nil
+	e.want(204, "", "POST", "/otlp/v1/logs", exportBody(t), "Content-Type", "application/x-protobuf")
+	if got := last[*ingestv1.WriteRequest](t, e.backend); !proto.Equal(got, want) {
+		t.Error(got)
+	}
+	if _, err := logsv1.NewLogsServiceClient(e.grpc).Export(t.Context(), exportRequest()); err != nil {
+		t.Fatal(err)
+	}
+	if got := last[*ingestv1.WriteRequest](t, e.backend); !proto.Equal(got, want) {
+		t.Error(got)
+	}
+}

@@ -41,6 +41,7 @@ type wireMessage struct {
 	methods              protoiface.Methods
 
 	memory   *decode.Reservation
+	data     []byte // not decoded yet
 	sequence uint64
 	req      *ingestv1.WriteRequest
 	err      error // of decoding
@@ -62,7 +63,7 @@ func (g *Gateway) newMessage(of proto.Message, unmarshal func(*wireMessage, []by
 func (m *wireMessage) ProtoReflect() protoreflect.Message   { return m }
 func (m *wireMessage) Interface() protoreflect.ProtoMessage { return m }
 func (m *wireMessage) ProtoMethods() *protoiface.Methods    { return &m.methods }
-func (m *wireMessage) Reset()                               { m.sequence, m.req, m.err = 0, nil, nil }
+func (m *wireMessage) Reset()                               { m.data, m.sequence, m.req, m.err = nil, 0, nil, nil }
 func unmarshalPush(m *wireMessage, data []byte)             { m.req, m.err = decode.Push(data, m.memory) }
 func unmarshalBatch(m *wireMessage, data []byte) {
 	m.sequence, m.req, m.err = decode.PushStream(data, m.memory)

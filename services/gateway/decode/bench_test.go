@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
+	"github.com/weir-logs/weir/libs/limits"
 )
 
 // Requests of 10,000 lines of about 150 bytes in ten streams, each line with two
@@ -67,7 +68,7 @@ func BenchmarkDecode(b *testing.B) {
 	run("push", wire, func(d []byte) error { _, err := Push(d, nil); return err })
 	run("generated", wire, func(d []byte) error { return proto.Unmarshal(d, &pushv1.PushRequest{}) })
 	run("loki", lokiWire(loki), func(d []byte) error { _, err := Loki(d, nil); return err })
-	run("otlp", otlp, func(d []byte) error { _, err := OTLP(d, nil); return err })
+	run("otlp", otlp, func(d []byte) error { _, err := OTLP(d, &limits.OTLPConfig{}, nil); return err })
 	run("otlp-generated", otlp, func(d []byte) error { return proto.Unmarshal(d, &collogs.ExportLogsServiceRequest{}) })
 	run("json", []byte(text.String()), func(d []byte) error { _, err := LokiJSON(d, nil); return err })
 }

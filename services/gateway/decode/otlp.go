@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
-	"github.com/weir-logs/weir/libs/discover"
+	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
@@ -18,15 +18,16 @@ import (
 // DoorOTLP names OpenTelemetry's push in WriteRequest.door.
 const DoorOTLP = "otlp"
 
-// OTLP decodes an opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest. A
-// resource with records becomes a stream:
+// OTLP decodes an opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest as
+// cfg says. A resource with records becomes a stream, or, if cfg makes labels of what
+// scopes or records have, several:
 //
 //   - Resource attributes that say where logs come from ([IndexAttributes]) become
 //     its labels, the other ones structured metadata of each of its entries, as do the
 //     attributes of scopes and records, and the records' own fields (severity_number,
 //     severity_text, trace_id, span_id, flags, event_name, observed_timestamp, …). Of
 //     equal names the nearest to the record wins: its own fields, its attributes, the
-//     scope, the resource.
+//     scope, the resource. cfg has the last word on what becomes of an attribute.
 //   - Names have _ for whatever no label's name may have. Maps become a pair for each
 //     of their leaves, with the keys on the way joined by _; arrays become JSON.
 //   - The line is the body: a string as it is, maps and arrays as JSON, bytes in base64.
@@ -34,8 +35,8 @@ const DoorOTLP = "otlp"
 //     request asks to be filled in.
 //
 // Nothing of data is referred to afterwards.
-func OTLP(data []byte, memory *Reservation) (*ingestv1.WriteRequest, error) {
-	r := &otlpReader{builder: newBuilder(memory, DoorOTLP), text: textWriter{memory: memory}}
+func OTLP(data []byte, cfg *limits.OTLPConfig, memory *Reservation) (*ingestv1.WriteRequest, error) {
+	r := &otlpReader{builder: newBuilder(memory, DoorOTLP), text: textWriter{memory: memory}, cfg: cfg, splits: cfg.SplitsRecords()}
 	r.out.Stamp = true
 	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
 		if num == 1 && typ == protowire.BytesType {
@@ -65,6 +66,11 @@ const maxAttributeName = 4096
 
 type otlpReader struct {
 	*builder
+	cfg    *limits.OTLPConfig
+	splits bool // cfg.SplitsRecords()
+	// actions are what becomes of attributes, as far as they have come up.
+	actions [3]map[string]limits.OTLPAction
+
 	common []attribute // of the resource in work
 	scoped []attribute // of the scope in work and its resource
 	name   []byte      // scratch: the name of an attribute
@@ -78,6 +84,7 @@ type attribute struct{ name, value []byte }
 func (r *otlpReader) resource(data []byte) error {
 	rows, size := 0, 0
 	pairs := r.pairs[:0]
+	label := r.addTo(&pairs)
 	r.common = r.common[:0]
 	held := 0
 	defer func() { r.memory.Shrink(held) }()
@@ -85,13 +92,7 @@ func (r *otlpReader) resource(data []byte) error {
 	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
 		switch {
 		case num == 1 && typ == protowire.BytesType:
-			return r.attributes(v.bytes, 1, func(name, val []byte, index bool) error {
-				if !index {
-					return r.keep(&r.common, &held, name, val)
-				}
-				pairs = append(pairs, model.Label{Name: string(name), Value: string(bytes.ToValidUTF8(val, []byte("\uFFFD")))})
-				return r.memory.Grow(64 + len(name) + len(val))
-			})
+			return r.attributes(v.bytes, ofResource, func(name, val []byte) error { return r.keep(&r.common, &held, name, val) }, label)
 		case num == 2 && typ == protowire.BytesType:
 			n, bytes, err := count(v.bytes, 2)
 			rows, size = rows+n, size+bytes
@@ -102,14 +103,16 @@ func (r *otlpReader) resource(data []byte) error {
 	if err != nil || rows == 0 {
 		return err
 	}
-	if len(pairs) == 0 {
-		pairs = append(pairs, model.Label{Name: discover.ServiceNameName, Value: discover.UnknownService})
-	}
-	// Of equal names the last counts.
-	slices.Reverse(pairs)
-	slices.SortStableFunc(pairs, func(a, b model.Label) int { return strings.Compare(a.Name, b.Name) })
-	pairs = slices.CompactFunc(pairs, func(a, b model.Label) bool { return a.Name == b.Name })
 	r.common = lastOfEqual(r.common)
+	if r.splits {
+		err := r.split(data, pairs, rows)
+		r.pairs = pairs[:0]
+		return err
+	}
+	if len(pairs) == 0 {
+		pairs = append(pairs, unknownService)
+	}
+	pairs = lastLabels(pairs)
 	if err := r.startStream(rows, size); err != nil {
 		return err
 	}
@@ -126,6 +129,21 @@ func (r *otlpReader) resource(data []byte) error {
 	r.pairs = pairs[:0]
 	r.endStream()
 	return nil
+}
+
+// addTo returns a function that adds an attribute to labels.
+func (r *otlpReader) addTo(pairs *[]model.Label) func(name, val []byte) error {
+	return func(name, val []byte) error {
+		*pairs = append(*pairs, model.Label{Name: string(name), Value: string(bytes.ToValidUTF8(val, []byte("\uFFFD")))})
+		return r.memory.Grow(64 + len(name) + len(val))
+	}
+}
+
+// lastLabels sorts labels by name and keeps the last one of each.
+func lastLabels(pairs []model.Label) []model.Label {
+	slices.Reverse(pairs)
+	slices.SortStableFunc(pairs, func(a, b model.Label) int { return strings.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(pairs, func(a, b model.Label) bool { return a.Name == b.Name })
 }
 
 // lastOfEqual sorts attributes by name and keeps the last one of each.
@@ -153,18 +171,8 @@ func (r *otlpReader) scope(data []byte) error {
 	}
 	held := 0
 	defer func() { r.memory.Shrink(held) }()
-	r.scoped = append(r.scoped[:0], r.common...)
-	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
-		if num == 1 && typ == protowire.BytesType {
-			return r.scopeFields(v.bytes, func(name, val []byte) error { return r.keep(&r.scoped, &held, name, val) })
-		}
-		return nil
-	})
-	if err != nil {
+	if err := r.startScope(data, &held); err != nil {
 		return err
-	}
-	if len(r.scoped) > len(r.common) {
-		r.scoped = lastOfEqual(r.scoped)
 	}
 	return fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
 		if num == 2 && typ == protowire.BytesType {
@@ -174,10 +182,28 @@ func (r *otlpReader) scope(data []byte) error {
 	})
 }
 
+// startScope reads what all records of a ScopeLogs have, and counts it in held.
+func (r *otlpReader) startScope(data []byte, held *int) error {
+	r.scoped = append(r.scoped[:0], r.common...)
+	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+		if num == 1 && typ == protowire.BytesType {
+			return r.scopeFields(v.bytes, func(name, val []byte) error { return r.keep(&r.scoped, held, name, val) })
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(r.scoped) > len(r.common) {
+		r.scoped = lastOfEqual(r.scoped)
+	}
+	return nil
+}
+
 // scopeFields decodes an InstrumentationScope { name 1, version 2, attributes 3,
 // dropped_attributes_count 4 }.
 func (r *otlpReader) scopeFields(data []byte, add func(name, val []byte) error) error {
-	if err := r.attributes(data, 3, func(name, val []byte, _ bool) error { return add(name, val) }); err != nil {
+	if err := r.attributes(data, ofScope, add, nil); err != nil {
 		return err
 	}
 	return fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
@@ -214,8 +240,7 @@ func (r *otlpReader) record(data []byte) error {
 			return err
 		}
 	}
-	set := func(name, val []byte, _ bool) error { return r.setMetadata(name, val) }
-	if err := r.attributes(data, 6, set); err != nil {
+	if err := r.attributes(data, ofRecord, r.setMetadata, nil); err != nil {
 		return err
 	}
 	var time, observed uint64
@@ -260,7 +285,7 @@ func (r *otlpReader) record(data []byte) error {
 		case protowire.BytesType:
 			switch num {
 			case 3:
-				if len(v.bytes) > 0 {
+				if len(v.bytes) > 0 && !r.cfg.SeverityTextAsLabel {
 					return r.setMetadata(severityText, v.bytes)
 				}
 			case 5:
@@ -303,10 +328,23 @@ func (r *otlpReader) record(data []byte) error {
 	return r.endRow(int64(min(time, 1<<63-1)), 0)
 }
 
-// attributes calls f with each attribute of a message, which are KeyValues at a field's
-// number. name and val are valid until f returns; val is never empty. index says that
-// it is a resource's attribute that becomes a label.
-func (r *otlpReader) attributes(data []byte, number protowire.Number, f func(name, val []byte, index bool) error) error {
+// owner is what attributes are of.
+type owner int
+
+const (
+	ofResource owner = iota
+	ofScope
+	ofRecord
+)
+
+// number is that of the field that holds the attributes.
+func (o owner) number() protowire.Number { return [...]protowire.Number{1, 3, 6}[o] }
+
+// attributes calls meta with each attribute of a message that becomes metadata, and
+// label with each that becomes a label. Either may be nil. What they are given is
+// valid until they return; values are never empty.
+func (r *otlpReader) attributes(data []byte, of owner, meta, label func(name, val []byte) error) error {
+	number := of.number()
 	return fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
 		if num != number || typ != protowire.BytesType {
 			return nil
@@ -315,13 +353,58 @@ func (r *otlpReader) attributes(data []byte, number protowire.Number, f func(nam
 		if err != nil {
 			return err
 		}
+		f := meta
+		switch r.action(of, key) {
+		case limits.OTLPIndexLabel:
+			f = label
+		case limits.OTLPDrop:
+			f = nil
+		}
+		if f == nil {
+			return nil
+		}
 		r.name = r.name[:0]
-		return r.flatten(key, val, number == 1 && slices.Contains(indexAttributes[:], string(key)), 0, f)
+		return r.flatten(key, val, 0, f)
 	})
 }
 
+// maxActions is how many attributes' actions are remembered.
+const maxActions = 1024
+
+// action is what becomes of an attribute.
+func (r *otlpReader) action(of owner, key []byte) limits.OTLPAction {
+	var rules []limits.OTLPRule
+	switch of {
+	case ofResource:
+		rules = r.cfg.ResourceAttributes.AttributesConfig
+	case ofScope:
+		rules = r.cfg.ScopeAttributes
+	case ofRecord:
+		rules = r.cfg.LogAttributes
+	}
+	if len(rules) > 0 {
+		a, ok := r.actions[of][string(key)]
+		if !ok {
+			a = limits.OTLPActionOf(rules, string(key))
+			if r.actions[of] == nil {
+				r.actions[of] = map[string]limits.OTLPAction{}
+			}
+			if len(r.actions[of]) < maxActions && len(key) < maxAttributeName {
+				r.actions[of][string(key)] = a
+			}
+		}
+		if a != limits.OTLPUnset {
+			return a
+		}
+	}
+	if of == ofResource && !r.cfg.ResourceAttributes.IgnoreDefaults && slices.Contains(indexAttributes[:], string(key)) {
+		return limits.OTLPIndexLabel
+	}
+	return limits.OTLPStructuredMetadata
+}
+
 // flatten calls f with the leaves of an attribute.
-func (r *otlpReader) flatten(key, data []byte, index bool, depth int, f func(name, val []byte, index bool) error) error {
+func (r *otlpReader) flatten(key, data []byte, depth int, f func(name, val []byte) error) error {
 	if depth > maxDepth {
 		return errTooDeep
 	}
@@ -349,14 +432,14 @@ func (r *otlpReader) flatten(key, data []byte, index bool, depth int, f func(nam
 			if err != nil {
 				return err
 			}
-			return r.flatten(key, val, index, depth+1, f)
+			return r.flatten(key, val, depth+1, f)
 		})
 	}
 	text, err := r.text.of(v, depth)
 	if err != nil || len(text) == 0 {
 		return err
 	}
-	return f(r.name, text, index)
+	return f(r.name, text)
 }
 
 // appendName appends a name in the alphabet of labels.

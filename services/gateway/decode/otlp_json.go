@@ -10,13 +10,14 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/limits"
 )
 
 // OTLPJSON decodes the JSON form of what [OTLP] decodes: protobuf's JSON, with trace
 // and span ids in hexadecimal. 64-bit numbers may be strings or numbers, names may be
 // in camel or snake case, and keys that are not known are skipped. It is brought into
 // protobuf's binary form first, so that there is one decoder for the meaning.
-func OTLPJSON(data []byte, memory *Reservation) (*ingestv1.WriteRequest, error) {
+func OTLPJSON(data []byte, cfg *limits.OTLPConfig, memory *Reservation) (*ingestv1.WriteRequest, error) {
 	t := &transcoder{scanner: scanner{b: data}, memory: memory}
 	if !t.null() {
 		if err := t.message(exportSchema, 0); err != nil {
@@ -26,7 +27,7 @@ func OTLPJSON(data []byte, memory *Reservation) (*ingestv1.WriteRequest, error) 
 	if err := t.end(); err != nil {
 		return nil, err
 	}
-	req, err := OTLP(t.out, memory)
+	req, err := OTLP(t.out, cfg, memory)
 	memory.Shrink(t.counted)
 	return req, err
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
@@ -109,7 +110,7 @@ func TestOTLP(t *testing.T) {
 	want := append(fullWant(), stream{Labels: `{service_name="unknown_service"}`, Rows: []row{{Time: math.MaxInt64, Line: "x", Metadata: map[string]string{}}}})
 	mem := NewMemory(1 << 20)
 	res := mem.Reserve(1 << 20)
-	req, err := OTLP(wire, res)
+	req, err := OTLP(wire, &limits.OTLPConfig{}, res)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func TestOTLP(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	req, err = OTLP(protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), append(scopes, rest...)), nil)
+	req, err = OTLP(protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), append(scopes, rest...)), &limits.OTLPConfig{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +153,7 @@ func TestOTLPJSON(t *testing.T) {
 	} {
 		text = bytes.ReplaceAll(text, []byte(from), []byte(to))
 	}
-	req, err := OTLPJSON(text, nil)
+	req, err := OTLPJSON(text, &limits.OTLPConfig{}, nil)
 	if err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
@@ -176,7 +177,7 @@ func TestOTLPJSON(t *testing.T) {
 		{`{"timeUnixNano":"8","body":{"bytesValue":"_-8"}}`, "/+8=", 8, none},
 		{`{"timeUnixNano":"8","body":{"kvlistValue":{"values":[{"key":"a","value":{"arrayValue":{"values":[{"boolValue":false},{}]}}}]}}}`, `{"a":[false,null]}`, 8, none},
 	} {
-		req, err := OTLPJSON([]byte(one(c.record)), nil)
+		req, err := OTLPJSON([]byte(one(c.record)), &limits.OTLPConfig{}, nil)
 		if err != nil {
 			t.Errorf("%s: %v", c.record, err)
 			continue
@@ -189,12 +190,12 @@ func TestOTLPJSON(t *testing.T) {
 		one(`{"severityNumber":"LOUD"}`), one(`{"body":"text"}`), one(`{"body":{"boolValue":"true"}}`), one(`{"body":{"bytesValue":"*"}}`),
 		one(`{"body":` + strings.Repeat(`{"arrayValue":{"values":[`, 40) + strings.Repeat(`]}}`, 40) + `}`),
 	} {
-		if _, err := OTLPJSON([]byte(bad), nil); !rpcerr.Is(err, rpcerr.ParseError) && !rpcerr.Is(err, rpcerr.InvalidArgument) {
+		if _, err := OTLPJSON([]byte(bad), &limits.OTLPConfig{}, nil); !rpcerr.Is(err, rpcerr.ParseError) && !rpcerr.Is(err, rpcerr.InvalidArgument) {
 			t.Errorf("%.100s: %v", bad, err)
 		}
 	}
 	for _, empty := range []string{`null`, `{}`, `{"resourceLogs":[]}`, `{"resourceLogs":null}`, `{"resourceLogs":[{"resource":{}}]}`} {
-		if req, err := OTLPJSON([]byte(empty), nil); err != nil || len(req.GetStreams()) != 0 {
+		if req, err := OTLPJSON([]byte(empty), &limits.OTLPConfig{}, nil); err != nil || len(req.GetStreams()) != 0 {
 			t.Errorf("%s: %v %v", empty, req, err)
 		}
 	}
@@ -232,7 +233,7 @@ func TestOTLPBombs(t *testing.T) {
 		mem := NewMemory(64 << 20)
 		res := mem.Reserve(16 << 20)
 		n := allocated(func() {
-			if _, err := OTLP(c.data, res); !rpcerr.Is(err, c.reason) {
+			if _, err := OTLP(c.data, &limits.OTLPConfig{}, res); !rpcerr.Is(err, c.reason) {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
@@ -243,7 +244,7 @@ func TestOTLPBombs(t *testing.T) {
 	}
 	// JSON grows on its way.
 	res := NewMemory(64 << 20).Reserve(4 << 20)
-	if _, err := OTLPJSON([]byte(`{"resourceLogs":[`+strings.Repeat(`{},`, 1<<20)+`{}]}`), res); !rpcerr.Is(err, rpcerr.TooLarge) {
+	if _, err := OTLPJSON([]byte(`{"resourceLogs":[`+strings.Repeat(`{},`, 1<<20)+`{}]}`), &limits.OTLPConfig{}, res); !rpcerr.Is(err, rpcerr.TooLarge) {
 		t.Error(err)
 	}
 }
@@ -312,30 +313,32 @@ func TestOTLPBody(t *testing.T) {
 func FuzzOTLP(f *testing.F) {
 	f.Add(export(f, full()))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		req, err := OTLP(data, NewMemory(64<<20).Reserve(64<<20))
-		if err != nil {
-			if !rpcerr.Is(err, rpcerr.InvalidArgument) && !rpcerr.Is(err, rpcerr.TooLarge) {
-				t.Fatal(err)
+		for _, cfg := range []limits.OTLPConfig{{}, splitting(t)} {
+			req, err := OTLP(data, &cfg, NewMemory(64<<20).Reserve(64<<20))
+			if err != nil {
+				if !rpcerr.Is(err, rpcerr.InvalidArgument) && !rpcerr.Is(err, rpcerr.TooLarge) {
+					t.Fatal(err)
+				}
+				continue
 			}
-			return
-		}
-		plain(t, req)
-		// What the generated code takes, and it takes less, has as many records.
-		var m collogs.ExportLogsServiceRequest
-		if proto.Unmarshal(data, &m) != nil {
-			return
-		}
-		want, got := 0, 0
-		for _, rl := range m.GetResourceLogs() {
-			for _, sl := range rl.GetScopeLogs() {
-				want += len(sl.GetLogRecords())
+			plain(t, req)
+			// What the generated code takes, and it takes less, has as many records.
+			var m collogs.ExportLogsServiceRequest
+			if proto.Unmarshal(data, &m) != nil {
+				continue
 			}
-		}
-		for _, s := range req.GetStreams() {
-			got += len(s.GetTimes())
-		}
-		if got != want {
-			t.Fatalf("%d rows of %d records", got, want)
+			want, got := 0, 0
+			for _, rl := range m.GetResourceLogs() {
+				for _, sl := range rl.GetScopeLogs() {
+					want += len(sl.GetLogRecords())
+				}
+			}
+			for _, s := range req.GetStreams() {
+				got += len(s.GetTimes())
+			}
+			if got != want {
+				t.Fatalf("%d rows of %d records", got, want)
+			}
 		}
 	})
 }
@@ -343,7 +346,7 @@ func FuzzOTLP(f *testing.F) {
 func FuzzOTLPJSON(f *testing.F) {
 	f.Add([]byte(`{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"x"}}]},"scopeLogs":[{"scope":{"name":"s"},"logRecords":[{"timeUnixNano":"5","body":{"kvlistValue":{"values":[{"key":"k","value":{"intValue":1}}]}},"traceId":"5b8efff798038103d269b633813fc60c"}]}]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		req, err := OTLPJSON(data, NewMemory(64<<20).Reserve(64<<20))
+		req, err := OTLPJSON(data, &limits.OTLPConfig{}, NewMemory(64<<20).Reserve(64<<20))
 		if err != nil {
 			if !rpcerr.Is(err, rpcerr.ParseError) && !rpcerr.Is(err, rpcerr.InvalidArgument) && !rpcerr.Is(err, rpcerr.TooLarge) {
 				t.Fatal(err)
