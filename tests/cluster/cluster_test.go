@@ -22,7 +22,7 @@ import (
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	"github.com/weir-logs/weir/libs/client"
-	"github.com/weir-logs/weir/tests/checker"
+	"github.com/weir-logs/weir/libs/client/checker"
 	"github.com/weir-logs/weir/tests/harness"
 )
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
-	"github.com/weir-logs/weir/tests/checker"
+	"github.com/weir-logs/weir/libs/client/checker"
 	"github.com/weir-logs/weir/tests/harness"
 )
 

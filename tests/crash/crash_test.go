@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weir-logs/weir/tests/checker"
+	"github.com/weir-logs/weir/libs/client/checker"
 	"github.com/weir-logs/weir/tests/harness"
 )
 

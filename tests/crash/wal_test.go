@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
-	"github.com/weir-logs/weir/tests/checker"
+	"github.com/weir-logs/weir/libs/client/checker"
 	"github.com/weir-logs/weir/tests/harness"
 )
 

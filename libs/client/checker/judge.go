@@ -6,8 +6,15 @@ import (
 	"strings"
 )
 
+// Span is a range of times, From inclusive and To exclusive, in nanoseconds since the
+// Unix epoch. The zero Span has all times.
+type Span struct{ From, To int64 }
+
+func (s Span) has(time int64) bool { return s == Span{} || s.From <= time && time < s.To }
+
 // Read is the rows of one answer, all pages of it.
 type Read struct {
+	Span     Span // that was asked for
 	Backward bool
 	Pages    int
 
@@ -35,6 +42,8 @@ func (r *Read) Add(stream string, time int64, line []byte) {
 		return
 	case e.Time != time:
 		r.wrong = append(r.wrong, fmt.Sprintf("entry %v has time %d, not %d", e.ID, time, e.Time))
+	case !r.Span.has(time):
+		r.wrong = append(r.wrong, fmt.Sprintf("entry %v has time %d, outside of what was asked for", e.ID, time))
 	case stream != fmt.Sprint(e.Stream):
 		r.wrong = append(r.wrong, fmt.Sprintf("entry %v is in stream %s, not %d", e.ID, stream, e.Stream))
 	}
@@ -63,23 +72,35 @@ func (r *Read) Len() int { return len(r.rows) }
 
 // Verdict counts broken promises.
 type Verdict struct {
-	Acked, Rows int
+	Acked int `json:"acked"` // entries that had to be there
+	Rows  int `json:"rows"`  // entries that were
 
-	Lost      int // acknowledged before the read began and not there
-	Duplicate int // there more than once
-	Phantom   int // there and never sent, or refused
-	Corrupt   int // line, time or stream changed, or pages that overlap
-	Reorder   int // not in the order of time and making
-	Differ    int // two reads, or a read and a count, do not agree
+	Lost      int `json:"lost"`       // acknowledged before the read began and not there
+	Stale     int `json:"stale"`      // the same, and there later
+	Duplicate int `json:"duplicate"`  // there more than once
+	Phantom   int `json:"phantom"`    // there and never sent, or refused
+	Corrupt   int `json:"corrupt"`    // line, time or stream changed, or pages that overlap
+	Reorder   int `json:"reorder"`    // not in the order of time and making
+	Differ    int `json:"differ"`     // two reads do not agree, or an aggregation counts more than there is
+	Short     int `json:"short"`      // an aggregation counts less than there is
+	TailGap   int `json:"tail_gap"`   // acknowledged while a tail followed and not delivered, or left out
+	TailTwice int `json:"tail_twice"` // sent once and delivered more than once
 
-	UnknownPresent, UnknownAbsent int // without a known outcome: both are right
+	// Without a known outcome: both are right.
+	UnknownPresent int `json:"unknown_present"`
+	UnknownAbsent  int `json:"unknown_absent"`
 
-	Examples []string
+	Examples []string `json:"examples,omitempty"`
+}
+
+// Broken is how many promises are broken.
+func (v *Verdict) Broken() int {
+	return v.Lost + v.Stale + v.Duplicate + v.Phantom + v.Corrupt + v.Reorder + v.Differ + v.Short + v.TailGap + v.TailTwice
 }
 
 // Err returns nil if no promise is broken.
 func (v Verdict) Err() error {
-	if v.Lost+v.Duplicate+v.Phantom+v.Corrupt+v.Reorder+v.Differ == 0 {
+	if v.Broken() == 0 {
 		return nil
 	}
 	return fmt.Errorf("%s\n  %s", v, strings.Join(v.Examples, "\n  "))
@@ -87,8 +108,36 @@ func (v Verdict) Err() error {
 
 // String returns the counts on one line.
 func (v Verdict) String() string {
-	return fmt.Sprintf("%d acked, %d rows: lost %d, duplicate %d, phantom %d, corrupt %d, reorder %d, differ %d (outcome unknown: %d there, %d not)",
-		v.Acked, v.Rows, v.Lost, v.Duplicate, v.Phantom, v.Corrupt, v.Reorder, v.Differ, v.UnknownPresent, v.UnknownAbsent)
+	s := fmt.Sprintf("%d acked, %d rows: lost %d, duplicate %d, phantom %d, corrupt %d, reorder %d, differ %d",
+		v.Acked, v.Rows, v.Lost, v.Duplicate, v.Phantom, v.Corrupt, v.Reorder, v.Differ)
+	for _, x := range []struct {
+		name string
+		n    int
+	}{{"stale", v.Stale}, {"short", v.Short}, {"tail gap", v.TailGap}, {"tail twice", v.TailTwice}} {
+		if x.n > 0 {
+			s += fmt.Sprintf(", %s %d", x.name, x.n)
+		}
+	}
+	return s + fmt.Sprintf(" (outcome unknown: %d there, %d not)", v.UnknownPresent, v.UnknownAbsent)
+}
+
+// Add adds the counts of another verdict.
+func (v *Verdict) Add(o Verdict) {
+	v.Acked += o.Acked
+	v.Rows += o.Rows
+	v.Lost += o.Lost
+	v.Stale += o.Stale
+	v.Duplicate += o.Duplicate
+	v.Phantom += o.Phantom
+	v.Corrupt += o.Corrupt
+	v.Reorder += o.Reorder
+	v.Differ += o.Differ
+	v.Short += o.Short
+	v.TailGap += o.TailGap
+	v.TailTwice += o.TailTwice
+	v.UnknownPresent += o.UnknownPresent
+	v.UnknownAbsent += o.UnknownAbsent
+	v.Examples = append(v.Examples, o.Examples[:min(len(o.Examples), max(0, 30-len(v.Examples)))]...)
 }
 
 func (v *Verdict) broken(count *int, format string, args ...any) {
@@ -98,12 +147,12 @@ func (v *Verdict) broken(count *int, format string, args ...any) {
 	}
 }
 
-// Judge compares a read of everything with what was acknowledged before mark, the
-// moment at which the read began or earlier. Entries in gone must not be there.
+// Judge compares a read with what was acknowledged before mark, the moment at which the
+// read began or earlier, within the read's span. Entries in gone must not be there.
 func (h *History) Judge(mark Mark, r *Read, gone map[ID]bool) Verdict {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	v := Verdict{Acked: int(mark), Rows: len(r.rows)}
+	v := Verdict{Rows: len(r.rows)}
 	for _, w := range r.wrong {
 		v.broken(&v.Corrupt, "corrupt: %s", w)
 	}
@@ -117,11 +166,11 @@ func (h *History) Judge(mark Mark, r *Read, gone map[ID]bool) Verdict {
 		e := x.entry
 		rec := h.find(e.ID)
 		switch {
-		case rec == nil || rec.entry != e || !rec.acked && rec.open == 0 || gone[e.ID]:
+		case rec == nil || rec.entry != e || rec.acked == 0 && rec.open == 0 || gone[e.ID]:
 			v.broken(&v.Phantom, "phantom: %+v", e)
 		case seen[e.ID]:
 			v.broken(&v.Duplicate, "duplicate: %+v", e)
-		case !rec.acked:
+		case rec.acked == 0:
 			v.UnknownPresent++
 		}
 		seen[e.ID] = true
@@ -143,16 +192,18 @@ func (h *History) Judge(mark Mark, r *Read, gone map[ID]bool) Verdict {
 		}
 		l.seq[e.Writer] = e.Seq
 	}
-	for _, id := range h.acks[:mark] {
-		if !seen[id] && !gone[id] {
-			v.broken(&v.Lost, "lost: %+v", h.find(id).entry)
+	for _, rec := range h.all() {
+		if !r.Span.has(rec.entry.Time) {
+			continue
 		}
-	}
-	for _, w := range h.writers {
-		for i := range w {
-			if rec := &w[i]; rec.sent > 0 && !rec.acked && rec.open > 0 && !seen[rec.entry.ID] {
-				v.UnknownAbsent++
+		if must := rec.acked > 0 && int(rec.acked) <= int(mark); must {
+			v.Acked++
+			if !seen[rec.entry.ID] && !gone[rec.entry.ID] {
+				v.broken(&v.Lost, "lost: %+v", rec.entry)
 			}
+		}
+		if rec.acked == 0 && rec.open > 0 && !seen[rec.entry.ID] {
+			v.UnknownAbsent++
 		}
 	}
 	return v
@@ -186,8 +237,27 @@ func (v *Verdict) Compare(a, b *Read) {
 
 // Count counts into v whether an aggregation found as many entries as the read.
 func (v *Verdict) Count(n int) {
-	if n != v.Rows {
+	switch {
+	case n < v.Rows:
+		v.broken(&v.Short, "an aggregation counts %d entries, the read has %d", n, v.Rows)
+	case n > v.Rows:
 		v.broken(&v.Differ, "an aggregation counts %d entries, the read has %d", n, v.Rows)
+	}
+}
+
+// JudgeCounts counts into v whether an aggregation found, in each stream, what was
+// acknowledged before mark in a span, and no more than was sent until now.
+func (h *History) JudgeCounts(v *Verdict, mark Mark, span Span, counts map[int]int) {
+	least, most := h.counts(mark, span)
+	for stream := range least {
+		if counts[stream] < least[stream] {
+			v.broken(&v.Short, "an aggregation counts %d entries in stream %d, at least %d are there", counts[stream], stream, least[stream])
+		}
+	}
+	for stream, n := range counts {
+		if n > most[stream] {
+			v.broken(&v.Differ, "an aggregation counts %d entries in stream %d, at most %d are there", n, stream, most[stream])
+		}
 	}
 }
 

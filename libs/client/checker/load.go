@@ -13,8 +13,11 @@ import (
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 )
 
-// Service is the service_name of all streams of a Load.
+// Service is the service_name of the streams of a Load that does not say otherwise.
 const Service = "checker"
+
+// FarthestBack is how long ago the oldest entries of a Load are when they are made.
+const FarthestBack = 30 * time.Minute
 
 // Sink takes requests.
 type Sink interface {
@@ -30,6 +33,7 @@ type Load struct {
 	History *History
 	Seed    uint64
 
+	Service string        // default Service
 	Writers int           // default 4
 	Streams int           // default 8
 	Batch   int           // entries of a request at most; default 40
@@ -38,10 +42,12 @@ type Load struct {
 	Resend  bool          // send some stored requests again
 	Failed  func(error)   // told of each failed request; may be nil
 
-	next   []writer // goes on where the last Run ended
-	mu     sync.Mutex
-	wrong  []string
-	pushes Pushes
+	next  []writer // goes on where the last Run ended
+	mu    sync.Mutex
+	wrong []string
+	// mistakes is how many there were; wrong has the first.
+	mistakes int
+	pushes   Pushes
 }
 
 // Pushes is how requests fared.
@@ -96,6 +102,9 @@ func (l *Load) Start() (stop func()) {
 }
 
 func (l *Load) defaults() {
+	if l.Service == "" {
+		l.Service = Service
+	}
 	l.Writers, l.Streams, l.Batch = orInt(l.Writers, 4), orInt(l.Streams, 8), orInt(l.Batch, 40)
 	if l.Pause == 0 {
 		l.Pause = 10 * time.Millisecond
@@ -104,7 +113,7 @@ func (l *Load) defaults() {
 		l.Timeout = 30 * time.Second
 	}
 	for i := len(l.next); i < l.Writers; i++ {
-		l.next = append(l.next, writer{id: uint32(i), rng: rand.New(rand.NewPCG(l.Seed, uint64(i))), times: make([]int64, l.Streams)})
+		l.next = append(l.next, writer{id: uint32(i), seq: l.History.next(uint32(i)), rng: rand.New(rand.NewPCG(l.Seed, uint64(i))), times: make([]int64, l.Streams)})
 	}
 }
 
@@ -137,14 +146,17 @@ func (l *Load) ResetGap() {
 func (l *Load) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.History.Err(); err != nil {
+		return fmt.Errorf("the history cannot be written: %w", err)
+	}
 	if len(l.wrong) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d wrong answers to pushes, the first: %s", len(l.wrong), l.wrong[0])
+	return fmt.Errorf("%d wrong answers to pushes, the first: %s", l.mistakes, l.wrong[0])
 }
 
 func (l *Load) write(ctx context.Context, w *writer) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && l.History.Err() == nil {
 		r := l.make(w)
 		if l.Resend && len(w.history) > 0 && w.rng.IntN(100) == 0 {
 			r = w.history[w.rng.IntN(len(w.history))]
@@ -180,25 +192,17 @@ func (l *Load) make(w *writer) *request {
 	for range 1 + w.rng.IntN(l.Batch) {
 		e := Entry{ID: ID{w.id, w.seq}, Stream: w.rng.IntN(l.Streams)}
 		w.seq++
-		e.Time = max(now, w.times[e.Stream]+1)
-		switch p := w.rng.IntN(100); {
-		case p < 10 && w.times[e.Stream] != 0:
-			e.Time = w.times[e.Stream]
-		case p < 20:
-			e.Time = now - w.rng.Int64N(int64(30*time.Minute))
-		case p == 20:
+		e.Time = w.time(e.Stream, now)
+		if w.rng.IntN(100) == 0 {
 			e.Time = now + int64(time.Hour)
 			r.invalid[e.ID] = true
-		}
-		if p := e.Time; !r.invalid[e.ID] && p >= now {
-			w.times[e.Stream] = p
 		}
 		i, ok := place[e.Stream]
 		if !ok {
 			i = len(r.index)
 			place[e.Stream] = i
 			r.index = append(r.index, nil)
-			r.push.Streams = append(r.push.Streams, &pushv1.Stream{Labels: map[string]string{"service_name": Service, "stream": fmt.Sprint(e.Stream)}})
+			r.push.Streams = append(r.push.Streams, &pushv1.Stream{Labels: map[string]string{"service_name": l.Service, "stream": fmt.Sprint(e.Stream)}})
 		}
 		size := 80 + w.rng.IntN(300)
 		if w.rng.IntN(1000) == 0 {
@@ -215,6 +219,28 @@ func (l *Load) make(w *writer) *request {
 		}
 	}
 	return r
+}
+
+// time returns the time of a writer's next entry of a stream. Streams take turns in how
+// their times go: mostly rising, with some equal and some far back; strictly rising; all
+// of a request equal; falling within a request; at random in the last half hour.
+func (w *writer) time(stream int, now int64) int64 {
+	last := w.times[stream]
+	next := max(now, last+1)
+	switch p := w.rng.IntN(100); {
+	case stream%5 == 2:
+		next = max(now, last)
+	case stream%5 == 3:
+		if next = now; last >= now-int64(time.Millisecond) && last <= now {
+			next = last - 1000
+		}
+	case stream%5 == 4, stream%5 == 0 && p < 10:
+		return now - w.rng.Int64N(int64(FarthestBack))
+	case stream%5 == 0 && p < 20 && last != 0:
+		next = last
+	}
+	w.times[stream] = next
+	return next
 }
 
 // send sends a request once, notes what became of it, and returns whether that is
@@ -241,9 +267,7 @@ func (l *Load) send(r *request) bool {
 		switch status.Code(err) {
 		case codes.InvalidArgument, codes.ResourceExhausted, codes.Unimplemented, codes.PermissionDenied:
 			l.mistake("a request was refused: %v", err)
-			for _, e := range r.unique {
-				l.History.Refused(e)
-			}
+			l.History.Refused(r.unique...)
 			return true
 		}
 		return false
@@ -265,21 +289,27 @@ func (l *Load) send(r *request) bool {
 	if int(resp.GetAcceptedEntries()+resp.GetRejectedEntries()) != total {
 		l.mistake("%d accepted and %d rejected of %d", resp.GetAcceptedEntries(), resp.GetRejectedEntries(), total)
 	}
+	var stored, not []Entry
 	for _, e := range r.unique {
-		if refused[e.ID] {
-			l.History.Refused(e)
+		switch {
+		case refused[e.ID]:
+			not = append(not, e)
 			continue
-		}
-		if r.invalid[e.ID] {
+		case r.invalid[e.ID]:
 			l.mistake("entry %+v was not refused", e)
 		}
-		l.History.Acked(e)
+		stored = append(stored, e)
 	}
+	l.History.Acked(stored...)
+	l.History.Refused(not...)
 	return true
 }
 
 func (l *Load) mistake(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.mistakes++; len(l.wrong) >= 100 {
+		return
+	}
 	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
 }

@@ -103,7 +103,7 @@ func TestJudge(t *testing.T) {
 			}
 			r.EndPage()
 			v := h.Judge(mark, r, x.gone)
-			if v.Lost+v.Duplicate+v.Phantom+v.Corrupt+v.Reorder+v.Differ > 0 != (v.Err() != nil) {
+			if v.Broken() > 0 != (v.Err() != nil) {
 				t.Errorf("error is %v", v.Err())
 			}
 			x.want.Acked, x.want.Rows = 4, len(x.rows)
@@ -150,7 +150,8 @@ func TestPages(t *testing.T) {
 	v = Verdict{Rows: 2}
 	v.Count(2)
 	v.Count(3)
-	if v.Differ != 1 {
+	v.Count(1)
+	if v.Differ != 1 || v.Short != 1 {
 		t.Errorf("counts: %+v", v)
 	}
 }
