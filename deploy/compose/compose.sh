@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# compose.sh up|down|ARGUMENTS…: docker compose (or docker-compose) on the cluster
-# of this directory. up returns when all containers are healthy, down removes the
-# cluster and its data.
+# compose.sh up|down|ARGUMENTS…: docker compose (or docker-compose) on a cluster of
+# this directory. up returns when all containers are healthy, down removes the
+# containers, their network and their data. LAYOUT chooses the file: cluster (the
+# default), one-node or three-node; WEIR_COMPOSE_OVERRIDE names one more file.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -14,7 +15,23 @@ else
   exit 1
 fi
 export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-weir}
-compose+=(--file docker-compose.yaml)
+case ${LAYOUT:-cluster} in
+cluster) file=docker-compose.yaml ;;
+one-node | three-node) file=$LAYOUT.yaml ;;
+*)
+  echo "LAYOUT is $LAYOUT, want cluster, one-node or three-node" >&2
+  exit 2
+  ;;
+esac
+compose+=(--file "$file")
+[[ -z ${WEIR_COMPOSE_OVERRIDE:-} ]] || compose+=(--file "$WEIR_COMPOSE_OVERRIDE")
+
+# The agent gets the group that may use the engine's socket.
+socket=${WEIR_DOCKER_SOCKET:-/var/run/docker.sock}
+if [[ -z ${WEIR_DOCKER_GROUP:-} && -S $socket ]]; then
+  WEIR_DOCKER_GROUP=$(stat -L -c %g "$socket" 2>/dev/null || stat -L -f %g "$socket")
+  export WEIR_DOCKER_GROUP
+fi
 
 # state prints "NAME STATE HEALTH" of every container.
 state() {
@@ -26,7 +43,7 @@ state() {
 }
 
 await_healthy() {
-  local limit=$((SECONDS + ${1:-120})) bad
+  local limit=$((SECONDS + $1)) bad
   while bad=$(state | grep -v ' running \(healthy\|-\)$'); do
     if ((SECONDS >= limit)); then
       printf 'not healthy in time:\n%s\n' "$bad" >&2
@@ -37,20 +54,47 @@ await_healthy() {
   done
 }
 
+# left prints what there is of the project, whatever layout it is of.
+left() { # left container|volume|network
+  local quiet=-q
+  [[ $1 != container ]] || quiet=-aq
+  docker "$1" ls $quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME"
+}
+
+remove() { # remove container|volume|network FLAG…
+  local kind=$1 ids
+  shift
+  ids=$(left "$kind")
+  # shellcheck disable=SC2086
+  [[ -z $ids ]] || docker "$kind" rm "$@" $ids
+}
+
 case ${1:-} in
 up)
-  "${compose[@]}" up -d --remove-orphans
-  await_healthy
+  scale=()
+  # Where there is another store, ours is not started.
+  [[ -z ${WEIR_S3_ENDPOINT:-} || $file == one-node.yaml ]] || scale=(--scale s3=0)
+  "${compose[@]}" up -d --remove-orphans "${scale[@]}"
+  await_healthy "${WEIR_HEALTHY_IN:-180}"
   echo "Weir answers at http://127.0.0.1:${WEIR_HTTP_PORT:-3100} and, over gRPC, at 127.0.0.1:${WEIR_GRPC_PORT:-9095}; make down ends it"
   ;;
 down)
-  "${compose[@]}" down --volumes --remove-orphans --timeout 40
+  COMPOSE_PROFILES=monitoring "${compose[@]}" down --volumes --remove-orphans --timeout 40
+  # What another layout, or an interrupted start, has left.
+  remove container --force
+  remove volume
+  remove network
   ;;
 healthy)
-  await_healthy "${2:-120}"
+  await_healthy "${2:-180}"
+  ;;
+left)
+  left container
+  left volume
+  left network
   ;;
 '')
-  sed -n '2,4s/^# //p' "$0" >&2
+  sed -n '2,5s/^# //p' "$0" >&2
   exit 2
   ;;
 *)
