@@ -23,7 +23,7 @@ type Authenticator interface {
 // ByHeader is the Authenticator while authentication is off: the header chooses, [Default] without one.
 type ByHeader struct{}
 
-// Authenticate returns the one valid tenant of header.
+// Authenticate returns the tenant of header, or several, see [Join].
 func (ByHeader) Authenticate(_ context.Context, header http.Header) (string, error) {
 	return fromValues(header.Values(Header))
 }
@@ -33,8 +33,14 @@ func fromValues(values []string) (string, error) {
 	switch {
 	case len(values) == 0 || len(values) == 1 && values[0] == "":
 		return Default, nil
-	case len(values) > 1 || strings.Contains(values[0], "|"):
-		return "", rpcerr.New(rpcerr.InvalidTenant, "multiple org IDs present")
+	case len(values) > 1:
+		return "", errSeveral()
+	case strings.Contains(values[0], separator):
+		ids := strings.Split(values[0], separator)
+		if len(ids) > MaxTenants {
+			return "", rpcerr.New(rpcerr.InvalidTenant, "%d org IDs present, at most %d are allowed", len(ids), MaxTenants)
+		}
+		return Join(ids), validateAll(values[0])
 	}
 	return values[0], Validate(values[0])
 }
@@ -45,7 +51,7 @@ func authenticate(ctx context.Context, a Authenticator, header http.Header) (con
 	if err != nil {
 		return nil, err
 	}
-	if err := Validate(id); err != nil {
+	if err := validateAll(id); err != nil {
 		return nil, err
 	}
 	return NewContext(ctx, id), nil

@@ -9,6 +9,8 @@ package tenant
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
@@ -22,7 +24,31 @@ const (
 	Default = "fake"
 	// MaxLength is the longest tenant id in bytes.
 	MaxLength = 150
+	// MaxTenants is the most tenants of one request.
+	MaxTenants = 64
 )
+
+// separator is between tenants; no id has it.
+const separator = "|"
+
+// Join returns one text for several tenants, of which a request may read. It is equal
+// for equal sets, and for one tenant its id.
+func Join(ids []string) string {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	return strings.Join(slices.Compact(ids), separator)
+}
+
+func validateAll(ids string) error {
+	for id := range strings.SplitSeq(ids, separator) {
+		if err := Validate(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func errSeveral() error { return rpcerr.New(rpcerr.InvalidTenant, "multiple org IDs present") }
 
 // Validate returns nil if id is a tenant id: ^[A-Za-z0-9][A-Za-z0-9!_.*'()-]{0,149}$. Such an id
 // is safe as a path element and as an object key. Else the error's reason is
@@ -59,21 +85,38 @@ func special(c byte) bool {
 
 type contextKey struct{}
 
-// NewContext returns ctx with the tenant id, which must be valid.
+// NewContext returns ctx with the tenant id, which must be valid, or with several that
+// [Join] has joined.
 func NewContext(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, contextKey{}, id)
 }
 
-// FromContext returns the tenant id of ctx, false if there is none.
+// FromContext returns the tenant id of ctx, false if there is none. Where a request has
+// several tenants they are joined, which is no tenant's id: it is for messages. Whoever
+// acts for a tenant asks [Require].
 func FromContext(ctx context.Context) (string, bool) {
 	id, ok := ctx.Value(contextKey{}).(string)
 	return id, ok
 }
 
-// Require returns the tenant id of ctx. Without one the error's reason is rpcerr.Unauthenticated.
+// Require returns the one tenant id of ctx. Without one the error's reason is
+// rpcerr.Unauthenticated, with several rpcerr.InvalidTenant.
 func Require(ctx context.Context) (string, error) {
-	if id, ok := FromContext(ctx); ok {
-		return id, nil
+	ids, err := RequireAll(ctx)
+	if err != nil {
+		return "", err
 	}
-	return "", rpcerr.New(rpcerr.Unauthenticated, "no org id")
+	if len(ids) > 1 {
+		return "", errSeveral()
+	}
+	return ids[0], nil
+}
+
+// RequireAll returns the tenant ids of ctx, sorted: one, or several if the request
+// names several. Without one the error's reason is rpcerr.Unauthenticated.
+func RequireAll(ctx context.Context) ([]string, error) {
+	if id, ok := FromContext(ctx); ok {
+		return strings.Split(id, separator), nil
+	}
+	return nil, rpcerr.New(rpcerr.Unauthenticated, "no org id")
 }

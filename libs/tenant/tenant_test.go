@@ -195,3 +195,44 @@ func TestClientInterceptors(t *testing.T) {
 		t.Error("other metadata was lost")
 	}
 }
+
+func TestSeveral(t *testing.T) {
+	all := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ids, err := tenant.RequireAll(r.Context())
+		if err != nil {
+			rpcerr.WriteHTTP(w, r, err)
+			return
+		}
+		_, _ = io.WriteString(w, strings.Join(ids, ","))
+	})
+	many := strings.Repeat("a|", tenant.MaxTenants)
+	for _, c := range []struct {
+		header string
+		code   int
+		body   string
+	}{
+		{"b", 200, "b"},
+		{"b|a|c", 200, "a,b,c"},
+		{"b|b", 200, "b"},
+		{many + "b", 400, "65 org IDs present, at most 64 are allowed\n"},
+		{many[2:] + "b", 200, "a,b"},
+		{"a|", 400, "invalid tenant id: empty\n"},
+		{"|", 400, "invalid tenant id: empty\n"},
+		{"a|../b", 400, "invalid tenant id \"../b\": it must begin with a letter or digit\n"},
+	} {
+		if w := get(tenant.Middleware(tenant.ByHeader{})(all), tenant.Header, c.header); w.Code != c.code || w.Body.String() != c.body {
+			t.Errorf("%.20s: %d %q, want %d %q", c.header, w.Code, w.Body, c.code, c.body)
+		}
+	}
+	// One that repeats is one; whoever acts for one gets no other.
+	if w := get(tenant.Middleware(tenant.ByHeader{})(echo), tenant.Header, "b|b"); w.Code != 200 || w.Body.String() != "b" {
+		t.Error(w.Code, w.Body)
+	}
+	// What an Authenticator says may be several.
+	if w := get(tenant.Middleware(byToken{"a|b"})(all), "Authorization", "Bearer good"); w.Body.String() != "a,b" {
+		t.Error(w.Code, w.Body)
+	}
+	if w := get(tenant.Middleware(byToken{"a|/"})(all), "Authorization", "Bearer good"); w.Code != 400 {
+		t.Error(w.Code, w.Body)
+	}
+}
