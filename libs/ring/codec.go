@@ -12,7 +12,8 @@ import (
 //	member = uvarint length of what follows,
 //	         name, incarnation, uvarint roles, grpc, http, zone,
 //	         state byte, uvarint min, uvarint max, uvarint version,
-//	         varint changed, extra                                  extra: to the end
+//	         varint changed, [uvarint replication factor, uvarint factors,
+//	         extra]                    extra: to the end; all three none if all are empty
 //	string = uvarint length, bytes
 const tableFormat = 1
 
@@ -42,7 +43,11 @@ func appendMember(dst []byte, m *Member) []byte {
 	b = binary.AppendUvarint(b, uint64(m.MaxVersion))
 	b = binary.AppendUvarint(b, m.Version)
 	b = binary.AppendVarint(b, m.ChangedMillis)
-	b = append(b, m.extra...)
+	if m.ReplicationFactor != 0 || m.Factors != 0 || m.extra != "" {
+		b = binary.AppendUvarint(b, uint64(m.ReplicationFactor))
+		b = binary.AppendUvarint(b, uint64(m.Factors))
+		b = append(b, m.extra...)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(b)))
 	return append(dst, b...)
 }
@@ -77,10 +82,16 @@ func DecodeMember(b []byte) (Member, []byte, error) {
 		Version:       r.uvarint(),
 		ChangedMillis: r.varint(),
 	}
+	if !r.bad && len(r.b) > 0 {
+		m.ReplicationFactor = r.uint32()
+		factors := r.uvarint()
+		m.Factors, m.extra = Factors(factors), string(r.b)
+		// Otherwise the encoding would not be the shortest, or is cut short.
+		r.bad = r.bad || factors > 1<<16-1 || m.ReplicationFactor == 0 && factors == 0 && m.extra == ""
+	}
 	if r.bad {
 		return Member{}, nil, fmt.Errorf("%w: member record", ErrCorrupt)
 	}
-	m.extra = string(r.b)
 	if err := m.Validate(); err != nil {
 		return Member{}, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}

@@ -97,5 +97,5 @@ func (v *View) Healed(flushed func(*Member) bool) (healed, hopeless bool) {
 		return true, false
 	}
 	possible, _ := v.CompleteAnywhere(func(*Member) bool { return true })
-	return false, len(v.members) >= v.Quorum() && !possible
+	return false, len(v.members) >= v.largestQuorum() && !possible
 }

@@ -151,6 +151,11 @@ type Member struct {
 	// ChangedMillis is the writer's wall clock at the last change, in
 	// milliseconds since 1970. It is for people; nothing is decided by it.
 	ChangedMillis int64 `json:"changed_ms"`
+	// ReplicationFactor is the one that the member is configured with; 0: it does not say.
+	ReplicationFactor uint32 `json:"replication_factor,omitempty"`
+	// Factors are the replication factors by which entries may have been placed that an
+	// ingester holds and that may not be in the store yet.
+	Factors Factors `json:"factors,omitempty"`
 
 	// extra holds fields of newer versions, passed on as they came.
 	extra string
@@ -210,6 +215,12 @@ func (m *Member) Validate() error {
 	}
 	if m.MinVersion > m.MaxVersion {
 		errs = append(errs, fmt.Errorf("min version %d is above max version %d", m.MinVersion, m.MaxVersion))
+	}
+	if m.ReplicationFactor > MaxReplicationFactor {
+		errs = append(errs, fmt.Errorf("replication factor %d: want at most %d", m.ReplicationFactor, MaxReplicationFactor))
+	}
+	if err := m.Factors.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if len(errs) == 0 {
 		if n := len(appendMember(nil, m)); n > MaxRecordSize {

@@ -48,7 +48,7 @@ func (v *View) Shard(tenant string, size int) *View {
 }
 
 func (v *View) shard(key shardKey) *View {
-	n := &View{table: v.table, cfg: v.cfg, healthy: v.healthy, gaps: v.gaps, ingesters: v.ingesters}
+	n := &View{table: v.table, flags: v.flags, cfg: v.cfg, factors: v.factors, healthy: v.healthy, gaps: v.gaps, ingesters: v.ingesters}
 	chosen := v.choose(key)
 	var places []place
 	for i, m := range v.members {
@@ -100,14 +100,14 @@ func (v *View) choose(key shardKey) []bool {
 }
 
 // CompleteAnywhere is Complete wherever streams were placed, such as in shards: fewer
-// than Quorum of all ingesters are missing.
+// than Quorum of all ingesters are missing, by the smallest of Factors.
 func (v *View) CompleteAnywhere(answered func(*Member) bool) (complete bool, missing []*Member) {
 	for _, m := range v.members {
 		if v.gaps[m.Name] || !answered(m) {
 			missing = append(missing, m)
 		}
 	}
-	if len(v.members) >= v.Quorum() && len(missing) < v.Quorum() {
+	if len(v.members) >= v.largestQuorum() && len(missing) < v.smallestQuorum() {
 		return true, nil
 	}
 	return false, missing

@@ -15,16 +15,18 @@ import (
 // Few names and versions, so that records collide in every way.
 func drawMember(t *rapid.T) Member {
 	return Member{
-		Name:          rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "name"),
-		Incarnation:   rapid.SampledFrom([]string{"i1", "i2", "i1~g", "-e1", "-e2"}).Draw(t, "incarnation"),
-		Roles:         rapid.SampledFrom([]Role{Ingester, Querier, Ingester | Querier, 1 << 30}).Draw(t, "roles"),
-		GRPCAddr:      rapid.SampledFrom([]string{"h:1", "h:2", "[::1]:9"}).Draw(t, "grpc"),
-		Zone:          rapid.SampledFrom([]string{"", "z"}).Draw(t, "zone"),
-		State:         State(rapid.IntRange(0, int(Lost)).Draw(t, "state")),
-		MaxVersion:    uint32(rapid.IntRange(0, 300).Draw(t, "max")),
-		Version:       rapid.Uint64Range(1, 3).Draw(t, "version"),
-		ChangedMillis: rapid.Int64Range(-2, 2).Draw(t, "changed"),
-		extra:         rapid.SampledFrom([]string{"", "later"}).Draw(t, "extra"),
+		Name:              rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "name"),
+		Incarnation:       rapid.SampledFrom([]string{"i1", "i2", "i1~g", "-e1", "-e2"}).Draw(t, "incarnation"),
+		Roles:             rapid.SampledFrom([]Role{Ingester, Querier, Ingester | Querier, 1 << 30}).Draw(t, "roles"),
+		GRPCAddr:          rapid.SampledFrom([]string{"h:1", "h:2", "[::1]:9"}).Draw(t, "grpc"),
+		Zone:              rapid.SampledFrom([]string{"", "z"}).Draw(t, "zone"),
+		State:             State(rapid.IntRange(0, int(Lost)).Draw(t, "state")),
+		MaxVersion:        uint32(rapid.IntRange(0, 300).Draw(t, "max")),
+		Version:           rapid.Uint64Range(1, 3).Draw(t, "version"),
+		ChangedMillis:     rapid.Int64Range(-2, 2).Draw(t, "changed"),
+		ReplicationFactor: rapid.Uint32Range(0, MaxReplicationFactor).Draw(t, "rf"),
+		Factors:           Factors(rapid.Uint16Range(0, 1<<MaxReplicationFactor-1).Draw(t, "factors")),
+		extra:             rapid.SampledFrom([]string{"", "later"}).Draw(t, "extra"),
 	}
 }
 
@@ -195,6 +197,8 @@ func TestValidate(t *testing.T) {
 		{func(m *Member) { m.HTTPAddr = strings.Repeat("h", 300) + ":1" }, "limit is 255"},
 		{func(m *Member) { m.State = 99 }, "unknown state 99"},
 		{func(m *Member) { m.MinVersion = 9 }, "above max version"},
+		{func(m *Member) { m.ReplicationFactor = 16 }, "replication factor 16"},
+		{func(m *Member) { m.Factors = 1 << 15 }, "factors 0x8000"},
 		{func(m *Member) { m.extra = strings.Repeat("x", 2000) }, "limit is 1024"},
 	} {
 		m := good

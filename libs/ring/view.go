@@ -7,7 +7,8 @@ import (
 )
 
 // Config is the part of the cluster's configuration that placement follows
-// from. All members must have the same.
+// from. All members must have the same, but for a replication factor that is
+// being changed (see Table.ReplicationFactor).
 type Config struct {
 	// ReplicationFactor is the number of ingesters that store a stream, 1 to 15.
 	ReplicationFactor int
@@ -17,8 +18,8 @@ type Config struct {
 
 // Validate returns everything that is wrong with c, or nil.
 func (c Config) Validate() error {
-	if c.ReplicationFactor < 1 || c.ReplicationFactor > 15 {
-		return fmt.Errorf("ring: replication factor %d: want 1 to 15", c.ReplicationFactor)
+	if c.ReplicationFactor < 1 || c.ReplicationFactor > MaxReplicationFactor {
+		return fmt.Errorf("ring: replication factor %d: want 1 to %d", c.ReplicationFactor, MaxReplicationFactor)
 	}
 	return nil
 }
@@ -32,9 +33,12 @@ func (c Config) Quorum() int { return c.ReplicationFactor/2 + 1 }
 // returns must not be changed.
 type View struct {
 	table   Table
-	cfg     Config
+	flags   Config // as configured
+	cfg     Config // as most ingesters have it
 	healthy map[string]bool
 	layout  *layout
+	factors Factors
+	others  []placement     // by the other factors
 	gaps    map[string]bool // by name
 
 	members   []*Member // of the layout, by index
@@ -50,15 +54,16 @@ type View struct {
 
 // NewView returns the view of a table. Members that healthy does not hold, or
 // holds as false, are unhealthy. The view keeps the map: the caller must not
-// change it any more. cfg must be valid.
+// change it any more. cfg must be valid; its replication factor is used where the
+// table's ingesters announce none.
 func NewView(table Table, healthy map[string]bool, cfg Config) *View {
-	return (&View{cfg: cfg}).Next(table, healthy)
+	return (&View{flags: cfg}).Next(table, healthy)
 }
 
 // Next is NewView with the configuration of v, and cheaper where the same
 // members own tokens in both.
 func (v *View) Next(table Table, healthy map[string]bool) *View {
-	n := &View{table: table, cfg: v.cfg, healthy: healthy}
+	n := &View{table: table, flags: v.flags, healthy: healthy}
 	n.gaps = map[string]bool{}
 	for _, m := range n.Gaps() {
 		n.gaps[m.Name] = true
@@ -79,11 +84,7 @@ func (v *View) Next(table Table, healthy map[string]bool) *View {
 			places = append(places, place{m.Name, m.Zone})
 		}
 	}
-	if v.layout != nil && slices.Equal(v.layout.members, places) {
-		n.layout = v.layout
-	} else {
-		n.layout = newLayout(places, n.cfg)
-	}
+	n.place(places, v)
 	n.aim()
 	return n
 }
@@ -123,7 +124,7 @@ func (v *View) aim() {
 // Table returns the table that the view was made of.
 func (v *View) Table() Table { return v.table }
 
-// Config returns the configuration that the view was made with.
+// Config returns the configuration that placement follows from.
 func (v *View) Config() Config { return v.cfg }
 
 // Quorum is Config.Quorum: it follows from the replication factor only, never
@@ -211,7 +212,8 @@ func (v *View) pick(dst []*Member, row []uint16) []*Member {
 // answer. If not, missing are the holders of the incomplete ranges that did not
 // answer or have a gap, by name. A view with fewer than Quorum
 // ingesters is never complete: nothing can have been acknowledged by those it
-// knows alone.
+// knows alone. While the replication factor is being changed this must hold for each
+// of Factors.
 //
 // answered is called once per ingester that owns tokens; it decides by
 // incarnation where an answer came from another one than the record's.
@@ -224,16 +226,29 @@ func (v *View) Complete(answered func(*Member) bool) (complete bool, missing []*
 			absent = append(absent, m)
 		}
 	}
-	quorum := v.Quorum()
-	if len(v.members) < quorum {
+	if len(v.members) < v.largestQuorum() {
 		return false, absent
 	}
-	if len(absent) < quorum {
-		return true, nil
-	}
-	l := v.layout
 	guilty := make([]bool, len(v.members))
-	complete = true
+	complete = v.layout.complete(gone, len(absent), v.Quorum(), guilty)
+	for _, o := range v.others {
+		complete = o.layout.complete(gone, len(absent), o.quorum, guilty) && complete
+	}
+	for i, m := range v.members {
+		if guilty[i] && gone[i] {
+			missing = append(missing, m)
+		}
+	}
+	return complete, missing
+}
+
+// complete reports whether fewer than quorum holders of each range are gone, of which
+// there are absent in all. It marks those of ranges where there are more.
+func (l *layout) complete(gone []bool, absent, quorum int, guilty []bool) bool {
+	if absent < quorum {
+		return true
+	}
+	complete := true
 	for row := 0; row < len(l.owners); row += l.width {
 		n := 0
 		for i := row; i < row+l.width; i++ {
@@ -255,12 +270,7 @@ func (v *View) Complete(answered func(*Member) bool) (complete bool, missing []*
 			}
 		}
 	}
-	for i, m := range v.members {
-		if guilty[i] && gone[i] {
-			missing = append(missing, m)
-		}
-	}
-	return complete, missing
+	return complete
 }
 
 // Share is what an ingester owns.

@@ -22,7 +22,8 @@ const (
 // breakers keep requests from ingesters that do not answer, so that these fail at once
 // instead of filling memory until their time is over.
 type breakers struct {
-	log *slog.Logger
+	log   *slog.Logger
+	after time.Duration // breakAfter, more in tests on machines that are busy
 
 	mu sync.Mutex // guards what follows
 	of map[string]*breaker
@@ -35,7 +36,7 @@ type breaker struct {
 }
 
 func newBreakers(log *slog.Logger) *breakers {
-	return &breakers{log: log, of: map[string]*breaker{}}
+	return &breakers{log: log, after: breakAfter, of: map[string]*breaker{}}
 }
 
 // allow returns an error if the ingester is not to be written to now.
@@ -88,9 +89,9 @@ func (b *breakers) worked(name string) {
 	}
 }
 
-// watch trips the breaker if it is not stopped within breakAfter.
+// watch trips the breaker if it is not stopped in time.
 func (b *breakers) watch(name string, now func() time.Time) *time.Timer {
-	return time.AfterFunc(breakAfter, func() {
+	return time.AfterFunc(b.after, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		x := b.of[name]

@@ -47,6 +47,41 @@ func (r *replica) Ingest(ctx context.Context, req *ingestv1.IngestRequest, _ ...
 	return &ingestv1.IngestResponse{}, nil
 }
 
+// Known implements ingestv1.IngestServiceClient.
+func (r *replica) Known(ctx context.Context, req *ingestv1.KnownRequest, _ ...grpc.CallOption) (*ingestv1.KnownResponse, error) {
+	if r.fail != nil {
+		if err := r.fail(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	has := map[uint64]bool{}
+	for _, req := range r.got {
+		for _, b := range req.GetStreams() {
+			has[b.GetToken()] = true
+		}
+	}
+	resp := &ingestv1.KnownResponse{}
+	for _, t := range req.GetTokens() {
+		resp.Known = append(resp.Known, has[t])
+	}
+	return resp, nil
+}
+
+// streams returns how many streams the replica has, as it tells distributors.
+func (r *replica) streams(tenant string) []limits.TenantStreams {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	has := map[uint64]bool{}
+	for _, req := range r.got {
+		for _, b := range req.GetStreams() {
+			has[b.GetToken()] = true
+		}
+	}
+	return []limits.TenantStreams{{Tenant: tenant, Streams: len(has)}}
+}
+
 func (r *replica) entries() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -16,12 +16,13 @@ type metrics struct {
 	rejected    *prometheus.CounterVec // by reason
 	noQuorum    prometheus.Counter
 	replicaTime *prometheus.HistogramVec // by outcome
+	lookups     *prometheus.CounterVec   // by result
 }
 
 func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_distributor_active_streams", Help: "Streams that got entries lately."},
-		func() float64 { return float64(s.streams.count()) })
+		func() float64 { return float64(s.streams.active.Total()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_distributor_open_breakers", Help: "Ingesters that are not written to, since they have not answered lately."},
 		func() float64 { return float64(s.breakers.open()) })
 	return &metrics{
@@ -31,6 +32,8 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 			Name: "weir_distributor_accepted_bytes_total", Help: "Bytes of lines and metadata of acknowledged requests."}, []string{"door"}),
 		rejected: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_distributor_rejected_entries_total", Help: "Entries refused."}, []string{"reason"}),
+		lookups: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_distributor_stream_lookups_total", Help: "Streams of tenants at their limit that the ingesters were asked for: known, new, or unanswered by too many."}, []string{"result"}),
 		noQuorum: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_distributor_no_quorum_total", Help: "Requests refused because too few ingesters were healthy."}),
 		replicaTime: f.NewHistogramVec(prometheus.HistogramOpts{

@@ -50,7 +50,7 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 	version := view.Table().Digest()
 	for _, t := range split.Targets {
 		for _, part := range parts(blocks, t.Index) {
-			req := &ingestv1.IngestRequest{Tenant: tenantID, BatchTimeUnixNano: batchTime, DeadlineUnixNano: deadline.Add(clockSkew).UnixNano(), TableVersion: version}
+			req := &ingestv1.IngestRequest{Tenant: tenantID, BatchTimeUnixNano: batchTime, DeadlineUnixNano: deadline.Add(clockSkew).UnixNano(), TableVersion: version, ReplicationFactor: uint32(view.Config().ReplicationFactor)}
 			for _, i := range part {
 				req.Streams = append(req.Streams, blocks[i])
 			}

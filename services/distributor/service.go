@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
-	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/model/rowspb"
 	"github.com/weir-logs/weir/libs/ring"
@@ -103,7 +102,7 @@ type Service struct {
 	rates     Rates
 	now       func() time.Time
 	labels    *labelCache
-	streams   *streamCounter
+	streams   *streamLimit
 	gone      *goneCache
 	breakers  *breakers
 	shares    *shares
@@ -124,7 +123,7 @@ var _ ingestv1.WriteServiceServer = (*Service)(nil)
 func New(cfg Config, d Deps) *Service {
 	s := &Service{
 		cfg: cfg, logger: d.Log, ring: d.Ring, ingesters: d.Ingesters, limits: d.Limits, rates: d.Rates, now: d.Now,
-		labels: newLabelCache(cfg.LabelCache), streams: newStreamCounter(d.Now), gone: newGoneCache(d.Deletes, d.Now), inFlight: map[string]load{},
+		labels: newLabelCache(cfg.LabelCache), streams: newStreamLimit(d.Now), gone: newGoneCache(d.Deletes, d.Now), inFlight: map[string]load{},
 	}
 	s.shares, s.peers = newShares(d.Now), d.Peers
 	s.breakers, s.batches, s.learn = newBreakers(d.Log), newBatchTimes(), d.Learn
@@ -185,6 +184,7 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 		check.stamps = s.nextStamps(rows)
 	}
 	check.gone = s.gone.of(ctx, id, lim)
+	s.recognise(ctx, id, lim.MaxStreams, lim.IngestionShardSize, req.GetStreams())
 	resp := &ingestv1.WriteResponse{}
 	blocks := make([]*ingestv1.StreamBlock, 0, len(req.GetStreams()))
 	position := uint32(0)
@@ -252,9 +252,10 @@ func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, po
 		if refused.rows == rows.Len() {
 			continue
 		}
-		if !admitted && !s.streams.admit(id, c.fingerprint, check.limits.MaxStreams) {
-			return whole(refusal{pushv1.RejectReason_REJECT_REASON_STREAM_LIMIT, fmt.Sprintf(
-				"maximum active stream limit exceeded when trying to create stream %s, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: '%s'", c.text, id)})
+		if !admitted {
+			if why := s.admit(id, c, check.limits.MaxStreams); why != nil {
+				return whole(*why)
+			}
 		}
 		admitted = true
 		if refused.rows > 0 {

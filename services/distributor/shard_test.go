@@ -3,6 +3,7 @@ package distributor
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/weir-logs/weir/libs/limits"
 )
@@ -14,6 +15,7 @@ func TestShardedTenantStaysInItsShard(t *testing.T) {
 		l := limits.Default()
 		l.IngestionShardSize = size
 		d := cl.distributor(l)
+		d.breakers.after = time.Hour
 		for i := range 200 {
 			if _, err := d.Write(ctx(), request(fmt.Sprintf(`{a="%d"}`, i), lines([]int64{now.UnixNano()}, "x"))); err != nil {
 				t.Fatal(err)

@@ -50,8 +50,13 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		return nil, rpcerr.New(rpcerr.Overloaded, "the ingester's memory for recent entries is full (%d bytes)", s.deps.HeadLimit).WithRetry(5 * time.Second)
 	}
 	defer s.reserved.Add(-reserved)
-	// The deadline is between sender and receiver, not part of what is stored.
-	req.DeadlineUnixNano, req.TableVersion = 0, 0
+	if rf := int(req.GetReplicationFactor()); rf > 0 && s.deps.HoldFactor != nil {
+		if err := s.deps.HoldFactor(rf); err != nil {
+			return nil, rpcerr.Wrap(err, rpcerr.ReadOnly, "the ingester cannot note by which replication factor entries are placed: %v", err).WithRetry(5 * time.Second)
+		}
+	}
+	// These are between sender and receiver, not part of what is stored.
+	req.DeadlineUnixNano, req.TableVersion, req.ReplicationFactor = 0, 0, 0
 	payload, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, size), req)
 	if err != nil {
 		return nil, fmt.Errorf("encode write-ahead log record: %w", err)
@@ -74,6 +79,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		s.logger.Error("a durable record could not be taken into memory", "err", p.broken)
 		return nil, rpcerr.Wrap(p.broken, rpcerr.Internal, "internal error")
 	}
+	s.noteStreams(req)
 	return &ingestv1.IngestResponse{Added: uint64(p.added), TableVersion: s.deps.TableVersion()}, nil
 }
 

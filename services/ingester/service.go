@@ -30,6 +30,7 @@ import (
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/blockstore"
 	"github.com/weir-logs/weir/libs/conf"
+	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/objstore"
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/libs/wal"
@@ -63,6 +64,9 @@ type Deps struct {
 	ReadMemory int64
 	// TableVersion returns the digest of the member table that this process knows.
 	TableVersion func() uint64
+	// HoldFactor notes, before entries are stored that were placed by a replication
+	// factor, that there may be such; nil: nobody needs to know.
+	HoldFactor func(rf int) error
 }
 
 // Service is an ingester.
@@ -80,6 +84,7 @@ type Service struct {
 	sequence      *sequence
 	gens          *generations
 	blocks        *blocks
+	active        *limits.ActiveStreams
 	reserved      atomic.Int64 // bytes on their way into the head
 	squeezed      atomic.Bool  // a push was refused for want of memory
 	followers     chan struct{}
@@ -130,6 +135,7 @@ func New(cfg Config, d Deps) *Service {
 		s.deps.Cache = blockstore.NewCache(16<<20, nil)
 	}
 	s.blocks.forget = s.deps.Cache.Forget
+	s.active = limits.NewActiveStreams(s.now)
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}
@@ -292,6 +298,7 @@ func (r *replay) record(lsn uint64, typ byte, payload []byte) error {
 		s.gens.begin(lsn, known)
 	}
 	s.gens.append(req.GetTenant(), blocks, req.GetBatchTimeUnixNano(), lsn, s.now())
+	s.noteStreams(req)
 	if _, size, _ := s.gens.ages(); size < s.cutSize() {
 		return nil
 	}

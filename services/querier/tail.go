@@ -207,7 +207,7 @@ func (t *tail) collect(ev tailEvent) error {
 // is missed.
 func (t *tail) follow(ctx context.Context, first bool) error {
 	view := t.service.deps.Ring.View()
-	t.holders = min(view.Config().ReplicationFactor, len(view.Ingesters()))
+	t.holders = min(slices.Max(view.Factors().Slice()), len(view.Ingesters()))
 	if first {
 		t.begun = map[string]bool{}
 		for _, m := range view.Ingesters() {

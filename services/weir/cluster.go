@@ -28,7 +28,7 @@ type ClusterConfig struct {
 	Zone              string      `help:"Failure domain of this member, such as a rack. Replicas go to distinct zones. Empty: none."`
 	Label             string      `help:"Name of the cluster; members of another are not heard."`
 	SecretKey         conf.Secret `help:"Key that encrypts gossip: 32, 48 or 64 hexadecimal digits. Needed beyond loopback unless insecure_network is set."`
-	ReplicationFactor int         `help:"Ingesters that each stream is written to. 0: 1 without join, else 3."`
+	ReplicationFactor int         `help:"Ingesters that each stream is written to. 0: 1 without join, else 3. Members use what most ingesters are configured with."`
 }
 
 // DefaultClusterConfig returns the defaults.
@@ -162,9 +162,17 @@ func (p *Process) learn(ctx context.Context, member string, version uint64) bool
 	return false
 }
 
-// peers carries messages between distributors over the gossip. The process has joined
-// by the time that its distributor runs.
-type peers struct{ p *Process }
+// peers carries messages on a topic over the gossip. The process has joined by the time
+// that its distributor runs.
+type peers struct {
+	p     *Process
+	topic gossip.Topic
+}
 
-func (p peers) Tell(roles ring.Role, message []byte)       { (*p.p.member.Load()).Tell(roles, message) }
-func (p peers) Hear(f func(sender string, message []byte)) { (*p.p.member.Load()).Hear(f) }
+func (p peers) Tell(roles ring.Role, message []byte) {
+	(*p.p.member.Load()).Tell(roles, p.topic, message)
+}
+
+func (p peers) Hear(f func(sender string, message []byte)) {
+	(*p.p.member.Load()).Hear(p.topic, f)
+}

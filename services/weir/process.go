@@ -39,13 +39,14 @@ type Process struct {
 	server  *serve.Server
 	modules *serve.Modules
 
-	limits    *limits.Provider
-	storage   *storage
-	ingester  *ingester.Service  // nil if this process runs none
-	querier   *querier.Service   // likewise
-	compactor *compactor.Service // likewise
-	clients   *clients
-	member    atomic.Pointer[gossip.Membership] // set once the process has joined
+	limits      *limits.Provider
+	storage     *storage
+	ingester    *ingester.Service    // nil if this process runs none
+	distributor *distributor.Service // likewise
+	querier     *querier.Service     // likewise
+	compactor   *compactor.Service   // likewise
+	clients     *clients
+	member      atomic.Pointer[gossip.Membership] // set once the process has joined
 }
 
 // ErrRestart is what Run returns when the process cannot go on but a new one can.
@@ -138,6 +139,7 @@ func (p *Process) initIngester() (serve.Service, error) {
 			}
 			return 0
 		},
+		HoldFactor: p.holdFactor,
 	})
 	p.ingester = s
 	s.Register(p.server.Internal())
@@ -195,6 +197,8 @@ func (p *Process) initCluster() (serve.Service, error) {
 			var healing sync.WaitGroup
 			ctx, cancel := context.WithCancel(ctx)
 			healing.Go(func() { p.newHealer().run(ctx) })
+			healing.Go(func() { p.newFactors().run(ctx) })
+			healing.Go(func() { p.tellStreams(ctx) })
 			defer healing.Wait()
 			defer cancel()
 		}
@@ -215,16 +219,21 @@ func (p *Process) initCluster() (serve.Service, error) {
 func (p *Process) initDistributor() (serve.Service, error) {
 	s := distributor.New(p.cfg.Distributor, distributor.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Deletes: p.storage.deletes, Learn: p.learn, Peers: peers{p}, Now: time.Now,
+		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Deletes: p.storage.deletes, Learn: p.learn, Peers: peers{p, gossip.TopicRates}, Now: time.Now,
 	})
+	p.distributor = s
 	s.Register(p.server.Internal())
-	return serve.NewService(nil, s.Run, nil), nil
+	start := func(context.Context) error {
+		(*p.member.Load()).Hear(gossip.TopicStreams, s.HearStreams)
+		return nil
+	}
+	return serve.NewService(start, s.Run, nil), nil
 }
 
 func (p *Process) initQuerier() (serve.Service, error) {
 	s := querier.New(p.cfg.Querier, querier.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Store: p.storage.store(), Deletes: p.storage.deletes, Learn: p.learn, Memory: p.budget.queries, Now: time.Now,
+		Store: p.storage.store(), Deletes: p.storage.deletes, Peers: queriers{p}, Learn: p.learn, Memory: p.budget.queries, Now: time.Now,
 	})
 	p.querier = s
 	s.Register(p.server.Public())

@@ -70,6 +70,10 @@ type core struct {
 
 func newCore(self ring.Member, cfg ring.Config, d Deps) *core {
 	d.fill()
+	self.ReplicationFactor = uint32(cfg.ReplicationFactor)
+	if self.Stores() {
+		self.Factors |= ring.FactorsOf(cfg.ReplicationFactor)
+	}
 	c := &core{
 		log: d.Log, now: d.Now, metrics: newMetrics(d.Reg),
 		spread:    func(ring.Member) {},
@@ -110,6 +114,7 @@ func (c *core) open() error {
 		(old.State == ring.Active || old.State == ring.Leaving) {
 		c.self.State = ring.Active
 	}
+	c.keepFactors(old)
 	err := c.assert()
 	c.mu.Unlock()
 	if err != nil {
@@ -290,6 +295,7 @@ func (c *core) withoutOldTombstones(t ring.Table) ring.Table {
 // defend answers a record of this process's own name that is newer than what
 // it wants. mu is held.
 func (c *core) defend(heard ring.Member) error {
+	c.keepFactors(heard)
 	err := c.assert()
 	if errors.Is(err, ring.ErrForgotten) {
 		c.given = true
@@ -320,6 +326,7 @@ func (c *core) refresh() error {
 	defer c.refreshMu.Unlock()
 
 	c.mu.Lock()
+	c.holdAgreed()
 	table := c.table
 	healthy := make(map[string]bool, len(c.alive)+1)
 	for name := range c.alive {
@@ -335,6 +342,7 @@ func (c *core) refresh() error {
 		c.metrics.views.Inc()
 		encoded, _ := table.AppendBinary(nil)
 		c.metrics.show(next, len(encoded))
+		c.compareFactors(last, next)
 		c.publish(next)
 	}
 	if c.path == "" || table.Digest() == c.saved {

@@ -15,6 +15,8 @@ type metrics struct {
 	joins     *prometheus.CounterVec // by result
 	conflicts prometheus.Counter
 	saves     *prometheus.CounterVec // by result
+
+	factor, factors, mismatched prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -48,6 +50,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "weir_ring_table_saves_total",
 			Help: "Writes of the member table to its file.",
 		}, []string{"result"}),
+		factor: f.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_ring_replication_factor",
+			Help: "The replication factor that most ingesters are configured with, which all members use.",
+		}),
+		factors: f.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_ring_replication_factors",
+			Help: "Replication factors by which entries may have been placed that are not in the object store yet; above 1 while it is being changed.",
+		}),
+		mismatched: f.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_ring_mismatched_members",
+			Help: "Members that are configured with another replication factor than the one in use.",
+		}),
 	}
 	return m
 }
@@ -55,6 +69,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 // show sets the gauges.
 func (m *metrics) show(v *ring.View, size int) {
 	m.bytes.Set(float64(size))
+	m.factor.Set(float64(v.Config().ReplicationFactor))
+	m.factors.Set(float64(len(v.Factors().Slice())))
+	m.mismatched.Set(float64(len(v.Mismatched())))
 	count := map[ring.State][2]int{}
 	for s := ring.Joining; s <= ring.Forgotten; s++ {
 		count[s] = [2]int{}

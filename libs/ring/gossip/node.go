@@ -28,14 +28,16 @@ type Membership interface {
 	Leave(ctx context.Context) error
 	Forget(name string) error
 	Forgotten() <-chan struct{}
-	Tell(roles ring.Role, message []byte)
-	Hear(f func(sender string, message []byte))
+	Tell(roles ring.Role, topic Topic, message []byte)
+	Hear(topic Topic, f func(sender string, message []byte))
 	GiveUp(name string) error
 	Agree(ctx context.Context, name string) (votes, needed int)
 	Learn(ctx context.Context, name string, digest uint64) bool
 	NoteGap(what string) error
 	Settle(name, incarnation string, s ring.State) error
 	Merge(t ring.Table) error
+	HoldFactor(rf int) error
+	DropFactors(keep ring.Factors) error
 
 	RingStatus() RingStatus
 	GossipStatus() GossipStatus

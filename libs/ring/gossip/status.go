@@ -15,6 +15,9 @@ type RingStatus struct {
 	TableDigest       string `json:"table_digest"`
 	ReplicationFactor int    `json:"replication_factor"`
 	Quorum            int    `json:"quorum"`
+	// Factors are all by which entries may have been placed that are not in the store
+	// yet. There are several while the replication factor is being changed.
+	Factors []int `json:"factors"`
 	ZoneAware         bool   `json:"zone_aware"`
 	// Warnings name what keeps the ring from working as configured.
 	Warnings []string       `json:"warnings,omitempty"`
@@ -56,6 +59,7 @@ func (c *core) RingStatus() RingStatus {
 		TableDigest:       fmt.Sprintf("%016x", v.Table().Digest()),
 		ReplicationFactor: cfg.ReplicationFactor,
 		Quorum:            v.Quorum(),
+		Factors:           v.Factors().Slice(),
 		ZoneAware:         cfg.ZoneAware,
 		Members:           []MemberStatus{},
 		Missing:           []MissingStatus{},
@@ -82,6 +86,12 @@ func (c *core) RingStatus() RingStatus {
 	}
 	if n := len(zones); cfg.ZoneAware && n > 1 && n < cfg.ReplicationFactor {
 		s.Warnings = append(s.Warnings, fmt.Sprintf("%d zones for a replication factor of %d: some replicas share a zone", n, cfg.ReplicationFactor))
+	}
+	if list := v.Mismatched(); len(list) > 0 {
+		s.Warnings = append(s.Warnings, mismatchText(v, list))
+	}
+	if len(s.Factors) > 1 {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("the replication factor is being changed: answers must be complete by each of %v until all ingesters have flushed", s.Factors))
 	}
 	for m := range v.Table().All() {
 		row := MemberStatus{

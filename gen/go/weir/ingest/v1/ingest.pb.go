@@ -26,6 +26,107 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ReadBlocksRequest is one step of a ReadBlocks call.
+type ReadBlocksRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in IngestService.Read.
+	Read *ReadRequest `protobuf:"bytes,1,opt,name=read,proto3" json:"read,omitempty"`
+	// With `open`: the keys of the blocks.
+	Blocks        []string `protobuf:"bytes,2,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadBlocksRequest) Reset() {
+	*x = ReadBlocksRequest{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadBlocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadBlocksRequest) ProtoMessage() {}
+
+func (x *ReadBlocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadBlocksRequest.ProtoReflect.Descriptor instead.
+func (*ReadBlocksRequest) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ReadBlocksRequest) GetRead() *ReadRequest {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+func (x *ReadBlocksRequest) GetBlocks() []string {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+// ReadBlocksResponse is a piece of an answer.
+type ReadBlocksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in IngestService.Read.
+	Read          *ReadResponse `protobuf:"bytes,1,opt,name=read,proto3" json:"read,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadBlocksResponse) Reset() {
+	*x = ReadBlocksResponse{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadBlocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadBlocksResponse) ProtoMessage() {}
+
+func (x *ReadBlocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadBlocksResponse.ProtoReflect.Descriptor instead.
+func (*ReadBlocksResponse) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ReadBlocksResponse) GetRead() *ReadResponse {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
 // WriteRequest is a request of any door in columns.
 type WriteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -45,7 +146,7 @@ type WriteRequest struct {
 
 func (x *WriteRequest) Reset() {
 	*x = WriteRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[0]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -57,7 +158,7 @@ func (x *WriteRequest) String() string {
 func (*WriteRequest) ProtoMessage() {}
 
 func (x *WriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[0]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -70,7 +171,7 @@ func (x *WriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
 func (*WriteRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{0}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *WriteRequest) GetBatchTimeUnixNano() int64 {
@@ -118,7 +219,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[1]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -130,7 +231,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[1]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -143,7 +244,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{1}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WriteResponse) GetAcceptedEntries() uint64 {
@@ -193,7 +294,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[2]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -205,7 +306,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[2]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -218,7 +319,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{2}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Rejection) GetStream() uint32 {
@@ -288,7 +389,7 @@ type StreamBlock struct {
 
 func (x *StreamBlock) Reset() {
 	*x = StreamBlock{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[3]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -300,7 +401,7 @@ func (x *StreamBlock) String() string {
 func (*StreamBlock) ProtoMessage() {}
 
 func (x *StreamBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[3]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -313,7 +414,7 @@ func (x *StreamBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamBlock.ProtoReflect.Descriptor instead.
 func (*StreamBlock) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{3}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StreamBlock) GetLabels() string {
@@ -405,7 +506,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[4]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +518,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[4]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +531,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{4}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Column) GetName() string {
@@ -482,14 +583,16 @@ type IngestRequest struct {
 	// since the Unix epoch; 0: no deadline.
 	DeadlineUnixNano int64 `protobuf:"fixed64,4,opt,name=deadline_unix_nano,json=deadlineUnixNano,proto3" json:"deadline_unix_nano,omitempty"`
 	// Digest of the member table that the sender placed by.
-	TableVersion  uint64 `protobuf:"fixed64,5,opt,name=table_version,json=tableVersion,proto3" json:"table_version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TableVersion uint64 `protobuf:"fixed64,5,opt,name=table_version,json=tableVersion,proto3" json:"table_version,omitempty"`
+	// The replication factor that the sender placed by. 0: the ingester's own.
+	ReplicationFactor uint32 `protobuf:"varint,6,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *IngestRequest) Reset() {
 	*x = IngestRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[5]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +604,7 @@ func (x *IngestRequest) String() string {
 func (*IngestRequest) ProtoMessage() {}
 
 func (x *IngestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[5]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +617,7 @@ func (x *IngestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestRequest.ProtoReflect.Descriptor instead.
 func (*IngestRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{5}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *IngestRequest) GetTenant() string {
@@ -552,6 +655,13 @@ func (x *IngestRequest) GetTableVersion() uint64 {
 	return 0
 }
 
+func (x *IngestRequest) GetReplicationFactor() uint32 {
+	if x != nil {
+		return x.ReplicationFactor
+	}
+	return 0
+}
+
 // IngestResponse acknowledges an IngestRequest.
 type IngestResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -565,7 +675,7 @@ type IngestResponse struct {
 
 func (x *IngestResponse) Reset() {
 	*x = IngestResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[6]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +687,7 @@ func (x *IngestResponse) String() string {
 func (*IngestResponse) ProtoMessage() {}
 
 func (x *IngestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[6]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +700,7 @@ func (x *IngestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestResponse.ProtoReflect.Descriptor instead.
 func (*IngestResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{6}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *IngestResponse) GetAdded() uint64 {
@@ -625,7 +735,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[7]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +747,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[7]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +760,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{7}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReadRequest) GetStep() isReadRequest_Step {
@@ -750,7 +860,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[8]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +872,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[8]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +885,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{8}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Open) GetSelector() string {
@@ -828,7 +938,7 @@ type Excluded struct {
 
 func (x *Excluded) Reset() {
 	*x = Excluded{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +950,7 @@ func (x *Excluded) String() string {
 func (*Excluded) ProtoMessage() {}
 
 func (x *Excluded) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +963,7 @@ func (x *Excluded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Excluded.ProtoReflect.Descriptor instead.
 func (*Excluded) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{9}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Excluded) GetVersion() string {
@@ -893,7 +1003,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1015,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1028,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{10}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Tombstone) GetQuery() string {
@@ -955,7 +1065,7 @@ type Cutoff struct {
 
 func (x *Cutoff) Reset() {
 	*x = Cutoff{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1077,7 @@ func (x *Cutoff) String() string {
 func (*Cutoff) ProtoMessage() {}
 
 func (x *Cutoff) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1090,7 @@ func (x *Cutoff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cutoff.ProtoReflect.Descriptor instead.
 func (*Cutoff) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{11}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Cutoff) GetQuery() string {
@@ -1036,7 +1146,7 @@ type Scan struct {
 
 func (x *Scan) Reset() {
 	*x = Scan{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1158,7 @@ func (x *Scan) String() string {
 func (*Scan) ProtoMessage() {}
 
 func (x *Scan) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1171,7 @@ func (x *Scan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scan.ProtoReflect.Descriptor instead.
 func (*Scan) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{12}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Scan) GetQuery() string {
@@ -1158,7 +1268,7 @@ type OrderKey struct {
 
 func (x *OrderKey) Reset() {
 	*x = OrderKey{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1280,7 @@ func (x *OrderKey) String() string {
 func (*OrderKey) ProtoMessage() {}
 
 func (x *OrderKey) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1293,7 @@ func (x *OrderKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderKey.ProtoReflect.Descriptor instead.
 func (*OrderKey) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{13}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OrderKey) GetTime() int64 {
@@ -1239,7 +1349,7 @@ type Aggregate struct {
 
 func (x *Aggregate) Reset() {
 	*x = Aggregate{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1361,7 @@ func (x *Aggregate) String() string {
 func (*Aggregate) ProtoMessage() {}
 
 func (x *Aggregate) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1374,7 @@ func (x *Aggregate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregate.ProtoReflect.Descriptor instead.
 func (*Aggregate) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{14}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Aggregate) GetQuery() string {
@@ -1346,7 +1456,7 @@ type Patterns struct {
 
 func (x *Patterns) Reset() {
 	*x = Patterns{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1468,7 @@ func (x *Patterns) String() string {
 func (*Patterns) ProtoMessage() {}
 
 func (x *Patterns) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1481,7 @@ func (x *Patterns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Patterns.ProtoReflect.Descriptor instead.
 func (*Patterns) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{15}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Patterns) GetQuery() string {
@@ -1445,7 +1555,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1567,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1580,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{16}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReadResponse) GetPiece() isReadResponse_Piece {
@@ -1595,7 +1705,7 @@ type StreamRuns struct {
 
 func (x *StreamRuns) Reset() {
 	*x = StreamRuns{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1717,7 @@ func (x *StreamRuns) String() string {
 func (*StreamRuns) ProtoMessage() {}
 
 func (x *StreamRuns) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1730,7 @@ func (x *StreamRuns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRuns.ProtoReflect.Descriptor instead.
 func (*StreamRuns) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{17}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StreamRuns) GetLabels() []string {
@@ -1663,7 +1773,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1785,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1798,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{18}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Run) GetMinTime() int64 {
@@ -1748,7 +1858,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1870,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1883,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{19}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Opened) GetIncarnation() string {
@@ -1839,7 +1949,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +1961,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +1974,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{20}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Rows) GetNewLabels() []*RowLabels {
@@ -1948,7 +2058,7 @@ type RowLabels struct {
 
 func (x *RowLabels) Reset() {
 	*x = RowLabels{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2070,7 @@ func (x *RowLabels) String() string {
 func (*RowLabels) ProtoMessage() {}
 
 func (x *RowLabels) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2083,7 @@ func (x *RowLabels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowLabels.ProtoReflect.Descriptor instead.
 func (*RowLabels) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{21}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RowLabels) GetStream() uint32 {
@@ -2017,7 +2127,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2139,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2152,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{22}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Pair) GetName() string {
@@ -2070,7 +2180,7 @@ type Partials struct {
 
 func (x *Partials) Reset() {
 	*x = Partials{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2192,7 @@ func (x *Partials) String() string {
 func (*Partials) ProtoMessage() {}
 
 func (x *Partials) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2205,7 @@ func (x *Partials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partials.ProtoReflect.Descriptor instead.
 func (*Partials) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{23}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Partials) GetSeries() []*PartialSeries {
@@ -2124,7 +2234,7 @@ type PartialSeries struct {
 
 func (x *PartialSeries) Reset() {
 	*x = PartialSeries{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2246,7 @@ func (x *PartialSeries) String() string {
 func (*PartialSeries) ProtoMessage() {}
 
 func (x *PartialSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2259,7 @@ func (x *PartialSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartialSeries.ProtoReflect.Descriptor instead.
 func (*PartialSeries) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{24}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PartialSeries) GetLabels() []*Pair {
@@ -2198,7 +2308,7 @@ type PatternCounts struct {
 
 func (x *PatternCounts) Reset() {
 	*x = PatternCounts{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2320,7 @@ func (x *PatternCounts) String() string {
 func (*PatternCounts) ProtoMessage() {}
 
 func (x *PatternCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2333,7 @@ func (x *PatternCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternCounts.ProtoReflect.Descriptor instead.
 func (*PatternCounts) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{25}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PatternCounts) GetPatterns() []*PatternCount {
@@ -2252,7 +2362,7 @@ type PatternCount struct {
 
 func (x *PatternCount) Reset() {
 	*x = PatternCount{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2374,7 @@ func (x *PatternCount) String() string {
 func (*PatternCount) ProtoMessage() {}
 
 func (x *PatternCount) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2387,7 @@ func (x *PatternCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternCount.ProtoReflect.Descriptor instead.
 func (*PatternCount) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{26}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PatternCount) GetService() string {
@@ -2332,7 +2442,7 @@ type ScanDone struct {
 
 func (x *ScanDone) Reset() {
 	*x = ScanDone{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2454,7 @@ func (x *ScanDone) String() string {
 func (*ScanDone) ProtoMessage() {}
 
 func (x *ScanDone) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2467,7 @@ func (x *ScanDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanDone.ProtoReflect.Descriptor instead.
 func (*ScanDone) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{27}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ScanDone) GetRowsRead() uint64 {
@@ -2403,7 +2513,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2525,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2538,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{28}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FollowRequest) GetQuery() string {
@@ -2473,7 +2583,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2595,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2608,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{29}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FollowResponse) GetRows() *Rows {
@@ -2529,6 +2639,98 @@ func (x *FollowResponse) GetLost() bool {
 	return false
 }
 
+// KnownRequest asks for streams.
+type KnownRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their places on the ring, at most 10,000.
+	Tokens        []uint64 `protobuf:"fixed64,1,rep,packed,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnownRequest) Reset() {
+	*x = KnownRequest{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnownRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnownRequest) ProtoMessage() {}
+
+func (x *KnownRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnownRequest.ProtoReflect.Descriptor instead.
+func (*KnownRequest) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *KnownRequest) GetTokens() []uint64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+// KnownResponse answers for each of them.
+type KnownResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the request.
+	Known         []bool `protobuf:"varint,1,rep,packed,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnownResponse) Reset() {
+	*x = KnownResponse{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnownResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnownResponse) ProtoMessage() {}
+
+func (x *KnownResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnownResponse.ProtoReflect.Descriptor instead.
+func (*KnownResponse) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *KnownResponse) GetKnown() []bool {
+	if x != nil {
+		return x.Known
+	}
+	return nil
+}
+
 // FlushRequest asks for a flush.
 type FlushRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2538,7 +2740,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2752,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2765,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{30}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{34}
 }
 
 // FlushResponse is a flush that is done.
@@ -2575,7 +2777,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2587,7 +2789,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +2802,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{31}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{35}
 }
 
 // CompactRequest asks for a merge.
@@ -2612,7 +2814,7 @@ type CompactRequest struct {
 
 func (x *CompactRequest) Reset() {
 	*x = CompactRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2826,7 @@ func (x *CompactRequest) String() string {
 func (*CompactRequest) ProtoMessage() {}
 
 func (x *CompactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2839,7 @@ func (x *CompactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
 func (*CompactRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{32}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{36}
 }
 
 // CompactResponse is a merge that is done.
@@ -2649,7 +2851,7 @@ type CompactResponse struct {
 
 func (x *CompactResponse) Reset() {
 	*x = CompactResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2661,7 +2863,7 @@ func (x *CompactResponse) String() string {
 func (*CompactResponse) ProtoMessage() {}
 
 func (x *CompactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2674,14 +2876,19 @@ func (x *CompactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
 func (*CompactResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{33}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{37}
 }
 
 var File_weir_ingest_v1_ingest_proto protoreflect.FileDescriptor
 
 const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/ingest/v1/ingest.proto\x12\x0eweir.ingest.v1\"\xa0\x01\n" +
+	"\x1bweir/ingest/v1/ingest.proto\x12\x0eweir.ingest.v1\"\\\n" +
+	"\x11ReadBlocksRequest\x12/\n" +
+	"\x04read\x18\x01 \x01(\v2\x1b.weir.ingest.v1.ReadRequestR\x04read\x12\x16\n" +
+	"\x06blocks\x18\x02 \x03(\tR\x06blocks\"F\n" +
+	"\x12ReadBlocksResponse\x120\n" +
+	"\x04read\x18\x01 \x01(\v2\x1c.weir.ingest.v1.ReadResponseR\x04read\"\xa0\x01\n" +
 	"\fWriteRequest\x12/\n" +
 	"\x14batch_time_unix_nano\x18\x01 \x01(\x10R\x11batchTimeUnixNano\x125\n" +
 	"\astreams\x18\x02 \x03(\v2\x1b.weir.ingest.v1.StreamBlockR\astreams\x12\x12\n" +
@@ -2717,13 +2924,14 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x04rows\x18\x02 \x03(\aR\x04rows\x12\x12\n" +
 	"\x04ends\x18\x03 \x03(\aR\x04ends\x12\x12\n" +
 	"\x04slab\x18\x04 \x01(\fR\x04slab\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\rR\aversion\"\xe2\x01\n" +
+	"\aversion\x18\x05 \x01(\rR\aversion\"\x91\x02\n" +
 	"\rIngestRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12/\n" +
 	"\x14batch_time_unix_nano\x18\x02 \x01(\x10R\x11batchTimeUnixNano\x125\n" +
 	"\astreams\x18\x03 \x03(\v2\x1b.weir.ingest.v1.StreamBlockR\astreams\x12,\n" +
 	"\x12deadline_unix_nano\x18\x04 \x01(\x10R\x10deadlineUnixNano\x12#\n" +
-	"\rtable_version\x18\x05 \x01(\x06R\ftableVersion\"K\n" +
+	"\rtable_version\x18\x05 \x01(\x06R\ftableVersion\x12-\n" +
+	"\x12replication_factor\x18\x06 \x01(\rR\x11replicationFactor\"K\n" +
 	"\x0eIngestResponse\x12\x14\n" +
 	"\x05added\x18\x01 \x01(\x04R\x05added\x12#\n" +
 	"\rtable_version\x18\x02 \x01(\x06R\ftableVersion\"\xe0\x01\n" +
@@ -2868,19 +3076,27 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x04rows\x18\x01 \x01(\v2\x14.weir.ingest.v1.RowsR\x04rows\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x12\n" +
-	"\x04lost\x18\x04 \x01(\bR\x04lost\"\x0e\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\"&\n" +
+	"\fKnownRequest\x12\x16\n" +
+	"\x06tokens\x18\x01 \x03(\x06R\x06tokens\"%\n" +
+	"\rKnownResponse\x12\x14\n" +
+	"\x05known\x18\x01 \x03(\bR\x05known\"\x0e\n" +
 	"\fFlushRequest\"\x0f\n" +
 	"\rFlushResponse\"\x10\n" +
 	"\x0eCompactRequest\"\x11\n" +
 	"\x0fCompactResponse2T\n" +
 	"\fWriteService\x12D\n" +
-	"\x05Write\x12\x1c.weir.ingest.v1.WriteRequest\x1a\x1d.weir.ingest.v1.WriteResponse2\xfc\x02\n" +
+	"\x05Write\x12\x1c.weir.ingest.v1.WriteRequest\x1a\x1d.weir.ingest.v1.WriteResponse2\xc2\x03\n" +
 	"\rIngestService\x12G\n" +
 	"\x06Ingest\x12\x1d.weir.ingest.v1.IngestRequest\x1a\x1e.weir.ingest.v1.IngestResponse\x12E\n" +
 	"\x04Read\x12\x1b.weir.ingest.v1.ReadRequest\x1a\x1c.weir.ingest.v1.ReadResponse(\x010\x01\x12I\n" +
 	"\x06Follow\x12\x1d.weir.ingest.v1.FollowRequest\x1a\x1e.weir.ingest.v1.FollowResponse0\x01\x12D\n" +
+	"\x05Known\x12\x1c.weir.ingest.v1.KnownRequest\x1a\x1d.weir.ingest.v1.KnownResponse\x12D\n" +
 	"\x05Flush\x12\x1c.weir.ingest.v1.FlushRequest\x1a\x1d.weir.ingest.v1.FlushResponse\x12J\n" +
-	"\aCompact\x12\x1e.weir.ingest.v1.CompactRequest\x1a\x1f.weir.ingest.v1.CompactResponseB:Z8github.com/weir-logs/weir/gen/go/weir/ingest/v1;ingestv1b\x06proto3"
+	"\aCompact\x12\x1e.weir.ingest.v1.CompactRequest\x1a\x1f.weir.ingest.v1.CompactResponse2g\n" +
+	"\fBlockService\x12W\n" +
+	"\n" +
+	"ReadBlocks\x12!.weir.ingest.v1.ReadBlocksRequest\x1a\".weir.ingest.v1.ReadBlocksResponse(\x010\x01B:Z8github.com/weir-logs/weir/gen/go/weir/ingest/v1;ingestv1b\x06proto3"
 
 var (
 	file_weir_ingest_v1_ingest_proto_rawDescOnce sync.Once
@@ -2894,89 +3110,99 @@ func file_weir_ingest_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_weir_ingest_v1_ingest_proto_rawDescData
 }
 
-var file_weir_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_weir_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_weir_ingest_v1_ingest_proto_goTypes = []any{
-	(*WriteRequest)(nil),    // 0: weir.ingest.v1.WriteRequest
-	(*WriteResponse)(nil),   // 1: weir.ingest.v1.WriteResponse
-	(*Rejection)(nil),       // 2: weir.ingest.v1.Rejection
-	(*StreamBlock)(nil),     // 3: weir.ingest.v1.StreamBlock
-	(*Column)(nil),          // 4: weir.ingest.v1.Column
-	(*IngestRequest)(nil),   // 5: weir.ingest.v1.IngestRequest
-	(*IngestResponse)(nil),  // 6: weir.ingest.v1.IngestResponse
-	(*ReadRequest)(nil),     // 7: weir.ingest.v1.ReadRequest
-	(*Open)(nil),            // 8: weir.ingest.v1.Open
-	(*Excluded)(nil),        // 9: weir.ingest.v1.Excluded
-	(*Tombstone)(nil),       // 10: weir.ingest.v1.Tombstone
-	(*Cutoff)(nil),          // 11: weir.ingest.v1.Cutoff
-	(*Scan)(nil),            // 12: weir.ingest.v1.Scan
-	(*OrderKey)(nil),        // 13: weir.ingest.v1.OrderKey
-	(*Aggregate)(nil),       // 14: weir.ingest.v1.Aggregate
-	(*Patterns)(nil),        // 15: weir.ingest.v1.Patterns
-	(*ReadResponse)(nil),    // 16: weir.ingest.v1.ReadResponse
-	(*StreamRuns)(nil),      // 17: weir.ingest.v1.StreamRuns
-	(*Run)(nil),             // 18: weir.ingest.v1.Run
-	(*Opened)(nil),          // 19: weir.ingest.v1.Opened
-	(*Rows)(nil),            // 20: weir.ingest.v1.Rows
-	(*RowLabels)(nil),       // 21: weir.ingest.v1.RowLabels
-	(*Pair)(nil),            // 22: weir.ingest.v1.Pair
-	(*Partials)(nil),        // 23: weir.ingest.v1.Partials
-	(*PartialSeries)(nil),   // 24: weir.ingest.v1.PartialSeries
-	(*PatternCounts)(nil),   // 25: weir.ingest.v1.PatternCounts
-	(*PatternCount)(nil),    // 26: weir.ingest.v1.PatternCount
-	(*ScanDone)(nil),        // 27: weir.ingest.v1.ScanDone
-	(*FollowRequest)(nil),   // 28: weir.ingest.v1.FollowRequest
-	(*FollowResponse)(nil),  // 29: weir.ingest.v1.FollowResponse
-	(*FlushRequest)(nil),    // 30: weir.ingest.v1.FlushRequest
-	(*FlushResponse)(nil),   // 31: weir.ingest.v1.FlushResponse
-	(*CompactRequest)(nil),  // 32: weir.ingest.v1.CompactRequest
-	(*CompactResponse)(nil), // 33: weir.ingest.v1.CompactResponse
+	(*ReadBlocksRequest)(nil),  // 0: weir.ingest.v1.ReadBlocksRequest
+	(*ReadBlocksResponse)(nil), // 1: weir.ingest.v1.ReadBlocksResponse
+	(*WriteRequest)(nil),       // 2: weir.ingest.v1.WriteRequest
+	(*WriteResponse)(nil),      // 3: weir.ingest.v1.WriteResponse
+	(*Rejection)(nil),          // 4: weir.ingest.v1.Rejection
+	(*StreamBlock)(nil),        // 5: weir.ingest.v1.StreamBlock
+	(*Column)(nil),             // 6: weir.ingest.v1.Column
+	(*IngestRequest)(nil),      // 7: weir.ingest.v1.IngestRequest
+	(*IngestResponse)(nil),     // 8: weir.ingest.v1.IngestResponse
+	(*ReadRequest)(nil),        // 9: weir.ingest.v1.ReadRequest
+	(*Open)(nil),               // 10: weir.ingest.v1.Open
+	(*Excluded)(nil),           // 11: weir.ingest.v1.Excluded
+	(*Tombstone)(nil),          // 12: weir.ingest.v1.Tombstone
+	(*Cutoff)(nil),             // 13: weir.ingest.v1.Cutoff
+	(*Scan)(nil),               // 14: weir.ingest.v1.Scan
+	(*OrderKey)(nil),           // 15: weir.ingest.v1.OrderKey
+	(*Aggregate)(nil),          // 16: weir.ingest.v1.Aggregate
+	(*Patterns)(nil),           // 17: weir.ingest.v1.Patterns
+	(*ReadResponse)(nil),       // 18: weir.ingest.v1.ReadResponse
+	(*StreamRuns)(nil),         // 19: weir.ingest.v1.StreamRuns
+	(*Run)(nil),                // 20: weir.ingest.v1.Run
+	(*Opened)(nil),             // 21: weir.ingest.v1.Opened
+	(*Rows)(nil),               // 22: weir.ingest.v1.Rows
+	(*RowLabels)(nil),          // 23: weir.ingest.v1.RowLabels
+	(*Pair)(nil),               // 24: weir.ingest.v1.Pair
+	(*Partials)(nil),           // 25: weir.ingest.v1.Partials
+	(*PartialSeries)(nil),      // 26: weir.ingest.v1.PartialSeries
+	(*PatternCounts)(nil),      // 27: weir.ingest.v1.PatternCounts
+	(*PatternCount)(nil),       // 28: weir.ingest.v1.PatternCount
+	(*ScanDone)(nil),           // 29: weir.ingest.v1.ScanDone
+	(*FollowRequest)(nil),      // 30: weir.ingest.v1.FollowRequest
+	(*FollowResponse)(nil),     // 31: weir.ingest.v1.FollowResponse
+	(*KnownRequest)(nil),       // 32: weir.ingest.v1.KnownRequest
+	(*KnownResponse)(nil),      // 33: weir.ingest.v1.KnownResponse
+	(*FlushRequest)(nil),       // 34: weir.ingest.v1.FlushRequest
+	(*FlushResponse)(nil),      // 35: weir.ingest.v1.FlushResponse
+	(*CompactRequest)(nil),     // 36: weir.ingest.v1.CompactRequest
+	(*CompactResponse)(nil),    // 37: weir.ingest.v1.CompactResponse
 }
 var file_weir_ingest_v1_ingest_proto_depIdxs = []int32{
-	3,  // 0: weir.ingest.v1.WriteRequest.streams:type_name -> weir.ingest.v1.StreamBlock
-	2,  // 1: weir.ingest.v1.WriteResponse.rejections:type_name -> weir.ingest.v1.Rejection
-	4,  // 2: weir.ingest.v1.StreamBlock.metadata:type_name -> weir.ingest.v1.Column
-	4,  // 3: weir.ingest.v1.StreamBlock.derived:type_name -> weir.ingest.v1.Column
-	3,  // 4: weir.ingest.v1.IngestRequest.streams:type_name -> weir.ingest.v1.StreamBlock
-	8,  // 5: weir.ingest.v1.ReadRequest.open:type_name -> weir.ingest.v1.Open
-	12, // 6: weir.ingest.v1.ReadRequest.scan:type_name -> weir.ingest.v1.Scan
-	14, // 7: weir.ingest.v1.ReadRequest.aggregate:type_name -> weir.ingest.v1.Aggregate
-	15, // 8: weir.ingest.v1.ReadRequest.patterns:type_name -> weir.ingest.v1.Patterns
-	9,  // 9: weir.ingest.v1.Open.excluded:type_name -> weir.ingest.v1.Excluded
-	10, // 10: weir.ingest.v1.Excluded.tombstones:type_name -> weir.ingest.v1.Tombstone
-	11, // 11: weir.ingest.v1.Excluded.retention:type_name -> weir.ingest.v1.Cutoff
-	13, // 12: weir.ingest.v1.Scan.after:type_name -> weir.ingest.v1.OrderKey
-	17, // 13: weir.ingest.v1.ReadResponse.streams:type_name -> weir.ingest.v1.StreamRuns
-	19, // 14: weir.ingest.v1.ReadResponse.opened:type_name -> weir.ingest.v1.Opened
-	20, // 15: weir.ingest.v1.ReadResponse.rows:type_name -> weir.ingest.v1.Rows
-	23, // 16: weir.ingest.v1.ReadResponse.partials:type_name -> weir.ingest.v1.Partials
-	27, // 17: weir.ingest.v1.ReadResponse.done:type_name -> weir.ingest.v1.ScanDone
-	25, // 18: weir.ingest.v1.ReadResponse.patterns:type_name -> weir.ingest.v1.PatternCounts
-	18, // 19: weir.ingest.v1.StreamRuns.runs:type_name -> weir.ingest.v1.Run
-	21, // 20: weir.ingest.v1.Rows.new_labels:type_name -> weir.ingest.v1.RowLabels
-	22, // 21: weir.ingest.v1.RowLabels.labels:type_name -> weir.ingest.v1.Pair
-	22, // 22: weir.ingest.v1.RowLabels.metadata:type_name -> weir.ingest.v1.Pair
-	22, // 23: weir.ingest.v1.RowLabels.parsed:type_name -> weir.ingest.v1.Pair
-	24, // 24: weir.ingest.v1.Partials.series:type_name -> weir.ingest.v1.PartialSeries
-	22, // 25: weir.ingest.v1.PartialSeries.labels:type_name -> weir.ingest.v1.Pair
-	26, // 26: weir.ingest.v1.PatternCounts.patterns:type_name -> weir.ingest.v1.PatternCount
-	20, // 27: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
-	0,  // 28: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
-	5,  // 29: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
-	7,  // 30: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
-	28, // 31: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
-	30, // 32: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
-	32, // 33: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
-	1,  // 34: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
-	6,  // 35: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
-	16, // 36: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
-	29, // 37: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
-	31, // 38: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
-	33, // 39: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
-	34, // [34:40] is the sub-list for method output_type
-	28, // [28:34] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	9,  // 0: weir.ingest.v1.ReadBlocksRequest.read:type_name -> weir.ingest.v1.ReadRequest
+	18, // 1: weir.ingest.v1.ReadBlocksResponse.read:type_name -> weir.ingest.v1.ReadResponse
+	5,  // 2: weir.ingest.v1.WriteRequest.streams:type_name -> weir.ingest.v1.StreamBlock
+	4,  // 3: weir.ingest.v1.WriteResponse.rejections:type_name -> weir.ingest.v1.Rejection
+	6,  // 4: weir.ingest.v1.StreamBlock.metadata:type_name -> weir.ingest.v1.Column
+	6,  // 5: weir.ingest.v1.StreamBlock.derived:type_name -> weir.ingest.v1.Column
+	5,  // 6: weir.ingest.v1.IngestRequest.streams:type_name -> weir.ingest.v1.StreamBlock
+	10, // 7: weir.ingest.v1.ReadRequest.open:type_name -> weir.ingest.v1.Open
+	14, // 8: weir.ingest.v1.ReadRequest.scan:type_name -> weir.ingest.v1.Scan
+	16, // 9: weir.ingest.v1.ReadRequest.aggregate:type_name -> weir.ingest.v1.Aggregate
+	17, // 10: weir.ingest.v1.ReadRequest.patterns:type_name -> weir.ingest.v1.Patterns
+	11, // 11: weir.ingest.v1.Open.excluded:type_name -> weir.ingest.v1.Excluded
+	12, // 12: weir.ingest.v1.Excluded.tombstones:type_name -> weir.ingest.v1.Tombstone
+	13, // 13: weir.ingest.v1.Excluded.retention:type_name -> weir.ingest.v1.Cutoff
+	15, // 14: weir.ingest.v1.Scan.after:type_name -> weir.ingest.v1.OrderKey
+	19, // 15: weir.ingest.v1.ReadResponse.streams:type_name -> weir.ingest.v1.StreamRuns
+	21, // 16: weir.ingest.v1.ReadResponse.opened:type_name -> weir.ingest.v1.Opened
+	22, // 17: weir.ingest.v1.ReadResponse.rows:type_name -> weir.ingest.v1.Rows
+	25, // 18: weir.ingest.v1.ReadResponse.partials:type_name -> weir.ingest.v1.Partials
+	29, // 19: weir.ingest.v1.ReadResponse.done:type_name -> weir.ingest.v1.ScanDone
+	27, // 20: weir.ingest.v1.ReadResponse.patterns:type_name -> weir.ingest.v1.PatternCounts
+	20, // 21: weir.ingest.v1.StreamRuns.runs:type_name -> weir.ingest.v1.Run
+	23, // 22: weir.ingest.v1.Rows.new_labels:type_name -> weir.ingest.v1.RowLabels
+	24, // 23: weir.ingest.v1.RowLabels.labels:type_name -> weir.ingest.v1.Pair
+	24, // 24: weir.ingest.v1.RowLabels.metadata:type_name -> weir.ingest.v1.Pair
+	24, // 25: weir.ingest.v1.RowLabels.parsed:type_name -> weir.ingest.v1.Pair
+	26, // 26: weir.ingest.v1.Partials.series:type_name -> weir.ingest.v1.PartialSeries
+	24, // 27: weir.ingest.v1.PartialSeries.labels:type_name -> weir.ingest.v1.Pair
+	28, // 28: weir.ingest.v1.PatternCounts.patterns:type_name -> weir.ingest.v1.PatternCount
+	22, // 29: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
+	2,  // 30: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
+	7,  // 31: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
+	9,  // 32: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
+	30, // 33: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
+	32, // 34: weir.ingest.v1.IngestService.Known:input_type -> weir.ingest.v1.KnownRequest
+	34, // 35: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
+	36, // 36: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
+	0,  // 37: weir.ingest.v1.BlockService.ReadBlocks:input_type -> weir.ingest.v1.ReadBlocksRequest
+	3,  // 38: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
+	8,  // 39: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
+	18, // 40: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
+	31, // 41: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
+	33, // 42: weir.ingest.v1.IngestService.Known:output_type -> weir.ingest.v1.KnownResponse
+	35, // 43: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
+	37, // 44: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
+	1,  // 45: weir.ingest.v1.BlockService.ReadBlocks:output_type -> weir.ingest.v1.ReadBlocksResponse
+	38, // [38:46] is the sub-list for method output_type
+	30, // [30:38] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_weir_ingest_v1_ingest_proto_init() }
@@ -2984,13 +3210,13 @@ func file_weir_ingest_v1_ingest_proto_init() {
 	if File_weir_ingest_v1_ingest_proto != nil {
 		return
 	}
-	file_weir_ingest_v1_ingest_proto_msgTypes[7].OneofWrappers = []any{
+	file_weir_ingest_v1_ingest_proto_msgTypes[9].OneofWrappers = []any{
 		(*ReadRequest_Open)(nil),
 		(*ReadRequest_Scan)(nil),
 		(*ReadRequest_Aggregate)(nil),
 		(*ReadRequest_Patterns)(nil),
 	}
-	file_weir_ingest_v1_ingest_proto_msgTypes[16].OneofWrappers = []any{
+	file_weir_ingest_v1_ingest_proto_msgTypes[18].OneofWrappers = []any{
 		(*ReadResponse_Streams)(nil),
 		(*ReadResponse_Opened)(nil),
 		(*ReadResponse_Rows)(nil),
@@ -3004,9 +3230,9 @@ func file_weir_ingest_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_ingest_v1_ingest_proto_rawDesc), len(file_weir_ingest_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   38,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_weir_ingest_v1_ingest_proto_goTypes,
 		DependencyIndexes: file_weir_ingest_v1_ingest_proto_depIdxs,

@@ -137,6 +137,7 @@ const (
 	IngestService_Ingest_FullMethodName  = "/weir.ingest.v1.IngestService/Ingest"
 	IngestService_Read_FullMethodName    = "/weir.ingest.v1.IngestService/Read"
 	IngestService_Follow_FullMethodName  = "/weir.ingest.v1.IngestService/Follow"
+	IngestService_Known_FullMethodName   = "/weir.ingest.v1.IngestService/Known"
 	IngestService_Flush_FullMethodName   = "/weir.ingest.v1.IngestService/Flush"
 	IngestService_Compact_FullMethodName = "/weir.ingest.v1.IngestService/Compact"
 )
@@ -159,6 +160,9 @@ type IngestServiceClient interface {
 	Read(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReadRequest, ReadResponse], error)
 	// Follow sends entries that match a log query in append order.
 	Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error)
+	// Known tells which streams of the tenant this ingester has stored entries of in the
+	// last hour or two.
+	Known(ctx context.Context, in *KnownRequest, opts ...grpc.CallOption) (*KnownResponse, error)
 	// Flush returns when all that was acknowledged is in its final form.
 	Flush(ctx context.Context, in *FlushRequest, opts ...grpc.CallOption) (*FlushResponse, error)
 	// Compact returns when what was flushed is merged to its resting layout.
@@ -215,6 +219,16 @@ func (c *ingestServiceClient) Follow(ctx context.Context, in *FollowRequest, opt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type IngestService_FollowClient = grpc.ServerStreamingClient[FollowResponse]
 
+func (c *ingestServiceClient) Known(ctx context.Context, in *KnownRequest, opts ...grpc.CallOption) (*KnownResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KnownResponse)
+	err := c.cc.Invoke(ctx, IngestService_Known_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *ingestServiceClient) Flush(ctx context.Context, in *FlushRequest, opts ...grpc.CallOption) (*FlushResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(FlushResponse)
@@ -253,6 +267,9 @@ type IngestServiceServer interface {
 	Read(grpc.BidiStreamingServer[ReadRequest, ReadResponse]) error
 	// Follow sends entries that match a log query in append order.
 	Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error
+	// Known tells which streams of the tenant this ingester has stored entries of in the
+	// last hour or two.
+	Known(context.Context, *KnownRequest) (*KnownResponse, error)
 	// Flush returns when all that was acknowledged is in its final form.
 	Flush(context.Context, *FlushRequest) (*FlushResponse, error)
 	// Compact returns when what was flushed is merged to its resting layout.
@@ -275,6 +292,9 @@ func (UnimplementedIngestServiceServer) Read(grpc.BidiStreamingServer[ReadReques
 }
 func (UnimplementedIngestServiceServer) Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error {
 	return status.Error(codes.Unimplemented, "method Follow not implemented")
+}
+func (UnimplementedIngestServiceServer) Known(context.Context, *KnownRequest) (*KnownResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Known not implemented")
 }
 func (UnimplementedIngestServiceServer) Flush(context.Context, *FlushRequest) (*FlushResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Flush not implemented")
@@ -339,6 +359,24 @@ func _IngestService_Follow_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type IngestService_FollowServer = grpc.ServerStreamingServer[FollowResponse]
 
+func _IngestService_Known_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KnownRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IngestServiceServer).Known(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IngestService_Known_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IngestServiceServer).Known(ctx, req.(*KnownRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _IngestService_Flush_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FlushRequest)
 	if err := dec(in); err != nil {
@@ -387,6 +425,10 @@ var IngestService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _IngestService_Ingest_Handler,
 		},
 		{
+			MethodName: "Known",
+			Handler:    _IngestService_Known_Handler,
+		},
+		{
 			MethodName: "Flush",
 			Handler:    _IngestService_Flush_Handler,
 		},
@@ -406,6 +448,110 @@ var IngestService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Follow",
 			Handler:       _IngestService_Follow_Handler,
 			ServerStreams: true,
+		},
+	},
+	Metadata: "weir/ingest/v1/ingest.proto",
+}
+
+const (
+	BlockService_ReadBlocks_FullMethodName = "/weir.ingest.v1.BlockService/ReadBlocks"
+)
+
+// BlockServiceClient is the client API for BlockService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// BlockService is the querier's: it reads blocks of the object store for another
+// querier, which plans the query.
+type BlockServiceClient interface {
+	// ReadBlocks is as IngestService.Read, over the blocks that `open` names.
+	ReadBlocks(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReadBlocksRequest, ReadBlocksResponse], error)
+}
+
+type blockServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewBlockServiceClient(cc grpc.ClientConnInterface) BlockServiceClient {
+	return &blockServiceClient{cc}
+}
+
+func (c *blockServiceClient) ReadBlocks(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReadBlocksRequest, ReadBlocksResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &BlockService_ServiceDesc.Streams[0], BlockService_ReadBlocks_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadBlocksRequest, ReadBlocksResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type BlockService_ReadBlocksClient = grpc.BidiStreamingClient[ReadBlocksRequest, ReadBlocksResponse]
+
+// BlockServiceServer is the server API for BlockService service.
+// All implementations must embed UnimplementedBlockServiceServer
+// for forward compatibility.
+//
+// BlockService is the querier's: it reads blocks of the object store for another
+// querier, which plans the query.
+type BlockServiceServer interface {
+	// ReadBlocks is as IngestService.Read, over the blocks that `open` names.
+	ReadBlocks(grpc.BidiStreamingServer[ReadBlocksRequest, ReadBlocksResponse]) error
+	mustEmbedUnimplementedBlockServiceServer()
+}
+
+// UnimplementedBlockServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedBlockServiceServer struct{}
+
+func (UnimplementedBlockServiceServer) ReadBlocks(grpc.BidiStreamingServer[ReadBlocksRequest, ReadBlocksResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadBlocks not implemented")
+}
+func (UnimplementedBlockServiceServer) mustEmbedUnimplementedBlockServiceServer() {}
+func (UnimplementedBlockServiceServer) testEmbeddedByValue()                      {}
+
+// UnsafeBlockServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to BlockServiceServer will
+// result in compilation errors.
+type UnsafeBlockServiceServer interface {
+	mustEmbedUnimplementedBlockServiceServer()
+}
+
+func RegisterBlockServiceServer(s grpc.ServiceRegistrar, srv BlockServiceServer) {
+	// If the following call panics, it indicates UnimplementedBlockServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&BlockService_ServiceDesc, srv)
+}
+
+func _BlockService_ReadBlocks_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(BlockServiceServer).ReadBlocks(&grpc.GenericServerStream[ReadBlocksRequest, ReadBlocksResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type BlockService_ReadBlocksServer = grpc.BidiStreamingServer[ReadBlocksRequest, ReadBlocksResponse]
+
+// BlockService_ServiceDesc is the grpc.ServiceDesc for BlockService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var BlockService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "weir.ingest.v1.BlockService",
+	HandlerType: (*BlockServiceServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ReadBlocks",
+			Handler:       _BlockService_ReadBlocks_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "weir/ingest/v1/ingest.proto",

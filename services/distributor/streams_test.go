@@ -1,0 +1,136 @@
+package distributor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/weir-logs/weir/libs/limits"
+)
+
+// tell has all replicas tell a distributor how many streams they have.
+func (c *cluster) tell(d *Service) {
+	for name, r := range c.replicas {
+		for _, m := range EncodeCounts(r.streams("t")) {
+			d.HearStreams(name, m)
+		}
+	}
+}
+
+func pushStream(t *testing.T, d *Service, stream int) bool {
+	t.Helper()
+	resp, err := d.Write(ctx(), request(fmt.Sprintf(`{s="%d"}`, stream), lines([]int64{now.UnixNano()}, "x")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.writes.Wait()
+	return resp.GetAcceptedEntries() == 1
+}
+
+// The limit is one for all distributors, and none of them refuses a stream that exists.
+func TestStreamLimitOfTheWholeCluster(t *testing.T) {
+	l := limits.Default()
+	l.MaxStreams = 20
+	cl := newCluster(t, 5, 3)
+	distributor := func() *Service {
+		d := cl.distributor(l)
+		d.breakers.after = time.Hour
+		return d
+	}
+	a, b := distributor(), distributor()
+	for i := range 20 {
+		if d := []*Service{a, b}[i%2]; !pushStream(t, d, i) {
+			t.Fatalf("stream %d of 20 was refused", i)
+		}
+	}
+	cl.tell(a)
+	cl.tell(b)
+	for _, d := range []*Service{a, b} {
+		if n := d.streams.count("t", 3); n != 20 {
+			t.Errorf("a distributor knows of %d streams", n)
+		}
+		for i := range 20 {
+			if !pushStream(t, d, i) {
+				t.Errorf("stream %d exists and was refused", i)
+			}
+		}
+		if pushStream(t, d, 100) {
+			t.Error("a stream beyond the limit was let through")
+		}
+	}
+	// One that was started anew knows nothing by itself.
+	fresh := distributor()
+	cl.tell(fresh)
+	if !pushStream(t, fresh, 7) || pushStream(t, fresh, 101) {
+		t.Error("a new distributor does not go by what ingesters tell")
+	}
+	// With one ingester away the others know; with more it cannot be said which exist.
+	cl.replicas["ingester-0"].fail = func(context.Context) error { return errors.New("away") }
+	one := distributor()
+	cl.tell(one)
+	for i := range 20 {
+		if !pushStream(t, one, i) {
+			t.Errorf("stream %d exists and was refused with an ingester away", i)
+		}
+	}
+	if pushStream(t, one, 102) {
+		t.Error("a stream beyond the limit was let through with an ingester away")
+	}
+}
+
+func TestStreamCountsGrowOld(t *testing.T) {
+	at := now
+	l := newStreamLimit(func() time.Time { return at })
+	for _, m := range EncodeCounts([]limits.TenantStreams{{Tenant: "t", Streams: 9}}) {
+		for i := range 3 {
+			l.hear(fmt.Sprint("ingester-", i), m)
+		}
+	}
+	if n := l.count("t", 3); n != 9 {
+		t.Fatalf("%d streams", n)
+	}
+	if !l.admit("t", 1, 10, 3) || l.admit("t", 2, 10, 3) || !l.admit("t", 1, 10, 3) {
+		t.Fatal("new streams are not counted until ingesters tell of them")
+	}
+	at = at.Add(countsAge)
+	if n := l.count("t", 3); n != 1 {
+		t.Fatalf("%d streams when what ingesters told has grown old", n)
+	}
+	l.sweep()
+	if len(l.told) != 0 || len(l.fresh) != 0 {
+		t.Fatal(l.told, l.fresh)
+	}
+}
+
+func TestCountsFitPackets(t *testing.T) {
+	var counts []limits.TenantStreams
+	for i := range 1000 {
+		counts = append(counts, limits.TenantStreams{Tenant: fmt.Sprint("tenant ", i), Streams: i + 1})
+	}
+	l := newStreamLimit(func() time.Time { return now })
+	for _, m := range EncodeCounts(counts) {
+		if len(m) > 1100 {
+			t.Fatalf("a message of %d bytes", len(m))
+		}
+		l.hear("i", m)
+	}
+	for _, c := range counts {
+		if n := l.count(c.Tenant, 1); n != c.Streams {
+			t.Fatalf("%s: %d, want %d", c.Tenant, n, c.Streams)
+		}
+	}
+}
+
+func FuzzHearStreams(f *testing.F) {
+	f.Add(EncodeCounts([]limits.TenantStreams{{Tenant: "t", Streams: 9}})[0])
+	f.Add([]byte("no message"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		l := newStreamLimit(func() time.Time { return now })
+		l.hear("ingester", b)
+		if n := l.count("t", 1); n < 0 || len(l.told["ingester"]) > maxCounts {
+			t.Fatal(n)
+		}
+	})
+}
