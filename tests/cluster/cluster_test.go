@@ -56,17 +56,25 @@ type scenario struct {
 // start starts a cluster under load. Each change is made to it before it starts.
 func start(t *testing.T, change ...func(*harness.Cluster)) *scenario {
 	t.Helper()
+	return startWith(t, &checker.Load{Seed: rand.Uint64()}, change...)
+}
+
+// startWith starts a cluster under the given load.
+func startWith(t *testing.T, load *checker.Load, change ...func(*harness.Cluster)) *scenario {
+	t.Helper()
 	s := &scenario{Cluster: harness.NewCluster(t, 3), t: t}
 	for _, f := range change {
 		f(s.Cluster)
 	}
 	s.Cluster.Start()
 	s.client = s.Client()
-	s.load = &checker.Load{Sink: s.client, History: &checker.History{}, Seed: rand.Uint64(), Failed: func(err error) {
+	s.load = load
+	s.load.Sink, s.load.History = s.client, &checker.History{}
+	s.load.Failed = func(err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.failed = err
-	}}
+	}
 	s.stop = s.load.Start()
 	t.Cleanup(s.stop)
 	s.stored(50)
