@@ -65,21 +65,24 @@ func combine(e *syntax.BinaryExpr, a, b, vector float64) (float64, bool) {
 
 // binary evaluates both operands and joins them.
 func (q *query) binary(ctx context.Context, e *syntax.BinaryExpr) (*vectors, error) {
-	if lit, ok := e.LHS.(*syntax.Literal); ok {
+	if at, ok := q.scalar(e); ok {
+		return q.scalarVector(at), nil
+	}
+	if at, ok := q.scalar(e.LHS); ok {
 		in, err := q.eval(ctx, e.RHS, true)
 		if err != nil {
 			return nil, err
 		}
 		defer q.mem.Release(in.size())
-		return withScalar(in, func(v float64) (float64, bool) { return combine(e, lit.Value, v, v) }), nil
+		return withScalars(in, at, func(v, scalar float64) (float64, bool) { return combine(e, scalar, v, v) }), nil
 	}
-	if lit, ok := e.RHS.(*syntax.Literal); ok {
+	if at, ok := q.scalar(e.RHS); ok {
 		left, err := q.eval(ctx, e.LHS, true)
 		if err != nil {
 			return nil, err
 		}
 		defer q.mem.Release(left.size())
-		return withScalar(left, func(v float64) (float64, bool) { return combine(e, v, lit.Value, v) }), nil
+		return withScalars(left, at, func(v, scalar float64) (float64, bool) { return combine(e, v, scalar, v) }), nil
 	}
 	left, right, err := q.operands(ctx, e)
 	if err != nil {

@@ -42,6 +42,8 @@ type Limits struct {
 	MaxEntries int   // that a log query may ask for
 	MaxPoints  int   // per series
 	MaxMemory  int64 // bytes that the query may hold at once
+	// MaxBareBytes is the bytes of lines that a search without a selector may read.
+	MaxBareBytes int64
 }
 
 // DefaultLimits are the limits of a tenant that has none of its own.
@@ -214,9 +216,8 @@ func (q *query) addStats(s ScanStats) {
 	q.stats.Add(s)
 }
 
-// count adds what opened sources hold.
-func (q *query) count(o *opened) {
-	var bytes uint64
+// count adds what opened sources hold, and returns its bytes.
+func (q *query) count(o *opened) (bytes uint64) {
 	streams := len(o.union)
 	for i := range o.chain {
 		streams = max(streams, o.chain[i].Streams)
@@ -230,6 +231,7 @@ func (q *query) count(o *opened) {
 	}
 	q.streams += uint64(streams)
 	q.live.total.Add(bytes)
+	return bytes
 }
 
 // run prepares a query, runs f, and fills in what all results have.
@@ -272,10 +274,10 @@ func (e *Engine) Instant(ctx context.Context, in Query, at int64) (*Result, erro
 		return nil, Errorf(ErrUser, "the time is too far from the present")
 	}
 	return e.run(ctx, in, func(ctx context.Context, q *query) (*Result, error) {
-		if lit, ok := in.Expr.(*syntax.Literal); ok {
-			return &Result{Type: TypeScalar, Scalar: Point{at, lit.Value}}, nil
-		}
 		q.start, q.end = at, at
+		if value, ok := q.scalar(in.Expr); ok {
+			return &Result{Type: TypeScalar, Scalar: Point{at, value(0)}}, nil
+		}
 		return q.instant(ctx)
 	})
 }

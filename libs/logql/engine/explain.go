@@ -71,6 +71,9 @@ func (q *query) plan(ctx context.Context, e syntax.Expr, p *Plan) (*PlanNode, er
 	case *syntax.LabelReplace:
 		n.Operator = "label replace"
 		return n, input(e.Inner)
+	case *syntax.Function:
+		n.Operator = "function"
+		return n, input(e.Inner)
 	case *syntax.BinaryExpr:
 		n.Operator = "binary operation"
 		if err := input(e.LHS); err != nil {
@@ -97,6 +100,7 @@ func (q *query) planRange(ctx context.Context, e syntax.Expr, agg *syntax.RangeA
 }
 
 func (q *query) planScan(ctx context.Context, e syntax.Expr, sel *syntax.LogSelector, start, end int64, p *Plan) (*PlanNode, error) {
+	e, notes := planned(e, sel)
 	plan, err := newPlan(e)
 	if err != nil {
 		return nil, err
@@ -108,7 +112,7 @@ func (q *query) planScan(ctx context.Context, e syntax.Expr, sel *syntax.LogSele
 	}
 	defer o.close()
 	o.planStreams(start, end)
-	n := &PlanNode{Operator: "scan", Expression: sel.String()}
+	n := &PlanNode{Operator: "scan", Expression: sel.String(), Notes: notes}
 	var entries, bytes uint64
 	runs, several := 0, 0
 	for i := range o.union {

@@ -14,8 +14,15 @@ var intervalPage = 1000 // smaller in tests
 
 // logs runs a log query.
 func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuery) (*Result, error) {
-	if _, err := compile(sel); err != nil {
+	sel, err := resolved(ctx, q, sel, in.Start, in.End)
+	if err != nil {
 		return nil, err
+	}
+	if err := checkStages(sel.Stages); err != nil {
+		return nil, err
+	}
+	if isStaged(sel) {
+		return q.stagedLogs(ctx, sel, in)
 	}
 	var after *After
 	if in.Cursor != "" {
@@ -45,7 +52,7 @@ func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuer
 	for {
 		c.turn()
 		failed, stats, err := o.scanOnce(ctx, scanSpec{
-			query: sel, tasks: o.tasks, which: single | tangled, start: in.Start, end: in.End, limit: page,
+			query: forSources(sel), tasks: o.tasks, which: single | tangled, start: in.Start, end: in.End, limit: page,
 			backward: in.Backward, after: at, drop: o.dropTo(at, in.Backward),
 		}, c.add)
 		q.addStats(stats)
@@ -85,6 +92,9 @@ type collector struct {
 	page  int // most rows of a scan; 0: all
 
 	streams map[string]*LogStream
+	// ordered: streams are given out in the order of their first entries, which order has.
+	ordered bool
+	order   []*LogStream
 	sets    map[setKey]*collected
 	key     []byte
 	n       int // entries, those emitted included
@@ -109,7 +119,7 @@ type collected struct {
 
 func (c *collector) reset() {
 	c.q.mem.Release(c.held)
-	c.streams, c.sets = map[string]*LogStream{}, map[setKey]*collected{}
+	c.streams, c.order, c.sets = map[string]*LogStream{}, nil, map[setKey]*collected{}
 	c.n, c.held, c.more, c.any = c.emitted, 0, false, false
 	if c.begin != nil {
 		c.last.key, c.any = c.begin.Key, true
@@ -186,7 +196,15 @@ func (c *collector) take() []LogStream {
 			out = append(out, *st)
 		}
 	}
-	slices.SortFunc(out, func(a, b LogStream) int { return a.Labels.Compare(b.Labels) })
+	if c.ordered {
+		out = out[:0]
+		for _, st := range c.order {
+			out = append(out, *st)
+		}
+		c.order = nil
+	} else {
+		slices.SortFunc(out, func(a, b LogStream) int { return a.Labels.Compare(b.Labels) })
+	}
 	clear(c.streams)
 	clear(c.sets)
 	c.q.mem.Release(c.held)
@@ -210,6 +228,9 @@ func (c *collector) set(r *row) (*collected, error) {
 	if st == nil {
 		st = &LogStream{Labels: r.labels.Labels}
 		c.streams[string(c.key)] = st
+		if c.ordered {
+			c.order = append(c.order, st)
+		}
 	}
 	s := &collected{st, r.labels.Metadata, r.labels.Parsed}
 	c.sets[k] = s

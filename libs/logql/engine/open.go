@@ -25,7 +25,10 @@ func (q *query) open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	}
 	o.plan(start, end)
 	o.tasks = o.all(start, end)
-	q.count(o)
+	if err := q.checkBare(matchers, q.count(o)); err != nil {
+		o.close()
+		return nil, err
+	}
 	return o, nil
 }
 

@@ -62,8 +62,11 @@ func compile(e syntax.Expr) (*program, error) {
 			p.group = &pipeline.Grouping{}
 		}
 	}
-	if agg.Op == syntax.OpAbsentOverTime {
+	switch agg.Op {
+	case syntax.OpAbsentOverTime:
 		p.group = &pipeline.Grouping{}
+	case syntax.OpCountDistinctOverTime:
+		p.group = distinctGroup(p.group, agg.Labels)
 	}
 	if p.group != nil && !p.group.Without {
 		hints.Needed = append([]string{}, p.group.Names...)
