@@ -20,14 +20,22 @@ type asked struct {
 	anywhere bool              // streams are not only where the ring has them
 	names    map[string]string // incarnations of those that are asked, by name
 	without  map[string]bool   // not asked
+	hedger   *hedger           // nil: slow ones are waited for
+	giving   sync.Mutex        // held while it is decided to wait for one no longer; before mu
 
-	mu    sync.Mutex
-	views []*ring.View    // the one that was asked by, and the newest
-	gaps  map[string]bool // members that told of gaps of which the table does not know
+	mu      sync.Mutex
+	views   []*ring.View    // the one that was asked by, and the newest
+	gaps    map[string]bool // members that told of gaps of which the table does not know
+	opening map[string]int  // members that are being opened, and how often
+	failed  map[string]bool // members that could not be opened
+	slow    map[string]bool // members that are not waited for any longer
 }
 
 func newAsked(view *ring.View, anywhere bool) *asked {
-	return &asked{anywhere: anywhere, views: []*ring.View{view}, names: map[string]string{}, without: map[string]bool{}, gaps: map[string]bool{}}
+	return &asked{
+		anywhere: anywhere, views: []*ring.View{view}, names: map[string]string{}, without: map[string]bool{}, gaps: map[string]bool{},
+		opening: map[string]int{}, failed: map[string]bool{}, slow: map[string]bool{},
+	}
 }
 
 // complete judges an answer without the members called missing. It must be complete by
@@ -99,6 +107,7 @@ func (a *asked) hasGap(name string) error {
 func (s *Service) ingesters(sc scope) ([]engine.Source, func(missing []string) error) {
 	view := s.deps.Ring.View()
 	a := newAsked(view, sc.limits.IngestionShardSize > 0)
+	a.hedger = s.hedger
 	var out []engine.Source
 	enough, _ := a.judge(view, func(m *ring.Member) bool { return view.Healthy(m.Name) })
 	for _, m := range view.Ingesters() {
@@ -145,6 +154,16 @@ const learnWait = 3 * time.Second
 
 // Open implements engine.Source.
 func (h holder) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
+	ctx, done, ok := h.asked.begin(ctx, h.Name())
+	if !ok {
+		return nil, rpcerr.New(rpcerr.Unavailable, "it was slow, and is not waited for").WithRetry(time.Second)
+	}
+	s, err := h.open(ctx, matchers, start, end)
+	done(err)
+	return s, err
+}
+
+func (h holder) open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
 	s, err := h.Source.Open(ctx, matchers, start, end)
 	if err != nil {
 		return nil, err

@@ -94,6 +94,7 @@ type Service struct {
 	engine *engine.Engine
 	blocks *blocks // nil: there is no store
 	memory int64   // bytes for one query
+	hedger *hedger
 
 	running   chan struct{} // holds an item per query that runs
 	queued    atomic.Int64
@@ -128,6 +129,7 @@ func New(cfg Config, d Deps) *Service {
 		tooMany: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_querier_refused_tails_total", Help: "Live tails refused because the tenant had as many as it may."}),
 	}
+	s.hedger = newHedger(d.Reg)
 	if d.Store != nil {
 		s.blocks = newBlocks(*d.Store, d.Log, d.Reg)
 	}

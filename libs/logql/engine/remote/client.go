@@ -147,11 +147,11 @@ func (s *session) fail(err error) error {
 
 // patiently makes a call of gRPC, and ends the session if that takes too long.
 func (s *session) patiently(f func() error) error {
-	timer := time.AfterFunc(silence, func() {
-		s.cancel(rpcerr.New(rpcerr.Unavailable, "no word from it for %s", silence))
+	stop := s.watch(func(after time.Duration) {
+		s.cancel(rpcerr.New(rpcerr.Unavailable, "no word from it for %s", after))
 	})
-	defer timer.Stop()
 	err := f()
+	stop()
 	if err == nil {
 		return nil
 	}
