@@ -262,6 +262,8 @@ func (c *Cache) drop(e *entry) {
 type cacheMetrics struct {
 	hits, misses [kinds]prometheus.Counter
 	evictions    prometheus.Counter
+	byColumns    prometheus.Counter // rows
+	byPipeline   prometheus.Counter
 }
 
 func newCacheMetrics(reg prometheus.Registerer, c *Cache) *cacheMetrics {
@@ -273,12 +275,16 @@ func newCacheMetrics(reg prometheus.Registerer, c *Cache) *cacheMetrics {
 			Name: "weir_blockstore_cache_evictions_total", Help: "Parts of blocks that were dropped for others.",
 		}),
 	}
+	fields := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "weir_blockstore_field_rows_total", Help: "Rows that were aggregated by fields of their lines, by what told the fields: columns of the block, or the pipeline, which ran on the line.",
+	}, []string{"by"})
+	m.byColumns, m.byPipeline = fields.WithLabelValues("columns"), fields.WithLabelValues("pipeline")
 	for k := range kinds {
 		m.hits[k] = requests.WithLabelValues(k.String(), "hit")
 		m.misses[k] = requests.WithLabelValues(k.String(), "miss")
 	}
 	if reg != nil {
-		reg.MustRegister(requests, m.evictions,
+		reg.MustRegister(requests, fields, m.evictions,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "weir_blockstore_cache_bytes", Help: "Bytes of memory that parts of blocks take.",
 			}, func() float64 { return float64(c.Size()) }),

@@ -1,14 +1,10 @@
 package blockstore
 
 import (
-	"encoding/binary"
-	"fmt"
-	"slices"
+	"unsafe"
 
-	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/lines"
-	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/logql/engine"
 )
 
@@ -53,9 +49,13 @@ func (s *selected) CountFields(group int, f *engine.Fields, c engine.FieldCounts
 	if err != nil {
 		return 0, 0, s.named(group, err)
 	}
-	w := fieldCounter{body: body, counts: c}
-	w.read = w.readLine
-	if err := w.prepare(plan); err != nil {
+	w := fieldCounter{body: body, counts: c, plan: plan, fields: f, group: group, least: least, greatest: greatest}
+	defer func() {
+		m := s.store.cache.metrics
+		m.byColumns.Add(float64(w.rows - w.run))
+		m.byPipeline.Add(float64(w.run))
+	}()
+	if err := w.prepare(); err != nil {
 		return 0, 0, s.named(group, err)
 	}
 	at := 0
@@ -64,7 +64,12 @@ func (s *selected) CountFields(group int, f *engine.Fields, c engine.FieldCounts
 		for at < p.len() && p.at(at) < from {
 			at++
 		}
-		w.begin(s.snapshot.place(k))
+		if at == p.len() || p.at(at) >= to {
+			continue
+		}
+		if err := w.begin(s.snapshot.place(k)); err != nil {
+			return 0, 0, err
+		}
 		for ; at < p.len() && p.at(at) < to; at++ {
 			if err := w.row(p.at(at)); err != nil {
 				return 0, 0, s.named(group, err)
@@ -75,296 +80,388 @@ func (s *selected) CountFields(group int, f *engine.Fields, c engine.FieldCounts
 }
 
 // fieldCounter counts rows of a row group by what a pipeline makes of their lines. It
-// runs it once for all rows of a stream that have the same template and the same values
-// in the slots that matter.
+// runs it once for all rows of a stream whose fields that matter are the same text.
 type fieldCounter struct {
-	body   *lines.Body
-	counts engine.FieldCounts
+	body            *lines.Body
+	counts          engine.FieldCounts
+	plan            *fieldPlan
+	fields          *engine.Fields
+	group           int
+	least, greatest int64 // times of the row group
 
-	times     []int64
-	tids      []uint16
-	templates []fieldTemplate
-	values    []*column.Values // of the columns of slots that matter
-	cursors   []int            // of each column, its next value
-	next      int              // the row that the cursors are at
+	times   []int64
+	tids    []uint16
+	values  []*column.Values // of the columns of slots that matter
+	nums    [][]uint64       // of those
+	cursors []int            // of each column, its next value
+	next    int              // the row that the cursors are at
+	shapes  []shapeState
+	texts   []valueState
+	direct  []int32 // by template: as in shapeState, if all its rows have one result
 
 	printer *lines.Printer
 	line    []byte
 	key     []byte
 	at      int // the row that is run
-	read    func() ([]byte, error)
+	shape   *fieldShape
+	print   func() ([]byte, error)
+	render  func() ([]byte, error)
 
-	stream int
-	epoch  int // of the stream
+	valued    bool // of the stream
+	unordered bool
+
+	// Results of rows, those before first are of other streams.
+	results []fieldResult
+	first   int32
+	of      map[int]int32 // by series
 
 	// What is not counted yet.
-	series, bucket, n int
-	last              int64 // time that is in bucket
-	timed             bool
+	counted []int32 // results with rows
+	heaps   []heap
+	heaped  []heaped
+	bucket  int
+	last    int64 // time that is in bucket
+	timed   bool
+
+	rows, run uint64 // that were seen; that were run through the pipeline
 }
 
-// fieldTemplate is a template of the row group. Results are one more than the number of
-// a series; 1: the row does not count.
-type fieldTemplate struct {
-	*templatePlan
-
-	epoch int // of what follows
-	one   int
-	few   []int // by the number of the slot's value
+// fieldResult is a series and how many rows of it are to be counted.
+type fieldResult struct {
+	series int // -1: rows do not count
+	rows   int
 }
 
-// fieldPlan is what is known of the templates of a row group, for queries that look at
-// the same fields.
-type fieldPlan struct {
-	templates []templatePlan
-	used      []int // columns of slots that matter
-	memory    int
+// shapeState is the results of rows of a shape, by their code. It is one more than the
+// number of the result; up to the first of the stream it is not known.
+type shapeState struct {
+	one   int32
+	table []int32
+	many  map[uint64]int32
 }
 
-// MemorySize implements part.
-func (p *fieldPlan) MemorySize() int { return p.memory }
-
-type templatePlan struct {
-	known bool // slots tell all that matters
-	text  []byte
-	slots []fieldSlot
-	steps []fieldStep
+// valueState is the values of rows, by their code.
+type valueState struct {
+	values []float64
+	known  []valueKnown
 }
 
-type fieldSlot struct{ column, nth int }
+type valueKnown uint8
 
-type fieldStep struct{ column, n int }
+const (
+	unknown valueKnown = iota
+	aValue
+	noValue
+)
 
-func (s *selected) fieldPlan(group int, body *lines.Body, f *engine.Fields) (*fieldPlan, error) {
-	k := key{block: s.store.block, kind: kindFields, n: group, text: fmt.Sprintf("%v%q%q%v", f.JSON, f.Names, f.Paths, f.Paths == nil)}
-	return get(s.ctx, s.store.cache, k, func() (*fieldPlan, error) {
-		number, _ := s.store.block.Place(group)
-		sec, err := s.store.section(s.ctx, number)
-		if err != nil {
-			return nil, err
-		}
-		return planFields(sec, body, f)
-	})
+// heap is rows of a result by the code of their value.
+type heap struct {
+	value int32 // number of the valueState
+	rows  []uint32
 }
 
-func planFields(sec *block.Section, body *lines.Body, f *engine.Fields) (*fieldPlan, error) {
-	info := body.Info()
-	p := &fieldPlan{templates: make([]templatePlan, len(info.Templates)), memory: 256 + 64*len(info.Templates)}
-	used := make([]bool, len(body.Columns()))
-	uses := map[int]slotUse{}
-	for i := range p.templates {
-		t, m := &p.templates[i], &sec.Table.Templates[info.Templates[i].Template]
-		slots, text, ok, err := slotsThatMatter(m, body, f, uses)
-		if err != nil {
-			return nil, err
-		}
-		t.known, t.slots, t.text = ok, slots, text
-		for _, s := range slots {
-			if !used[s.column] {
-				used[s.column] = true
-				p.used = append(p.used, s.column)
-			}
-		}
-		p.memory += 16*len(slots) + cap(text)
-	}
-	for i := range p.templates {
-		steps := &p.templates[i].steps
-		for _, id := range sec.Table.Templates[info.Templates[i].Template].Columns {
-			c := body.Number(id)
-			if !used[c] {
-				continue
-			}
-			k := slices.IndexFunc(*steps, func(s fieldStep) bool { return s.column == c })
-			if k < 0 {
-				k = len(*steps)
-				*steps = append(*steps, fieldStep{column: c})
-			}
-			(*steps)[k].n++
-		}
-		p.memory += 16 * len(*steps)
-	}
-	return p, nil
-}
+type heaped struct{ heap, code int32 }
 
-// slotsThatMatter returns the slots of a template whose values decide what its lines
-// are to fields, and the text of these; ok is false if more decides. uses are those of columns, as far as known.
-func slotsThatMatter(m *template.Template, body *lines.Body, f *engine.Fields, uses map[int]slotUse) (slots []fieldSlot, text []byte, ok bool, err error) {
-	a := analyzeFields(m, f)
-	if !a.ok {
-		return nil, nil, false, nil
-	}
-	pieces := m.Pieces()
-	columns := make([]int, len(a.use))
-	for i, use := range a.use {
-		p := &pieces[i]
-		c := body.Number(p.Column)
-		columns[i] = c
-		have, known := uses[c]
-		if !known {
-			var layout *template.Layout
-			if p.IsTime {
-				layout = &p.Layout
-			}
-			if have, err = usesOf(body, c, layout); err != nil {
-				return nil, nil, false, err
-			}
-			uses[c] = have
-		}
-		if have&use != use || a.matters[i] && p.IsTime {
-			return nil, nil, false, nil // times are not told by their values
-		}
-		if a.matters[i] {
-			nth := 0
-			for _, o := range columns[:i] {
-				if o == c {
-					nth++
-				}
-			}
-			slots = append(slots, fieldSlot{c, nth})
-		}
-	}
-	return slots, a.text, true, nil
-}
-
-func (w *fieldCounter) prepare(p *fieldPlan) error {
+func (w *fieldCounter) prepare() error {
 	var err error
-	if w.times, err = w.body.SharedTimes(); err != nil {
+	w.print, w.render = w.readLine, w.renderLine
+	w.unordered = w.counts.Unordered()
+	if bucket, last := w.counts.Bucket(w.least); last >= w.greatest {
+		w.bucket, w.last = bucket, last // nothing else will be asked for
+	} else if w.times, err = w.body.SharedTimes(); err != nil {
 		return err
 	}
 	if w.tids, err = w.body.RowTemplates(); err != nil {
 		return err
 	}
-	w.templates = make([]fieldTemplate, len(p.templates))
-	for i := range w.templates {
-		w.templates[i].templatePlan = &p.templates[i]
-	}
-	w.values = make([]*column.Values, len(w.body.Columns()))
-	w.cursors = make([]int, len(w.values))
-	for _, c := range p.used {
+	n := len(w.body.Columns())
+	w.values, w.nums, w.cursors = make([]*column.Values, n), make([][]uint64, n), make([]int, n)
+	for _, c := range w.plan.used {
 		if w.values[c], err = w.body.Values(c); err != nil {
 			return err
 		}
+		w.nums[c] = w.values[c].Numbers()
 	}
+	w.shapes, w.texts = make([]shapeState, len(w.plan.shapes)), make([]valueState, len(w.plan.values))
+	w.direct = make([]int32, len(w.plan.templates))
 	return nil
 }
 
-func (w *fieldCounter) begin(stream int) {
-	w.stream = stream
-	w.epoch++
-	w.timed = false
+// timeOf returns the time of a row, or one that is in the same bucket.
+func (w *fieldCounter) timeOf(row int) int64 {
+	if w.times == nil {
+		return w.least
+	}
+	return w.times[row]
+}
+
+func (w *fieldCounter) begin(stream int) error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	var same bool
+	if same, w.valued = w.counts.Begin(stream); !same || len(w.results) == 0 {
+		w.first = int32(len(w.results))
+		clear(w.of)
+	}
+	w.timed = w.times == nil
+	return nil
 }
 
 func (w *fieldCounter) row(row int) error {
 	for ; w.next < row; w.next++ {
-		for _, s := range w.templates[w.tids[w.next]].steps {
-			w.cursors[s.column] += s.n
-		}
+		w.pass(w.tids[w.next])
 	}
-	t := &w.templates[w.tids[row]]
-	result, err := w.result(t, row)
-	if err != nil || result == 1 {
-		return err
-	}
-	if at := w.times[row]; !w.timed || at > w.last {
+	if !w.timed || w.times != nil && w.times[row] > w.last {
 		if err := w.flush(); err != nil {
 			return err
 		}
-		w.bucket, w.last = w.counts.Bucket(at)
+		w.bucket, w.last = w.counts.Bucket(w.times[row])
 		w.timed = true
 	}
-	if w.bucket < 0 {
-		return nil
+	w.rows++
+	tid := w.tids[row]
+	var err error
+	if e := w.direct[tid]; e > w.first {
+		w.count(e - 1)
+	} else {
+		err = w.lookup(int(tid), row)
 	}
-	if w.n > 0 && w.series != result-2 {
-		if err := w.flush(); err != nil {
-			return err
-		}
+	w.pass(tid)
+	w.next = row + 1
+	return err
+}
+
+// pass moves the cursors over a row.
+func (w *fieldCounter) pass(tid uint16) {
+	t := &w.plan.templates[tid]
+	for _, s := range w.plan.steps[t.from:t.to] {
+		w.cursors[s.column] += int(s.n)
 	}
-	w.series = result - 2
-	w.n++
-	return nil
+}
+
+// count adds a row to a result.
+func (w *fieldCounter) count(result int32) {
+	r := &w.results[result]
+	if r.series < 0 || w.bucket < 0 {
+		return
+	}
+	if r.rows == 0 {
+		w.counted = append(w.counted, result)
+	}
+	r.rows++
 }
 
 func (w *fieldCounter) flush() error {
-	n := w.n
-	if w.n = 0; n == 0 {
+	for _, n := range w.counted {
+		r := &w.results[n]
+		rows := r.rows
+		r.rows = 0
+		if err := w.counts.Add(r.series, w.bucket, rows); err != nil {
+			return err
+		}
+	}
+	w.counted = w.counted[:0]
+	for _, h := range w.heaped {
+		heap := &w.heaps[h.heap]
+		rows := heap.rows[h.code]
+		heap.rows[h.code] = 0
+		series := w.results[int(h.heap)/len(w.texts)].series
+		if err := w.counts.AddValue(series, w.bucket, w.texts[heap.value].values[h.code], int(rows)); err != nil {
+			return err
+		}
+	}
+	w.heaped = w.heaped[:0]
+	return nil
+}
+
+// maxTable returns how many codes are looked up in an array.
+func (w *fieldCounter) maxTable() uint64 { return uint64(2*len(w.tids) + 64) }
+
+// lookup counts a row.
+func (w *fieldCounter) lookup(tid, row int) error {
+	t := &w.plan.templates[tid]
+	if t.full < 0 {
+		return w.alone(row)
+	}
+	if !w.valued || t.value < 0 {
+		result, err := w.resultOf(t, t.full, row)
+		if err != nil {
+			return err
+		}
+		if len(w.plan.shapes[t.full].slots) == 0 {
+			w.direct[tid] = result + 1
+		}
+		w.count(result)
 		return nil
 	}
-	return w.counts.Add(w.series, w.bucket, n)
-}
-
-// maxFew is how many numbers are looked up in an array.
-const maxFew = 4096
-
-// result returns what the pipeline makes of a row.
-func (w *fieldCounter) result(t *fieldTemplate, row int) (int, error) {
-	if !t.known {
-		return w.run(nil, row)
-	}
-	if t.epoch != w.epoch {
-		t.epoch, t.one = w.epoch, 0
-		clear(t.few)
-	}
-	switch len(t.slots) {
-	case 0:
-		return w.keep(&t.one, t, row)
-	case 1:
-		s := t.slots[0]
-		v := w.values[s.column]
-		if v.Info().Kind == column.Const {
-			return w.keep(&t.one, t, row)
+	// The value first: rows that have none must not tell of those that have.
+	shape, state := &w.plan.values[t.value], &w.texts[t.value]
+	code, ok := w.codeOf(shape)
+	tabled := ok && shape.codes <= w.maxTable()
+	var value float64
+	if tabled {
+		if state.values == nil {
+			state.values, state.known = make([]float64, shape.codes), make([]valueKnown, shape.codes)
 		}
-		nums := v.Numbers()
-		if nums == nil {
-			break
-		}
-		if t.few == nil {
-			if n := distinct(v); n <= maxFew {
-				t.few = make([]int, n)
+		switch state.known[code] {
+		case unknown:
+			if value, ok = w.parse(shape); !ok {
+				state.known[code] = noValue
+				return w.alone(row)
 			}
+			state.known[code], state.values[code] = aValue, value
+		case aValue:
+			value = state.values[code]
+		default:
+			return w.alone(row)
 		}
-		if x := nums[w.cursors[s.column]+s.nth]; x < uint64(len(t.few)) {
-			return w.keep(&t.few[x], t, row)
-		}
+	} else if value, ok = w.parse(shape); !ok {
+		return w.alone(row)
 	}
-	return w.run(t, row)
+	result, err := w.resultOf(t, t.key, row)
+	if err != nil {
+		return err
+	}
+	r := &w.results[result]
+	switch {
+	case r.series < 0 || w.bucket < 0:
+		return nil
+	case !tabled || !w.unordered:
+		return w.counts.AddValue(r.series, w.bucket, value, 1)
+	}
+	n := result*int32(len(w.texts)) + t.value
+	for int(n) >= len(w.heaps) {
+		w.heaps = append(w.heaps, heap{value: int32(len(w.heaps) % len(w.texts))})
+	}
+	h := &w.heaps[n]
+	if h.rows == nil {
+		h.rows = make([]uint32, shape.codes)
+	}
+	if h.rows[code]++; h.rows[code] == 1 {
+		w.heaped = append(w.heaped, heaped{n, int32(code)})
+	}
+	return nil
 }
 
-// distinct returns how many numbers the values of a column may have.
-func distinct(v *column.Values) int {
-	switch info := v.Info(); {
-	case info.Kind == column.Dict:
-		return v.Distinct()
-	case info.Max < maxFew:
-		return int(info.Max) + 1
+// codeOf returns the code of the row that the cursors are at.
+func (w *fieldCounter) codeOf(shape *fieldShape) (code uint64, ok bool) {
+	if shape.codes == 0 {
+		return 0, false
 	}
-	return maxFew + 1
+	for i := range shape.slots {
+		s := &shape.slots[i]
+		x := uint64(0)
+		if nums := w.nums[s.column]; nums != nil {
+			x = nums[w.cursors[s.column]+s.nth] - s.least
+		}
+		if x >= s.width {
+			return 0, false // the column says otherwise
+		}
+		code = code*s.width + x
+	}
+	return code, true
 }
 
-func (w *fieldCounter) keep(known *int, t *fieldTemplate, row int) (int, error) {
-	if *known != 0 {
-		return *known, nil
+// parse returns the value of the row that the cursors are at.
+func (w *fieldCounter) parse(shape *fieldShape) (float64, bool) {
+	w.key = w.append(w.key[:0], shape)
+	if len(w.key) == 0 {
+		return 0, false
 	}
-	r, err := w.run(t, row)
-	*known = r
+	v, err := w.fields.Value.Parse(unsafe.String(unsafe.SliceData(w.key), len(w.key)))
+	return v, err == nil
+}
+
+// append appends the text of a shape of the row that the cursors are at.
+func (w *fieldCounter) append(dst []byte, shape *fieldShape) []byte {
+	for i, l := range shape.literals {
+		dst = append(dst, l...)
+		if i < len(shape.slots) {
+			s := &shape.slots[i]
+			dst = w.values[s.column].Append(dst, w.cursors[s.column]+s.nth)
+		}
+	}
+	return dst
+}
+
+// resultOf returns the number of the result of a row, by a shape of its template.
+func (w *fieldCounter) resultOf(t *templatePlan, n int32, row int) (int32, error) {
+	shape, state := &w.plan.shapes[n], &w.shapes[n]
+	if len(shape.slots) == 0 {
+		return w.keep(&state.one, t, shape, row)
+	}
+	code, ok := w.codeOf(shape)
+	switch {
+	case !ok:
+		return w.runShape(t, shape, row)
+	case shape.codes <= w.maxTable():
+		if state.table == nil {
+			state.table = make([]int32, shape.codes)
+		}
+		return w.keep(&state.table[code], t, shape, row)
+	}
+	if state.many == nil {
+		state.many = map[uint64]int32{}
+	}
+	e := state.many[code]
+	before := e
+	r, err := w.keep(&e, t, shape, row)
+	if e != before {
+		state.many[code] = e
+	}
 	return r, err
 }
 
-// run runs the pipeline on a row, unless that was done for an equal one.
-func (w *fieldCounter) run(t *fieldTemplate, row int) (int, error) {
-	var key []byte
-	if t != nil {
-		key = append(append(w.key[:0], t.text...), 0)
-		for _, s := range t.slots {
-			at := len(key)
-			key = w.values[s.column].Append(append(key, 0, 0, 0, 0), w.cursors[s.column]+s.nth)
-			binary.LittleEndian.PutUint32(key[at:], uint32(len(key)-at-4))
-		}
-		w.key = key
+func (w *fieldCounter) keep(known *int32, t *templatePlan, shape *fieldShape, row int) (int32, error) {
+	if *known > w.first {
+		return *known - 1, nil
+	}
+	r, err := w.runShape(t, shape, row)
+	if err == nil {
+		*known = r + 1
+	}
+	return r, err
+}
+
+// runShape runs the pipeline on a row, unless that was done for an equal one.
+func (w *fieldCounter) runShape(t *templatePlan, shape *fieldShape, row int) (int32, error) {
+	w.key = w.append(append(w.key[:0], shape.mark), shape)
+	line := w.print
+	if full := &w.plan.shapes[t.full]; full.line {
+		w.shape, line = full, w.render
 	}
 	w.at = row
-	series, err := w.counts.Series(w.stream, w.times[row], key, w.read)
-	return series + 2, err
+	series, err := w.counts.Series(w.timeOf(row), w.key, line)
+	if err != nil {
+		return 0, err
+	}
+	return w.result(series), nil
+}
+
+// result returns the number of the result of rows of a series.
+func (w *fieldCounter) result(series int) int32 {
+	if n, ok := w.of[series]; ok {
+		return n
+	}
+	n := int32(len(w.results))
+	w.results = append(w.results, fieldResult{series: series})
+	if w.of == nil {
+		w.of = map[int]int32{}
+	}
+	w.of[series] = n
+	return n
+}
+
+// alone runs the pipeline on a row of which nothing is known.
+func (w *fieldCounter) alone(row int) error {
+	w.at = row
+	w.run++
+	series, err := w.counts.Series(w.timeOf(row), nil, w.print)
+	if err != nil || series < 0 || w.bucket < 0 {
+		return err
+	}
+	return w.counts.Add(series, w.bucket, 1)
 }
 
 // readLine returns the line of the row that is run.
@@ -377,4 +474,10 @@ func (w *fieldCounter) readLine() ([]byte, error) {
 	}
 	w.line, err = w.printer.Append(w.line[:0], w.at)
 	return w.line, err
+}
+
+// renderLine returns a line with the fields of the row that is run that matter.
+func (w *fieldCounter) renderLine() ([]byte, error) {
+	w.line = w.append(w.line[:0], w.shape)
+	return w.line, nil
 }

@@ -32,10 +32,17 @@ type fieldSlots struct {
 	use     []slotUse
 	matters []bool
 	ok      bool
-	// text is the fields that matter, names and values as they are in the line, with
-	// holes in the slots' place: lines that agree in it, and in the values of the slots
-	// that matter, are the same to a query.
-	text []byte
+	noted   []notedField
+	nested  bool // some of noted are not at the top
+	text    []byte
+}
+
+// notedField is a field that matters. Its value is text[from:to] of the template, with
+// holes in the slots' place, of which slot is the first.
+type notedField struct {
+	name     string
+	from, to int
+	slot     int
 }
 
 // analyzeFields works out which slots of a template matter to fields.
@@ -54,7 +61,7 @@ func analyzeFields(t *template.Template, f *engine.Fields) fieldSlots {
 			text = append(text, hole)
 		}
 	}
-	w := fieldWalker{line: text, fields: f, fieldSlots: fieldSlots{use: make([]slotUse, len(pieces)-1), matters: make([]bool, len(pieces)-1)}}
+	w := fieldWalker{line: text, fields: f, fieldSlots: fieldSlots{text: text, use: make([]slotUse, len(pieces)-1), matters: make([]bool, len(pieces)-1)}}
 	if f.JSON {
 		w.ok = w.object("", false, 0) && w.blanks() == len(text)
 	} else {
@@ -104,9 +111,10 @@ func (w *fieldWalker) pass(use slotUse, matters bool) {
 }
 
 // note adds a field that matters, whose value begins there and ends here.
-func (w *fieldWalker) note(name string, from int) {
-	w.text = append(append(append(w.text, name...), 0), w.line[from:w.at]...)
-	w.text = append(w.text, 0)
+func (w *fieldWalker) note(name string, from int, nested bool) {
+	slots := bytes.Count(w.line[from:w.at], []byte{hole})
+	w.noted = append(w.noted, notedField{name, from, w.at, w.slot - slots})
+	w.nested = w.nested || nested
 }
 
 const maxFieldDepth = 32
@@ -143,7 +151,7 @@ func (w *fieldWalker) object(path string, matters bool, depth int) bool {
 			return false
 		}
 		if first {
-			w.note(name, from)
+			w.note(name, from, depth > 0)
 		}
 		if w.take('}') {
 			return true
@@ -262,7 +270,7 @@ func (w *fieldWalker) pairs() bool {
 				return false
 			}
 			if matters {
-				w.note(key, value)
+				w.note(key, value, false)
 			}
 			continue
 		}
@@ -277,7 +285,7 @@ func (w *fieldWalker) pairs() bool {
 			}
 		}
 		if matters {
-			w.note(key, value)
+			w.note(key, value, false)
 		}
 	}
 }

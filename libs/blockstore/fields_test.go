@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 
 	"github.com/weir-logs/weir/libs/block"
@@ -55,11 +57,23 @@ var fieldQueries = []string{
 	`sum by (code) (count_over_time({app=~".+"} | json code="code" [1m]))`, `sum by (user, msg) (count_over_time({app=~".+"} != "plain" | logfmt [1m]))`,
 	`sum by (detected_level) (count_over_time({app=~".+"} | logfmt | code="300" [1m]))`,
 	`sum by (level) (sum_over_time({app=~".+"} | json level="level", code="code" | unwrap code [1m]))`, `sum(rate({app=~".+"} | logfmt | level!="warn" | unwrap code [1m]))`,
+	`quantile_over_time(0.7, {app=~".+"} | json level="level", code="code" | unwrap code [1m]) by (level)`, `quantile_over_time(0.5, {app=~".+"} | json | level!="warn" | unwrap code [1m]) by (app)`,
+	`quantile_over_time(0.99, {app=~".+"} | logfmt | unwrap code [45s]) by (level)`, `quantile_over_time(0.3, {app=~".+"} | logfmt c="code", u="user" | u!="v1" | unwrap c [1m]) by ()`,
+	`max_over_time({app=~".+"} | json | unwrap code [1m]) by (level)`, `min_over_time({app=~".+"} | logfmt | code > 200 | unwrap code [1m]) by (user)`, `avg_over_time({app=~".+"} | json n="n", level="level" | unwrap n [1m]) by (level)`,
+	`sum by (level) (sum_over_time({app=~".+"} | json level="level", n="n" | unwrap n [1m]))`, `quantile_over_time(0.7, {app=~".+"} | json level="level", n="n" | unwrap n [90s]) by (level)`,
+	`quantile_over_time(0.5, {app=~".+"} | json | unwrap n | level="info" [1m]) by (level, pod)`, `sum(rate({app=~".+"} | logfmt | unwrap duration(code) [1m]))`, `max_over_time({app=~".+"} | json | unwrap app_extracted [1m]) by (level)`,
+	`stddev_over_time({app=~".+"} | json n="n" | unwrap n [1m]) by ()`, `quantile_over_time(0.9, {app=~".+"} | json | unwrap code | code < 450 [1m]) by (level)`,
 	`sum by (level, code) (count_over_time({app=~".+"} | json | http_code != "" [1m]))`, `sum(sum_over_time({app=~".+"} | json | http_code > 1 | unwrap http_code [1m]))`,
 }
 
 // Rows that are counted by their fields count as they do line by line.
 func TestFieldsEqualLines(t *testing.T) {
+	var columns, lines float64 // rows
+	defer func() {
+		if !t.Failed() && (columns == 0 || lines == 0) {
+			t.Errorf("%v rows by columns, %v by lines", columns, lines)
+		}
+	}()
 	rapid.Check(t, func(t *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		odd := rapid.SampledFrom([]int{0, 1, 30}).Draw(t, "odd")
@@ -80,7 +94,12 @@ func TestFieldsEqualLines(t *testing.T) {
 		store := enginetest.NewStore(entries...)
 		o := &object{b: copyOf(t, store, block.Options{
 			RowGroupBytes: rapid.SampledFrom([]int{3000, 50000, 0}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{50000, 0}).Draw(t, "section")})}
-		fromBlock := engine.Local(blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<20, nil)), "block")
+		reg := prometheus.NewRegistry()
+		fromBlock := engine.Local(blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<20, reg)), "block")
+		defer func() {
+			columns += fieldRows(t, reg, "columns")
+			lines += fieldRows(t, reg, "pipeline")
+		}()
 		q := rapid.SampledFrom(fieldQueries).Draw(t, "query")
 		expr, err := syntax.ParseExpr(q)
 		if err != nil {
@@ -93,10 +112,32 @@ func TestFieldsEqualLines(t *testing.T) {
 			if err != nil {
 				return "error" // of whichever line fails first
 			}
+			for _, s := range res.Matrix {
+				for i := range s.Points { // sums may be rounded otherwise
+					s.Points[i].Value, _ = strconv.ParseFloat(strconv.FormatFloat(s.Points[i].Value, 'g', 12, 64), 64)
+				}
+			}
 			return dump(res)
 		}
 		if got, want := run(fromBlock), run(engine.Local(store, "memory")); got != want {
 			t.Fatalf("%s\nblock:  %s\nmemory: %s", q, got, want)
 		}
 	})
+}
+
+// fieldRows returns how many rows were counted by what.
+func fieldRows(t *rapid.T, reg *prometheus.Registry, by string) float64 {
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "weir_blockstore_field_rows_total" && m.GetLabel()[0].GetValue() == by {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	t.Fatal("no such metric")
+	return 0
 }

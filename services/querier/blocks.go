@@ -195,6 +195,16 @@ func (s blockSession) Aggregate(ctx context.Context, req engine.AggregateRequest
 	return series, stats, s.of.of(err)
 }
 
+// Collect implements engine.Collector.
+func (s blockSession) Collect(ctx context.Context, req engine.AggregateRequest) ([]engine.ValueSeries, engine.ScanStats, bool, error) {
+	c, is := s.Session.(engine.Collector)
+	if !is {
+		return nil, engine.ScanStats{}, false, nil
+	}
+	values, stats, ok, err := c.Collect(ctx, req)
+	return values, stats, ok, s.of.of(err)
+}
+
 // release gives back what acquire returned.
 func (b *blocks) release(o *openBlock) {
 	b.mu.Lock()

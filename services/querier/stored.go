@@ -248,6 +248,17 @@ func (s *storedSession) Aggregate(ctx context.Context, req engine.AggregateReque
 	return series, stats, storeError(err)
 }
 
+// Collect implements engine.Collector.
+func (s *storedSession) Collect(ctx context.Context, req engine.AggregateRequest) ([]engine.ValueSeries, engine.ScanStats, bool, error) {
+	c, is := s.Session.(engine.Collector)
+	if !is {
+		return nil, engine.ScanStats{}, false, nil
+	}
+	values, stats, ok, err := c.Collect(ctx, req)
+	s.stored.note(err)
+	return values, stats, ok, storeError(err)
+}
+
 // Patterns implements engine.Session.
 func (s *storedSession) Patterns(ctx context.Context, req engine.PatternsRequest) ([]engine.PatternCount, engine.ScanStats, error) {
 	found, stats, err := s.Session.Patterns(ctx, req)

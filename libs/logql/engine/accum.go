@@ -27,6 +27,7 @@ const (
 	foldMax
 	foldMean
 	foldVariance
+	foldValues // the distinct values; no partial holds them, see valueSet
 )
 
 // foldOf returns how the operator decomposes; ok is false if it does not.

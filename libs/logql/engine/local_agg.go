@@ -29,13 +29,25 @@ func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 	}
 	g := newGrid(req.Start, req.End, req.Step, int64(prog.agg.Range.Interval))
 	if req.Streams == nil && req.Ranges == nil {
-		if c := s.counterOf(ctx, plan); c != nil {
-			return s.countAll(ctx, c, nil, sel, &req, &g)
+		var c Counter
+		var fields *Fields
+		if c = s.counterOf(ctx, plan); c == nil {
+			if fc := s.fieldCounterOf(ctx, plan); fc != nil {
+				c, fields = fc, plan.fields
+			}
 		}
-		if c := s.fieldCounterOf(ctx, plan); c != nil {
-			out, stats, err := s.countAll(ctx, c, plan.fields, sel, &req, &g)
-			if !errors.Is(err, ErrFields) {
+		if c != nil {
+			aggs, stats, err := s.countAll(ctx, c, fields, sel, f, &req, &g)
+			for _, a := range aggs {
+				defer a.release()
+			}
+			if err == nil {
+				var out []PartialSeries
+				out, err = finish(aggs, f, &g, req.MaxSeries)
 				return out, stats, err
+			}
+			if !errors.Is(err, ErrFields) {
+				return nil, stats, err
 			}
 		}
 	}
@@ -183,6 +195,7 @@ type aggregator struct {
 
 	series interner
 	cells  []cells
+	sets   []valueSets // of foldValues
 	stats  ScanStats
 	held   int
 	proc   *processor

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -19,6 +18,29 @@ type Fields struct {
 	// Paths are the names of the fields at the top that the stage takes out; nil: all
 	// become labels, named as their path.
 	Paths []string
+	// Value is the field whose value is the sample's; nil: there is none that nothing
+	// else depends on.
+	Value *FieldValue
+}
+
+// FieldValue is a field at the top of lines that an unwrap takes the value of samples
+// from, if nothing but this value depends on it.
+type FieldValue struct {
+	Label, Path string // Path is the field's name in the line
+	// Parse is what becomes of the field's text, which is not empty.
+	Parse func(text string) (float64, error)
+}
+
+// Key reports whether a field may matter to anything but the Value.
+func (f *Fields) Key(path string) bool {
+	if f.Value == nil {
+		return f.Matters(path)
+	}
+	name := plainName(path)
+	if f.Paths != nil {
+		return name != plainName(f.Value.Path) && f.Matters(path)
+	}
+	return slices.ContainsFunc(f.Names, func(n string) bool { return n != f.Value.Label && strings.HasPrefix(plainName(n), name) })
 }
 
 // Matters reports whether a field may matter. Names within others follow on those with
@@ -67,28 +89,39 @@ type FieldCounter interface {
 	CountFields(part int, f *Fields, c FieldCounts) (rows, bytes uint64, err error)
 }
 
-// FieldCounts is what a FieldCounter needs.
+// FieldCounts is what a FieldCounter needs. What it calls a series is a number that
+// stands for one, and for a value if there is one.
 type FieldCounts interface {
-	// Series returns the series that a row belongs to; -1: none. Rows of a stream whose
-	// fields that matter are equal have equal keys; nil: nothing is known of the row's.
-	Series(stream int, t int64, key []byte, line func() ([]byte, error)) (int, error)
+	// Begin goes on to the rows of a stream. same: what is known of rows by their keys
+	// holds for the stream before and for this one; valued: the field that is
+	// Fields.Value decides about the value and about nothing else.
+	Begin(stream int) (same, valued bool)
+	// Series returns the series that a row belongs to; -1: none. Rows whose fields that
+	// matter are equal have equal keys; nil: nothing is known of the row's. line returns
+	// the row's line, or one that has the same fields that matter.
+	Series(t int64, key []byte, line func() ([]byte, error)) (int, error)
 	// Bucket is as Counter.Count has it.
 	Bucket(t int64) (bucket int, last int64)
 	// Add counts rows of a series in a bucket.
 	Add(series, bucket, rows int) error
+	// AddValue adds rows that have a value, which is not that of the series' number.
+	AddValue(series, bucket int, value float64, rows int) error
+	// Unordered reports whether it does not matter to AddValue in which order values
+	// come, nor how many at once.
+	Unordered() bool
 }
 
 // fieldsOf returns what stages, behind line filters, look at; nil: more than fields.
 func fieldsOf(stages []syntax.Stage, unwrap *syntax.Unwrap, group []string) *Fields {
 	f := &Fields{Names: slices.Clone(group)}
 	if unwrap != nil {
-		f.Names = append(f.Names, unwrap.Name)
 		for _, l := range unwrap.Filters {
 			f.Names = condNames(l.Cond, f.Names)
 		}
 	}
 	parsers := 0
 	ok := true
+	var extracted []syntax.Extraction
 	for _, s := range stages {
 		switch s := s.(type) {
 		case *syntax.LabelFilter:
@@ -97,17 +130,23 @@ func fieldsOf(stages []syntax.Stage, unwrap *syntax.Unwrap, group []string) *Fie
 			parsers++
 			f.JSON = true
 			f.Paths, ok = topNames(s.Extractions)
+			extracted = s.Extractions
 		case *syntax.Logfmt:
 			parsers++
 			if f.Paths, ok = topNames(s.Extractions); s.Strict {
 				return nil
 			}
+			extracted = s.Extractions
 		default:
 			return nil
 		}
 		if !ok {
 			return nil
 		}
+	}
+	if unwrap != nil {
+		f.Value = valueOf(unwrap, extracted, f)
+		f.Names = append(f.Names, unwrap.Name)
 	}
 	if parsers != 1 || slices.ContainsFunc(f.Names, func(n string) bool { return n == "" || strings.HasPrefix(n, "__error") }) {
 		return nil
@@ -147,146 +186,4 @@ func condNames(c syntax.Condition, dst []string) []string {
 		return append(dst, c.Name)
 	}
 	return append(dst, "") // unknown
-}
-
-// fieldCounterOf returns the snapshot that counts all rows of a session by their
-// fields; nil: they have to be read.
-func (s *localSession) fieldCounterOf(ctx context.Context, p *plan) FieldCounter {
-	from, ok := s.snap.(Selective)
-	if !ok || s.indexed == nil || p.fields == nil {
-		return nil
-	}
-	c, _ := from.Select(ctx, &Need{Filters: p.filters, Any: p.pushed.matcher.Needles()}).(FieldCounter)
-	return c
-}
-
-// fieldSeries finds the series of rows by running the pipeline on one of them. It is
-// used by one goroutine.
-type fieldSeries struct {
-	*wholeCounter
-	session *localSession
-	proc    *processor
-	stream  int
-	fields  *Fields
-	matter  model.Labels   // of the stream
-	known   map[string]int // by key, of streams with these labels that matter
-	held    int            // bytes of known
-	// Of sums: results are numbers of these.
-	samples []fieldSample
-	numbers map[fieldSample]int
-}
-
-type fieldSample struct {
-	series uint32
-	value  float64
-}
-
-// maxKnown is how many bytes of keys are kept.
-const maxKnown = 4 << 20
-
-// Series implements FieldCounts.
-func (f *fieldSeries) Series(stream int, t int64, key []byte, line func() ([]byte, error)) (int, error) {
-	if f.proc == nil {
-		labels := f.session.labelsOf(stream)
-		f.proc, f.stream, f.matter = f.a.prog.forStream(labels), stream, f.fields.ofStream(labels)
-	}
-	if f.stream != stream {
-		labels := f.session.labelsOf(stream)
-		f.proc.rebind(labels)
-		f.stream = stream
-		if matter := f.fields.ofStream(labels); !matter.Equal(f.matter) {
-			f.matter = matter
-			f.forget()
-		}
-	}
-	if key == nil {
-		l, err := line()
-		if err != nil {
-			return 0, err
-		}
-		return f.run(t, l)
-	}
-	if n, ok := f.known[string(key)]; ok {
-		return n, nil
-	}
-	l, err := line()
-	if err != nil {
-		return 0, err
-	}
-	n, err := f.run(t, l)
-	if err != nil {
-		return 0, err
-	}
-	size := len(key) + 64
-	if f.held+size > maxKnown {
-		f.forget()
-	}
-	if err := f.a.reserve(size); err != nil {
-		return 0, err
-	}
-	f.held += size
-	if f.known == nil {
-		f.known = map[string]int{}
-	}
-	f.known[string(key)] = n
-	return n, nil
-}
-
-func (f *fieldSeries) forget() {
-	clear(f.known)
-	f.a.mem.Release(f.held)
-	f.a.held -= f.held
-	f.held = 0
-}
-
-// run runs the pipeline on a line.
-func (f *fieldSeries) run(t int64, line []byte) (int, error) {
-	a := f.a
-	if !f.proc.matches(line) {
-		return -1, nil
-	}
-	_, value, ok := f.proc.process(t, line, nil)
-	if !ok {
-		return -1, nil
-	}
-	if f.proc.failed() != nil {
-		return 0, ErrFields // reading the rows tells which
-	}
-	a.buf = f.proc.appendSeries(a.buf[:0])
-	id, err := a.seriesOf(a.buf)
-	if err != nil || a.fold == foldCount {
-		return int(id), err
-	}
-	s := fieldSample{id, value}
-	n, ok := f.numbers[s]
-	if !ok || value != value {
-		if err := a.reserve(64); err != nil {
-			return 0, err
-		}
-		n = len(f.samples)
-		f.samples = append(f.samples, s)
-		if f.numbers == nil {
-			f.numbers = map[fieldSample]int{}
-		}
-		f.numbers[s] = n
-	}
-	return n, nil
-}
-
-// Bucket implements FieldCounts.
-func (f *fieldSeries) Bucket(t int64) (int, int64) { return f.a.grid.bucket(t) }
-
-// Add implements FieldCounts.
-func (f *fieldSeries) Add(series, bucket, rows int) error {
-	if f.a.fold == foldCount {
-		return f.addTo(uint32(series), bucket, rows)
-	}
-	s := f.samples[series]
-	f.a.stats.RowsFiltered += uint64(rows)
-	for range rows { // as the sum of many is not a product
-		if err := f.a.addTo(s.series, bucket, f.a.fold.one(s.value)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -63,10 +63,10 @@ func (s *localSession) counterOf(ctx context.Context, p *plan) Counter {
 	return c
 }
 
-// countAll is Aggregate where the store counts, by fields if there are some.
-func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, sel *selection, req *AggregateRequest, g *grid) ([]PartialSeries, ScanStats, error) {
+// countAll folds all rows where the store counts, by fields if there are some. The
+// aggregators are to be released, even if it fails.
+func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, sel *selection, f fold, req *AggregateRequest, g *grid) ([]*aggregator, ScanStats, error) {
 	parts := c.Parts()
-	f, _ := sel.prog.fold()
 	n := 4 * s.workers
 	if fields != nil {
 		n = 2 * s.workers // each finds out anew what fields make of lines
@@ -109,13 +109,11 @@ func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, 
 	var stats ScanStats
 	for _, a := range aggs {
 		stats.Add(a.stats)
-		defer a.release()
 	}
 	if ctx.Err() != nil {
-		return nil, stats, context.Cause(ctx)
+		return aggs, stats, context.Cause(ctx)
 	}
-	out, err := finish(aggs, f, g, req.MaxSeries)
-	return out, stats, err
+	return aggs, stats, nil
 }
 
 // wholeCounter folds what a Counter counts. It is used by one goroutine.

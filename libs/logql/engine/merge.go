@@ -37,6 +37,8 @@ type scanSpec struct {
 	identity bool
 	// drop tells which rows were given out before: of the group of after at most.
 	drop func(*row) bool
+	// skip tells which sessions to leave out; nil: none.
+	skip []bool
 	// lazy begins with the sessions that come first in the asked direction, as
 	// the others may not be needed.
 	lazy bool
@@ -128,6 +130,9 @@ const maxReadAhead = 8
 // scanOnce is scan; if a session fails, it returns which.
 func (u *united) scanOnce(ctx context.Context, spec scanSpec, yield func(*row) error) (failed int, stats ScanStats, err error) {
 	shares := u.shares(spec.which, spec.tasks)
+	if spec.skip != nil {
+		shares = slices.DeleteFunc(shares, func(s share) bool { return spec.skip[s.session] })
+	}
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	m := merger{u: u, ctx: ctx, spec: &spec, mem: memoryOf(ctx), yield: yield, window: len(shares)}

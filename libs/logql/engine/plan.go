@@ -63,7 +63,7 @@ func newPlan(e syntax.Expr) (*plan, error) {
 		p.group = append([]string{}, p.pushed.group.Names...)
 	}
 	p.names = p.namesOf(rest, unwrap)
-	if f, ok := p.pushed.fold(); ok && f.additive() && !p.pushed.bytes() && p.pushed.group != nil && !p.pushed.group.Without {
+	if p.pushed.metric() && !p.pushed.bytes() && p.pushed.group != nil && !p.pushed.group.Without {
 		p.fields = fieldsOf(rest, unwrap, p.pushed.group.Names)
 	}
 	return p, nil

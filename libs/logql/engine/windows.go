@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"math"
-	"slices"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -68,7 +66,6 @@ func (o *opened) windows(ctx context.Context, prog *program, agg *syntax.RangeAg
 	f := windowFunc(agg)
 	steps := make([][]uint32, len(all))
 	values := make([][]float64, len(all))
-	var scratch []float64
 	for i := range all {
 		s := &all[i]
 		lo, hi := 0, 0
@@ -81,7 +78,7 @@ func (o *opened) windows(ctx context.Context, prog *program, agg *syntax.RangeAg
 				lo++
 			}
 			if lo < hi {
-				w := window{s.times[lo:hi], s.values[lo:hi], end - g.interval, end, &scratch}
+				w := window{s.times[lo:hi], s.values[lo:hi], end - g.interval, end}
 				steps[i] = append(steps[i], uint32(k))
 				values[i] = append(values[i], f(&w))
 			}
@@ -100,7 +97,6 @@ type window struct {
 	times      []int64
 	values     []float64
 	start, end int64
-	scratch    *[]float64
 }
 
 func windowFunc(agg *syntax.RangeAggregation) func(*window) float64 {
@@ -109,33 +105,10 @@ func windowFunc(agg *syntax.RangeAggregation) func(*window) float64 {
 		return func(w *window) float64 { return w.values[0] }
 	case syntax.OpLastOverTime:
 		return func(w *window) float64 { return w.values[len(w.values)-1] }
-	case syntax.OpQuantileOverTime:
-		return func(w *window) float64 {
-			*w.scratch = append((*w.scratch)[:0], w.values...)
-			return quantile(agg.Param, *w.scratch)
-		}
 	case syntax.OpRateCounter:
 		return rateCounter
 	}
 	panic("no window function for " + string(agg.Op))
-}
-
-// quantile sorts values; NaN come first.
-func quantile(phi float64, values []float64) float64 {
-	switch {
-	case math.IsNaN(phi):
-		return math.NaN()
-	case phi < 0:
-		return math.Inf(-1)
-	case phi > 1:
-		return math.Inf(1)
-	}
-	slices.Sort(values)
-	rank := phi * float64(len(values)-1)
-	lo := int(rank)
-	hi := min(lo+1, len(values)-1)
-	w := rank - float64(lo)
-	return values[lo]*(1-w) + values[hi]*w
 }
 
 // rateCounter is the increase per second of a counter that may start again from

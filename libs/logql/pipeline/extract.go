@@ -31,20 +31,7 @@ func CompileExtractor(stages []syntax.Stage, unwrap *syntax.Unwrap, bytes bool, 
 	needed := hints.Needed
 	if unwrap != nil {
 		e.unwrap = c.slot(unwrap.Name)
-		switch unwrap.Conversion {
-		case syntax.ConvertBytes:
-			e.convert = func(s string) (float64, error) {
-				n, err := ParseBytes(s)
-				return float64(n), err
-			}
-		case syntax.ConvertDuration, syntax.ConvertDurationSeconds:
-			e.convert = func(s string) (float64, error) {
-				d, err := time.ParseDuration(s)
-				return d.Seconds(), err
-			}
-		default:
-			e.convert = func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
-		}
+		e.convert = Conversion(unwrap)
 		reads := []string{unwrap.Name}
 		for _, f := range unwrap.Filters {
 			cond, err := compileCondition(f.Cond, c.slot)
@@ -60,6 +47,24 @@ func CompileExtractor(stages []syntax.Stage, unwrap *syntax.Unwrap, bytes bool, 
 	}
 	c.need(needed)
 	return e, nil
+}
+
+// Conversion returns what an unwrap makes of the text of its label, if that is not
+// empty.
+func Conversion(unwrap *syntax.Unwrap) func(text string) (float64, error) {
+	switch unwrap.Conversion {
+	case syntax.ConvertBytes:
+		return func(s string) (float64, error) {
+			n, err := ParseBytes(s)
+			return float64(n), err
+		}
+	case syntax.ConvertDuration, syntax.ConvertDurationSeconds:
+		return func(s string) (float64, error) {
+			d, err := time.ParseDuration(s)
+			return d.Seconds(), err
+		}
+	}
+	return func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
 }
 
 // Filter is Pipeline.Filter.
