@@ -127,7 +127,7 @@ func (q *query) prepare(e syntax.Expr) error {
 		}
 		switch e := e.(type) {
 		case *syntax.RangeAggregation:
-			_, err = compile(e)
+			err = checkRange(e)
 			switch {
 			case err != nil:
 			case e.Range.Interval <= 0:
@@ -136,14 +136,14 @@ func (q *query) prepare(e syntax.Expr) error {
 				err = Errorf(ErrUser, "the range or offset of %s is too large", e.Op)
 			}
 		case *syntax.VectorAggregation:
-			if _, ok := e.Inner.(*syntax.Literal); ok {
+			if syntax.IsScalar(e.Inner) {
 				err = Errorf(ErrUser, "%s needs a vector, not a number: %s", e.Op, e)
 			}
 			if e.Op == syntax.OpApproxTopk && q.step > 0 {
 				err = Errorf(ErrUser, "count min sketches are only supported on instant queries")
 			}
 		case *syntax.LabelReplace:
-			if _, ok := e.Inner.(*syntax.Literal); ok {
+			if syntax.IsScalar(e.Inner) {
 				err = Errorf(ErrUser, "label_replace needs a vector, not a number: %s", e)
 			}
 		}
@@ -204,6 +204,11 @@ func (q *query) evalNode(ctx context.Context, e syntax.Expr, leg bool) (*vectors
 		return labelReplace(e, in)
 	case *syntax.BinaryExpr:
 		return q.binary(ctx, e)
+	case *syntax.Function:
+		return q.function(ctx, e)
+	case *syntax.Time:
+		at, _ := q.scalar(e)
+		return q.scalarVector(at), nil
 	}
 	return nil, Errorf(ErrUnsupported, "%s is not supported yet", e)
 }
@@ -211,7 +216,7 @@ func (q *query) evalNode(ctx context.Context, e syntax.Expr, leg bool) (*vectors
 // pushesDown reports whether sources can compute the aggregation.
 func pushesDown(e *syntax.VectorAggregation) (*syntax.RangeAggregation, bool) {
 	agg, _, ok := sumOver(e)
-	if !ok || agg.Grouping != nil || agg.Op == syntax.OpAbsentOverTime {
+	if !ok || agg.Grouping != nil || agg.Op == syntax.OpAbsentOverTime || extends(agg) {
 		return nil, false
 	}
 	f, ok := foldOf(agg)
@@ -222,6 +227,13 @@ func pushesDown(e *syntax.VectorAggregation) (*syntax.RangeAggregation, bool) {
 func (q *query) rangeAggregation(ctx context.Context, e syntax.Expr, agg *syntax.RangeAggregation, leg bool) (*vectors, error) {
 	offset := int64(agg.Range.Offset)
 	g := newGrid(q.start-offset, q.end-offset, q.step, int64(agg.Range.Interval))
+	e, agg, err := resolvedRange(ctx, q, e, agg, &g)
+	if err != nil {
+		return nil, err
+	}
+	if extends(agg) {
+		return q.extendedRange(ctx, agg, &g, leg)
+	}
 	o, err := q.open(ctx, agg.Range.Selector.Matchers, g.from(), g.to())
 	if err != nil {
 		return nil, err
