@@ -189,3 +189,14 @@ type cursor struct {
 }
 
 func (c cursor) head() *queryv1.LogEntry { return c.rest[0] }
+
+// ListQueries lists the tenant's queries that run or wait, on all queriers.
+func (c *Client) ListQueries(ctx context.Context, req *queryv1.ListQueriesRequest) (*queryv1.ListQueriesResponse, error) {
+	return c.query.ListQueries(ctx, req)
+}
+
+// CancelQuery ends one of the tenant's queries.
+func (c *Client) CancelQuery(ctx context.Context, id string) (*queryv1.RunningQuery, error) {
+	resp, err := c.query.CancelQuery(ctx, &queryv1.CancelQueryRequest{Id: id})
+	return resp.GetQuery(), err
+}

@@ -74,6 +74,16 @@ func (p queryProxy) Explain(ctx context.Context, r *queryv1.ExplainRequest) (*qu
 	return p.to.Explain(ctx, r)
 }
 
+// ListQueries implements queryv1.QueryServiceServer.
+func (p queryProxy) ListQueries(ctx context.Context, r *queryv1.ListQueriesRequest) (*queryv1.ListQueriesResponse, error) {
+	return p.to.ListQueries(ctx, r)
+}
+
+// CancelQuery implements queryv1.QueryServiceServer.
+func (p queryProxy) CancelQuery(ctx context.Context, r *queryv1.CancelQueryRequest) (*queryv1.CancelQueryResponse, error) {
+	return p.to.CancelQuery(ctx, r)
+}
+
 // tailProxy passes tails on to a querier.
 type tailProxy struct {
 	tailv1.UnsafeTailServiceServer

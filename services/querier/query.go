@@ -98,18 +98,6 @@ func (s *Service) base(expr syntax.Expr, sc scope, partial bool) engine.Query {
 	}
 }
 
-// bounded gives a query its place and its time.
-func (s *Service) bounded(ctx context.Context, sc scope) (context.Context, admission, func(), error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, sc.limits.QueryTimeout, rpcerr.New(rpcerr.Timeout,
-		"request timed out, decrease the duration of the request or add more label matchers (prefer exact match over regex match) to reduce the amount of data processed"))
-	a, err := s.admit(ctx)
-	if err != nil {
-		cancel()
-		return nil, a, nil, err
-	}
-	return ctx, a, func() { a.release(); cancel() }, nil
-}
-
 // Query implements queryv1.QueryServiceServer.
 func (s *Service) Query(ctx context.Context, req *queryv1.QueryRequest) (*queryv1.QueryResponse, error) {
 	sc, err := s.scope(ctx)
@@ -127,12 +115,13 @@ func (s *Service) Query(ctx context.Context, req *queryv1.QueryRequest) (*queryv
 		}
 		at = req.GetTime().AsTime()
 	}
-	ctx, place, done, err := s.bounded(ctx, sc)
+	ctx, place, done, err := s.begin(ctx, sc, work{text: req.GetQuery(), expr: expr, start: nanos(at), end: nanos(at), instant: true})
 	if err != nil {
 		return nil, err
 	}
 	defer done()
 	q := s.base(expr, sc, req.GetPartial())
+	q.Progress = s.watch(place, nil)
 	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
 		return nil, err
 	}
@@ -204,26 +193,27 @@ func (s *Service) QueryRange(ctx context.Context, req *queryv1.QueryRangeRequest
 	return out, nil
 }
 
-func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, progress func(engine.Progress), emit func([]engine.LogStream) error) (*engine.Result, admission, error) {
+func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, progress func(engine.Progress), emit func([]engine.LogStream) error) (*engine.Result, *active, error) {
 	sc, err := s.scope(ctx)
 	if err != nil {
-		return nil, admission{}, err
+		return nil, nil, err
 	}
 	q, err := s.rangeQuery(req, sc)
 	if err != nil {
-		return nil, admission{}, err
+		return nil, nil, err
 	}
 	given := false
-	if q.Progress = progress; emit != nil {
+	if emit != nil {
 		q.Emit = func(found []engine.LogStream) error { given = true; return emit(found) }
 	}
-	ctx, place, done, err := s.bounded(ctx, sc)
+	ctx, place, done, err := s.begin(ctx, sc, work{text: req.GetQuery(), expr: q.Expr, start: q.Start, end: q.End, limit: q.Limit})
 	if err != nil {
-		return nil, admission{}, err
+		return nil, nil, err
 	}
 	defer done()
+	q.Progress = s.watch(place, progress)
 	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
-		return nil, admission{}, err
+		return nil, nil, err
 	}
 	var res *engine.Result
 	err = rerun(ctx, q.Sources, func() bool { return given }, func() (err error) {
@@ -283,7 +273,7 @@ func (s *Service) FormatQuery(ctx context.Context, req *queryv1.FormatQueryReque
 	return &queryv1.FormatQueryResponse{Query: syntax.Pretty(expr)}, nil
 }
 
-func statistics(r *engine.Result, a admission) *queryv1.Statistics {
+func statistics(r *engine.Result, a *active) *queryv1.Statistics {
 	st := r.Statistics
 	return &queryv1.Statistics{
 		ExecutionTime: durationpb.New(st.Duration), QueueTime: durationpb.New(a.waited),

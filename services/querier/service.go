@@ -5,12 +5,12 @@ package querier
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +21,7 @@ import (
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -34,12 +35,18 @@ const ReasonCursor rpcerr.Reason = "CURSOR_EXPIRED"
 
 // Config is the configuration of a querier.
 type Config struct {
-	MaxConcurrent int `yaml:"max_concurrent" help:"Queries that run at once. Each may use an equal part of the memory for queries."`
-	MaxQueued     int `yaml:"max_queued" help:"Queries that may wait for their turn; those beyond are refused."`
+	MaxConcurrent      int           `yaml:"max_concurrent" help:"Queries that run at once. Each may use an equal part of the memory for queries."`
+	MaxQueued          int           `yaml:"max_queued" help:"Queries that may wait for their turn, of all tenants; those beyond are refused."`
+	SmallCost          conf.ByteSize `yaml:"small_cost" help:"A query is small if it is estimated to read no more than this. Small queries and others wait apart."`
+	SmallPlaces        int           `yaml:"small_places" help:"Of max_concurrent, how many only small queries take; one less than max_concurrent at most."`
+	MaxCost            conf.ByteSize `yaml:"max_cost" help:"What queries that are not small may be estimated to read, all that run together. One of more runs, but beside small ones only."`
+	MultiTenantQueries bool          `help:"Let a query name several tenants, as in X-Scope-OrgID: a|b. The streams of its answer have the label __tenant_id__."`
 }
 
 // DefaultConfig returns the defaults.
-func DefaultConfig() Config { return Config{MaxConcurrent: 4, MaxQueued: 256} }
+func DefaultConfig() Config {
+	return Config{MaxConcurrent: 4, MaxQueued: 256, SmallCost: 128 * conf.MiB, SmallPlaces: 1, MaxCost: 64 * conf.GiB}
+}
 
 // Validate returns all problems at once.
 func (c Config) Validate() error {
@@ -49,6 +56,15 @@ func (c Config) Validate() error {
 	}
 	if c.MaxQueued < 0 {
 		errs = append(errs, fmt.Errorf("max_queued is %d, must not be negative", c.MaxQueued))
+	}
+	if c.SmallPlaces < 0 {
+		errs = append(errs, fmt.Errorf("small_places is %d, must not be negative", c.SmallPlaces))
+	}
+	if c.SmallCost < 0 {
+		errs = append(errs, errors.New("small_cost must not be negative"))
+	}
+	if c.MaxCost < 1 {
+		errs = append(errs, errors.New("max_cost must be at least 1"))
 	}
 	return errors.Join(errs...)
 }
@@ -77,6 +93,7 @@ type Deps struct {
 	Limits    Limits
 	Store     *Store  // nil: ingesters hold all there is
 	Deletes   Deletes // nil: nothing is deleted
+	Peers     Peers   // nil: there are no other queriers
 	// Learn merges the member table of a member, given its version; nil: there is none
 	// but the own one.
 	Learn  func(ctx context.Context, member string, version uint64) bool
@@ -93,13 +110,13 @@ type Service struct {
 	logger *slog.Logger
 	engine *engine.Engine
 	blocks *blocks // nil: there is no store
-	memory int64   // bytes for one query
-	hedger *hedger
+	// multiTenant tells that queries of several tenants are answered.
+	multiTenant bool
+	memory      int64 // bytes for one query
+	hedger      *hedger
 
-	running   chan struct{} // holds an item per query that runs
-	queued    atomic.Int64
-	maxQueued int64
-	refused   prometheus.Counter
+	gate  *gate
+	heads heads
 
 	mu      sync.Mutex // guards tails
 	tails   map[string]int
@@ -117,13 +134,12 @@ func New(cfg Config, d Deps) *Service {
 	f := promauto.With(d.Reg)
 	s := &Service{
 		deps: d, logger: d.Log,
-		engine:    engine.New(engine.Options{Now: d.Now, Registerer: d.Reg}),
-		memory:    d.Memory / int64(cfg.MaxConcurrent),
-		running:   make(chan struct{}, cfg.MaxConcurrent),
-		maxQueued: int64(cfg.MaxQueued),
-		tails:     map[string]int{},
-		refused: f.NewCounter(prometheus.CounterOpts{
-			Name: "weir_querier_refused_queries_total", Help: "Queries refused because too many were waiting."}),
+		engine: engine.New(engine.Options{Now: d.Now, Registerer: d.Reg}),
+		memory: d.Memory / int64(cfg.MaxConcurrent),
+		tails:  map[string]int{}, multiTenant: cfg.MultiTenantQueries,
+		gate: newGate(queueLimits{
+			places: cfg.MaxConcurrent, kept: min(cfg.SmallPlaces, cfg.MaxConcurrent-1), cost: int64(cfg.MaxCost), small: int64(cfg.SmallCost), waiting: cfg.MaxQueued,
+		}, d.Now, rand.Text, d.Reg),
 		open: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_querier_tails", Help: "Live tails being served."}),
 		tooMany: f.NewCounter(prometheus.CounterOpts{
@@ -133,10 +149,6 @@ func New(cfg Config, d Deps) *Service {
 	if d.Store != nil {
 		s.blocks = newBlocks(*d.Store, d.Log, d.Reg)
 	}
-	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_querier_running_queries", Help: "Queries that run."},
-		func() float64 { return float64(len(s.running)) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_querier_queued_queries", Help: "Queries that wait for their turn."},
-		func() float64 { return float64(s.queued.Load()) })
 	return s
 }
 
@@ -146,49 +158,20 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	tailv1.RegisterTailServiceServer(r, s)
 }
 
-// admission is the place of a query that runs.
-type admission struct {
-	release func()
-	waited  time.Duration
-}
-
-// admit waits for a place. A query that would wait behind too many others is
-// refused at once.
-func (s *Service) admit(ctx context.Context) (admission, error) {
-	release := func() { <-s.running }
-	select {
-	case s.running <- struct{}{}:
-		return admission{release: release}, nil
-	default:
-	}
-	if s.queued.Add(1) > s.maxQueued {
-		s.queued.Add(-1)
-		s.refused.Inc()
-		return admission{}, rpcerr.New(rpcerr.Overloaded, "too many outstanding requests").WithRetry(time.Second)
-	}
-	defer s.queued.Add(-1)
-	began := s.deps.Now()
-	select {
-	case s.running <- struct{}{}:
-		return admission{release, s.deps.Now().Sub(began)}, nil
-	case <-ctx.Done():
-		return admission{}, ctx.Err()
-	}
-}
-
 // scope is what a query of a tenant may touch.
 type scope struct {
 	tenant string
 	limits limits.Limits
 	now    time.Time
+	parts  []*part // of several tenants; nil: it is one
 }
 
 func (s *Service) scope(ctx context.Context) (scope, error) {
-	id, err := tenant.Require(ctx)
+	ids, err := tenant.RequireAll(ctx)
 	if err != nil {
 		return scope{}, err
 	}
-	return scope{id, s.deps.Limits.For(id), s.deps.Now()}, nil
+	return s.scopeOf(ids)
 }
 
 // InUse reports whether a query reads a block of the object store.
@@ -197,6 +180,9 @@ func (s *Service) InUse(id catalog.ID) bool { return s.blocks != nil && s.blocks
 // sources returns every ingester that may hold entries and the object store, and the
 // judge of whether an answer without some of them is complete.
 func (s *Service) sources(sc scope, partial bool) ([]engine.Source, func(missing []string) error) {
+	if sc.parts != nil {
+		return s.sourcesOfAll(sc, partial)
+	}
 	out, complete := s.ingesters(sc)
 	if l := losses(s.deps.Ring.View(), sc.limits.MaxFuture); l != nil {
 		out = append(out, l)

@@ -65,9 +65,9 @@ func commands(env *Env) []*command {
 		labelsCommand(env), seriesCommand(env), statsCommand(env),
 		formatCommand(env), explainCommand(env),
 		exportCommand(env), importCommand(env),
-		deletesCommand(env), retentionCommand(env), blocksCommand(env),
+		queriesCommand(env), deletesCommand(env), retentionCommand(env), blocksCommand(env),
 		statusCommand(env), ringCommand(env), flushCommand(env),
-		generateCommand(env),
+		generateCommand(env), canaryCommand(env),
 	}
 }
 

@@ -278,7 +278,9 @@ type QueryRangeRequest struct {
 	Cursor string `protobuf:"bytes,8,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Accept an answer that misses data which cannot be reached; it then carries
 	// warnings. Default: fail instead.
-	Partial       bool `protobuf:"varint,9,opt,name=partial,proto3" json:"partial,omitempty"`
+	Partial bool `protobuf:"varint,9,opt,name=partial,proto3" json:"partial,omitempty"`
+	// Compute all of a metric query anew, though parts of the answer are remembered.
+	NoCache       bool `protobuf:"varint,10,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -372,6 +374,13 @@ func (x *QueryRangeRequest) GetCursor() string {
 func (x *QueryRangeRequest) GetPartial() bool {
 	if x != nil {
 		return x.Partial
+	}
+	return false
+}
+
+func (x *QueryRangeRequest) GetNoCache() bool {
+	if x != nil {
+		return x.NoCache
 	}
 	return false
 }
@@ -1336,7 +1345,9 @@ type Statistics struct {
 	// Sources (ingesters, blocks) that were asked.
 	Sources uint32 `protobuf:"varint,9,opt,name=sources,proto3" json:"sources,omitempty"`
 	// Runs of rows that were skipped because an equal copy was read.
-	RunsSkipped   uint64 `protobuf:"varint,10,opt,name=runs_skipped,json=runsSkipped,proto3" json:"runs_skipped,omitempty"`
+	RunsSkipped uint64 `protobuf:"varint,10,opt,name=runs_skipped,json=runsSkipped,proto3" json:"runs_skipped,omitempty"`
+	// What of the answer was remembered.
+	ResultCache   *ResultCache `protobuf:"bytes,11,opt,name=result_cache,json=resultCache,proto3" json:"result_cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1441,6 +1452,105 @@ func (x *Statistics) GetRunsSkipped() uint64 {
 	return 0
 }
 
+func (x *Statistics) GetResultCache() *ResultCache {
+	if x != nil {
+		return x.ResultCache
+	}
+	return nil
+}
+
+// ResultCache is what of an answer was remembered and not computed. Parts are spans of
+// steps of each range aggregation of a metric query.
+type ResultCache struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Parts that were looked for.
+	Requested uint64 `protobuf:"varint,1,opt,name=requested,proto3" json:"requested,omitempty"`
+	// Of these, parts that were found.
+	Found uint64 `protobuf:"varint,2,opt,name=found,proto3" json:"found,omitempty"`
+	// Parts that were computed and are remembered now.
+	Stored uint64 `protobuf:"varint,3,opt,name=stored,proto3" json:"stored,omitempty"`
+	// Size of those that were found, in memory.
+	BytesFound uint64 `protobuf:"varint,4,opt,name=bytes_found,json=bytesFound,proto3" json:"bytes_found,omitempty"`
+	// Size of those that are remembered now, in memory.
+	BytesStored uint64 `protobuf:"varint,5,opt,name=bytes_stored,json=bytesStored,proto3" json:"bytes_stored,omitempty"`
+	// Time of the query's range that was found, over all its range aggregations.
+	LengthFound   *durationpb.Duration `protobuf:"bytes,6,opt,name=length_found,json=lengthFound,proto3" json:"length_found,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResultCache) Reset() {
+	*x = ResultCache{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResultCache) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResultCache) ProtoMessage() {}
+
+func (x *ResultCache) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResultCache.ProtoReflect.Descriptor instead.
+func (*ResultCache) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ResultCache) GetRequested() uint64 {
+	if x != nil {
+		return x.Requested
+	}
+	return 0
+}
+
+func (x *ResultCache) GetFound() uint64 {
+	if x != nil {
+		return x.Found
+	}
+	return 0
+}
+
+func (x *ResultCache) GetStored() uint64 {
+	if x != nil {
+		return x.Stored
+	}
+	return 0
+}
+
+func (x *ResultCache) GetBytesFound() uint64 {
+	if x != nil {
+		return x.BytesFound
+	}
+	return 0
+}
+
+func (x *ResultCache) GetBytesStored() uint64 {
+	if x != nil {
+		return x.BytesStored
+	}
+	return 0
+}
+
+func (x *ResultCache) GetLengthFound() *durationpb.Duration {
+	if x != nil {
+		return x.LengthFound
+	}
+	return nil
+}
+
 // LabelsRequest asks for label names.
 type LabelsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1458,7 +1568,7 @@ type LabelsRequest struct {
 
 func (x *LabelsRequest) Reset() {
 	*x = LabelsRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[18]
+	mi := &file_weir_query_v1_query_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1580,7 @@ func (x *LabelsRequest) String() string {
 func (*LabelsRequest) ProtoMessage() {}
 
 func (x *LabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[18]
+	mi := &file_weir_query_v1_query_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1593,7 @@ func (x *LabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelsRequest.ProtoReflect.Descriptor instead.
 func (*LabelsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{18}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LabelsRequest) GetStart() *timestamppb.Timestamp {
@@ -1527,7 +1637,7 @@ type LabelsResponse struct {
 
 func (x *LabelsResponse) Reset() {
 	*x = LabelsResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[19]
+	mi := &file_weir_query_v1_query_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1649,7 @@ func (x *LabelsResponse) String() string {
 func (*LabelsResponse) ProtoMessage() {}
 
 func (x *LabelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[19]
+	mi := &file_weir_query_v1_query_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1662,7 @@ func (x *LabelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelsResponse.ProtoReflect.Descriptor instead.
 func (*LabelsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{19}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LabelsResponse) GetNames() []string {
@@ -1588,7 +1698,7 @@ type LabelValuesRequest struct {
 
 func (x *LabelValuesRequest) Reset() {
 	*x = LabelValuesRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[20]
+	mi := &file_weir_query_v1_query_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1710,7 @@ func (x *LabelValuesRequest) String() string {
 func (*LabelValuesRequest) ProtoMessage() {}
 
 func (x *LabelValuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[20]
+	mi := &file_weir_query_v1_query_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1723,7 @@ func (x *LabelValuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelValuesRequest.ProtoReflect.Descriptor instead.
 func (*LabelValuesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{20}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LabelValuesRequest) GetName() string {
@@ -1664,7 +1774,7 @@ type LabelValuesResponse struct {
 
 func (x *LabelValuesResponse) Reset() {
 	*x = LabelValuesResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[21]
+	mi := &file_weir_query_v1_query_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1786,7 @@ func (x *LabelValuesResponse) String() string {
 func (*LabelValuesResponse) ProtoMessage() {}
 
 func (x *LabelValuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[21]
+	mi := &file_weir_query_v1_query_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1799,7 @@ func (x *LabelValuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelValuesResponse.ProtoReflect.Descriptor instead.
 func (*LabelValuesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{21}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LabelValuesResponse) GetValues() []string {
@@ -1723,7 +1833,7 @@ type SeriesRequest struct {
 
 func (x *SeriesRequest) Reset() {
 	*x = SeriesRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[22]
+	mi := &file_weir_query_v1_query_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1845,7 @@ func (x *SeriesRequest) String() string {
 func (*SeriesRequest) ProtoMessage() {}
 
 func (x *SeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[22]
+	mi := &file_weir_query_v1_query_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1858,7 @@ func (x *SeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeriesRequest.ProtoReflect.Descriptor instead.
 func (*SeriesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{22}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SeriesRequest) GetSelectors() []string {
@@ -1792,7 +1902,7 @@ type SeriesResponse struct {
 
 func (x *SeriesResponse) Reset() {
 	*x = SeriesResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[23]
+	mi := &file_weir_query_v1_query_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +1914,7 @@ func (x *SeriesResponse) String() string {
 func (*SeriesResponse) ProtoMessage() {}
 
 func (x *SeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[23]
+	mi := &file_weir_query_v1_query_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +1927,7 @@ func (x *SeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeriesResponse.ProtoReflect.Descriptor instead.
 func (*SeriesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{23}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SeriesResponse) GetSeries() []*LabelSet {
@@ -1845,7 +1955,7 @@ type LabelSet struct {
 
 func (x *LabelSet) Reset() {
 	*x = LabelSet{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[24]
+	mi := &file_weir_query_v1_query_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +1967,7 @@ func (x *LabelSet) String() string {
 func (*LabelSet) ProtoMessage() {}
 
 func (x *LabelSet) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[24]
+	mi := &file_weir_query_v1_query_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +1980,7 @@ func (x *LabelSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelSet.ProtoReflect.Descriptor instead.
 func (*LabelSet) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{24}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LabelSet) GetLabels() map[string]string {
@@ -1897,7 +2007,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[25]
+	mi := &file_weir_query_v1_query_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2019,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[25]
+	mi := &file_weir_query_v1_query_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2032,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{25}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatsRequest) GetSelector() string {
@@ -1972,7 +2082,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[26]
+	mi := &file_weir_query_v1_query_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2094,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[26]
+	mi := &file_weir_query_v1_query_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2107,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{26}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StatsResponse) GetStreams() uint64 {
@@ -2058,7 +2168,7 @@ type PatternsRequest struct {
 
 func (x *PatternsRequest) Reset() {
 	*x = PatternsRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[27]
+	mi := &file_weir_query_v1_query_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2180,7 @@ func (x *PatternsRequest) String() string {
 func (*PatternsRequest) ProtoMessage() {}
 
 func (x *PatternsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[27]
+	mi := &file_weir_query_v1_query_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2193,7 @@ func (x *PatternsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternsRequest.ProtoReflect.Descriptor instead.
 func (*PatternsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{27}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PatternsRequest) GetQuery() string {
@@ -2150,7 +2260,7 @@ type PatternsResponse struct {
 
 func (x *PatternsResponse) Reset() {
 	*x = PatternsResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	mi := &file_weir_query_v1_query_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2272,7 @@ func (x *PatternsResponse) String() string {
 func (*PatternsResponse) ProtoMessage() {}
 
 func (x *PatternsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	mi := &file_weir_query_v1_query_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2285,7 @@ func (x *PatternsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternsResponse.ProtoReflect.Descriptor instead.
 func (*PatternsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{28}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PatternsResponse) GetPatterns() []*Pattern {
@@ -2216,7 +2326,7 @@ type Pattern struct {
 
 func (x *Pattern) Reset() {
 	*x = Pattern{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	mi := &file_weir_query_v1_query_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2338,7 @@ func (x *Pattern) String() string {
 func (*Pattern) ProtoMessage() {}
 
 func (x *Pattern) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	mi := &file_weir_query_v1_query_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2351,7 @@ func (x *Pattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pattern.ProtoReflect.Descriptor instead.
 func (*Pattern) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{29}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Pattern) GetPattern() string {
@@ -2285,7 +2395,7 @@ type PatternSample struct {
 
 func (x *PatternSample) Reset() {
 	*x = PatternSample{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	mi := &file_weir_query_v1_query_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2407,7 @@ func (x *PatternSample) String() string {
 func (*PatternSample) ProtoMessage() {}
 
 func (x *PatternSample) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	mi := &file_weir_query_v1_query_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2420,7 @@ func (x *PatternSample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternSample.ProtoReflect.Descriptor instead.
 func (*PatternSample) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{30}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PatternSample) GetTimestampUnixNano() int64 {
@@ -2338,7 +2448,7 @@ type FormatQueryRequest struct {
 
 func (x *FormatQueryRequest) Reset() {
 	*x = FormatQueryRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[31]
+	mi := &file_weir_query_v1_query_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2460,7 @@ func (x *FormatQueryRequest) String() string {
 func (*FormatQueryRequest) ProtoMessage() {}
 
 func (x *FormatQueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[31]
+	mi := &file_weir_query_v1_query_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2473,7 @@ func (x *FormatQueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatQueryRequest.ProtoReflect.Descriptor instead.
 func (*FormatQueryRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{31}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FormatQueryRequest) GetQuery() string {
@@ -2384,7 +2494,7 @@ type FormatQueryResponse struct {
 
 func (x *FormatQueryResponse) Reset() {
 	*x = FormatQueryResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[32]
+	mi := &file_weir_query_v1_query_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2506,7 @@ func (x *FormatQueryResponse) String() string {
 func (*FormatQueryResponse) ProtoMessage() {}
 
 func (x *FormatQueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[32]
+	mi := &file_weir_query_v1_query_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2519,7 @@ func (x *FormatQueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatQueryResponse.ProtoReflect.Descriptor instead.
 func (*FormatQueryResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{32}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FormatQueryResponse) GetQuery() string {
@@ -2430,7 +2540,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[33]
+	mi := &file_weir_query_v1_query_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2552,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[33]
+	mi := &file_weir_query_v1_query_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2565,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{33}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExplainRequest) GetQuery() *QueryRangeRequest {
@@ -2484,7 +2594,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[34]
+	mi := &file_weir_query_v1_query_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2606,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[34]
+	mi := &file_weir_query_v1_query_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2619,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{34}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExplainResponse) GetPlan() *PlanNode {
@@ -2564,7 +2674,7 @@ type PlanNode struct {
 
 func (x *PlanNode) Reset() {
 	*x = PlanNode{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[35]
+	mi := &file_weir_query_v1_query_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2686,7 @@ func (x *PlanNode) String() string {
 func (*PlanNode) ProtoMessage() {}
 
 func (x *PlanNode) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[35]
+	mi := &file_weir_query_v1_query_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2699,7 @@ func (x *PlanNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanNode.ProtoReflect.Descriptor instead.
 func (*PlanNode) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{35}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PlanNode) GetOperator() string {
@@ -2624,7 +2734,7 @@ var File_weir_query_v1_query_proto protoreflect.FileDescriptor
 
 const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x19weir/query/v1/query.proto\x12\rweir.query.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"n\n" +
+	"\x19weir/query/v1/query.proto\x12\rweir.query.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweir/query/v1/running.proto\"n\n" +
 	"\fQueryRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
@@ -2636,7 +2746,7 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"statistics\x18\x03 \x01(\v2\x19.weir.query.v1.StatisticsR\n" +
 	"statistics\x12\x1a\n" +
 	"\bwarnings\x18\x04 \x03(\tR\bwarningsB\b\n" +
-	"\x06result\"\xef\x02\n" +
+	"\x06result\"\x8a\x03\n" +
 	"\x11QueryRangeRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x120\n" +
 	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
@@ -2646,7 +2756,9 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\tdirection\x18\x06 \x01(\x0e2\x18.weir.query.v1.DirectionR\tdirection\x12\x14\n" +
 	"\x05limit\x18\a \x01(\rR\x05limit\x12\x16\n" +
 	"\x06cursor\x18\b \x01(\tR\x06cursor\x12\x18\n" +
-	"\apartial\x18\t \x01(\bR\apartial\"\xfb\x01\n" +
+	"\apartial\x18\t \x01(\bR\apartial\x12\x19\n" +
+	"\bno_cache\x18\n" +
+	" \x01(\bR\anoCache\"\xfb\x01\n" +
 	"\x12QueryRangeResponse\x122\n" +
 	"\astreams\x18\x01 \x01(\v2\x16.weir.query.v1.StreamsH\x00R\astreams\x12/\n" +
 	"\x06matrix\x18\x02 \x01(\v2\x15.weir.query.v1.MatrixH\x00R\x06matrix\x129\n" +
@@ -2720,7 +2832,7 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\asamples\x18\x02 \x03(\v2\x15.weir.query.v1.SampleR\asamples\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xee\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xad\x04\n" +
 	"\n" +
 	"Statistics\x12@\n" +
 	"\x0eexecution_time\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\rexecutionTime\x128\n" +
@@ -2734,7 +2846,16 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\x0fstreams_matched\x18\b \x01(\x04R\x0estreamsMatched\x12\x18\n" +
 	"\asources\x18\t \x01(\rR\asources\x12!\n" +
 	"\fruns_skipped\x18\n" +
-	" \x01(\x04R\vrunsSkipped\"\xa5\x01\n" +
+	" \x01(\x04R\vrunsSkipped\x12=\n" +
+	"\fresult_cache\x18\v \x01(\v2\x1a.weir.query.v1.ResultCacheR\vresultCache\"\xdb\x01\n" +
+	"\vResultCache\x12\x1c\n" +
+	"\trequested\x18\x01 \x01(\x04R\trequested\x12\x14\n" +
+	"\x05found\x18\x02 \x01(\x04R\x05found\x12\x16\n" +
+	"\x06stored\x18\x03 \x01(\x04R\x06stored\x12\x1f\n" +
+	"\vbytes_found\x18\x04 \x01(\x04R\n" +
+	"bytesFound\x12!\n" +
+	"\fbytes_stored\x18\x05 \x01(\x04R\vbytesStored\x12<\n" +
+	"\flength_found\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vlengthFound\"\xa5\x01\n" +
 	"\rLabelsRequest\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
 	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x1a\n" +
@@ -2821,7 +2942,7 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12DIRECTION_BACKWARD\x10\x01\x12\x15\n" +
-	"\x11DIRECTION_FORWARD\x10\x022\xb4\t\n" +
+	"\x11DIRECTION_FORWARD\x10\x022\x97\v\n" +
 	"\fQueryService\x12m\n" +
 	"\x05Query\x12\x1b.weir.query.v1.QueryRequest\x1a\x1c.weir.query.v1.QueryResponse\")\x82\xd3\xe4\x93\x02#Z\x12:\x01*\"\r/api/v1/query\x12\r/api/v1/query\x12\x88\x01\n" +
 	"\n" +
@@ -2833,7 +2954,9 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\x05Stats\x12\x1b.weir.query.v1.StatsRequest\x1a\x1c.weir.query.v1.StatsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/stats\x12e\n" +
 	"\bPatterns\x12\x1e.weir.query.v1.PatternsRequest\x1a\x1f.weir.query.v1.PatternsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/patterns\x12\x8d\x01\n" +
 	"\vFormatQuery\x12!.weir.query.v1.FormatQueryRequest\x1a\".weir.query.v1.FormatQueryResponse\"7\x82\xd3\xe4\x93\x021Z\x19:\x01*\"\x14/api/v1/format_query\x12\x14/api/v1/format_query\x12w\n" +
-	"\aExplain\x12\x1d.weir.query.v1.ExplainRequest\x1a\x1e.weir.query.v1.ExplainResponse\"-\x82\xd3\xe4\x93\x02'Z\x14:\x01*\"\x0f/api/v1/explain\x12\x0f/api/v1/explainB8Z6github.com/weir-logs/weir/gen/go/weir/query/v1;queryv1b\x06proto3"
+	"\aExplain\x12\x1d.weir.query.v1.ExplainRequest\x1a\x1e.weir.query.v1.ExplainResponse\"-\x82\xd3\xe4\x93\x02'Z\x14:\x01*\"\x0f/api/v1/explain\x12\x0f/api/v1/explain\x12m\n" +
+	"\vListQueries\x12!.weir.query.v1.ListQueriesRequest\x1a\".weir.query.v1.ListQueriesResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/queries\x12r\n" +
+	"\vCancelQuery\x12!.weir.query.v1.CancelQueryRequest\x1a\".weir.query.v1.CancelQueryResponse\"\x1c\x82\xd3\xe4\x93\x02\x16*\x14/api/v1/queries/{id}B8Z6github.com/weir-logs/weir/gen/go/weir/query/v1;queryv1b\x06proto3"
 
 var (
 	file_weir_query_v1_query_proto_rawDescOnce sync.Once
@@ -2848,7 +2971,7 @@ func file_weir_query_v1_query_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_query_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weir_query_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_weir_query_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_weir_query_v1_query_proto_goTypes = []any{
 	(Direction)(0),                // 0: weir.query.v1.Direction
 	(*QueryRequest)(nil),          // 1: weir.query.v1.QueryRequest
@@ -2869,42 +2992,47 @@ var file_weir_query_v1_query_proto_goTypes = []any{
 	(*Matrix)(nil),                // 16: weir.query.v1.Matrix
 	(*Series)(nil),                // 17: weir.query.v1.Series
 	(*Statistics)(nil),            // 18: weir.query.v1.Statistics
-	(*LabelsRequest)(nil),         // 19: weir.query.v1.LabelsRequest
-	(*LabelsResponse)(nil),        // 20: weir.query.v1.LabelsResponse
-	(*LabelValuesRequest)(nil),    // 21: weir.query.v1.LabelValuesRequest
-	(*LabelValuesResponse)(nil),   // 22: weir.query.v1.LabelValuesResponse
-	(*SeriesRequest)(nil),         // 23: weir.query.v1.SeriesRequest
-	(*SeriesResponse)(nil),        // 24: weir.query.v1.SeriesResponse
-	(*LabelSet)(nil),              // 25: weir.query.v1.LabelSet
-	(*StatsRequest)(nil),          // 26: weir.query.v1.StatsRequest
-	(*StatsResponse)(nil),         // 27: weir.query.v1.StatsResponse
-	(*PatternsRequest)(nil),       // 28: weir.query.v1.PatternsRequest
-	(*PatternsResponse)(nil),      // 29: weir.query.v1.PatternsResponse
-	(*Pattern)(nil),               // 30: weir.query.v1.Pattern
-	(*PatternSample)(nil),         // 31: weir.query.v1.PatternSample
-	(*FormatQueryRequest)(nil),    // 32: weir.query.v1.FormatQueryRequest
-	(*FormatQueryResponse)(nil),   // 33: weir.query.v1.FormatQueryResponse
-	(*ExplainRequest)(nil),        // 34: weir.query.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 35: weir.query.v1.ExplainResponse
-	(*PlanNode)(nil),              // 36: weir.query.v1.PlanNode
-	nil,                           // 37: weir.query.v1.LogStream.LabelsEntry
-	nil,                           // 38: weir.query.v1.LogEntry.StructuredMetadataEntry
-	nil,                           // 39: weir.query.v1.LogEntry.ParsedEntry
-	nil,                           // 40: weir.query.v1.VectorSample.LabelsEntry
-	nil,                           // 41: weir.query.v1.Series.LabelsEntry
-	nil,                           // 42: weir.query.v1.LabelSet.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
+	(*ResultCache)(nil),           // 19: weir.query.v1.ResultCache
+	(*LabelsRequest)(nil),         // 20: weir.query.v1.LabelsRequest
+	(*LabelsResponse)(nil),        // 21: weir.query.v1.LabelsResponse
+	(*LabelValuesRequest)(nil),    // 22: weir.query.v1.LabelValuesRequest
+	(*LabelValuesResponse)(nil),   // 23: weir.query.v1.LabelValuesResponse
+	(*SeriesRequest)(nil),         // 24: weir.query.v1.SeriesRequest
+	(*SeriesResponse)(nil),        // 25: weir.query.v1.SeriesResponse
+	(*LabelSet)(nil),              // 26: weir.query.v1.LabelSet
+	(*StatsRequest)(nil),          // 27: weir.query.v1.StatsRequest
+	(*StatsResponse)(nil),         // 28: weir.query.v1.StatsResponse
+	(*PatternsRequest)(nil),       // 29: weir.query.v1.PatternsRequest
+	(*PatternsResponse)(nil),      // 30: weir.query.v1.PatternsResponse
+	(*Pattern)(nil),               // 31: weir.query.v1.Pattern
+	(*PatternSample)(nil),         // 32: weir.query.v1.PatternSample
+	(*FormatQueryRequest)(nil),    // 33: weir.query.v1.FormatQueryRequest
+	(*FormatQueryResponse)(nil),   // 34: weir.query.v1.FormatQueryResponse
+	(*ExplainRequest)(nil),        // 35: weir.query.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 36: weir.query.v1.ExplainResponse
+	(*PlanNode)(nil),              // 37: weir.query.v1.PlanNode
+	nil,                           // 38: weir.query.v1.LogStream.LabelsEntry
+	nil,                           // 39: weir.query.v1.LogEntry.StructuredMetadataEntry
+	nil,                           // 40: weir.query.v1.LogEntry.ParsedEntry
+	nil,                           // 41: weir.query.v1.VectorSample.LabelsEntry
+	nil,                           // 42: weir.query.v1.Series.LabelsEntry
+	nil,                           // 43: weir.query.v1.LabelSet.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
+	(*ListQueriesRequest)(nil),    // 46: weir.query.v1.ListQueriesRequest
+	(*CancelQueryRequest)(nil),    // 47: weir.query.v1.CancelQueryRequest
+	(*ListQueriesResponse)(nil),   // 48: weir.query.v1.ListQueriesResponse
+	(*CancelQueryResponse)(nil),   // 49: weir.query.v1.CancelQueryResponse
 }
 var file_weir_query_v1_query_proto_depIdxs = []int32{
-	43, // 0: weir.query.v1.QueryRequest.time:type_name -> google.protobuf.Timestamp
+	44, // 0: weir.query.v1.QueryRequest.time:type_name -> google.protobuf.Timestamp
 	13, // 1: weir.query.v1.QueryResponse.scalar:type_name -> weir.query.v1.Scalar
 	14, // 2: weir.query.v1.QueryResponse.vector:type_name -> weir.query.v1.Vector
 	18, // 3: weir.query.v1.QueryResponse.statistics:type_name -> weir.query.v1.Statistics
-	43, // 4: weir.query.v1.QueryRangeRequest.start:type_name -> google.protobuf.Timestamp
-	43, // 5: weir.query.v1.QueryRangeRequest.end:type_name -> google.protobuf.Timestamp
-	44, // 6: weir.query.v1.QueryRangeRequest.step:type_name -> google.protobuf.Duration
-	44, // 7: weir.query.v1.QueryRangeRequest.interval:type_name -> google.protobuf.Duration
+	44, // 4: weir.query.v1.QueryRangeRequest.start:type_name -> google.protobuf.Timestamp
+	44, // 5: weir.query.v1.QueryRangeRequest.end:type_name -> google.protobuf.Timestamp
+	45, // 6: weir.query.v1.QueryRangeRequest.step:type_name -> google.protobuf.Duration
+	45, // 7: weir.query.v1.QueryRangeRequest.interval:type_name -> google.protobuf.Duration
 	0,  // 8: weir.query.v1.QueryRangeRequest.direction:type_name -> weir.query.v1.Direction
 	9,  // 9: weir.query.v1.QueryRangeResponse.streams:type_name -> weir.query.v1.Streams
 	16, // 10: weir.query.v1.QueryRangeResponse.matrix:type_name -> weir.query.v1.Matrix
@@ -2916,63 +3044,69 @@ var file_weir_query_v1_query_proto_depIdxs = []int32{
 	8,  // 16: weir.query.v1.QueryStreamResponse.done:type_name -> weir.query.v1.Done
 	18, // 17: weir.query.v1.Done.statistics:type_name -> weir.query.v1.Statistics
 	10, // 18: weir.query.v1.Streams.streams:type_name -> weir.query.v1.LogStream
-	37, // 19: weir.query.v1.LogStream.labels:type_name -> weir.query.v1.LogStream.LabelsEntry
+	38, // 19: weir.query.v1.LogStream.labels:type_name -> weir.query.v1.LogStream.LabelsEntry
 	11, // 20: weir.query.v1.LogStream.entries:type_name -> weir.query.v1.LogEntry
-	38, // 21: weir.query.v1.LogEntry.structured_metadata:type_name -> weir.query.v1.LogEntry.StructuredMetadataEntry
-	39, // 22: weir.query.v1.LogEntry.parsed:type_name -> weir.query.v1.LogEntry.ParsedEntry
+	39, // 21: weir.query.v1.LogEntry.structured_metadata:type_name -> weir.query.v1.LogEntry.StructuredMetadataEntry
+	40, // 22: weir.query.v1.LogEntry.parsed:type_name -> weir.query.v1.LogEntry.ParsedEntry
 	12, // 23: weir.query.v1.Scalar.sample:type_name -> weir.query.v1.Sample
 	15, // 24: weir.query.v1.Vector.samples:type_name -> weir.query.v1.VectorSample
-	40, // 25: weir.query.v1.VectorSample.labels:type_name -> weir.query.v1.VectorSample.LabelsEntry
+	41, // 25: weir.query.v1.VectorSample.labels:type_name -> weir.query.v1.VectorSample.LabelsEntry
 	12, // 26: weir.query.v1.VectorSample.sample:type_name -> weir.query.v1.Sample
 	17, // 27: weir.query.v1.Matrix.series:type_name -> weir.query.v1.Series
-	41, // 28: weir.query.v1.Series.labels:type_name -> weir.query.v1.Series.LabelsEntry
+	42, // 28: weir.query.v1.Series.labels:type_name -> weir.query.v1.Series.LabelsEntry
 	12, // 29: weir.query.v1.Series.samples:type_name -> weir.query.v1.Sample
-	44, // 30: weir.query.v1.Statistics.execution_time:type_name -> google.protobuf.Duration
-	44, // 31: weir.query.v1.Statistics.queue_time:type_name -> google.protobuf.Duration
-	43, // 32: weir.query.v1.LabelsRequest.start:type_name -> google.protobuf.Timestamp
-	43, // 33: weir.query.v1.LabelsRequest.end:type_name -> google.protobuf.Timestamp
-	43, // 34: weir.query.v1.LabelValuesRequest.start:type_name -> google.protobuf.Timestamp
-	43, // 35: weir.query.v1.LabelValuesRequest.end:type_name -> google.protobuf.Timestamp
-	43, // 36: weir.query.v1.SeriesRequest.start:type_name -> google.protobuf.Timestamp
-	43, // 37: weir.query.v1.SeriesRequest.end:type_name -> google.protobuf.Timestamp
-	25, // 38: weir.query.v1.SeriesResponse.series:type_name -> weir.query.v1.LabelSet
-	42, // 39: weir.query.v1.LabelSet.labels:type_name -> weir.query.v1.LabelSet.LabelsEntry
-	43, // 40: weir.query.v1.StatsRequest.start:type_name -> google.protobuf.Timestamp
-	43, // 41: weir.query.v1.StatsRequest.end:type_name -> google.protobuf.Timestamp
-	43, // 42: weir.query.v1.PatternsRequest.start:type_name -> google.protobuf.Timestamp
-	43, // 43: weir.query.v1.PatternsRequest.end:type_name -> google.protobuf.Timestamp
-	44, // 44: weir.query.v1.PatternsRequest.step:type_name -> google.protobuf.Duration
-	30, // 45: weir.query.v1.PatternsResponse.patterns:type_name -> weir.query.v1.Pattern
-	18, // 46: weir.query.v1.PatternsResponse.statistics:type_name -> weir.query.v1.Statistics
-	31, // 47: weir.query.v1.Pattern.samples:type_name -> weir.query.v1.PatternSample
-	3,  // 48: weir.query.v1.ExplainRequest.query:type_name -> weir.query.v1.QueryRangeRequest
-	36, // 49: weir.query.v1.ExplainResponse.plan:type_name -> weir.query.v1.PlanNode
-	36, // 50: weir.query.v1.PlanNode.inputs:type_name -> weir.query.v1.PlanNode
-	1,  // 51: weir.query.v1.QueryService.Query:input_type -> weir.query.v1.QueryRequest
-	3,  // 52: weir.query.v1.QueryService.QueryRange:input_type -> weir.query.v1.QueryRangeRequest
-	5,  // 53: weir.query.v1.QueryService.QueryStream:input_type -> weir.query.v1.QueryStreamRequest
-	19, // 54: weir.query.v1.QueryService.Labels:input_type -> weir.query.v1.LabelsRequest
-	21, // 55: weir.query.v1.QueryService.LabelValues:input_type -> weir.query.v1.LabelValuesRequest
-	23, // 56: weir.query.v1.QueryService.Series:input_type -> weir.query.v1.SeriesRequest
-	26, // 57: weir.query.v1.QueryService.Stats:input_type -> weir.query.v1.StatsRequest
-	28, // 58: weir.query.v1.QueryService.Patterns:input_type -> weir.query.v1.PatternsRequest
-	32, // 59: weir.query.v1.QueryService.FormatQuery:input_type -> weir.query.v1.FormatQueryRequest
-	34, // 60: weir.query.v1.QueryService.Explain:input_type -> weir.query.v1.ExplainRequest
-	2,  // 61: weir.query.v1.QueryService.Query:output_type -> weir.query.v1.QueryResponse
-	4,  // 62: weir.query.v1.QueryService.QueryRange:output_type -> weir.query.v1.QueryRangeResponse
-	6,  // 63: weir.query.v1.QueryService.QueryStream:output_type -> weir.query.v1.QueryStreamResponse
-	20, // 64: weir.query.v1.QueryService.Labels:output_type -> weir.query.v1.LabelsResponse
-	22, // 65: weir.query.v1.QueryService.LabelValues:output_type -> weir.query.v1.LabelValuesResponse
-	24, // 66: weir.query.v1.QueryService.Series:output_type -> weir.query.v1.SeriesResponse
-	27, // 67: weir.query.v1.QueryService.Stats:output_type -> weir.query.v1.StatsResponse
-	29, // 68: weir.query.v1.QueryService.Patterns:output_type -> weir.query.v1.PatternsResponse
-	33, // 69: weir.query.v1.QueryService.FormatQuery:output_type -> weir.query.v1.FormatQueryResponse
-	35, // 70: weir.query.v1.QueryService.Explain:output_type -> weir.query.v1.ExplainResponse
-	61, // [61:71] is the sub-list for method output_type
-	51, // [51:61] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	45, // 30: weir.query.v1.Statistics.execution_time:type_name -> google.protobuf.Duration
+	45, // 31: weir.query.v1.Statistics.queue_time:type_name -> google.protobuf.Duration
+	19, // 32: weir.query.v1.Statistics.result_cache:type_name -> weir.query.v1.ResultCache
+	45, // 33: weir.query.v1.ResultCache.length_found:type_name -> google.protobuf.Duration
+	44, // 34: weir.query.v1.LabelsRequest.start:type_name -> google.protobuf.Timestamp
+	44, // 35: weir.query.v1.LabelsRequest.end:type_name -> google.protobuf.Timestamp
+	44, // 36: weir.query.v1.LabelValuesRequest.start:type_name -> google.protobuf.Timestamp
+	44, // 37: weir.query.v1.LabelValuesRequest.end:type_name -> google.protobuf.Timestamp
+	44, // 38: weir.query.v1.SeriesRequest.start:type_name -> google.protobuf.Timestamp
+	44, // 39: weir.query.v1.SeriesRequest.end:type_name -> google.protobuf.Timestamp
+	26, // 40: weir.query.v1.SeriesResponse.series:type_name -> weir.query.v1.LabelSet
+	43, // 41: weir.query.v1.LabelSet.labels:type_name -> weir.query.v1.LabelSet.LabelsEntry
+	44, // 42: weir.query.v1.StatsRequest.start:type_name -> google.protobuf.Timestamp
+	44, // 43: weir.query.v1.StatsRequest.end:type_name -> google.protobuf.Timestamp
+	44, // 44: weir.query.v1.PatternsRequest.start:type_name -> google.protobuf.Timestamp
+	44, // 45: weir.query.v1.PatternsRequest.end:type_name -> google.protobuf.Timestamp
+	45, // 46: weir.query.v1.PatternsRequest.step:type_name -> google.protobuf.Duration
+	31, // 47: weir.query.v1.PatternsResponse.patterns:type_name -> weir.query.v1.Pattern
+	18, // 48: weir.query.v1.PatternsResponse.statistics:type_name -> weir.query.v1.Statistics
+	32, // 49: weir.query.v1.Pattern.samples:type_name -> weir.query.v1.PatternSample
+	3,  // 50: weir.query.v1.ExplainRequest.query:type_name -> weir.query.v1.QueryRangeRequest
+	37, // 51: weir.query.v1.ExplainResponse.plan:type_name -> weir.query.v1.PlanNode
+	37, // 52: weir.query.v1.PlanNode.inputs:type_name -> weir.query.v1.PlanNode
+	1,  // 53: weir.query.v1.QueryService.Query:input_type -> weir.query.v1.QueryRequest
+	3,  // 54: weir.query.v1.QueryService.QueryRange:input_type -> weir.query.v1.QueryRangeRequest
+	5,  // 55: weir.query.v1.QueryService.QueryStream:input_type -> weir.query.v1.QueryStreamRequest
+	20, // 56: weir.query.v1.QueryService.Labels:input_type -> weir.query.v1.LabelsRequest
+	22, // 57: weir.query.v1.QueryService.LabelValues:input_type -> weir.query.v1.LabelValuesRequest
+	24, // 58: weir.query.v1.QueryService.Series:input_type -> weir.query.v1.SeriesRequest
+	27, // 59: weir.query.v1.QueryService.Stats:input_type -> weir.query.v1.StatsRequest
+	29, // 60: weir.query.v1.QueryService.Patterns:input_type -> weir.query.v1.PatternsRequest
+	33, // 61: weir.query.v1.QueryService.FormatQuery:input_type -> weir.query.v1.FormatQueryRequest
+	35, // 62: weir.query.v1.QueryService.Explain:input_type -> weir.query.v1.ExplainRequest
+	46, // 63: weir.query.v1.QueryService.ListQueries:input_type -> weir.query.v1.ListQueriesRequest
+	47, // 64: weir.query.v1.QueryService.CancelQuery:input_type -> weir.query.v1.CancelQueryRequest
+	2,  // 65: weir.query.v1.QueryService.Query:output_type -> weir.query.v1.QueryResponse
+	4,  // 66: weir.query.v1.QueryService.QueryRange:output_type -> weir.query.v1.QueryRangeResponse
+	6,  // 67: weir.query.v1.QueryService.QueryStream:output_type -> weir.query.v1.QueryStreamResponse
+	21, // 68: weir.query.v1.QueryService.Labels:output_type -> weir.query.v1.LabelsResponse
+	23, // 69: weir.query.v1.QueryService.LabelValues:output_type -> weir.query.v1.LabelValuesResponse
+	25, // 70: weir.query.v1.QueryService.Series:output_type -> weir.query.v1.SeriesResponse
+	28, // 71: weir.query.v1.QueryService.Stats:output_type -> weir.query.v1.StatsResponse
+	30, // 72: weir.query.v1.QueryService.Patterns:output_type -> weir.query.v1.PatternsResponse
+	34, // 73: weir.query.v1.QueryService.FormatQuery:output_type -> weir.query.v1.FormatQueryResponse
+	36, // 74: weir.query.v1.QueryService.Explain:output_type -> weir.query.v1.ExplainResponse
+	48, // 75: weir.query.v1.QueryService.ListQueries:output_type -> weir.query.v1.ListQueriesResponse
+	49, // 76: weir.query.v1.QueryService.CancelQuery:output_type -> weir.query.v1.CancelQueryResponse
+	65, // [65:77] is the sub-list for method output_type
+	53, // [53:65] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_weir_query_v1_query_proto_init() }
@@ -2980,6 +3114,7 @@ func file_weir_query_v1_query_proto_init() {
 	if File_weir_query_v1_query_proto != nil {
 		return
 	}
+	file_weir_query_v1_running_proto_init()
 	file_weir_query_v1_query_proto_msgTypes[1].OneofWrappers = []any{
 		(*QueryResponse_Scalar)(nil),
 		(*QueryResponse_Vector)(nil),
@@ -3004,7 +3139,7 @@ func file_weir_query_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_query_v1_query_proto_rawDesc), len(file_weir_query_v1_query_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,8 @@ const (
 	QueryService_Patterns_FullMethodName    = "/weir.query.v1.QueryService/Patterns"
 	QueryService_FormatQuery_FullMethodName = "/weir.query.v1.QueryService/FormatQuery"
 	QueryService_Explain_FullMethodName     = "/weir.query.v1.QueryService/Explain"
+	QueryService_ListQueries_FullMethodName = "/weir.query.v1.QueryService/ListQueries"
+	QueryService_CancelQuery_FullMethodName = "/weir.query.v1.QueryService/CancelQuery"
 )
 
 // QueryServiceClient is the client API for QueryService service.
@@ -84,6 +86,14 @@ type QueryServiceClient interface {
 	// Explain says how a query would be run, without running it: the plan, the
 	// streams and bytes it covers, what each part does.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
+	// ListQueries lists the tenant's queries that run or wait for their turn, the
+	// oldest first: calls of this service other than this and CancelQuery. It asks
+	// all queriers, and names those that did not answer in its warnings.
+	ListQueries(ctx context.Context, in *ListQueriesRequest, opts ...grpc.CallOption) (*ListQueriesResponse, error)
+	// CancelQuery ends one of the tenant's queries, on whichever querier it is: its
+	// caller gets ABORTED (QUERY_CANCELLED). NOT_FOUND: there is none of that id, or it
+	// is over. UNAVAILABLE: those queriers that answered do not have it.
+	CancelQuery(ctx context.Context, in *CancelQueryRequest, opts ...grpc.CallOption) (*CancelQueryResponse, error)
 }
 
 type queryServiceClient struct {
@@ -203,6 +213,26 @@ func (c *queryServiceClient) Explain(ctx context.Context, in *ExplainRequest, op
 	return out, nil
 }
 
+func (c *queryServiceClient) ListQueries(ctx context.Context, in *ListQueriesRequest, opts ...grpc.CallOption) (*ListQueriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListQueriesResponse)
+	err := c.cc.Invoke(ctx, QueryService_ListQueries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) CancelQuery(ctx context.Context, in *CancelQueryRequest, opts ...grpc.CallOption) (*CancelQueryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelQueryResponse)
+	err := c.cc.Invoke(ctx, QueryService_CancelQuery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // QueryServiceServer is the server API for QueryService service.
 // All implementations must embed UnimplementedQueryServiceServer
 // for forward compatibility.
@@ -250,6 +280,14 @@ type QueryServiceServer interface {
 	// Explain says how a query would be run, without running it: the plan, the
 	// streams and bytes it covers, what each part does.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	// ListQueries lists the tenant's queries that run or wait for their turn, the
+	// oldest first: calls of this service other than this and CancelQuery. It asks
+	// all queriers, and names those that did not answer in its warnings.
+	ListQueries(context.Context, *ListQueriesRequest) (*ListQueriesResponse, error)
+	// CancelQuery ends one of the tenant's queries, on whichever querier it is: its
+	// caller gets ABORTED (QUERY_CANCELLED). NOT_FOUND: there is none of that id, or it
+	// is over. UNAVAILABLE: those queriers that answered do not have it.
+	CancelQuery(context.Context, *CancelQueryRequest) (*CancelQueryResponse, error)
 	mustEmbedUnimplementedQueryServiceServer()
 }
 
@@ -289,6 +327,12 @@ func (UnimplementedQueryServiceServer) FormatQuery(context.Context, *FormatQuery
 }
 func (UnimplementedQueryServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedQueryServiceServer) ListQueries(context.Context, *ListQueriesRequest) (*ListQueriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListQueries not implemented")
+}
+func (UnimplementedQueryServiceServer) CancelQuery(context.Context, *CancelQueryRequest) (*CancelQueryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelQuery not implemented")
 }
 func (UnimplementedQueryServiceServer) mustEmbedUnimplementedQueryServiceServer() {}
 func (UnimplementedQueryServiceServer) testEmbeddedByValue()                      {}
@@ -484,6 +528,42 @@ func _QueryService_Explain_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueryService_ListQueries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListQueriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).ListQueries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_ListQueries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).ListQueries(ctx, req.(*ListQueriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueryService_CancelQuery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelQueryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).CancelQuery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_CancelQuery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).CancelQuery(ctx, req.(*CancelQueryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // QueryService_ServiceDesc is the grpc.ServiceDesc for QueryService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -526,6 +606,14 @@ var QueryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Explain",
 			Handler:    _QueryService_Explain_Handler,
+		},
+		{
+			MethodName: "ListQueries",
+			Handler:    _QueryService_ListQueries_Handler,
+		},
+		{
+			MethodName: "CancelQuery",
+			Handler:    _QueryService_CancelQuery_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
