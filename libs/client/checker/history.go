@@ -120,7 +120,27 @@ func (h *History) Mark() Mark {
 func (h *History) Acknowledged(since Mark) []ID {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Clone(h.acks[max(0, int(since)-h.before):])
+	return h.remembered(h.acks[max(0, int(since)-h.before):])
+}
+
+// remembered returns those that are not forgotten.
+func (h *History) remembered(ids []ID) []ID {
+	out := make([]ID, 0, len(ids))
+	for _, id := range ids {
+		if h.find(id) != nil {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// between returns the entries that were acknowledged after one moment and not after
+// another, and are not forgotten.
+func (h *History) between(from, to Mark) []ID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	lo, hi := max(0, int(from)-h.before), max(0, int(to)-h.before)
+	return h.remembered(h.acks[lo:max(lo, hi)])
 }
 
 // Len is how many entries are remembered.

@@ -243,7 +243,7 @@ func TestLoad(t *testing.T) {
 			x.store.rows, x.store.seen = map[string][]taken{}, map[string]bool{}
 			l := &Load{Sink: x.store, History: &History{}, Resend: true, Pause: time.Microsecond, Seed: 1}
 			stop := l.Start()
-			for l.Pushes().Stored < 3000 {
+			for l.Pushes().Stored < 1200 {
 				time.Sleep(time.Millisecond)
 			}
 			stop()

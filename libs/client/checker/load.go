@@ -42,6 +42,10 @@ type Load struct {
 	Timeout time.Duration // of a request; default 30 s
 	Resend  bool          // send some stored requests again
 	Failed  func(error)   // told of each failed request; may be nil
+	Back    time.Duration // how far back times go; default FarthestBack
+	// Lenient sends no entries that must be refused, and takes a refusal, such as that of
+	// a rate limit, for no mistake.
+	Lenient bool
 
 	next  []writer // goes on where the last Run ended
 	mu    sync.Mutex
@@ -136,6 +140,9 @@ func (l *Load) defaults() {
 		l.Service = Service
 	}
 	l.Writers, l.Streams, l.Batch = orInt(l.Writers, 4), orInt(l.Streams, 8), orInt(l.Batch, 40)
+	if l.Back == 0 {
+		l.Back = FarthestBack
+	}
 	if l.Pause == 0 {
 		l.Pause = 10 * time.Millisecond
 	}
@@ -222,8 +229,8 @@ func (l *Load) make(w *writer) *request {
 	for range 1 + w.rng.IntN(l.Batch) {
 		e := Entry{ID: ID{w.id, w.seq}, Stream: w.rng.IntN(l.Streams)}
 		w.seq++
-		e.Time = w.time(e.Stream, now)
-		if w.rng.IntN(100) == 0 {
+		e.Time = w.time(e.Stream, now, l.Back)
+		if w.rng.IntN(100) == 0 && !l.Lenient {
 			e.Time = now + int64(time.Hour)
 			r.invalid[e.ID] = true
 		}
@@ -253,8 +260,8 @@ func (l *Load) make(w *writer) *request {
 
 // time returns the time of a writer's next entry of a stream. Streams take turns in how
 // their times go: mostly rising, with some equal and some far back; strictly rising; all
-// of a request equal; falling within a request; at random in the last half hour.
-func (w *writer) time(stream int, now int64) int64 {
+// of a request equal; falling within a request; at random as far back as times go.
+func (w *writer) time(stream int, now int64, back time.Duration) int64 {
 	last := w.times[stream]
 	next := max(now, last+1)
 	switch p := w.rng.IntN(100); {
@@ -265,7 +272,7 @@ func (w *writer) time(stream int, now int64) int64 {
 			next = last - 1000
 		}
 	case stream%5 == 4, stream%5 == 0 && p < 10:
-		return now - w.rng.Int64N(int64(FarthestBack))
+		return now - w.rng.Int64N(int64(back))
 	case stream%5 == 0 && p < 20 && last != 0:
 		next = last
 	}
@@ -298,7 +305,9 @@ func (l *Load) send(r *request) bool {
 		}
 		switch status.Code(err) {
 		case codes.InvalidArgument, codes.ResourceExhausted, codes.Unimplemented, codes.PermissionDenied:
-			l.mistake("a request was refused: %v", err)
+			if !l.Lenient {
+				l.mistake("a request was refused: %v", err)
+			}
 			l.History.Refused(r.unique...)
 			return true
 		}
@@ -309,7 +318,7 @@ func (l *Load) send(r *request) bool {
 		for k := range j.GetCount() {
 			e := r.index[j.GetStream()][j.GetEntry()+k]
 			refused[e.ID] = true
-			if !r.invalid[e.ID] {
+			if !r.invalid[e.ID] && !l.Lenient {
 				l.mistake("entry %+v was refused: %s", e, j.GetMessage())
 			}
 		}
