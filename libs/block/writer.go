@@ -61,6 +61,7 @@ type Writer struct {
 	group        pending
 	sectionBytes int64
 	open         bool // the section has row groups
+	mixed        bool // the row group has rows of an affinity group that the last one had not
 
 	// The stream that rows come in for.
 	started  bool
@@ -269,6 +270,7 @@ func (w *Writer) begin(ls model.Labels) error {
 			}
 		}
 	}
+	w.mixed = w.mixed || affinity != w.affinity
 	w.started, w.labels, w.affinity, w.same = true, append(model.Labels(nil), ls...), affinity, 0
 	w.group.endRun()
 	return nil
@@ -292,6 +294,11 @@ func (w *Writer) flushGroup() error {
 			c.eachChange(func(v []byte) { w.grams.AddValue([]byte(c.name), v) })
 		}
 	}
+	if w.mixed {
+		w.lines.Learn()
+	}
+	// Where others begin within the row group there may be too few of them yet.
+	w.mixed = w.mixed && len(p.runEnds) > 1
 	if _, err := w.lines.Add(&p.lines, p.times, p.runEnds); err != nil {
 		return err
 	}

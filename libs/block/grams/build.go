@@ -88,7 +88,7 @@ func (b *Builder) AddValue(name, value []byte) {
 // are small numbers.
 type Rows struct {
 	Ends   []uint32
-	Shapes []int32         // of each row
+	Shapes []uint32        // of each row
 	Slots  []template.Slot // of all rows, one behind the other
 	Counts []int32         // of slots, by shape
 }
@@ -262,7 +262,7 @@ func (b *Builder) gather(slab []byte, rows *Rows) {
 		if base := b.shapes[shape]; base > 0 {
 			b.changes(slab, start, end, own, b.lasts[base-1:][:n], b.news[base-1:][:n])
 		} else {
-			b.chunks(slab, start, end)
+			b.chunks(slab, piece{start, end, end}, end)
 			b.lasts = append(b.lasts, own...)
 			b.news = append(b.news, make([]uint8, n)...)
 			b.shapes[shape] = int32(len(b.lasts)-n) + 1
@@ -280,21 +280,24 @@ const (
 	maxNews = 32
 	// near is how far apart changes are that are looked at together.
 	near = 8
+	// maxPiece is how long slots are at most that are looked at as a whole: of longer
+	// ones parts recur.
+	maxPiece = 32
 	// minChunk is how long pieces of whole lines are at least.
 	minChunk = 16
 )
 
-// chunks gathers the grams of a whole line, cut where other lines are too and where no
-// gram depends on both sides: behind spaces and quotes.
-func (b *Builder) chunks(slab []byte, start, end uint32) {
-	from := start
-	for i := start; i < end; i++ {
+// chunks gathers the grams of a long piece of a line that ends at end: cut where other
+// lines are too and where no gram depends on both sides, behind spaces and quotes.
+func (b *Builder) chunks(slab []byte, p piece, end uint32) {
+	from := p.from
+	for i := from; i < p.limit; i++ {
 		if c := slab[i]; c == '"' && i > from || c == ' ' && i-from >= minChunk {
 			b.distinct(slab, piece{from, i + 1, min(i+1+behind, end)})
 			from = i + 1
 		}
 	}
-	b.distinct(slab, piece{from, end, end})
+	b.distinct(slab, piece{from, p.limit, p.to})
 }
 
 // changes gathers the grams of a line that the last one of its shape has not, whose
@@ -305,6 +308,18 @@ func (b *Builder) changes(slab []byte, start, end uint32, own, lasts []template.
 		o := lasts[j]
 		first, n := s.Start(), s.Len()
 		behind := first + n
+		if n > maxPiece {
+			if n == o.Len() && string(slab[first:behind]) == string(slab[o.Start():o.End()]) {
+				continue
+			}
+			lasts[j] = s
+			if at >= 0 {
+				b.piece(slab, widen(slab, start, end, from, to), &news[at])
+				at = -1
+			}
+			b.chunks(slab, widen(slab, start, end, first, behind), end)
+			continue
+		}
 		if n == o.Len() {
 			if n-1 < 8 && int(first)+8 <= len(slab) && int(o.Start())+8 <= len(slab) {
 				x := binary.LittleEndian.Uint64(slab[first:]) ^ binary.LittleEndian.Uint64(slab[o.Start():])

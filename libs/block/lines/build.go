@@ -45,6 +45,10 @@ func (b *Builder) Reset() {
 // caller's to reset and finish.
 func (b *Builder) SetGrams(g *grams.Builder) { b.grams = g }
 
+// Learn says that the lines of the next block may be of another kind than those before,
+// so that in-line times of other layouts are looked for.
+func (b *Builder) Learn() { b.analyzer.Learn() }
+
 // Size returns the bytes of the blocks so far.
 func (b *Builder) Size() int { return len(b.out) }
 
@@ -123,8 +127,8 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 	info.Size = int64(len(b.out)) - info.Offset
 	b.blocks = append(b.blocks, info)
 	if b.grams != nil {
-		rows := grams.Rows{Ends: lines.Ends}
-		rows.Shapes, rows.Slots, rows.Counts = b.analyzer.Found()
+		rows := grams.Rows{Ends: lines.Ends, Shapes: blk.Rows}
+		rows.Slots, rows.Counts = b.analyzer.Slots()
 		b.grams.AddBlock(lines.Slab, &rows, int(info.Size))
 	}
 	return Stats{Bytes: int(info.Size), Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(infos)}, nil

@@ -12,13 +12,19 @@ import (
 // Rows sets dst to those of rows from … to-1 of a block that match; its numbers are
 // those of the block's rows. b is the block, opened.
 func (sp *SectionProgram) Rows(block int, b *lines.Body, from, to int, dst *Bitmap) error {
+	return sp.RowsUntil(nil, block, b, from, to, dst)
+}
+
+// RowsUntil is Rows that asks stop, if it is not nil, again and again, and ends with
+// its error once it has one.
+func (sp *SectionProgram) RowsUntil(stop func() error, block int, b *lines.Body, from, to int, dst *Bitmap) error {
 	info := b.Info()
 	if from < 0 || from > to || to > info.Rows {
 		return fmt.Errorf("no rows %d to %d of %d", from, to, info.Rows)
 	}
 	dst.Reset(info.Rows)
 	dst.SetRange(from, to)
-	e := evaluation{sp: sp, block: block, body: b, info: info, from: from, to: to, rows: dst}
+	e := evaluation{sp: sp, block: block, body: b, info: info, from: from, to: to, rows: dst, stop: stop}
 	if sp.program.unpruned {
 		return e.matchEach(sp.program.Match, nil)
 	}
@@ -50,6 +56,8 @@ type evaluation struct {
 	info     *lines.BlockInfo
 	from, to int
 	rows     *Bitmap
+	stop     func() error // nil: nothing stops it
+	lines    int          // that were matched
 
 	tids    []uint16
 	scanned map[scanKey]found
@@ -59,6 +67,18 @@ type evaluation struct {
 	rowsOf  map[int][]uint32 // rows of the values of a column of in-line times
 	scratch []byte
 	folded  []byte
+}
+
+// matchesAtOnce is how many lines are matched before the evaluation may be stopped: an
+// expression may take a millisecond for each.
+const matchesAtOnce = 32
+
+// stopped counts a line that is to be matched.
+func (e *evaluation) stopped() error {
+	if e.lines++; e.lines%matchesAtOnce == 0 && e.stop != nil {
+		return e.stop()
+	}
+	return nil
 }
 
 // state is what a filter means for the rows of one template of the block.
@@ -262,6 +282,9 @@ func (e *evaluation) walk(f *sectionFilter, states []state) error {
 		t := e.tids[r]
 		s := &states[t]
 		if s.some() && e.rows.Has(r) {
+			if err := e.stopped(); err != nil {
+				return err
+			}
 			hit := s.all
 			for k := 0; k < len(s.live) && !hit; k++ {
 				if a := &s.live[k]; a.met(cursors) {
@@ -377,6 +400,9 @@ func (e *evaluation) matchEach(match func([]byte) bool, known func(t uint16) ver
 		}
 		v := verdicts[e.tids[r]]
 		if v == some {
+			if err := e.stopped(); err != nil {
+				return err
+			}
 			if line, err = p.Append(line[:0], r); err != nil {
 				return err
 			}

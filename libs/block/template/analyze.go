@@ -12,15 +12,18 @@ import (
 type Analyzer struct {
 	tok    tokenizer
 	begun  bool
+	learn  bool // look for layouts in the next block
 	merger *merger
 	ids    map[slotContext]uint32 // columns by context
 	cols   []Column
 	lines  int
 
-	refs  []column.Ref
-	ints  []int64
-	next  []int
-	block Block
+	refs   []column.Ref
+	ints   []int64
+	next   []int
+	block  Block
+	slots  []Slot  // of merged templates
+	counts []int32 // of slots, by merged template
 }
 
 // Column is a column of the section.
@@ -73,8 +76,13 @@ func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) 
 	}
 	t := &a.tok
 	if !a.begun {
-		t.reset(learnLayouts(lines, times))
+		t.reset(nil)
+		a.learn = true
 		a.begun = true
+	}
+	if a.learn {
+		t.extend(learnLayouts(lines, times))
+		a.learn = false
 	}
 	t.begin()
 	start := uint32(0)
@@ -89,13 +97,14 @@ func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) 
 	return &a.block, nil
 }
 
-// Found returns what was found in the lines of the block that was analyzed last: the
-// shape of each row, the slots of all rows one behind the other, and how many slots
-// lines of each shape have. Lines of one shape have all bytes but those in slots in
-// common. All is valid until the next call of Analyze.
-func (a *Analyzer) Found() (shapes []int32, slots []Slot, counts []int32) {
-	return a.tok.rows, a.tok.slots, a.tok.found
-}
+// Learn makes the analyzer look for in-line times of further layouts in the next block,
+// as it does in a section's first: its lines may be of another kind than those before.
+func (a *Analyzer) Learn() { a.learn = true }
+
+// Slots returns where the values of the block that was analyzed last are: those of all
+// rows one behind the other, in the order of the templates' slots; and how many there are
+// in a row of each template. All is valid until the next call of Analyze.
+func (a *Analyzer) Slots() (slots []Slot, counts []int32) { return a.slots, a.counts }
 
 // Layouts returns the layouts of in-line times that the section's lines have.
 func (a *Analyzer) Layouts() []Layout { return a.tok.layouts }
@@ -230,6 +239,10 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 		b.Columns = append(b.Columns, v)
 	}
 	b.Rows = grow(b.Rows, len(t.rows))
+	a.slots, a.counts = a.slots[:0], grow(a.counts, len(finals))
+	for i := range finals {
+		a.counts[i] = int32(len(finals[i].cols))
+	}
 	slot, deltas := 0, t.deltas
 	start := uint32(0)
 	for i, end := range lines.Ends {
@@ -240,6 +253,7 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 		slot += r.slots
 		if r.same {
 			cols = cols[:len(slots)]
+			a.slots = append(a.slots, slots...)
 			for k, v := range slots {
 				at := &next[cols[k]]
 				if v&timeFlag == 0 {
@@ -265,11 +279,14 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 				}
 				from += s.startOff
 				a.refs[*at] = column.MakeRef(from, to+s.endOff-from)
+				a.slots = append(a.slots, Slot(a.refs[*at]))
 			} else if v := slots[s.start]; v&timeFlag == 0 {
 				a.refs[*at] = column.Ref(v)
+				a.slots = append(a.slots, v)
 			} else {
 				a.ints[*at] = deltas[0]
 				deltas = deltas[1:]
+				a.slots = append(a.slots, v)
 			}
 			*at++
 		}

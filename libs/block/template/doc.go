@@ -35,6 +35,13 @@ const (
 
 func alnum(b byte) bool { return column.ClassOf(b) != column.Other }
 
+var isAlnum = func() (t [256]bool) {
+	for b := range t {
+		t[b] = alnum(byte(b))
+	}
+	return t
+}()
+
 func isDigit(b byte) bool { return b-'0' < 10 }
 
 func mix(a, b uint64) uint64 {

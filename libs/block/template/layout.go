@@ -275,6 +275,58 @@ func (l *layout) parse(s []byte, entry int64) (int64, bool) {
 	return v, v >= l.min && v <= l.max // also fails if it overflows
 }
 
+// clock remembers the minute of the time that was parsed last.
+type clock struct {
+	text   [40]byte // of the time; as long as any layout
+	minute int64    // seconds since the epoch; what begins as text is within it
+	known  bool
+}
+
+// parse is layout.parse.
+func (c *clock) parse(l *layout, s []byte, entry int64) (int64, bool) {
+	if at := l.second; c.known && len(s) >= l.n && string(s[:at]) == string(c.text[:at]) {
+		if v, ok := c.within(l, s, entry); ok {
+			return v, true
+		}
+	}
+	v, ok := l.parse(s, entry)
+	if ok && l.epoch < 0 {
+		copy(c.text[:], s[:l.n])
+		c.minute, c.known = v/(1e9/l.unit)-int64(two(s, l.second)), true
+	}
+	return v, ok
+}
+
+// within parses a time of the same minute; if it fails, that says nothing.
+func (c *clock) within(l *layout, s []byte, entry int64) (int64, bool) {
+	at := l.second
+	tens, ones := s[at]-'0', s[at+1]-'0'
+	if tens > 5 || ones > 9 {
+		return 0, false
+	}
+	sec := c.minute + int64(tens)*10 + int64(ones)
+	// Of a year that is not written the nearest is meant, so this is it.
+	if d := sec - floorDiv(entry, 1e9); d < -nearby || d > nearby {
+		return 0, false
+	}
+	perSecond := 1e9 / l.unit
+	if l.fraction < 0 {
+		return sec, string(s[at+2:l.n]) == string(c.text[at+2:l.n])
+	}
+	if s[at+2] != l.shape[at+2] {
+		return 0, false
+	}
+	v := int64(0)
+	for _, b := range s[at+3 : l.n] {
+		if !isDigit(b) {
+			return 0, false
+		}
+		v = v*10 + int64(b-'0')
+	}
+	v += sec * perSecond
+	return v, v >= l.min && v <= l.max && sec <= (1<<63-1)/perSecond-1
+}
+
 func leap(year int) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0) }
 
 func nearestYear(month, day int, entrySec int64) int {
@@ -366,13 +418,13 @@ func daysFromCivil(year, month, day int) int64 {
 }
 
 const (
-	maxLayouts  = 8   // in a section
+	maxLayouts  = 16  // in a section
 	learnLines  = 64  // sampled
 	learnPrefix = 512 // bytes of each
 )
 
 // learnLayouts finds the layouts of in-line times in a sample of lines: those that
-// at least one in fifty lines has, the longest first.
+// at least one in fifty lines has.
 func learnLayouts(lines *model.Strings, times []int64) []Layout {
 	counts := make([]int, len(layouts))
 	last := make([]int, len(layouts)) // row+1
@@ -404,12 +456,6 @@ func learnLayouts(lines *model.Strings, times []int64) []Layout {
 	for k, c := range counts {
 		if c > 0 && c*50 >= sampled && len(found) < maxLayouts {
 			found = append(found, Layout(k))
-		}
-	}
-	// Stable: of two as long the lower number is tried first.
-	for i := 1; i < len(found); i++ {
-		for j := i; j > 0 && layouts[found[j]].n > layouts[found[j-1]].n; j-- {
-			found[j], found[j-1] = found[j-1], found[j]
 		}
 	}
 	return found

@@ -2,8 +2,10 @@ package template
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -51,9 +53,12 @@ type tokenizer struct {
 	digital []Layout // those that begin with a digit
 	named   []Layout // those that begin with a letter
 	klog    []Layout // those that come right behind a letter
+	clocks  []clock  // by layout
+	// canBegin tells for a run of letters and digits, by how long it is from its first
+	// digit on, whether a time can begin there.
+	canBegin [32]bool
 
 	raws  []rawTemplate
-	found []int32 // slots of each of raws
 	table []int32 // open addressing, number+1
 	arena []byte  // texts
 	text  int     // bytes of all texts
@@ -68,19 +73,41 @@ type tokenizer struct {
 
 // reset begins a section: with the template Raw only.
 func (t *tokenizer) reset(found []Layout) {
-	*t = tokenizer{layouts: found, table: make([]int32, 1024), rows: t.rows[:0], slots: t.slots[:0], deltas: t.deltas[:0], buf: t.buf}
+	*t = tokenizer{table: make([]int32, 1024), clocks: t.clocks, rows: t.rows[:0], slots: t.slots[:0], deltas: t.deltas[:0], buf: t.buf}
+	if t.clocks == nil {
+		t.clocks = make([]clock, len(layouts))
+	}
+	t.extend(found)
+	t.lookup([]byte{markRaw}, 1)
+}
+
+// extend makes layouts of times known, if they are not, as long as there is room.
+func (t *tokenizer) extend(found []Layout) {
 	for _, l := range found {
+		if len(t.layouts) < maxLayouts && !slices.Contains(t.layouts, l) {
+			t.layouts = append(t.layouts, l)
+		}
+	}
+	// Of two as long the lower number is tried first.
+	slices.SortFunc(t.layouts, func(a, b Layout) int {
+		return cmp.Or(layouts[b].n-layouts[a].n, int(a)-int(b))
+	})
+	t.digital, t.named, t.klog, t.canBegin = t.digital[:0], t.named[:0], t.klog[:0], [32]bool{}
+	for _, l := range t.layouts {
+		lay := layouts[l]
 		switch {
-		case layouts[l].pattern == "md H:M:S.f":
+		case lay.pattern == "md H:M:S.f":
 			t.klog = append(t.klog, l)
 			t.digital = append(t.digital, l)
-		case layouts[l].letter:
+		case lay.letter:
 			t.named = append(t.named, l)
+			t.canBegin[1], t.canBegin[2] = true, true
+			continue
 		default:
 			t.digital = append(t.digital, l)
 		}
+		t.canBegin[lay.run] = true
 	}
-	t.lookup([]byte{markRaw}, 1)
 }
 
 // begin starts a block.
@@ -116,7 +143,6 @@ func (t *tokenizer) lookup(text []byte, slots int) int32 {
 	t.arena = append(t.arena, text...)
 	t.text += len(text)
 	t.raws = append(t.raws, rawTemplate{text: t.arena[at:len(t.arena):len(t.arena)], hash: h, slots: slots, rows: 1})
-	t.found = append(t.found, int32(slots))
 	t.table[i] = int32(len(t.raws))
 	if len(t.raws)*2 > len(t.table) {
 		t.table = make([]int32, len(t.table)*4)
@@ -187,13 +213,13 @@ func (t *tokenizer) mask(s []byte, start uint32, entry int64) (text []byte, ok b
 		}
 		// The run of letters and digits around the digit.
 		a, e := j, j+1
-		for a > end && alnum(s[a-1]) {
+		for a > end && isAlnum[s[a-1]] {
 			a--
 		}
-		for e < len(s) && alnum(s[e]) {
+		for e < len(s) && isAlnum[s[e]] {
 			e++
 		}
-		if len(t.layouts) > 0 {
+		if t.canBegin[min(e-j, len(t.canBegin)-1)] {
 			if at, l, v := t.findTime(s, end, a, j, e, entry); at >= 0 {
 				text = append(text, s[end:at]...)
 				text = append(text, markTime, layoutBase+byte(l))
@@ -231,7 +257,7 @@ func (t *tokenizer) findTime(s []byte, end, a, j, e int, entry int64) (int, Layo
 		if at < end || len(s)-at < n || at+n < len(s) && isDigit(s[at+n]) {
 			return 0, false
 		}
-		return layouts[l].parse(s[at:], entry)
+		return t.clocks[l].parse(layouts[l], s[at:], entry)
 	}
 	if a == j {
 		for _, l := range t.digital {
