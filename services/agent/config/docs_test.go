@@ -22,7 +22,7 @@ func TestDeployments(t *testing.T) {
 	if _, ps := Load(data, Options{}); len(ps) > 0 {
 		t.Error(ps)
 	}
-	f, err := os.Open("../../../deploy/kubernetes/weir-agent.yaml")
+	f, err := os.Open("../../../deploy/kubernetes/agent/weir-agent.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
