@@ -21,6 +21,9 @@ type Deletes interface {
 // was deleted, and what retention has ended by now. Without knowing it nothing can be
 // answered, not even in part.
 func (s *Service) excluded(ctx context.Context, sc scope) (*engine.Excluded, error) {
+	if sc.parts != nil {
+		return s.excludedOfAll(ctx, sc)
+	}
 	out := &engine.Excluded{}
 	if s.deps.Deletes != nil {
 		set, err := s.deps.Deletes.Current(ctx, sc.tenant)

@@ -381,7 +381,7 @@ func TestR23SetOfDeletes(t *testing.T) {
 	now := func() time.Time { return s.now }
 	own, other := tombstone.NewStore(s.bucket, now, 0), tombstone.NewStore(s.bucket, now, 0)
 	service := &Service{deps: Deps{Deletes: own}}
-	sc := func() scope { return scope{"t", limits.Default(), s.now} }
+	sc := func() scope { return scope{tenant: "t", limits: limits.Default(), now: s.now} }
 	want := func(what string, n int) {
 		t.Helper()
 		x, err := service.excluded(t.Context(), sc())
@@ -425,7 +425,7 @@ func TestR25RetentionAtRead(t *testing.T) {
 		{Selector: `{app="b"} |= "error"`, Priority: 2},
 		{Selector: `{app=~"a|b"} |= "debug"`, Priority: 0, Period: 14 * time.Hour},
 	}
-	x, err := (&Service{}).excluded(t.Context(), scope{"t", l, s.now})
+	x, err := (&Service{}).excluded(t.Context(), scope{tenant: "t", limits: l, now: s.now})
 	s.must(err)
 	var want []string
 	for _, e := range all {

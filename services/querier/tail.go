@@ -14,6 +14,7 @@ import (
 	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/ring"
 	"github.com/weir-logs/weir/libs/rpcerr"
+	"github.com/weir-logs/weir/libs/tenant"
 )
 
 const (
@@ -28,6 +29,9 @@ const (
 
 // Tail implements tailv1.TailServiceServer.
 func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailServer) error {
+	if _, err := tenant.Require(stream.Context()); err != nil {
+		return err // a tail is of one
+	}
 	sc, err := s.scope(stream.Context())
 	if err != nil {
 		return err

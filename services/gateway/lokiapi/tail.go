@@ -17,6 +17,7 @@ import (
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/rpcerr"
+	"github.com/weir-logs/weir/libs/tenant"
 )
 
 const (
@@ -74,6 +75,9 @@ func (a *API) tail(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) tailRequest(r *http.Request) (*tailv1.TailRequest, error) {
+	if _, err := tenant.Require(r.Context()); err != nil {
+		return nil, err // a tail is of one
+	}
 	if err := r.ParseForm(); err != nil {
 		return nil, badParam("%v", err)
 	}
