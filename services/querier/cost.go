@@ -96,14 +96,20 @@ func shareOf(stages []syntax.Stage) float64 {
 func (s *Service) cost(ctx context.Context, sc scope, w *work) (cost int64, inBlocks float64) {
 	total := 0.0
 	for _, l := range w.leaves() {
-		stored, opens := s.blocks.covered(ctx, sc.tenant, l)
+		stored, opens := 0.0, 0
+		for _, id := range sc.tenants() {
+			bytes, blocks := s.blocks.covered(ctx, id, l)
+			stored, opens = stored+bytes, opens+blocks
+		}
 		inBlocks += stored
 		head := s.heads.of(headKey(sc.tenant, l.selector), l.end-l.start)
 		total += min((stored+head)*l.share, l.most) + float64(opens*blockCost)
 	}
 	if w.expr == nil {
-		_, opens := s.blocks.covered(ctx, sc.tenant, leaf{start: w.start, end: w.end})
-		total += float64(opens * blockCost)
+		for _, id := range sc.tenants() {
+			_, opens := s.blocks.covered(ctx, id, leaf{start: w.start, end: w.end})
+			total += float64(opens * blockCost)
+		}
 	}
 	return int64(min(total, math.MaxInt64/2048)), inBlocks
 }

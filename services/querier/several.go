@@ -44,6 +44,18 @@ func (s *Service) scopeOf(ids []string) (scope, error) {
 	return sc, nil
 }
 
+// tenants returns the tenants of a query.
+func (sc scope) tenants() []string {
+	if sc.parts == nil {
+		return []string{sc.tenant}
+	}
+	out := make([]string, len(sc.parts))
+	for i, p := range sc.parts {
+		out[i] = p.tenant
+	}
+	return out
+}
+
 // least returns of each limit of queries the lesser one.
 func least(a, b limits.Limits) limits.Limits {
 	a.MaxQueryText = min(a.MaxQueryText, b.MaxQueryText)
