@@ -35,6 +35,8 @@ type Store struct {
 type blocks struct {
 	store  Store
 	logger *slog.Logger
+	// workers are the other queriers; nil: there are none.
+	workers *workers
 
 	mu    sync.Mutex // guards what follows, and the fields of all openBlocks
 	open  map[catalog.ID]*openBlock

@@ -52,7 +52,9 @@ func (r *reads) Read(stream ingestv1.IngestService_ReadServer) error {
 }
 
 // freezing sends nothing behind the word that it is open.
-type freezing struct{ ingestv1.IngestService_ReadServer }
+type freezing struct {
+	ingestv1.IngestService_ReadServer
+}
 
 func (f *freezing) Send(m *ingestv1.ReadResponse) error {
 	if m.GetStreams() == nil && m.GetOpened() == nil {

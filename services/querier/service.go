@@ -94,6 +94,7 @@ type Deps struct {
 	Store     *Store  // nil: ingesters hold all there is
 	Deletes   Deletes // nil: nothing is deleted
 	Peers     Peers   // nil: there are no other queriers
+	Workers   Workers // nil: this querier reads all blocks by itself
 	// Learn merges the member table of a member, given its version; nil: there is none
 	// but the own one.
 	Learn  func(ctx context.Context, member string, version uint64) bool
@@ -105,6 +106,7 @@ type Deps struct {
 type Service struct {
 	queryv1.UnsafeQueryServiceServer
 	tailv1.UnsafeTailServiceServer
+	ingestv1.UnsafeBlockServiceServer
 
 	deps   Deps
 	logger *slog.Logger
@@ -125,8 +127,9 @@ type Service struct {
 }
 
 var (
-	_ queryv1.QueryServiceServer = (*Service)(nil)
-	_ tailv1.TailServiceServer   = (*Service)(nil)
+	_ queryv1.QueryServiceServer  = (*Service)(nil)
+	_ tailv1.TailServiceServer    = (*Service)(nil)
+	_ ingestv1.BlockServiceServer = (*Service)(nil)
 )
 
 // New returns a querier.
@@ -148,6 +151,11 @@ func New(cfg Config, d Deps) *Service {
 	s.hedger = newHedger(d.Reg)
 	if d.Store != nil {
 		s.blocks = newBlocks(*d.Store, d.Log, d.Reg)
+		if d.Workers != nil {
+			share := int64(workerShare * float64(d.Memory))
+			s.memory = (d.Memory - share) / int64(cfg.MaxConcurrent)
+			s.blocks.workers = newWorkers(d, 2*cfg.MaxConcurrent, share)
+		}
 	}
 	return s
 }
@@ -156,6 +164,11 @@ func New(cfg Config, d Deps) *Service {
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	queryv1.RegisterQueryServiceServer(r, s)
 	tailv1.RegisterTailServiceServer(r, s)
+}
+
+// RegisterInternal adds what other members call to a server.
+func (s *Service) RegisterInternal(r grpc.ServiceRegistrar) {
+	ingestv1.RegisterBlockServiceServer(r, s)
 }
 
 // scope is what a query of a tenant may touch.

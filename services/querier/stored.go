@@ -30,6 +30,8 @@ type stored struct {
 	vanished bool       // a block has, while it was read
 	failed   *blockError
 	without  map[catalog.ID]error // blocks that could not be read, and are not read again
+	shunned  map[string]bool      // queriers that failed, and are asked no more
+	lost     bool                 // one has, while it read
 }
 
 // blockError is why rows of a block could not be read.
@@ -51,11 +53,13 @@ const maxWithout = 20
 func (s *stored) again(ctx context.Context, first bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	vanished, failed := s.vanished, s.failed
-	s.vanished, s.failed = false, nil
+	vanished, failed, lost := s.vanished, s.failed, s.lost
+	s.vanished, s.failed, s.lost = false, nil, false
 	switch {
 	case ctx.Err() != nil:
 		return false
+	case lost:
+		return true // as often as there are queriers
 	case vanished && first:
 		return s.blocks.store.Loader.RefreshTenant(ctx, s.tenant) == nil
 	case failed != nil && s.partial && len(s.without) < maxWithout:
@@ -70,6 +74,12 @@ func (s *stored) again(ctx context.Context, first bool) bool {
 
 // note keeps in mind why reading failed.
 func (s *stored) note(err error) {
+	if s.shun(err) {
+		s.mu.Lock()
+		s.lost = true
+		s.mu.Unlock()
+		return
+	}
 	if e, ok := errors.AsType[*blockError](err); ok {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -168,6 +178,7 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 	}
 	live = slices.DeleteFunc(live, func(b catalog.Block) bool { return s.without[b.ID] != nil })
 	s.mu.Unlock()
+	live, away := s.spread(live)
 	open, errs := s.blocks.acquireAll(ctx, live)
 	release := func() {
 		for _, o := range open {
@@ -188,9 +199,12 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 			return nil, errs[i]
 		}
 	}
-	ses, err := engine.Union(storeName, sources...).Open(ctx, matchers, start, end)
+	ses, err := engine.Union(storeName, append(sources, away...)...).Open(ctx, matchers, start, end)
 	if err != nil {
 		release()
+		if ctx.Err() == nil && s.shun(err) {
+			return s.open(ctx, matchers, start, end) // at most once for each querier
+		}
 		return nil, err
 	}
 	return &storedSession{ses, s, gaps, release}, nil
@@ -214,7 +228,7 @@ func storeError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, catalog.ErrStale), errors.Is(err, objstore.ErrUnavailable):
+	case errors.Is(err, catalog.ErrStale), errors.Is(err, objstore.ErrUnavailable), isWorkerError(err):
 		return rpcerr.Wrap(err, rpcerr.Unavailable, "%v", err).WithRetry(5 * time.Second)
 	}
 	return err

@@ -80,6 +80,26 @@ func (c *clients) close() {
 	c.conns = nil
 }
 
+// workers are the other queriers.
+type workers struct{ *clients }
+
+// Self implements querier.Workers.
+func (w workers) Self() string {
+	if self := w.self.Load(); self != nil {
+		return *self
+	}
+	return ""
+}
+
+// Worker implements querier.Workers.
+func (w workers) Worker(m *ring.Member) (ingestv1.BlockServiceClient, error) {
+	conn, err := w.conn(m)
+	if err != nil {
+		return nil, err
+	}
+	return ingestv1.NewBlockServiceClient(conn), nil
+}
+
 // role returns a connection to any healthy member with a role, this process first
 // if it has it. Calls that could not reach their member go to the next.
 func (c *clients) role(r ring.Role, local bool) grpc.ClientConnInterface {

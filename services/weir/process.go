@@ -231,12 +231,17 @@ func (p *Process) initDistributor() (serve.Service, error) {
 }
 
 func (p *Process) initQuerier() (serve.Service, error) {
+	var others querier.Workers
+	if len(p.cfg.Cluster.Join) > 0 {
+		others = workers{p.clients}
+	}
 	s := querier.New(p.cfg.Querier, querier.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Store: p.storage.store(), Deletes: p.storage.deletes, Peers: queriers{p}, Learn: p.learn, Memory: p.budget.queries, Now: time.Now,
+		Store: p.storage.store(), Deletes: p.storage.deletes, Peers: queriers{p}, Workers: others, Learn: p.learn, Memory: p.budget.queries, Now: time.Now,
 	})
 	p.querier = s
 	s.Register(p.server.Public())
+	s.RegisterInternal(p.server.Internal())
 	return idle()
 }
 
