@@ -91,9 +91,9 @@ type fieldCounter struct {
 
 	times   []int64
 	tids    []uint16
-	values  []*column.Values // of the columns of slots that matter
-	nums    [][]uint64       // of those
-	cursors []int            // of each column, its next value
+	values  []*column.Values // of the plan's columns
+	nums    [][]uint64
+	cursors []int // of each, its next value
 	next    int              // the row that the cursors are at
 	shapes  []shapeState
 	texts   []valueState
@@ -113,7 +113,7 @@ type fieldCounter struct {
 	// Results of rows, those before first are of other streams.
 	results []fieldResult
 	first   int32
-	of      map[int]int32 // by series
+	of      []int32 // by series, from -1 on: as in shapeState
 
 	// What is not counted yet.
 	counted []int32 // results with rows
@@ -174,13 +174,13 @@ func (w *fieldCounter) prepare() error {
 	if w.tids, err = w.body.RowTemplates(); err != nil {
 		return err
 	}
-	n := len(w.body.Columns())
+	n := len(w.plan.used)
 	w.values, w.nums, w.cursors = make([]*column.Values, n), make([][]uint64, n), make([]int, n)
-	for _, c := range w.plan.used {
-		if w.values[c], err = w.body.Values(c); err != nil {
+	for i, c := range w.plan.used {
+		if w.values[i], err = w.body.Values(c); err != nil {
 			return err
 		}
-		w.nums[c] = w.values[c].Numbers()
+		w.nums[i] = w.values[i].Numbers()
 	}
 	w.shapes, w.texts = make([]shapeState, len(w.plan.shapes)), make([]valueState, len(w.plan.values))
 	w.direct = make([]int32, len(w.plan.templates))
@@ -202,7 +202,6 @@ func (w *fieldCounter) begin(stream int) error {
 	var same bool
 	if same, w.valued = w.counts.Begin(stream); !same || len(w.results) == 0 {
 		w.first = int32(len(w.results))
-		clear(w.of)
 	}
 	w.timed = w.times == nil
 	return nil
@@ -441,16 +440,15 @@ func (w *fieldCounter) runShape(t *templatePlan, shape *fieldShape, row int) (in
 
 // result returns the number of the result of rows of a series.
 func (w *fieldCounter) result(series int) int32 {
-	if n, ok := w.of[series]; ok {
-		return n
+	at := series + 1
+	if at >= len(w.of) {
+		w.of = append(w.of, make([]int32, max(at+1-len(w.of), len(w.of)))...)
 	}
-	n := int32(len(w.results))
-	w.results = append(w.results, fieldResult{series: series})
-	if w.of == nil {
-		w.of = map[int]int32{}
+	if w.of[at] <= w.first {
+		w.results = append(w.results, fieldResult{series: series})
+		w.of[at] = int32(len(w.results))
 	}
-	w.of[series] = n
-	return n
+	return w.of[at] - 1
 }
 
 // alone runs the pipeline on a row of which nothing is known.

@@ -20,7 +20,7 @@ type fieldPlan struct {
 	shapes    []fieldShape // of keys
 	values    []fieldShape
 	steps     []fieldStep // of all templates
-	used      []int       // columns of slots that matter
+	used      []int       // columns of slots that matter; elsewhere their places in it
 	memory    int
 }
 
@@ -85,7 +85,7 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields) (*fieldP
 		fieldPlan: &fieldPlan{templates: make([]templatePlan, len(info.Templates))},
 		body:      body, fields: f, uses: map[int]slotUse{}, shapeOf: map[string]int32{}, valueOf: map[string]int32{},
 	}
-	used := make([]bool, len(body.Columns()))
+	place := make([]int, len(body.Columns())) // in used, plus 1
 	for i := range p.templates {
 		if err := p.template(&p.templates[i], &sec.Table.Templates[info.Templates[i].Template]); err != nil {
 			return nil, err
@@ -93,11 +93,13 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields) (*fieldP
 	}
 	for _, all := range [][]fieldShape{p.shapes, p.values} {
 		for i := range all {
-			for _, s := range all[i].slots {
-				if !used[s.column] {
-					used[s.column] = true
+			for k := range all[i].slots {
+				s := &all[i].slots[k]
+				if place[s.column] == 0 {
 					p.used = append(p.used, s.column)
+					place[s.column] = len(p.used)
 				}
+				s.column = place[s.column] - 1
 			}
 			p.memory += 64 + 56*len(all[i].slots)
 			for _, l := range all[i].literals {
@@ -109,8 +111,8 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields) (*fieldP
 		t := &p.templates[i]
 		t.from = int32(len(p.steps))
 		for _, id := range sec.Table.Templates[info.Templates[i].Template].Columns {
-			c := body.Number(id)
-			if !used[c] {
+			c := place[body.Number(id)] - 1
+			if c < 0 {
 				continue
 			}
 			at := slices.IndexFunc(p.steps[t.from:], func(s fieldStep) bool { return int(s.column) == c })

@@ -69,7 +69,7 @@ func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, 
 	parts := c.Parts()
 	n := 4 * s.workers
 	if fields != nil {
-		n = 2 * s.workers // each finds out anew what fields make of lines
+		n = s.workers // each finds out anew what fields make of lines
 	}
 	n = max(1, min(parts, n))
 	aggs := make([]*aggregator, n)
