@@ -5,3 +5,6 @@ func SetIntervalPage(n int) { intervalPage = n }
 
 // SetSplitRows sets how many rows of a stream are worth a task of their own.
 func SetSplitRows(n uint64) { splitRows = n }
+
+// Sampled reports whether an entry is part of a sample.
+func Sampled(hash uint64, share float64) bool { return sampled(hash, share) }

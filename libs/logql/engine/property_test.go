@@ -234,7 +234,10 @@ func TestFailover(t *testing.T) {
 
 var exprs = func() (out []syntax.Expr) {
 	for _, q := range []string{`{app=~".+"}`, `count_over_time({app=~".+"}[1m])`, `sum by (app) (bytes_over_time({app=~".+"} |= "e" [2m]))`,
-		`first_over_time({app=~".+"} | logfmt | unwrap n | __error__="" [1m]) by (app)`} {
+		`first_over_time({app=~".+"} | logfmt | unwrap n | __error__="" [1m]) by (app)`,
+		`{app=~".+"} | distinct app, env`, `{app=~".+"} | logfmt | sort n desc | limit 7`, `{app=~".+"} | sample 0.5 | dedup app`,
+		`count_distinct_over_time(level, {app=~".+"} | logfmt [1m]) by (app)`, `count_over_time({app=~".+"} | sample 0.5 [1m])`,
+		`{app=~".+"} | app in ({env="x"} |= "error")`} {
 		e, err := syntax.ParseExpr(q)
 		if err != nil {
 			panic(err)
