@@ -166,7 +166,10 @@ func (s *selected) makePick(group int) (*picked, error) {
 	var sets []*match.Bitmap
 	if program != nil {
 		set := &match.Bitmap{}
-		if err := program.Rows(index, body, spans[0].From, spans[len(spans)-1].To, set); err != nil {
+		if err := program.RowsUntil(s.ctx.Err, index, body, spans[0].From, spans[len(spans)-1].To, set); err != nil {
+			if s.ctx.Err() != nil {
+				return nil, s.ctx.Err()
+			}
 			return nil, s.named(group, err)
 		}
 		sets = append(sets, set)

@@ -265,6 +265,13 @@ func (a *aggregator) stream(ctx context.Context, t task) error {
 	proc := a.proc
 	proc.rebind(labels)
 	var known groupCache
+	most := scanBudget
+	if !a.prog.plain() || !a.prog.matcher.Empty() {
+		most = atOnce
+	}
+	if len(a.prog.needle) > 0 { // which few rows have
+		most = 16 * atOnce
+	}
 	for {
 		rows, from, to, err := src.next(&a.stats)
 		if err != nil || rows == nil {
@@ -276,7 +283,7 @@ func (a *aggregator) stream(ctx context.Context, t task) error {
 			}
 			// Rows of one bucket at a time, and not too many.
 			bucket, last := a.grid.bucket(rows.Times[from])
-			end := from + sort.Search(min(to-from, scanBudget), func(i int) bool { return rows.Times[from+i] > last })
+			end := from + sort.Search(min(to-from, most), func(i int) bool { return rows.Times[from+i] > last })
 			if bucket >= 0 {
 				src.read(&a.stats, rows, from, end, !a.prog.plain() || !a.prog.matcher.Empty())
 				if a.prog.plain() {

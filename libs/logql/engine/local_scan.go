@@ -19,6 +19,9 @@ const (
 	scanBytes = 256 << 10 // bytes of its lines, roughly
 	// scanBudget is how many rows a cursor examines before others get a turn.
 	scanBudget = 16 << 10
+	// atOnce is how many rows go through a pipeline before a query may be stopped: one
+	// may take a millisecond for each.
+	atOnce = 32
 	// scanPatience is how long rows wait for a ScanRows to fill.
 	scanPatience = 200 * time.Millisecond
 )
@@ -26,6 +29,8 @@ const (
 // cursor stands before a row of a stream that passed the pipeline, or before
 // rows that are not examined yet. It is used by one goroutine at a time.
 type cursor struct {
+	ctx    context.Context
+	turns  int // rows that were examined
 	src    rowSource
 	stream int
 	proc   *processor
@@ -77,6 +82,10 @@ func (c *cursor) advance() {
 			c.sel = c.sel[1:]
 		}
 		c.bound = c.rows.Times[row]
+		if c.turns++; c.turns%atOnce == 0 && c.ctx.Err() != nil {
+			c.err, c.done = context.Cause(c.ctx), true
+			return
+		}
 		if c.examine(row) {
 			c.row, c.ready = row, true
 			return
@@ -275,7 +284,7 @@ func (sc *scan) begin(ctx context.Context) {
 		heapDown(sc.waiting, 0, sc.sooner)
 		t := sc.taskOf(w)
 		sc.push(&cursor{
-			src: sc.selection.rows(ctx, t.task, t.ranges, sc.req.Backward), stream: t.stream, after: t.behind, bound: w.bound,
+			ctx: ctx, src: sc.selection.rows(ctx, t.task, t.ranges, sc.req.Backward), stream: t.stream, after: t.behind, bound: w.bound,
 		})
 	}
 }
