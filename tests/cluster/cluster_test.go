@@ -67,6 +67,13 @@ func startWith(t *testing.T, load *checker.Load, change ...func(*harness.Cluster
 		f(s.Cluster)
 	}
 	s.Cluster.Start()
+	s.begin(load)
+	return s
+}
+
+// begin puts a cluster that was started under load.
+func (s *scenario) begin(load *checker.Load) {
+	s.t.Helper()
 	s.client = s.Client()
 	s.load = load
 	s.load.Sink, s.load.History = s.client, &checker.History{}
@@ -76,9 +83,8 @@ func startWith(t *testing.T, load *checker.Load, change ...func(*harness.Cluster
 		s.failed = err
 	}
 	s.stop = s.load.Start()
-	t.Cleanup(s.stop)
+	s.t.Cleanup(s.stop)
 	s.stored(50)
-	return s
 }
 
 // stored waits until n more requests are stored.

@@ -3,6 +3,7 @@ package harness
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +14,8 @@ import (
 // Cluster is ingesters at replication factor 3 and a front, each a process.
 type Cluster struct {
 	Ingesters []*Node
-	Front     *Node // gateway, distributor and querier
+	Front     *Node    // gateway, distributor and querier
+	Others    []string // more addresses to join by
 
 	t testing.TB
 }
@@ -27,17 +29,13 @@ func NewCluster(t testing.TB, n int) *Cluster {
 	}
 	c.Front = New(t, "front", "")
 	objects := t.TempDir()
-	var join []string
-	for _, n := range c.nodes() {
-		join = append(join, n.Gossip)
-	}
 	for _, n := range c.nodes() {
 		target := "ingester"
 		if n == c.Front {
 			target = "gateway,distributor,querier"
 		}
 		n.Args = []string{
-			"--target=" + target, "--join=" + strings.Join(join, ","), "--cluster.name=" + n.Name,
+			"--target=" + target, "--cluster.name=" + n.Name,
 			"--storage.directory=" + objects, "--storage.shared"}
 	}
 	return c
@@ -46,7 +44,22 @@ func NewCluster(t testing.TB, n int) *Cluster {
 // Start starts all processes and waits until they know each other.
 func (c *Cluster) Start() {
 	c.t.Helper()
+	c.StartSome(c.Ingesters...)
+}
+
+// StartSome starts some ingesters and the front and waits until they know each other. All
+// join by the addresses of all.
+func (c *Cluster) StartSome(some ...*Node) {
+	c.t.Helper()
+	var join []string
 	for _, n := range c.nodes() {
+		join = append(join, n.Gossip)
+	}
+	for _, n := range c.nodes() {
+		n.Args = append(n.Args, "--join="+strings.Join(append(join, c.Others...), ","))
+	}
+	nodes := append(slices.Clone(some), c.Front)
+	for _, n := range nodes {
 		n.Start()
 		// The next meets it at once, and need not try again later.
 		Until(c.t, func() error {
@@ -57,10 +70,10 @@ func (c *Cluster) Start() {
 			return conn.Close()
 		})
 	}
-	for _, n := range c.nodes() {
+	for _, n := range nodes {
 		n.AwaitReady()
 	}
-	c.AwaitHealthy(len(c.Ingesters))
+	c.AwaitHealthy(len(some))
 }
 
 func (c *Cluster) nodes() []*Node { return append(append([]*Node{}, c.Ingesters...), c.Front) }

@@ -34,6 +34,8 @@ type Node struct {
 	GRPC   string
 	Gossip string
 	Args   []string // of the command line, beside addresses and directory
+
+	netns, ip string // see Network
 }
 
 // New returns a node that is not started, with a data directory in dir, or a
@@ -61,9 +63,13 @@ func Start(t testing.TB, args ...string) *Node {
 // Start starts the process and does not wait for it.
 func (n *Node) Start() {
 	n.t.Helper()
-	n.Process.Start(Binary(n.t), slices.Concat([]string{
-		"--data-dir=" + n.Dir, "--listen=" + n.HTTP, "--grpc-listen=" + n.GRPC, "--gossip-listen=" + n.Gossip,
-	}, n.Args)...)
+	command := slices.Concat([]string{
+		Binary(n.t), "--data-dir=" + n.Dir, "--listen=" + n.HTTP, "--grpc-listen=" + n.GRPC, "--gossip-listen=" + n.Gossip,
+	}, n.Args)
+	if n.netns != "" {
+		command = slices.Concat([]string{"ip", "netns", "exec", n.netns}, command)
+	}
+	n.Process.Start(command[0], command[1:]...)
 }
 
 // AwaitReady waits until /ready answers 200.

@@ -1,0 +1,131 @@
+package harness
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Network is a bridge to which nodes are attached, each in a network namespace of its
+// own, so that packets between them can be dropped. This process is attached too.
+type Network struct {
+	t     testing.TB
+	id    string // of its interfaces and namespaces
+	net   string // its addresses without the last number
+	nodes int
+}
+
+// NewNetwork makes a network that lasts as long as the test. It skips the test where
+// that is not possible.
+func NewNetwork(t testing.TB) *Network {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	for _, tool := range []string{"ip", "iptables"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("network namespaces need %s", tool)
+		}
+	}
+	for range 20 { // until an id is free
+		x := rand.IntN(200 * 250)
+		n := &Network{t: t, id: fmt.Sprintf("wt%d", x), net: fmt.Sprintf("10.%d.%d.", 30+x/250, x%250)}
+		// The bridge has a namespace of its own too, in which nobody else filters packets.
+		if err := ip("netns", "add", n.id); err != nil {
+			if strings.Contains(err.Error(), "exists") {
+				continue
+			}
+			t.Skipf("this machine has no network namespaces: %v", err)
+		}
+		t.Cleanup(func() { _ = ip("netns", "del", n.id) })
+		if err := ip("-n", n.id, "link", "add", "bridge", "type", "bridge"); err != nil {
+			t.Skipf("this machine has no bridges: %v", err)
+		}
+		n.must(ip("-n", n.id, "link", "set", "bridge", "up"))
+		n.must(ip("link", "add", n.id, "type", "veth", "peer", "name", "test", "netns", n.id))
+		t.Cleanup(func() { _ = ip("link", "del", n.id) })
+		n.must(ip("-n", n.id, "link", "set", "test", "master", "bridge", "up"))
+		n.must(ip("addr", "add", n.net+"1/24", "dev", n.id))
+		n.must(ip("link", "set", n.id, "up"))
+		return n
+	}
+	t.Fatal("no network is free")
+	return nil
+}
+
+func ip(args ...string) error { return try("ip", args...) }
+
+func try(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %v: %w: %s", name, args, err, out)
+	}
+	return nil
+}
+
+func (n *Network) must(err error) {
+	n.t.Helper()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// Attach puts a node that was not started into a namespace of the network.
+func (n *Network) Attach(node *Node) {
+	n.t.Helper()
+	i := n.nodes
+	n.nodes++
+	ns, outer, inner := fmt.Sprint(n.id, "-", i), fmt.Sprint("port", i), "eth0"
+	addr := fmt.Sprint(n.net, 10+i)
+	if err := ip("netns", "add", ns); err != nil {
+		n.t.Skipf("this machine has no network namespaces: %v", err)
+	}
+	n.t.Cleanup(func() {
+		node.Kill()
+		_ = ip("netns", "del", ns)
+	})
+	n.must(ip("-n", n.id, "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", ns))
+	n.must(ip("-n", n.id, "link", "set", outer, "master", "bridge", "up"))
+	n.must(ip("-n", ns, "addr", "add", addr+"/24", "dev", inner))
+	n.must(ip("-n", ns, "link", "set", inner, "up"))
+	n.must(ip("-n", ns, "link", "set", "lo", "up"))
+	node.netns, node.ip = ns, addr
+	for _, a := range []*string{&node.HTTP, &node.GRPC, &node.Gossip} {
+		_, port, err := net.SplitHostPort(*a)
+		n.must(err)
+		*a = net.JoinHostPort(addr, port)
+	}
+	node.Args = append(node.Args, "--insecure-network")
+	if err := try("ip", "netns", "exec", ns, "iptables", "-L", "-n"); err != nil {
+		n.t.Skipf("this machine filters no packets: %v", err)
+	}
+}
+
+// Deaf makes a node drop packets that match, by the arguments of iptables: those from
+// given nodes, for example. Heal ends it.
+func (n *Node) Deaf(match ...string) {
+	n.t.Helper()
+	if err := try("ip", slices.Concat([]string{"netns", "exec", n.netns, "iptables", "-A", "INPUT"}, match, []string{"-j", "DROP"})...); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// Cut drops all packets from others to n.
+func (n *Node) Cut(others ...*Node) {
+	n.t.Helper()
+	for _, o := range others {
+		n.Deaf("-s", o.ip)
+	}
+}
+
+// Heal lets a node receive everything again.
+func (n *Node) Heal() {
+	n.t.Helper()
+	if err := try("ip", "netns", "exec", n.netns, "iptables", "-F", "INPUT"); err != nil {
+		n.t.Fatal(err)
+	}
+}
