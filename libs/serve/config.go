@@ -19,6 +19,7 @@ type Config struct {
 	TLSCertFile     string `help:"Certificate of both ports, PEM. Read again when it changes. Empty: no TLS."`
 	TLSKeyFile      string `help:"Key of the certificate, PEM."`
 	TLSCAFile       string `yaml:"tls_ca_file" help:"Certificates of the authorities that signed those of the other members, PEM. Empty: those of the system."`
+	TLSClientCAFile string `yaml:"tls_client_ca_file" help:"Certificates of the authorities that sign those of members, and nobody else's, PEM. With it what members call each other is refused to callers without such a certificate, and this process shows its own, which must be good for clients and servers. Needed beyond loopback in a cluster with TLS."`
 	InsecureNetwork bool   `help:"Allow ports without TLS beyond loopback. Only for networks that nobody else is on."`
 
 	MaxConnections int           `help:"Most connections of each port at once."`
@@ -61,6 +62,9 @@ func (c Config) Validate() error {
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		fail("tls_cert_file and tls_key_file go together: set both or none")
 	}
+	if c.TLSClientCAFile != "" && c.TLSCertFile == "" {
+		fail("tls_client_ca_file needs tls_cert_file and tls_key_file")
+	}
 	for _, a := range []struct{ key, address string }{{"listen", c.Listen}, {"grpc_listen", c.GRPCListen}} {
 		loopback, err := isLoopback(a.address)
 		switch {
@@ -90,6 +94,14 @@ func (c Config) Validate() error {
 		fail("drain_timeout must be at least 1s")
 	}
 	return errors.Join(problems...)
+}
+
+// MembersKnown reports whether callers of the gRPC port that are no members can be told from those
+// that are, or cannot reach it: it is on loopback, on a network that nobody else is on, or members
+// have certificates.
+func (c Config) MembersKnown() bool {
+	loopback, err := isLoopback(c.GRPCListen)
+	return err != nil || loopback || c.InsecureNetwork || c.TLSClientCAFile != ""
 }
 
 // isLoopback reports whether only this machine reaches address, which is host:port. A name other

@@ -50,6 +50,8 @@ type Options struct {
 	NoReflection bool
 	// InFlightExempt says which HTTP requests the bound on requests at once leaves alone.
 	InFlightExempt func(*http.Request) bool
+	// Alone says that there are no other members: internal services are for this process only.
+	Alone bool
 	// Middlewares and Interceptors come after all others, the first outermost.
 	Middlewares  []Middleware
 	Interceptors func(Door) []Interceptor
@@ -79,6 +81,7 @@ type Server struct {
 	memory   *bufconn.Listener
 	conn     *grpc.ClientConn
 	certs    *certificates
+	internal map[string]bool // names of services for members; not changed any more once Start was called
 
 	phase   atomic.Int32
 	checks  []check
@@ -108,9 +111,9 @@ func New(cfg Config, o Options) (*Server, error) {
 		health:    health.NewServer(),
 		memory:    bufconn.Listen(1 << 20),
 		drained:   make(chan struct{}),
-		listeners: map[Door]net.Listener{},
-		failed:    make(chan error, 4),
-		grace:     streamGrace,
+		listeners: map[Door]net.Listener{}, internal: map[string]bool{},
+		failed: make(chan error, 4),
+		grace:  streamGrace,
 	}
 	s.streams, s.endStreams = context.WithCancelCause(context.Background())
 	if o.Tenants == nil {
@@ -153,6 +156,9 @@ func (s *Server) newDoor(d Door, inFlight *obs.InFlight) *grpc.Server {
 		}
 	}
 	add(s.lifetime(d))
+	if d == DoorGRPC && s.cfg.TLSClientCAFile != "" {
+		add(s.membersOnly())
+	}
 	authenticator := s.opts.Tenants
 	if d == DoorMemory {
 		authenticator = tenant.ByHeader{}
@@ -182,7 +188,7 @@ func (s *Server) newDoor(d Door, inFlight *obs.InFlight) *grpc.Server {
 		options = append(options, grpc.MaxConcurrentStreams(100_000))
 	}
 	if d == DoorGRPC && s.certs != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(s.certs.server("h2"))))
+		options = append(options, grpc.Creds(credentials.NewTLS(s.certs.members("h2"))))
 	}
 	return grpc.NewServer(options...)
 }
@@ -198,7 +204,8 @@ func (s *Server) clientOptions() []grpc.DialOption {
 }
 
 // DialOptions are for connections to the gRPC ports of other members: tenant, request id and trace
-// travel along, errors come back as those of Options.Errors, TLS is used if this process has it.
+// travel along, errors come back as those of Options.Errors, TLS is used if this process has it, with its certificate
+// shown to them where TLSClientCAFile is set.
 func (s *Server) DialOptions() []grpc.DialOption {
 	creds := insecure.NewCredentials()
 	if s.certs != nil {
@@ -230,11 +237,6 @@ func (s *Server) Ops() *http.ServeMux { return s.ops }
 // Public registers services on all doors.
 func (s *Server) Public() grpc.ServiceRegistrar {
 	return registrar{s.doors[DoorHTTP], s.doors[DoorGRPC], s.doors[DoorMemory]}
-}
-
-// Internal registers services of which the HTTP port is to know nothing.
-func (s *Server) Internal() grpc.ServiceRegistrar {
-	return registrar{s.doors[DoorGRPC], s.doors[DoorMemory]}
 }
 
 type registrar []*grpc.Server

@@ -14,6 +14,7 @@ import (
 type certificates struct {
 	certFile, keyFile string
 	authorities       *x509.CertPool // nil: those of the system
+	clients           *x509.CertPool // of members' certificates; nil: they show none
 
 	mu      sync.Mutex // guards what follows
 	current *tls.Certificate
@@ -26,20 +27,33 @@ const certificateAge = time.Minute
 
 func loadCertificates(cfg Config) (*certificates, error) {
 	c := &certificates{certFile: cfg.TLSCertFile, keyFile: cfg.TLSKeyFile}
-	if cfg.TLSCAFile != "" {
-		pem, err := os.ReadFile(cfg.TLSCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls_ca_file: %w", err)
-		}
-		c.authorities = x509.NewCertPool()
-		if !c.authorities.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls_ca_file: %s has no certificate in PEM", cfg.TLSCAFile)
-		}
+	var err error
+	if c.authorities, err = loadAuthorities("tls_ca_file", cfg.TLSCAFile); err != nil {
+		return nil, err
+	}
+	if c.clients, err = loadAuthorities("tls_client_ca_file", cfg.TLSClientCAFile); err != nil {
+		return nil, err
 	}
 	if _, err := c.get(nil); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// loadAuthorities returns nil if file is empty.
+func loadAuthorities(key, file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: %s has no certificate in PEM", key, file)
+	}
+	return pool, nil
 }
 
 // get returns the certificate. If the files cannot be read (they may be in the middle of being
@@ -88,6 +102,19 @@ func (c *certificates) server(protocols ...string) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get, NextProtos: protocols}
 }
 
+// members is server for the port that members use, who may show a certificate of their own.
+func (c *certificates) members(protocols ...string) *tls.Config {
+	cfg := c.server(protocols...)
+	if c.clients != nil {
+		cfg.ClientAuth, cfg.ClientCAs = tls.VerifyClientCertIfGiven, c.clients
+	}
+	return cfg
+}
+
 func (c *certificates) client() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.authorities}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.authorities}
+	if c.clients != nil {
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.get(nil) }
+	}
+	return cfg
 }

@@ -85,6 +85,9 @@ func (c *Config) Validate() error {
 	if len(c.Cluster.Join) > 0 && (c.runs("distributor") || c.runs("ingester") || c.runs("querier") || c.runs("compactor")) && c.Storage.Type == objstore.TypeFilesystem && !c.Storage.Shared {
 		errs = append(errs, errors.New("storage.type is filesystem, which members of a cluster share only if they see the same directory: set storage.directory, and storage.shared to say so, or use an object store"))
 	}
+	if len(c.Cluster.Join) > 0 && !c.Server.MembersKnown() {
+		errs = append(errs, fmt.Errorf("server.grpc_listen: %s is reachable from other machines, and members of a cluster speak to each other there: set server.tls_client_ca_file, so that nobody else can", c.Server.GRPCListen))
+	}
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("data_dir is empty"))
 	}

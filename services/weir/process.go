@@ -68,6 +68,7 @@ func NewProcess(ctx context.Context, cfg Config, build Build, print func(io.Writ
 		Telemetry:      tel,
 		Errors:         remote.Errors,
 		InFlightExempt: gateway.LongLived,
+		Alone:          len(cfg.Cluster.Join) == 0,
 	}); err != nil {
 		return nil, errors.Join(err, tel.Shutdown(ctx))
 	}
