@@ -40,7 +40,10 @@ type Limits struct {
 	MaxQueryEntries int           `help:"Most entries in the result of a log query."`
 	MaxQueryPoints  int           `help:"Most points of a series in the result of a metric query."`
 	MaxQueryRange   time.Duration `help:"Longest time range of a query."`
-	QueryTimeout    time.Duration `help:"Longest time that a query may run."`
+
+	MaxUnselectiveQueryBytes conf.ByteSize `help:"Most bytes of lines, in the time range, that a search without a stream selector may have before it. 0: there are no such searches."`
+
+	QueryTimeout time.Duration `help:"Longest time that a query may run."`
 
 	MaxQueuedQueries int `help:"Most queries that wait for their turn at a querier; those beyond are refused."`
 
@@ -116,7 +119,10 @@ func Default() Limits {
 		MaxQueryEntries: 5000,
 		MaxQueryPoints:  11000,
 		MaxQueryRange:   721 * time.Hour,
-		QueryTimeout:    time.Minute,
+
+		MaxUnselectiveQueryBytes: 10 * conf.GiB,
+
+		QueryTimeout: time.Minute,
 
 		MaxQueuedQueries: 128,
 

@@ -37,6 +37,13 @@ func parse(text string, sc scope) (syntax.Expr, error) {
 	if err != nil {
 		return nil, parseError(err)
 	}
+	if sc.limits.MaxUnselectiveQueryBytes == 0 {
+		for _, s := range syntax.Selectors(expr) {
+			if s.Bare {
+				return nil, rpcerr.New(rpcerr.LimitExceeded, "searches without a stream selector are not allowed (max_unselective_query_bytes is 0); add one such as {app=\"…\"}")
+			}
+		}
+	}
 	return expr, nil
 }
 
@@ -94,6 +101,7 @@ func (s *Service) base(expr syntax.Expr, sc scope, partial bool) engine.Query {
 		Limits: engine.Limits{
 			MaxSeries: sc.limits.MaxQuerySeries, MaxEntries: sc.limits.MaxQueryEntries,
 			MaxPoints: sc.limits.MaxQueryPoints, MaxMemory: s.memory,
+			MaxBareBytes: int64(sc.limits.MaxUnselectiveQueryBytes),
 		},
 	}
 }

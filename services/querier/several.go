@@ -63,6 +63,7 @@ func least(a, b limits.Limits) limits.Limits {
 	a.MaxQueryEntries = min(a.MaxQueryEntries, b.MaxQueryEntries)
 	a.MaxQueryPoints = min(a.MaxQueryPoints, b.MaxQueryPoints)
 	a.MaxQueryRange = min(a.MaxQueryRange, b.MaxQueryRange)
+	a.MaxUnselectiveQueryBytes = min(a.MaxUnselectiveQueryBytes, b.MaxUnselectiveQueryBytes)
 	a.QueryTimeout = min(a.QueryTimeout, b.QueryTimeout)
 	a.MaxQueuedQueries = min(a.MaxQueuedQueries, b.MaxQueuedQueries)
 	return a

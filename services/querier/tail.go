@@ -10,6 +10,7 @@ import (
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/ring"
@@ -44,6 +45,9 @@ func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailSe
 	if !ok {
 		return rpcerr.New(rpcerr.InvalidArgument, "only log queries can be tailed")
 	}
+	if err := tailable(sel); err != nil {
+		return err
+	}
 	if req.GetCursor() != "" && req.GetStart() != nil {
 		return rpcerr.New(rpcerr.InvalidArgument, "start and cursor exclude each other")
 	}
@@ -69,6 +73,17 @@ func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailSe
 			return context.Cause(ctx)
 		}
 		return err
+	}
+	return nil
+}
+
+// tailable refuses what needs more than the entries that come, one by one.
+func tailable(sel *syntax.LogSelector) error {
+	if _, err := pipeline.Compile(sel.Stages, pipeline.Hints{}); err != nil {
+		return parseError(err)
+	}
+	if sel.Bare {
+		return rpcerr.New(rpcerr.InvalidArgument, "a tail needs a stream selector")
 	}
 	return nil
 }
