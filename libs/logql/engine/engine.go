@@ -66,6 +66,10 @@ type Query struct {
 	// Progress, if set, is called about once a second, from one goroutine at a
 	// time, and not after the query is done.
 	Progress func(Progress)
+	// Cache remembers parts of the answers to range queries, for CacheOwner alone; nil:
+	// nothing is remembered.
+	Cache      *ResultCache
+	CacheOwner string
 }
 
 // RangeQuery is a query over a range of time.
@@ -174,6 +178,7 @@ type Statistics struct {
 	Sources           int
 	RunsSkipped       uint64
 	PeakMemory        int64
+	Cache             CacheStats
 }
 
 // query is a query that runs.
@@ -191,6 +196,8 @@ type query struct {
 	streams  uint64
 	skipped  uint64
 	warnings []string
+
+	cacheStats CacheStats
 
 	lostMu      sync.Mutex
 	lostSources []string
@@ -262,6 +269,7 @@ func (e *Engine) run(ctx context.Context, in Query, f func(context.Context, *que
 	res.Statistics.Sources = len(in.Sources)
 	res.Statistics.RunsSkipped = q.skipped
 	res.Statistics.PeakMemory = q.mem.Peak()
+	res.Statistics.Cache = q.cacheStats
 	return res, nil
 }
 

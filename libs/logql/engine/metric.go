@@ -227,6 +227,7 @@ func pushesDown(e *syntax.VectorAggregation) (*syntax.RangeAggregation, bool) {
 func (q *query) rangeAggregation(ctx context.Context, e syntax.Expr, agg *syntax.RangeAggregation, leg bool) (*vectors, error) {
 	offset := int64(agg.Range.Offset)
 	g := newGrid(q.start-offset, q.end-offset, q.step, int64(agg.Range.Interval))
+	asked := e
 	e, agg, err := resolvedRange(ctx, q, e, agg, &g)
 	if err != nil {
 		return nil, err
@@ -243,18 +244,28 @@ func (q *query) rangeAggregation(ctx context.Context, e syntax.Expr, agg *syntax
 	if err != nil {
 		return nil, err
 	}
+	eval := func(g *grid) (*vectors, error) { return o.evaluate(ctx, e, prog, agg, g, leg) }
+	if asked != e {
+		return eval(&g) // its text does not say what was put in
+	}
+	return q.cached(ctx, o, e.String(), agg, &g, eval)
+}
+
+// evaluate evaluates a range aggregation, or the sum of one, on the steps of a grid.
+func (o *opened) evaluate(ctx context.Context, e syntax.Expr, prog *program, agg *syntax.RangeAggregation, g *grid, leg bool) (*vectors, error) {
+	q := o.q
 	f, ok := foldOf(agg)
 	if collects(agg) {
-		return o.quantiles(ctx, prog, agg, &g)
+		return o.quantiles(ctx, prog, agg, g)
 	}
 	if !ok {
-		return o.windows(ctx, prog, agg, &g)
+		return o.windows(ctx, prog, agg, g)
 	}
 	limit := q.Limits.MaxSeries
 	if !leg {
 		limit = 0
 	}
-	series, err := o.aggregate(ctx, e, prog, f, &g, limit)
+	series, err := o.aggregate(ctx, e, prog, f, g, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +278,7 @@ func (q *query) rangeAggregation(ctx context.Context, e syntax.Expr, agg *syntax
 	}
 	defer q.mem.Release(size)
 	if agg.Op == syntax.OpAbsentOverTime {
-		return absent(agg, &g, series), nil
+		return absent(agg, g, series), nil
 	}
 	labels := make([]model.Labels, len(series))
 	for i := range series {
