@@ -94,7 +94,7 @@ type fieldCounter struct {
 	values  []*column.Values // of the plan's columns
 	nums    [][]uint64
 	cursors []int // of each, its next value
-	next    int              // the row that the cursors are at
+	next    int   // the row that the cursors are at
 	shapes  []shapeState
 	texts   []valueState
 	direct  []int32 // by template: as in shapeState, if all its rows have one result

@@ -32,12 +32,15 @@ type rowReader struct {
 	group    int
 	from, to int
 
-	begun       bool   // rows were given out
+	step        int    // how many rows are decoded at once, while they are few
 	rows, bytes uint64 // examined
 }
 
-// firstRows is how many rows a reader decodes at first.
-const firstRows = 128
+// A reader decodes firstRows rows at first, then more, up to manyRows; then chunks.
+const (
+	firstRows = 32
+	manyRows  = 512
+)
 
 // Examined implements engine.Examiner. The bytes are the share of the row groups.
 func (r *rowReader) Examined() (rows, bytes uint64) { return r.rows, r.bytes }
@@ -60,12 +63,16 @@ func (r *rowReader) Next() (*model.Rows, int, int, error) {
 		from, to = max(r.from, n*chunkRows), r.to
 	}
 	// A scan with a limit may need no more than a few rows of each stream.
-	few := !r.begun && to-from > 2*firstRows
-	if r.begun = true; few && r.backward {
-		from = to - firstRows
-	} else if few {
-		to = from + firstRows
+	if r.step == 0 {
+		r.step = firstRows
 	}
+	few := r.step <= manyRows && to-from > 2*r.step
+	if few && r.backward {
+		from = to - r.step
+	} else if few {
+		to = from + r.step
+	}
+	r.step = min(4*r.step, 2*manyRows)
 	var c *chunk
 	var err error
 	first := n * chunkRows

@@ -151,6 +151,10 @@ func (s *selected) makePick(group int) (*picked, error) {
 	if err != nil || skip {
 		return &picked{}, err
 	}
+	if program == nil && len(s.need.Metadata) == 0 && s.whole(group) {
+		rows, _ := s.store.block.GroupSize(group)
+		return &picked{n: rows}, nil
+	}
 	body, err := s.store.body(s.ctx, group)
 	if err != nil {
 		return nil, err
@@ -203,6 +207,17 @@ func (s *selected) makePick(group int) (*picked, error) {
 		return &picked{rows: within.AppendRows(make([]uint32, 0, n))}, nil
 	}
 	return &picked{}, nil
+}
+
+// whole reports whether all rows of a row group are of the snapshot.
+func (s *selected) whole(group int) bool {
+	least, greatest := s.store.block.GroupTimes(group)
+	if least < s.snapshot.start || greatest >= s.snapshot.end {
+		return false
+	}
+	from, to := s.store.block.StreamsOf(group)
+	first, end := s.streamsOf(group)
+	return end-first == to-from
 }
 
 // decide returns what tells the rows of a row group that are wanted from the others;

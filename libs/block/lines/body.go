@@ -26,6 +26,7 @@ type Body struct {
 	mu     sync.Mutex
 	frames [][]byte
 	opened []*column.Values
+	views  []*column.View // of columns that few values are read of
 	tids   []uint16
 	times  []int64
 	moves  []movement // of all templates

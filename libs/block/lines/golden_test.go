@@ -98,6 +98,12 @@ func decodeAll(t *testing.T, b []byte) {
 		if s.Blocks[i].Bytes > 1<<20 {
 			continue // within the limits, but slow
 		}
+		for _, row := range []int{s.Blocks[i].Rows / 2, s.Blocks[i].Rows - 1} {
+			// Columns are not unpacked for few rows.
+			if err := s.DecodeRange(i, row, row+1, &model.Rows{}); err != nil && !errors.Is(err, column.ErrCorrupt) {
+				t.Fatalf("%v does not say that it is damage", err)
+			}
+		}
 		var rows model.Rows
 		if err := s.Decode(i, &rows); err != nil {
 			if !errors.Is(err, column.ErrCorrupt) {

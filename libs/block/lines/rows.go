@@ -34,6 +34,13 @@ func (b *Body) Rows(from, to int, dst *model.Rows) error {
 	if err := b.checkRange(from, to); err != nil {
 		return at(b.block, err)
 	}
+	if n := to - from; n > 0 && b.few(n) {
+		rows := make([]uint32, n)
+		for i := range rows {
+			rows[i] = uint32(from + i)
+		}
+		return at(b.block, b.printFew(rows, dst))
+	}
 	p, err := b.borrow(from)
 	if err != nil {
 		return err
@@ -76,6 +83,9 @@ func (b *Body) Select(rows []uint32, dst *model.Rows) error {
 	}
 	if len(rows) == 0 {
 		return nil
+	}
+	if b.few(len(rows)) {
+		return at(b.block, b.printFew(rows, dst))
 	}
 	p, err := b.borrow(int(rows[0]))
 	if err != nil {
@@ -177,8 +187,10 @@ func (b *Body) giveBack(p *Printer) {
 	}
 }
 
-func (p *Printer) room(dst *model.Rows) error {
-	if uint64(len(dst.Lines.Slab))+uint64(p.body.info.Bytes) > math.MaxUint32 {
+func (p *Printer) room(dst *model.Rows) error { return roomFor(p.body, dst) }
+
+func roomFor(b *Body, dst *model.Rows) error {
+	if uint64(len(dst.Lines.Slab))+uint64(b.info.Bytes) > math.MaxUint32 {
 		return column.Corrupt("more than 4 GiB of lines")
 	}
 	return nil

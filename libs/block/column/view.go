@@ -1,0 +1,174 @@
+package column
+
+import "math"
+
+// View gives access to values of a column one by one, for those who look at few of
+// them: it does not unpack the others, and takes little memory besides the payload. It
+// aliases payload and info. It is used by one goroutine at a time.
+type View struct {
+	info    *Info
+	payload []byte
+	n       int
+
+	marks []uint32 // Bytes: where every markEvery-th value begins
+	text  []byte
+	dict  *Values // Dict: the distinct values
+}
+
+const markEvery = 512
+
+// NewView returns a view of a column. Steps cannot be viewed: ok is false for Delta.
+func NewView(info *Info, payload []byte) (_ *View, ok bool, _ error) {
+	v := &View{info: info, payload: payload, n: info.N}
+	if info.N <= 0 || info.MinLen > info.MaxLen {
+		return nil, false, Corrupt("column of %d values, %d to %d bytes long", info.N, info.MinLen, info.MaxLen)
+	}
+	want := -1 // payload size
+	switch info.Kind {
+	case Delta:
+		return nil, false, nil
+	case Const:
+		want = 0
+		if info.MinLen != len(info.Prefix) {
+			return nil, false, Corrupt("constant column of %d bytes with a value of %d", info.MinLen, len(info.Prefix))
+		}
+	case Int, Signed:
+		want = info.N * int(info.Width)
+	case Pad:
+		want = info.N * int(info.Width)
+		if digits := info.MinLen - len(info.Prefix); digits < 1 || digits > maxNumber {
+			return nil, false, Corrupt("padded numbers of %d digits", digits)
+		}
+	case IPv4:
+		want = info.N * 4
+	case UUID:
+		want = info.N * 16
+	case Hex:
+		if info.MinLen == 0 {
+			return nil, false, Corrupt("hexadecimal column of empty values")
+		}
+		want = info.N * ((info.MinLen + 1) / 2)
+	case Bytes:
+		if err := v.mark(); err != nil {
+			return nil, false, err
+		}
+	case Dict:
+		c := info
+		if c.Values == nil || c.Values.Kind == Dict || c.Values.Kind == Const || c.Values.Kind == Signed || c.IndexAt > len(payload) || c.Width == 0 {
+			return nil, false, Corrupt("dictionary without values or indexes")
+		}
+		if n := len(payload) - c.IndexAt; v.n*int(c.Width) != n || c.Values.N > v.n {
+			return nil, false, Corrupt("%d indexes of %d values in %d bytes", v.n, c.Values.N, n)
+		}
+		var err error
+		if v.dict, err = Open(c.Values, payload[:c.IndexAt]); err != nil {
+			return nil, false, err
+		}
+	default:
+		return nil, false, Corrupt("column of %v", info.Kind)
+	}
+	if want >= 0 && want != len(payload) {
+		return nil, false, Corrupt("%v column of %d bytes that should have %d", info.Kind, len(payload), want)
+	}
+	return v, true, nil
+}
+
+// mark finds out where values of Bytes begin.
+func (v *View) mark() error {
+	width := int(v.info.Width)
+	if v.n*width > len(v.payload) {
+		return Corrupt("lengths of %d values in %d bytes", v.n, len(v.payload))
+	}
+	v.text = v.payload[v.n*width:]
+	at := uint64(0)
+	if width == 0 {
+		at = uint64(v.n) * uint64(v.info.MinLen)
+	} else {
+		v.marks = make([]uint32, 0, v.n/markEvery+1)
+		for i := range v.n {
+			if i%markEvery == 0 {
+				v.marks = append(v.marks, uint32(at))
+			}
+			if at += v.plane(v.payload, i) + uint64(v.info.MinLen); at > math.MaxUint32 || at > uint64(len(v.text)) {
+				return Corrupt("values end at %d of %d bytes", at, len(v.text))
+			}
+		}
+	}
+	if at != uint64(len(v.text)) {
+		return Corrupt("values end at %d of %d bytes", at, len(v.text))
+	}
+	return nil
+}
+
+// plane returns number i of b, which has one plane for each byte of a number.
+func (v *View) plane(b []byte, i int) uint64 {
+	x := uint64(0)
+	for k := range int(v.info.Width) {
+		x |= uint64(b[k*v.n+i]) << (8 * k & 63)
+	}
+	return x
+}
+
+// Signed returns integer i of a Signed column.
+func (v *View) Signed(i int) int64 { return int64(v.plane(v.payload, i) + v.info.Min) }
+
+// Append appends value i to dst. A Signed column has no text.
+func (v *View) Append(dst []byte, i int) ([]byte, error) {
+	switch c := v.info; c.Kind {
+	case Const:
+		return append(dst, c.Prefix...), nil
+	case Int:
+		return AppendUint(append(dst, c.Prefix...), v.plane(v.payload, i)+c.Min), nil
+	case Pad:
+		digits := c.MinLen - len(c.Prefix)
+		x, limit := v.plane(v.payload, i)+c.Min, uint64(1)
+		for range digits {
+			limit *= 10
+		}
+		if x >= limit {
+			return dst, Corrupt("number %d in %d digits", x, digits)
+		}
+		return AppendPadded(append(dst, c.Prefix...), x, digits), nil
+	case IPv4:
+		for k := 3; k >= 0; k-- {
+			if dst = AppendUint(dst, uint64(v.payload[k*v.n+i])); k > 0 {
+				dst = append(dst, '.')
+			}
+		}
+		return dst, nil
+	case UUID:
+		return (&Values{info: c, kind: UUID, bytes: v.payload, size: 16}).Append(dst, i), nil
+	case Hex:
+		size := (c.MinLen + 1) / 2
+		return unpackHex(dst, v.payload[i*size:(i+1)*size], c.MinLen, c.Upper), nil
+	case Bytes:
+		from := i * c.MinLen
+		size := c.MinLen
+		if v.marks != nil {
+			first := i / markEvery * markEvery
+			from = int(v.marks[i/markEvery]) + (i-first)*c.MinLen
+			for k := first; k < i; k++ {
+				from += int(v.plane(v.payload, k))
+			}
+			size += int(v.plane(v.payload, i))
+		}
+		return append(dst, v.text[from:from+size]...), nil
+	case Dict:
+		x := v.plane(v.payload[c.IndexAt:], i)
+		if x >= uint64(v.dict.n) {
+			return dst, Corrupt("index %d of %d values", x, v.dict.n)
+		}
+		return v.dict.Append(dst, int(x)), nil
+	}
+	return dst, Corrupt("a column of %v has no text", v.info.Kind)
+}
+
+// MemorySize returns about how many bytes of memory the view takes, the payload not
+// counted.
+func (v *View) MemorySize() int {
+	n := 128 + 4*len(v.marks)
+	if v.dict != nil {
+		n += v.dict.MemorySize()
+	}
+	return n
+}

@@ -1,0 +1,180 @@
+package lines
+
+import (
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/template"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// maxFew is how many rows are printed without their columns being unpacked.
+const maxFew = 256
+
+// few reports whether so few of the block's rows are asked for that it is better not to
+// unpack columns for them.
+func (b *Body) few(rows int) bool { return rows <= maxFew && rows <= b.info.Rows/16 }
+
+// printFew appends the lines and times of few rows, which ascend. It is Select that
+// does not unpack columns, and so leaves little in memory.
+func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := roomFor(b, dst); err != nil {
+		return err
+	}
+	tids, err := b.rowTemplates()
+	if err != nil {
+		return err
+	}
+	times, err := b.sharedTimes()
+	if err != nil {
+		return err
+	}
+	if b.views == nil {
+		b.views = make([]*column.View, len(b.columns))
+		b.memory += 8 * len(b.columns)
+	}
+	w := fewWriter{body: b, tids: tids, cursors: make([]uint32, len(b.columns)), used: make([]bool, len(b.columns)), counts: make([]uint32, len(b.info.Templates))}
+	for _, r := range rows {
+		for _, id := range b.columnsOf(int(tids[r])) {
+			w.used[b.place(id)] = true
+		}
+	}
+	slab, ends, out := dst.Lines.Slab, grown(dst.Lines.Ends, len(rows)), grown(dst.Times, len(rows))
+	limit := len(slab) + b.info.Bytes
+	w.begin(int(rows[0]))
+	for _, r := range rows {
+		w.pass(int(r))
+		if slab, err = w.append(slab, times[r]); err != nil {
+			return err
+		}
+		if len(slab) > limit {
+			return errTooLong(b.info)
+		}
+		ends = append(ends, uint32(len(slab)))
+		out = append(out, times[r])
+	}
+	dst.Times, dst.Lines.Slab, dst.Lines.Ends = out, slab, ends
+	return nil
+}
+
+// fewWriter prints rows one by one.
+type fewWriter struct {
+	body    *Body
+	tids    []uint16
+	row     int      // that the cursors are at
+	cursors []uint32 // of each column, its next value
+	used    []bool   // columns that are printed
+	counts  []uint32 // of each template, rows passed
+	pieces  [][]template.Piece
+}
+
+// begin sets the cursors for the first row, from the nearer end of the block.
+func (w *fewWriter) begin(row int) {
+	back := row > len(w.tids)/2
+	if back {
+		for i := range w.cursors {
+			w.cursors[i] = uint32(w.body.columns[i].N)
+		}
+		w.count(row, len(w.tids), true)
+	} else {
+		w.count(0, row, false)
+	}
+	w.row = row
+}
+
+// count moves the cursors by the values that rows have.
+func (w *fewWriter) count(from, to int, back bool) {
+	for _, t := range w.tids[from:to] {
+		w.counts[t]++
+	}
+	for t, n := range w.counts {
+		if n == 0 {
+			continue
+		}
+		w.counts[t] = 0
+		if back {
+			n = -n
+		}
+		for _, id := range w.body.columnsOf(t) {
+			if c := w.body.place(id); w.used[c] {
+				w.cursors[c] += n
+			}
+		}
+	}
+}
+
+// pass moves to a later row.
+func (w *fewWriter) pass(row int) {
+	if row-w.row > len(w.counts)/8 {
+		w.count(w.row, row, false)
+		w.row = row
+	}
+	for ; w.row < row; w.row++ {
+		for _, id := range w.body.columnsOf(int(w.tids[w.row])) {
+			w.cursors[w.body.place(id)]++
+		}
+	}
+}
+
+// append appends the line of the row, and moves on.
+func (w *fewWriter) append(slab []byte, time int64) ([]byte, error) {
+	b := w.body
+	t := w.tids[w.row]
+	if w.pieces == nil {
+		w.pieces = make([][]template.Piece, len(b.info.Templates))
+	}
+	if w.pieces[t] == nil {
+		w.pieces[t] = b.section.Table.Templates[b.info.Templates[t].Template].Pieces()
+	}
+	for _, s := range w.pieces[t] {
+		slab = append(slab, s.Literal...)
+		if !s.Slot {
+			break
+		}
+		n := b.place(s.Column)
+		i := int(w.cursors[n])
+		w.cursors[n]++
+		v := b.opened[n]
+		view := b.views[n]
+		if v == nil && view == nil {
+			p, err := b.payload(&b.columns[n])
+			if err != nil {
+				return slab, err
+			}
+			var ok bool
+			if view, ok, err = column.NewView(&b.columns[n], p); err != nil {
+				return slab, err
+			}
+			if ok {
+				b.views[n] = view
+				b.memory += view.MemorySize()
+			} else if v, err = b.values(n); err != nil {
+				return slab, err
+			}
+		}
+		if b.columns[n].Kind == column.Signed {
+			x := int64(0)
+			if v != nil {
+				x = v.Signed(i)
+			} else {
+				x = view.Signed(i)
+			}
+			at := s.Layout.Floor(time) - x
+			if !s.Layout.InRange(at) {
+				return slab, column.Corrupt("in-line time %d of row %d", at, w.row)
+			}
+			slab = s.Layout.Append(slab, at)
+			continue
+		}
+		if v != nil {
+			slab = v.Append(slab, i)
+			continue
+		}
+		var err error
+		if slab, err = view.Append(slab, i); err != nil {
+			return slab, err
+		}
+	}
+	w.row++
+	return slab, nil
+}

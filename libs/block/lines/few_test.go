@@ -1,0 +1,84 @@
+package lines_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Few rows of a body are those that all are, whatever of it was unpacked before, and
+// take little memory.
+func TestFewRows(t *testing.T) {
+	blocks := append(goldenBlocks(), made(997))
+	section := build(t, column.LevelFastest, blocks)
+	s, err := lines.Open(section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 1))
+	for i, k := range s.Blocks {
+		want := &blocks[i]
+		check := func(got *model.Rows, n, row int) {
+			if got.Times[n] != want.times[row] || !bytes.Equal(got.Lines.At(n), want.lines.At(row)) {
+				t.Fatalf("seed %d, block %d, row %d: %q, want %q", seed, i, row, got.Lines.At(n), want.lines.At(row))
+			}
+		}
+		for trial := range 30 {
+			b, err := s.Body(i, section[k.Offset:k.Offset+k.Size])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if trial%3 == 1 {
+				for c := range b.Columns() {
+					if r.IntN(3) == 0 {
+						if _, err := b.Values(c); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+			for range 6 {
+				var got model.Rows
+				if r.IntN(2) == 0 {
+					n := r.IntN(min(k.Rows, max(1, k.Rows/16)) + 1)
+					from := r.IntN(k.Rows - n + 1)
+					if err := b.Rows(from, from+n, &got); err != nil {
+						t.Fatal(err)
+					}
+					for j := range n {
+						check(&got, j, from+j)
+					}
+					continue
+				}
+				var rows []uint32
+				for row := range k.Rows {
+					if r.IntN(40) == 0 {
+						rows = append(rows, uint32(row))
+					}
+				}
+				if err := b.Select(rows, &got); err != nil {
+					t.Fatal(err)
+				}
+				for j, row := range rows {
+					check(&got, j, int(row))
+				}
+			}
+			if trial%3 == 0 && k.Rows > 500 {
+				few, after := b.MemorySize(), 0
+				for c := range b.Columns() {
+					if _, err := b.Values(c); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if after = b.MemorySize(); after-few < 2*k.Rows {
+					t.Errorf("block %d takes %d bytes with few rows read, %d unpacked", i, few, after)
+				}
+			}
+		}
+	}
+}
