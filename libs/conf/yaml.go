@@ -66,6 +66,15 @@ func EncodeYAML(v any) ([]byte, error) {
 	return b.Bytes(), enc.Close()
 }
 
+// Plain returns v, a struct, as maps, lists and scalars, as EncodeYAML has it.
+func Plain(v any) (out map[string]any, err error) {
+	n, err := node(reflect.ValueOf(v))
+	if err != nil {
+		return nil, err
+	}
+	return out, n.Decode(&out)
+}
+
 // decodeNode writes the mapping n over the struct v.
 func decodeNode(n *yaml.Node, v reflect.Value) []error {
 	d := decoder{}

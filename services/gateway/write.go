@@ -8,6 +8,7 @@ import (
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	"github.com/weir-logs/weir/libs/rpcerr"
+	"github.com/weir-logs/weir/libs/tenant"
 	"github.com/weir-logs/weir/services/gateway/decode"
 )
 
@@ -25,6 +26,9 @@ const maxRateWaits = 8
 // request takes several calls to the distributor. When a later one fails, what the earlier ones stored stays: the outcome is unknown to the client as
 // after any failure, and a retry stores nothing twice.
 func (g *Gateway) write(ctx context.Context, req *ingestv1.WriteRequest, decoding error) (*ingestv1.WriteResponse, error) {
+	if _, err := tenant.Require(ctx); err != nil {
+		return nil, err // entries are one tenant's
+	}
 	if decoding != nil {
 		g.metrics.undecodable.Inc()
 		return nil, decoding

@@ -86,17 +86,15 @@ func (a *API) Routes(mux *http.ServeMux) {
 	query("/loki/api/v1/detected_labels", a.detectedLabels)
 	query("/loki/api/v1/detected_fields", a.detectedFields)
 	query("/loki/api/v1/detected_field/{name}/values", a.detectedFieldValues)
-	query("/loki/api/v1/index/shards", notYet)
+	query("/loki/api/v1/index/shards", a.shards)
 	query("/loki/api/v1/patterns", a.patterns)
 	a.deleteRoutes(mux)
 	mux.Handle("GET /loki/api/v1/drilldown-limits", queries(a.drilldownLimits))
+	mux.Handle("GET /config/tenant/v1/limits", queries(a.tenantLimits))
 	mux.Handle("GET /loki/api/v1/status/buildinfo", queries(a.buildInfo))
+	a.ruleRoutes(mux)
 	mux.Handle("GET /loki/api/v1/tail", http.HandlerFunc(a.tail))
 	mux.Handle("GET /api/prom/tail", http.HandlerFunc(a.tail))
-}
-
-func notYet(_ http.ResponseWriter, r *http.Request) error {
-	return rpcerr.New(rpcerr.Unsupported, "%s is not supported yet", r.URL.Path)
 }
 
 // queries wraps a handler that takes parameters from the query string and a form.

@@ -265,6 +265,19 @@ func appendStatistics(b []byte, s *queryv1.Statistics) []byte {
 			b = append(b, ',')
 		}
 		b = appendString(b, name)
+		if c := s.GetResultCache(); name == "result" && c.GetRequested() > 0 {
+			b = append(b, ":{"...)
+			number("entriesFound", c.GetFound())
+			number("entriesRequested", c.GetRequested())
+			number("entriesStored", c.GetStored())
+			number("bytesReceived", c.GetBytesFound())
+			number("bytesSent", c.GetBytesStored())
+			number("requests", 1)
+			number("downloadTime", 0)
+			number("queryLengthServed", uint64(c.GetLengthFound().AsDuration()))
+			b = append(b, '}')
+			continue
+		}
 		b = append(b, `:{"entriesFound":0,"entriesRequested":0,"entriesStored":0,"bytesReceived":0,"bytesSent":0,"requests":0,"downloadTime":0}`...)
 	}
 	return append(b, `},"index":{"totalChunks":0,"postFilterChunks":0,"shardsDuration":0}}`...)

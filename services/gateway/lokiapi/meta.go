@@ -1,14 +1,13 @@
 package lokiapi
 
 import (
-	"encoding/json"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
-	"github.com/weir-logs/weir/libs/discover"
+	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
@@ -98,12 +97,70 @@ func (a *API) stats(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b := strconv.AppendUint([]byte(`{"streams":`), resp.GetStreams(), 10)
-	b = strconv.AppendUint(append(b, `,"chunks":`...), resp.GetRuns(), 10)
-	b = strconv.AppendUint(append(b, `,"bytes":`...), resp.GetBytes(), 10)
-	b = strconv.AppendUint(append(b, `,"entries":`...), resp.GetEntries(), 10)
-	writeJSON(w, append(b, '}'))
+	writeJSON(w, appendStats(nil, resp))
 	return nil
+}
+
+func appendStats(b []byte, s *queryv1.StatsResponse) []byte {
+	b = strconv.AppendUint(append(b, `{"streams":`...), s.GetStreams(), 10)
+	b = strconv.AppendUint(append(b, `,"chunks":`...), s.GetRuns(), 10)
+	b = strconv.AppendUint(append(b, `,"bytes":`...), s.GetBytes(), 10)
+	b = strconv.AppendUint(append(b, `,"entries":`...), s.GetEntries(), 10)
+	return append(b, '}')
+}
+
+// shards tells how to split a query over parts of the fingerprints. Weir splits
+// queries itself, by what it stores, so it is one part.
+func (a *API) shards(w http.ResponseWriter, r *http.Request) error {
+	q, err := syntax.ParseExpr(r.Form.Get("query"))
+	if err != nil {
+		return rpcerr.Wrap(err, rpcerr.ParseError, "%v", err)
+	}
+	if s := r.Form.Get("targetBytesPerShard"); s != "" {
+		if _, err := strconv.ParseUint(s, 10, 64); err != nil {
+			if _, err := pipeline.ParseBytes(s); err != nil {
+				return badParam("targetBytesPerShard %q is not a number of bytes", s)
+			}
+		}
+	}
+	start, end, err := a.bounds(r)
+	if err != nil {
+		return err
+	}
+	// What several selectors cover may overlap: the most that one of them does.
+	most := &queryv1.StatsResponse{}
+	for _, sel := range selectors(q) {
+		resp, err := a.deps.Query.Stats(r.Context(), &queryv1.StatsRequest{Selector: sel, Start: start, End: end})
+		if err != nil {
+			return err
+		}
+		if resp.GetBytes() >= most.GetBytes() {
+			most = resp
+		}
+	}
+	b := append([]byte(`{"shards":[{"bounds":{"min":0,"max":18446744073709551615},"stats":`), appendStats(nil, most)...)
+	writeJSON(w, append(b, `}],"statistics":{}}`...))
+	return nil
+}
+
+// selectors returns the texts of the stream selectors in a query, each once.
+func selectors(e syntax.Expr) (out []string) {
+	syntax.Walk(e, func(e syntax.Expr) bool {
+		var sel *syntax.LogSelector
+		switch e := e.(type) {
+		case *syntax.LogSelector:
+			sel = e
+		case *syntax.RangeAggregation:
+			sel = e.Range.Selector
+		default:
+			return true
+		}
+		if text := (&syntax.LogSelector{Matchers: sel.Matchers}).String(); !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+		return true
+	})
+	return out
 }
 
 // detectedLabels lists label names with how many values each has.
@@ -161,35 +218,3 @@ func identifiers(values map[string]struct{}) bool {
 }
 
 var uuid = regexp.MustCompile(`^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-
-// drilldownLimits tells Grafana's Logs Drilldown what it may ask for.
-func (a *API) drilldownLimits(w http.ResponseWriter, r *http.Request) error {
-	lim := a.limits(r)
-	b, err := json.Marshal(map[string]any{
-		"limits": map[string]any{
-			"discover_log_levels":         true,
-			"discover_service_name":       discover.ServiceLabels(),
-			"log_level_fields":            discover.LevelFields(),
-			"max_entries_limit_per_query": lim.MaxQueryEntries,
-			"max_line_size_truncate":      false,
-			"max_query_bytes_read":        "0B",
-			"max_query_length":            lim.MaxQueryRange.String(),
-			"max_query_lookback":          "0s",
-			"max_query_range":             "0s",
-			"max_query_series":            lim.MaxQuerySeries,
-			"metric_aggregation_enabled":  false,
-			"pattern_persistence_enabled": false,
-			"query_timeout":               lim.QueryTimeout.String(),
-			"retention_period":            "0s",
-			"volume_enabled":              true,
-			"volume_max_series":           maxVolumes,
-		},
-		"pattern_ingester_enabled": true,
-		"version":                  a.deps.Build.Version,
-	})
-	if err != nil {
-		return err
-	}
-	writeJSON(w, b)
-	return nil
-}

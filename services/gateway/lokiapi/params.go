@@ -203,6 +203,18 @@ func intervalParam(r *http.Request) (*durationpb.Duration, error) {
 	return durationpb.New(d), nil
 }
 
+// noCache reports whether a client wants nothing that is remembered.
+func noCache(r *http.Request) bool {
+	for _, list := range r.Header.Values("Cache-Control") {
+		for _, d := range strings.Split(list, ",") {
+			if d = strings.ToLower(strings.TrimSpace(d)); d == "no-cache" || d == "no-store" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // rangeRequest reads the parameters of query_range.
 func (a *API) rangeRequest(r *http.Request) (*queryv1.QueryRangeRequest, error) {
 	var errs [5]error
@@ -212,6 +224,7 @@ func (a *API) rangeRequest(r *http.Request) (*queryv1.QueryRangeRequest, error) 
 	q.Direction, errs[2] = directionParam(r)
 	q.Step, errs[3] = stepParam(r)
 	q.Interval, errs[4] = intervalParam(r)
+	q.NoCache = noCache(r)
 	for _, err := range errs {
 		if err != nil {
 			return nil, err

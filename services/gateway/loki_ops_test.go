@@ -1,0 +1,43 @@
+package gateway_test
+
+import (
+	"net/url"
+	"testing"
+	"time"
+
+	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/services/gateway"
+)
+
+// What operators and Grafana ask besides queries.
+func TestLokiOperators(t *testing.T) {
+	e := start(t, func(l *limits.Limits, _ *gateway.Config) {
+		l.RetentionPeriod = 48 * time.Hour
+		l.RetentionStream = []limits.RetentionStream{{Selector: `{app="x"}`, Priority: 3, Period: 24 * time.Hour}}
+		l.OTLPConfig.LogAttributes = []limits.OTLPRule{{Action: limits.OTLPDrop, Attributes: []string{"k"}}}
+	})
+	for _, part := range []string{
+		`"retention_period":"48h0m0s"`, `"retention_stream":[{"period":"24h0m0s","priority":3,"selector":"{app=\"x\"}"}]`,
+		`"log_attributes":[{"action":"drop","attributes":["k"],"regex":""}]`, `"pattern_ingester_enabled":true`, `"volume_enabled":true`,
+	} {
+		e.want(200, part, "GET", "/loki/api/v1/drilldown-limits", "")
+	}
+	for _, part := range []string{"max_query_series: 500\n", "retention_period: 48h\n", "  log_attributes:\n    - action: drop\n"} {
+		e.want(200, part, "GET", "/config/tenant/v1/limits", "")
+	}
+	for _, method := range []string{"GET", "POST"} {
+		e.want(200, `{"shards":[{"bounds":{"min":0,"max":18446744073709551615},"stats":{"streams":1,"chunks":2,"bytes":3,"entries":4}}],"statistics":{}}`,
+			method, "/loki/api/v1/index/shards?query="+url.QueryEscape(`sum(rate({app="x"} |= "a" [1m])) / sum(rate({app="x"}[1m]))`)+"&targetBytesPerShard=1MB", "")
+		if got := last[*queryv1.StatsRequest](t, e.backend); got.GetSelector() != `{app="x"}` {
+			t.Error(got)
+		}
+	}
+	e.want(400, "parse error", "GET", "/loki/api/v1/index/shards?query=%7B", "")
+	e.want(400, "number of bytes", "GET", "/loki/api/v1/index/shards?query=%7Ba%3D%22b%22%7D&targetBytesPerShard=much", "")
+	for _, path := range []string{"/loki/api/v1/rules", "/loki/api/v1/rules/ns", "/loki/api/v1/rules/ns/group", "/api/prom/rules"} {
+		e.want(404, "no rule groups found", "GET", path, "")
+	}
+	e.want(200, `{"status":"success","data":{"groups":[]},"errorType":"","error":""}`, "GET", "/prometheus/api/v1/rules?type=alert", "")
+	e.want(200, `{"status":"success","data":{"alerts":[]},"errorType":"","error":""}`, "GET", "/prometheus/api/v1/alerts", "")
+}
