@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -137,17 +138,14 @@ func (d directory) list() ([]segment, error) {
 		}
 		segs = append(segs, seg)
 	}
-	// A renamed segment is put where its header says; stable, so that of twins the right name wins.
-	slices.SortStableFunc(segs, func(a, b segment) int {
-		switch {
-		case a.first < b.first:
-			return -1
-		case a.first > b.first:
-			return 1
-		}
-		return 0
-	})
+	sortSegments(segs)
 	return segs, nil
+}
+
+// sortSegments puts a renamed segment where its header says; stable, so that of twins the right
+// name wins.
+func sortSegments(segs []segment) {
+	slices.SortStableFunc(segs, func(a, b segment) int { return cmp.Compare(a.first, b.first) })
 }
 
 // readHeader leaves size -1 if the file cannot be read at all.

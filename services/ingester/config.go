@@ -12,6 +12,7 @@ import (
 type Config struct {
 	WALSegmentSize  conf.ByteSize `yaml:"wal_segment_size" help:"Size at which a write-ahead log segment is closed."`
 	WALSyncInterval time.Duration `yaml:"wal_sync_interval" help:"0 syncs the write-ahead log to disk before each acknowledgement. Above 0 trades safety for speed: a power cut loses up to this much of what was acknowledged."`
+	TailLog         conf.ByteSize `yaml:"tail_log" help:"Write-ahead log that is kept for live tails that come back, for 15 minutes at most, when what it holds is in blocks. 0: none."`
 	DiskReserve     conf.ByteSize `yaml:"disk_reserve" help:"Size of a file that is given up when the disk is full, so that the ingester can start and free space. 0: none."`
 	DiskMaxUsed     float64       `yaml:"disk_max_used_percent" help:"Stop taking writes while more than this percentage of the disk is used."`
 	DiskMinFree     conf.ByteSize `yaml:"disk_min_free" help:"Stop taking writes while less than this is free on the disk."`
@@ -27,6 +28,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		WALSegmentSize: 64 << 20,
+		TailLog:        128 << 20,
 		DiskReserve:    64 << 20,
 		DiskMaxUsed:    95,
 		DiskMinFree:    64 << 20,
@@ -57,6 +59,9 @@ func (c Config) Validate() error {
 		if d.value < time.Second {
 			errs = append(errs, fmt.Errorf("%s is %s, must be at least 1s", d.key, d.value))
 		}
+	}
+	if c.TailLog < 0 {
+		errs = append(errs, fmt.Errorf("tail_log is %s, must not be negative", c.TailLog))
 	}
 	if c.KeepUploaded < 0 {
 		errs = append(errs, fmt.Errorf("keep_uploaded is %s, must not be negative", c.KeepUploaded))

@@ -126,8 +126,7 @@ func (s *Service) cutDue() bool {
 	if size >= s.cutSize() || s.squeezed.Swap(false) && s.gens.next() == nil || s.now().Sub(born) >= s.cfg.CutInterval {
 		return true
 	}
-	_, bytes := s.log.Size()
-	return bytes > 2*s.deps.HeadLimit+2*int64(s.cfg.WALSegmentSize)
+	return s.log.SizeFrom(s.gens.unwritten()) > 2*s.deps.HeadLimit+2*int64(s.cfg.WALSegmentSize)
 }
 
 // freeze ends the active generation. Records that are still on their way to the head
@@ -193,7 +192,7 @@ func (s *Service) truncate(ctx context.Context) error {
 	if err := s.log.Cut(ctx); err != nil {
 		return err
 	}
-	if err := s.log.TruncateBefore(s.gens.unwritten()); err != nil {
+	if err := s.truncateLog(); err != nil {
 		return err
 	}
 	return s.hook("cut.done")

@@ -72,9 +72,9 @@ func (s *Service) Follow(req *ingestv1.FollowRequest, stream ingestv1.IngestServ
 		switch at := req.GetPosition() - 1; {
 		case req.GetIncarnation() != s.incarnation || at > f.position:
 			lost = true
-		case at < s.gens.oldest():
+		case at < s.gens.oldest() && at+1 < s.log.FirstLSN():
 			f.position, lost = s.gens.oldest(), true
-		default:
+		default: // what is not in memory any more is read from the log
 			f.position = at
 		}
 	}
@@ -95,6 +95,7 @@ type follower struct {
 	streams  map[string]*pipeline.Stream // by canonical labels
 	position uint64
 	told     uint64 // the position of the last message
+	began    uint64 // the position that the log is being read behind
 
 	// The stream of the last row.
 	pipeStream  *pipeline.Stream
@@ -125,7 +126,7 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err := f.step(min(newest, f.position+followStep)); err != nil {
+			if err := f.step(ctx, min(newest, f.position+followStep)); err != nil {
 				return err
 			}
 		}
@@ -140,50 +141,73 @@ func (f *follower) send(m *ingestv1.FollowResponse) error {
 
 // step sends what came with the appends up to upto. A message that does not move the
 // position is a piece of what the next one that does completes.
-func (f *follower) step(upto uint64) error {
-	out := newRowSet()
-	flush := func(position uint64) error {
-		f.position = position
-		m := &ingestv1.FollowResponse{Rows: out.rows}
-		out = newRowSet()
-		return f.send(m)
-	}
-	pieces := false
+func (f *follower) step(ctx context.Context, upto uint64) error {
 	appended, ok := f.service.gens.since(f.tenant, f.position, upto, f.match)
 	if !ok {
-		// The rows have left memory before this follower got to them: that is said.
+		found, err := f.behind(ctx)
+		if found || err != nil {
+			return err
+		}
+		// The rows have left the log, too, before this follower got to them: that is said.
 		f.position = max(f.position, f.service.gens.oldest())
 		f.service.metrics.lostFollowers.Inc()
 		return f.send(&ingestv1.FollowResponse{Lost: true})
 	}
-	for _, a := range appended {
-		if a.Seq > f.position+1 && (pieces || out.size >= followBytes) {
-			if err := flush(a.Seq - 1); err != nil {
-				return err
-			}
-			pieces = false
-		}
-		for i := a.From; i < a.To; i++ {
-			f.append(out, &a, i)
-			if out.size < 2*followBytes {
-				continue
-			}
-			if f.told != f.position {
-				if err := f.send(&ingestv1.FollowResponse{}); err != nil {
-					return err
-				}
-			}
-			if err := flush(f.position); err != nil {
-				return err
-			}
-			pieces = true
+	w := &followWriter{follower: f, out: newRowSet()}
+	for i := range appended {
+		if err := w.add(&appended[i]); err != nil {
+			return err
 		}
 	}
-	if !pieces && len(out.rows.GetTimes()) == 0 {
-		f.position = upto
+	return w.finish(upto)
+}
+
+// followWriter makes messages of appends, which come in order.
+type followWriter struct {
+	*follower
+	out    *rowSet
+	pieces bool // of the append that the position is before some were sent
+}
+
+func (w *followWriter) flush(position uint64) error {
+	w.position = position
+	m := &ingestv1.FollowResponse{Rows: w.out.rows}
+	w.out = newRowSet()
+	return w.send(m)
+}
+
+func (w *followWriter) add(a *head.Appended) error {
+	if a.Seq > w.position+1 && (w.pieces || w.out.size >= followBytes) {
+		if err := w.flush(a.Seq - 1); err != nil {
+			return err
+		}
+		w.pieces = false
+	}
+	for i := a.From; i < a.To; i++ {
+		w.append(w.out, a, i)
+		if w.out.size < 2*followBytes {
+			continue
+		}
+		if w.told != w.position {
+			if err := w.send(&ingestv1.FollowResponse{}); err != nil {
+				return err
+			}
+		}
+		if err := w.flush(w.position); err != nil {
+			return err
+		}
+		w.pieces = true
+	}
+	return nil
+}
+
+// finish sends the rest.
+func (w *followWriter) finish(upto uint64) error {
+	if !w.pieces && len(w.out.rows.GetTimes()) == 0 {
+		w.position = upto
 		return nil
 	}
-	return flush(upto)
+	return w.flush(upto)
 }
 
 // append adds row i of what an append brought to out, if the query wants it.

@@ -179,7 +179,7 @@ func TestFollowSaysWhatIsGone(t *testing.T) {
 	// One that is overtaken while it reads is told, too.
 	f := &follower{service: n.svc, tenant: "t", match: func(model.Labels) bool { return true }, stream: &sent{}}
 	f.position = 0
-	if err := f.step(2); err != nil || !f.stream.(*sent).last.GetLost() || f.position != 2 {
+	if err := f.step(t.Context(), 2); err != nil || !f.stream.(*sent).last.GetLost() || f.position != 2 {
 		t.Errorf("%v, %v, position %d", err, f.stream.(*sent).last, f.position)
 	}
 }
@@ -191,3 +191,121 @@ type sent struct {
 }
 
 func (s *sent) Send(m *ingestv1.FollowResponse) error { s.last = m; return nil }
+
+// A tail that comes back finds what is in blocks only, in order and without the copies
+// that came between, after a restart too.
+func TestFollowReadsTheLog(t *testing.T) {
+	dir := t.TempDir()
+	keep := func(c *Config, _ *Deps) { c.TailLog, c.WALSegmentSize = 64<<20, 1<<20 }
+	n := startWith(t, dir, 1<<20, keep, nil)
+	var want []string
+	push := func(i int) {
+		t.Helper()
+		for range 1 + i%2 { // every other one is pushed again
+			if _, err := n.ingest(int64(i+1), fmt.Sprint("stream ", i%3), []int64{int64(i)}, fmt.Sprint("line ", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	follow := func(at uint64, count int) (lines []string) {
+		t.Helper()
+		c, cancel := context.WithCancel(ctx(t))
+		defer cancel()
+		s, err := n.client.Follow(c, &ingestv1.FollowRequest{Query: `{s=~".+"} |= "line"`, Incarnation: n.svc.incarnation, Position: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for last := uint64(0); len(lines) < count || last < n.svc.log.NextLSN(); {
+			m, err := s.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.GetLost() {
+				t.Fatalf("lost behind %d", at)
+			}
+			last = m.GetPosition()
+			slab := model.Strings{Ends: m.GetRows().GetLineEnds(), Slab: m.GetRows().GetSlab()}
+			for i := range slab.Len() {
+				lines = append(lines, string(slab.At(i)))
+			}
+		}
+		return lines
+	}
+	const pushes = 30
+	for i := range pushes {
+		push(i)
+		want = append(want, fmt.Sprint("line ", i))
+		if i%10 == 9 {
+			if err := n.flush(); err != nil {
+				t.Fatal(err)
+			}
+			n.svc.gens.forget(time.Now(), 0)
+		}
+	}
+	for _, restarted := range []bool{false, true} {
+		if restarted {
+			n.close()
+			n = startWith(t, dir, 1<<20, keep, nil)
+		}
+		if got := follow(1, pushes); !slices.Equal(got, want) {
+			t.Errorf("restarted %t: from the beginning %q", restarted, got)
+		}
+		// Pushes take one and two records by turns.
+		if got := follow(1+15, pushes-10); !slices.Equal(got, want[10:]) {
+			t.Errorf("restarted %t: from the tenth on %q", restarted, got)
+		}
+	}
+	// What the log no longer has is said.
+	n.svc.kept.bytes = 0
+	if err := n.flush(); err != nil {
+		t.Fatal(err)
+	}
+	push(pushes)
+	if err := n.flush(); err != nil {
+		t.Fatal(err)
+	}
+	n.svc.gens.forget(time.Now(), 0)
+	c, cancel := context.WithCancel(ctx(t))
+	defer cancel()
+	s, err := n.client.Follow(c, &ingestv1.FollowRequest{Query: `{s=~".+"}`, Incarnation: n.svc.incarnation, Position: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lost := false; !lost; {
+		m, err := s.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost = m.GetLost()
+	}
+}
+
+// The log is kept for a quarter of an hour, as far as it has room.
+func TestKeptLog(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	k := keptLog{bytes: 100}
+	all := func(uint64, int64) uint64 { return 1 }
+	step := func(wait time.Duration, needed, want uint64, oldest func(uint64, int64) uint64) {
+		t.Helper()
+		at = at.Add(wait)
+		if got := k.from(needed, at, oldest); got != want {
+			t.Errorf("kept from %d on, want %d", got, want)
+		}
+	}
+	step(0, 10, 1, all)
+	step(time.Second, 20, 1, all)
+	step(tailMemory-2*time.Second, 30, 1, all)
+	step(time.Second, 40, 10, all) // what was in blocks a quarter of an hour ago goes
+	step(tailMemory/2, 50, 10, all)
+	step(tailMemory/2, 60, 30, all)
+	step(time.Hour, 70, 60, all)
+	step(0, 70, 65, func(needed uint64, bytes int64) uint64 {
+		if needed != 70 || bytes != 100 {
+			t.Errorf("asked for %d bytes below %d", bytes, needed)
+		}
+		return 65
+	})
+	if len(k.marks) > 3 {
+		t.Errorf("%d marks", len(k.marks))
+	}
+}

@@ -44,7 +44,7 @@ func start(t *testing.T, dir string, headLimit int64) *node {
 func startWith(t *testing.T, dir string, headLimit int64, change func(*Config, *Deps), prepare func(*Service)) *node {
 	t.Helper()
 	cfg := DefaultConfig()
-	cfg.DiskReserve, cfg.DiskMinFree, cfg.DiskMaxUsed = 0, 0, 100
+	cfg.DiskReserve, cfg.DiskMinFree, cfg.DiskMaxUsed, cfg.TailLog = 0, 0, 100, 0
 	deps := Deps{Log: slog.New(slog.DiscardHandler), DataDir: dir, HeadLimit: headLimit, TableVersion: func() uint64 { return 0 }}
 	if change != nil {
 		change(&cfg, &deps)

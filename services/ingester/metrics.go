@@ -13,6 +13,7 @@ type metrics struct {
 	followers     prometheus.Gauge
 	tooMany       prometheus.Counter
 	lostFollowers prometheus.Counter
+	logReads      prometheus.Counter
 
 	cuts, cutBytes, cutRows, cutFailures prometheus.Counter
 	cutDuration                          prometheus.Histogram
@@ -62,7 +63,8 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 
 		followers:     f.NewGauge(prometheus.GaugeOpts{Name: "weir_ingester_followers", Help: "Live tails being served."}),
 		tooMany:       counter("weir_ingester_refused_followers_total", "Live tails refused because as many as may be were being served."),
-		lostFollowers: counter("weir_ingester_lost_followers_total", "Times that entries left memory before a live tail had read them; the tail was told."),
+		lostFollowers: counter("weir_ingester_lost_followers_total", "Times that entries left memory and the log before a live tail had read them; the tail was told."),
+		logReads:      counter("weir_ingester_log_reads_total", "Times that a live tail was so far behind that it was read from the log."),
 
 		cuts:        counter("weir_ingester_cuts_total", "Times that entries were moved from memory to local blocks."),
 		cutBytes:    counter("weir_ingester_cut_bytes_total", "Bytes of the files of local blocks that were written for that."),

@@ -88,6 +88,10 @@ type Service struct {
 	reserved      atomic.Int64 // bytes on their way into the head
 	squeezed      atomic.Bool  // a push was refused for want of memory
 	followers     chan struct{}
+	logReaders    chan struct{} // holds one per follower that reads from the log
+	keptMu        sync.Mutex    // guards kept
+	kept          keptLog
+	covered       local.Ranges // records that were in local blocks at the start
 	state         atomic.Int32
 	report        atomic.Pointer[wal.Report]
 	stop          context.Context // ends when the service stops
@@ -125,7 +129,7 @@ var _ ingestv1.IngestServiceServer = (*Service)(nil)
 func New(cfg Config, d Deps) *Service {
 	s := &Service{
 		cfg: cfg, deps: d, logger: d.Log, gens: newGenerations(), blocks: newBlocks(), sequence: newSequence(),
-		followers: make(chan struct{}, cfg.MaxFollowers), now: d.Now, rand: d.Rand,
+		followers: make(chan struct{}, cfg.MaxFollowers), logReaders: make(chan struct{}, maxLogReaders), kept: keptLog{bytes: int64(cfg.TailLog)}, now: d.Now, rand: d.Rand,
 		wake: make(chan struct{}, 1), flushes: make(chan *request), uploadWake: make(chan struct{}, 1), uploadRequests: make(chan *request),
 	}
 	if s.now == nil {
@@ -233,6 +237,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.covered = covered
 	report, err := s.log.Replay(ctx, (&replay{service: s, ctx: ctx, covered: covered}).record)
 	if err != nil {
 		return fmt.Errorf("replay the write-ahead log: %w", err)
@@ -252,7 +257,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	s.state.Store(accepting)
 	err = s.noteGaps()
 	if err == nil {
-		err = s.log.TruncateBefore(s.gens.unwritten())
+		err = s.truncateLog()
 	}
 	if err != nil {
 		s.logger.Warn("cannot truncate the write-ahead log", "err", err)

@@ -90,6 +90,9 @@ func (s *Service) noteGaps() error {
 	return s.changeState(func(st *state) bool {
 		before := len(st.Gaps)
 		for _, d := range r.Damage {
+			if s.inBlocks(d.FirstLSN, d.LastLSN) {
+				continue // it was kept for tails only
+			}
 			if what := "write-ahead log of " + s.incarnation[:8] + ": " + d.String(); d.FirstLSN != 0 && !slices.Contains(st.Gaps, what) && len(st.Gaps) < maxGaps {
 				st.Gaps = append(st.Gaps, what)
 			}
