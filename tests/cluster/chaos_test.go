@@ -252,6 +252,7 @@ type figures struct {
 // all. After each, what was acknowledged lately, and a range of what was before, are read
 // in both directions and counted; at the end, everything.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	lasts := 8 * time.Second
 	if s := os.Getenv("WEIR_CHAOS"); s != "" {
 		d, err := time.ParseDuration(s)

@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -40,6 +41,23 @@ func maxGap(t *testing.T) time.Duration {
 		t.Fatalf("WEIR_MAX_GAP: %v", err)
 	}
 	return d
+}
+
+// some is how much of a scenario is played: few, or all of it if WEIR_SCENARIOS is set.
+func some(few, all int) int {
+	if os.Getenv("WEIR_SCENARIOS") != "" {
+		return all
+	}
+	return few
+}
+
+// TestMain lets more tests run side by side than there are processors: they mostly wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "3"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
 }
 
 type scenario struct {
@@ -150,6 +168,7 @@ func (s *scenario) judge() checker.Verdict {
 // TestKillOne kills one ingester after the other under load: pushes go on, queries
 // stay complete, and a tail delivers every entry once.
 func TestKillOne(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	tail := harness.StartTail(t, s.client)
 	s.stored(1) // what came before the tail began is not its business
@@ -175,6 +194,7 @@ func TestKillOne(t *testing.T) {
 
 // TestRollingRestart restarts all ingesters one by one with SIGTERM under load.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	tail := harness.StartTail(t, s.client)
 	s.stored(1)
@@ -198,6 +218,7 @@ func TestRollingRestart(t *testing.T) {
 // TestFreezeOne stops one ingester with SIGSTOP: its connections stay open and nothing
 // answers on them.
 func TestFreezeOne(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	tail := harness.StartTail(t, s.client)
 	s.stored(1)
@@ -221,6 +242,7 @@ func TestFreezeOne(t *testing.T) {
 // TestDiskFullOne fills the disk of one ingester: pushes go on with the other two, and
 // nothing is lost when one of these restarts.
 func TestDiskFullOne(t *testing.T) {
+	t.Parallel()
 	disk := harness.Mount(t, "-t", "tmpfs", "-o", "size=12m", "weir-test")
 	s := start(t, func(c *harness.Cluster) {
 		c.Ingesters[0].Dir = filepath.Join(disk, "data")
@@ -244,6 +266,7 @@ func TestDiskFullOne(t *testing.T) {
 // TestKillTwo kills two of three: nothing is acknowledged and nothing is answered that
 // could not be kept or might be short, unless the caller asked for it.
 func TestKillTwo(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.Ingesters[0].Kill()
 	s.Ingesters[2].Kill()
@@ -305,6 +328,7 @@ func TestKillTwo(t *testing.T) {
 
 // TestTooFew starts a front that knows a single ingester of those that must be there.
 func TestTooFew(t *testing.T) {
+	t.Parallel()
 	ctx := harness.Context(t)
 	c := harness.NewCluster(t, 1)
 	c.Start()
@@ -328,6 +352,7 @@ func TestTooFew(t *testing.T) {
 
 // TestKillAll kills all ingesters at once under load, again and again.
 func TestKillAll(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	for range 2 {
 		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)

@@ -30,6 +30,7 @@ func (s *scenario) postRing(action, name string) (int, string) {
 // not before the others have flushed. Nothing is lost, and its data directory does not
 // return.
 func TestForgetOne(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	n := s.Ingesters[2]
 	if code, body := s.postRing("forget", n.Name); code != http.StatusConflict {

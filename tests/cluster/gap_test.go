@@ -45,6 +45,7 @@ func (s *scenario) incarnation(name string) string {
 // other under load. Each comes back empty, the others flush what they shared with it,
 // and only then may the next go: nothing is lost, and no answer is short.
 func TestRule20WipeOneAfterTheOther(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.load.ResetGap()
 	for _, n := range s.Ingesters {

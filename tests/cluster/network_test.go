@@ -105,14 +105,15 @@ func TestPartition(t *testing.T) {
 	s.answered()
 	s.load.ResetGap()
 
-	// It is heard, and hears nothing.
-	in[1].Cut(in[0], in[2], front)
-	s.stored(50)
-	s.noGap("one deaf")
-	s.answered()
-	in[1].Heal()
-	s.converged("one deaf", 3)
-	s.stored(20)
+	if some(0, 1) == 1 { // it is heard, and hears nothing
+		in[1].Cut(in[0], in[2], front)
+		s.stored(50)
+		s.noGap("one deaf")
+		s.answered()
+		in[1].Heal()
+		s.converged("one deaf", 3)
+		s.stored(20)
+	}
 	p := s.load.Pushes()
 	t.Logf("%d requests stored, %d failed: %s", p.Stored, p.Failed, s.check())
 }
@@ -256,7 +257,7 @@ func TestFlippedBitHeals(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 1))
-	for _, n := range s.Ingesters {
+	for _, n := range s.Ingesters[:some(1, 3)] {
 		n.Kill()
 		flipLog(t, n, rng)
 		n.Start()
@@ -273,10 +274,13 @@ func TestFlippedBitHeals(t *testing.T) {
 // was acknowledged is read, and with room all goes on.
 func TestDiskFullTwo(t *testing.T) {
 	t.Parallel()
-	var ballast []string
+	var disks, ballast []string
+	for range 2 {
+		disks = append(disks, harness.Mount(t, "-t", "tmpfs", "-o", "size=24m", "weir-test"))
+	}
 	s := start(t, func(c *harness.Cluster) {
-		for _, n := range c.Ingesters[:2] {
-			disk := harness.Mount(t, "-t", "tmpfs", "-o", "size=24m", "weir-test")
+		for i, disk := range disks {
+			n := c.Ingesters[i]
 			n.Dir = filepath.Join(disk, "data")
 			n.Args = append(n.Args, "--ingester.disk-min-free=2MiB", "--ingester.disk-reserve=1MiB", "--ingester.disk-max-used-percent=100")
 			ballast = append(ballast, filepath.Join(disk, "ballast"))
