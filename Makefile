@@ -23,6 +23,7 @@ GOBUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
 TOOLS    := .cache/tools
 S3       := .cache/versitygw
 FUZZTIME ?= 1m
+DURATION ?= 10m
 DATA_DIR ?= data/run
 TEST_FLAGS ?=
 # Instead of all packages.
@@ -85,6 +86,10 @@ fuzz: ## Run every fuzz target for FUZZTIME (1m).
 bench: $(TOOLS)/.built ## Run the Go benchmarks (BENCH=regexp BENCH_COUNT=3 BENCH_PACKAGES=work); print medians.
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 0 $(TEST_FLAGS) $(BENCH_PACKAGES) | tee .cache/bench.txt
 	$(TOOLS)/benchstat .cache/bench.txt
+
+.PHONY: chaos
+chaos: build ## Do random harm to a cluster under load for DURATION (10m); print what was checked and lost.
+	WEIR=$(CURDIR)/bin/weir WEIR_CHAOS=$(DURATION) go test ./tests/cluster -run '^TestChaos$$' -v -count=1 -timeout 0
 
 .PHONY: conformance
 conformance: build ## Compare the Loki API with recorded answers of Loki; print a table.
