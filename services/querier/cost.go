@@ -170,6 +170,11 @@ func (b *blocks) covered(ctx context.Context, tenant string, l leaf) (bytes floa
 	return max(bytes, 0), len(live)
 }
 
+// Identity implements engine.Identified: a block never changes.
+func (s blockSession) Identity() (name string, least, greatest int64) {
+	return string(s.of.block.ID), s.of.block.MinTime, s.of.block.MaxTime
+}
+
 // heads remembers what ingesters had for selectors. It is bounded: what it forgets is
 // learnt again.
 type heads struct {

@@ -178,6 +178,9 @@ func (s *Service) rangeQuery(req *queryv1.QueryRangeRequest, sc scope) (engine.R
 	if q.Limit == 0 {
 		q.Limit = defaultLimit
 	}
+	if !req.GetNoCache() {
+		q.Cache, q.CacheOwner = s.results, sc.tenant
+	}
 	if req.GetStep() != nil {
 		q.Step = req.GetStep().AsDuration()
 	} else {
@@ -288,6 +291,10 @@ func statistics(r *engine.Result, a *active) *queryv1.Statistics {
 		BytesProcessed: st.BytesRead, StructuredMetadataBytesProcessed: st.MetadataBytesRead,
 		EntriesProcessed: st.EntriesRead, EntriesPostFilter: st.EntriesPostFilter, EntriesReturned: st.EntriesReturned,
 		StreamsMatched: st.StreamsMatched, Sources: uint32(st.Sources), RunsSkipped: st.RunsSkipped,
+		ResultCache: &queryv1.ResultCache{
+			Requested: st.Cache.Requested, Found: st.Cache.Found, Stored: st.Cache.Stored,
+			BytesFound: st.Cache.BytesFound, BytesStored: st.Cache.BytesStored, LengthFound: durationpb.New(st.Cache.Length),
+		},
 	}
 }
 

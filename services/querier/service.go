@@ -99,6 +99,8 @@ type Deps struct {
 	// but the own one.
 	Learn  func(ctx context.Context, member string, version uint64) bool
 	Memory int64 // bytes for all queries together
+	// Results is the bytes for remembered parts of answers; 0: none are.
+	Results int64
 	Now    func() time.Time
 }
 
@@ -117,8 +119,9 @@ type Service struct {
 	memory      int64 // bytes for one query
 	hedger      *hedger
 
-	gate  *gate
-	heads heads
+	gate    *gate
+	heads   heads
+	results *engine.ResultCache // nil: nothing is remembered
 
 	mu      sync.Mutex // guards tails
 	tails   map[string]int
@@ -149,6 +152,9 @@ func New(cfg Config, d Deps) *Service {
 			Name: "weir_querier_refused_tails_total", Help: "Live tails refused because the tenant had as many as it may."}),
 	}
 	s.hedger = newHedger(d.Reg)
+	if d.Results > 0 {
+		s.results = engine.NewResultCache(d.Results, d.Reg)
+	}
 	if d.Store != nil {
 		s.blocks = newBlocks(*d.Store, d.Log, d.Reg)
 		if d.Workers != nil {

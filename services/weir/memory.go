@@ -39,6 +39,7 @@ type budget struct {
 	decode  int64 // push requests on their way
 	queries int64
 	cache   int64 // parts of blocks
+	results int64 // parts of answers
 }
 
 // budget fails where there is too little for any request to succeed: better not to
@@ -53,7 +54,7 @@ func (c MemoryConfig) budget() (budget, error) {
 	}
 	return budget{
 		total: total, head: total * 25 / 100, decode: max(minDecode, total*20/100),
-		queries: total * 22 / 100, cache: total * 18 / 100,
+		queries: total * 22 / 100, cache: total * 16 / 100, results: total * 2 / 100,
 	}, nil
 }
 

@@ -12,25 +12,25 @@ import (
 )
 
 // Identified is a Session over something immutable: the same name always stands for the
-// same rows.
+// same rows, whose times are from least to greatest.
 type Identified interface {
 	Session
-	Identity() string
+	Identity() (name string, least, greatest int64)
 }
 
-// identityOf returns the name of what a session is over, or of what it wraps.
-func identityOf(s Session) string {
+// identityOf returns what a session is over, or what that is over which it wraps.
+func identityOf(s Session) (name string, least, greatest int64) {
 	for s != nil {
 		if i, ok := s.(Identified); ok {
 			return i.Identity()
 		}
 		u, ok := s.(interface{ Unwrap() Session })
 		if !ok {
-			return ""
+			break
 		}
 		s = u.Unwrap()
 	}
-	return ""
+	return "", 0, 0
 }
 
 // sumSeeds make sums differ between processes, so that nobody can write entries whose
@@ -109,20 +109,14 @@ func (p *partSpans) meeting(least, greatest int64) (first, end int) {
 
 // collect appends to each part the sum of what a session has of its range.
 func (p *partSpans) collect(s Session, of [][]sum, unknown []bool) bool {
-	if id := identityOf(s); id != "" {
-		w := wholeOf(s)
-		if w == nil {
-			return false
-		}
-		e, ok := w.extent()
-		if !ok {
-			return false
-		}
-		if e.Streams == 0 {
-			return true
+	if id, least, greatest := identityOf(s); id != "" {
+		if w := wholeOf(s); w != nil {
+			if e, ok := w.extent(); ok && e.Streams == 0 {
+				return true
+			}
 		}
 		x := sumOf([]byte("\x01" + id))
-		for first, end := p.meeting(e.MinTime, e.MaxTime); first < end; first++ {
+		for first, end := p.meeting(least, greatest); first < end; first++ {
 			of[first] = append(of[first], x)
 		}
 		return true
