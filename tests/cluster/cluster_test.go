@@ -74,7 +74,7 @@ type scenario struct {
 // start starts a cluster under load. Each change is made to it before it starts.
 func start(t *testing.T, change ...func(*harness.Cluster)) *scenario {
 	t.Helper()
-	return startWith(t, &checker.Load{Seed: rand.Uint64()}, change...)
+	return startWith(t, &checker.Load{Seed: rand.Uint64(), Batch: 20, Pause: 20 * time.Millisecond}, change...)
 }
 
 // startWith starts a cluster under the given load.

@@ -3,7 +3,9 @@ package cluster
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -118,7 +120,7 @@ func TestPartition(t *testing.T) {
 	t.Logf("%d requests stored, %d failed: %s", p.Stored, p.Failed, s.check())
 }
 
-// TestLossyNetwork drops one packet of twenty, everywhere, and then all packets of gossip.
+// TestLossyNetwork drops one packet of twenty, everywhere.
 func TestLossyNetwork(t *testing.T) {
 	t.Parallel()
 	s := apart(t)
@@ -135,6 +137,81 @@ func TestLossyNetwork(t *testing.T) {
 	}
 	s.converged("packets lost", 3)
 	t.Logf("%s", s.check())
+}
+
+// TestGossipDown drops all gossip between members that are up: nothing is acknowledged that
+// is lost, and nothing answered that is short; with gossip back all goes on.
+func TestGossipDown(t *testing.T) {
+	t.Parallel()
+	s := apart(t)
+	all := append(append([]*harness.Node{}, s.Ingesters...), s.Front)
+	for _, n := range all {
+		_, port, err := net.SplitHostPort(n.Gossip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, protocol := range []string{"tcp", "udp"} {
+			n.Deaf("-p", protocol, "--dport", port)
+		}
+	}
+	s.load.ResetGap()
+	before := s.load.Pushes()
+	s.AwaitHealthy(0)
+	time.Sleep(time.Duration(some(1, 10)) * time.Second) // with nobody known to be alive
+	p := s.load.Pushes()
+	mark := s.load.History.Mark()
+	r, err := harness.Read(harness.Context(t), s.client, false, 5000)
+	if err == nil {
+		err = s.load.History.Judge(mark, r, nil).Err()
+		if err != nil {
+			t.Errorf("without gossip: %v", err)
+		}
+	}
+	t.Logf("without gossip %d requests were stored and %d failed, the last with %v; longest gap %s; a query answers %v",
+		p.Stored-before.Stored, p.Failed-before.Failed, s.lastFailure(), p.LongestGap.Round(time.Millisecond), err)
+	for _, n := range all {
+		n.Heal()
+	}
+	s.converged("gossip down", 3)
+	s.stored(20)
+	s.answered()
+	t.Logf("%s", s.check())
+}
+
+// lastFailure is why the last push that failed did.
+func (s *scenario) lastFailure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+// TestDiskStalls lets the disk of one ingester hang: writes to it do not return.
+func TestDiskStalls(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("fsfreeze"); err != nil {
+		t.Skip("there is no fsfreeze")
+	}
+	var d *disks
+	s := start(t, func(c *harness.Cluster) { d = newDisks(t, c) })
+	if d == nil {
+		t.Skip("this machine mounts no images")
+	}
+	disk := d.mounts[0]
+	thaw := func() error { return exec.Command("fsfreeze", "-u", disk).Run() }
+	t.Cleanup(func() { _ = thaw() }) // before the process on it is killed
+	s.load.ResetGap()
+	command(t, "fsfreeze", "-f", disk)
+	s.stored(100)
+	p := s.load.Pushes()
+	s.noGap("a disk hangs")
+	s.readUnderLoad()
+	if err := thaw(); err != nil {
+		t.Fatal(err)
+	}
+	s.AwaitHealthy(3)
+	s.stored(50)
+	s.readUnderLoad()
+	t.Logf("99%% of pushes within %s while a disk hung: %s", p.Took(0.99).Round(time.Millisecond), s.check())
 }
 
 // TestSlowNetwork gives each ingester's gRPC port 100 ms in each direction.

@@ -35,6 +35,8 @@ type Node struct {
 	Gossip string
 	Args   []string // of the command line, beside addresses and directory
 
+	Descriptors int // file descriptors that it may have open; 0: as many as this process
+
 	netns, ip string // see Network
 }
 
@@ -66,6 +68,9 @@ func (n *Node) Start() {
 	command := slices.Concat([]string{
 		Binary(n.t), "--data-dir=" + n.Dir, "--listen=" + n.HTTP, "--grpc-listen=" + n.GRPC, "--gossip-listen=" + n.Gossip,
 	}, n.Args)
+	if n.Descriptors > 0 {
+		command = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, n.Descriptors)}, command...)
+	}
 	if n.netns != "" {
 		command = slices.Concat([]string{"ip", "netns", "exec", n.netns}, command)
 	}
