@@ -79,7 +79,11 @@ func TestDocs(t *testing.T) {
 
 // answer runs a query of the documentation and returns the lines to show.
 func (s *script) answer(how, query string) []string {
+	how, fails := strings.CutSuffix(how, "fails")
 	expr, err := syntax.ParseExpr(query)
+	if err != nil && fails {
+		return []string{err.Error()}
+	}
 	if err != nil {
 		s.errorf("%s: %v", query, err)
 		return nil
@@ -87,7 +91,6 @@ func (s *script) answer(how, query string) []string {
 	if again, err := syntax.ParseExpr(expr.String()); err != nil || again.String() != expr.String() {
 		s.errorf("%s is printed as %s, which is another query (%v)", query, expr, err)
 	}
-	how, fails := strings.CutSuffix(how, "fails")
 	if how = strings.TrimSpace(how); how == "" {
 		how = "logs forward 100 0s 60s"
 	}

@@ -133,7 +133,7 @@ func (s *script) run(command string, body []string) {
 // cutLabels takes a label set off the front of a text.
 func (s *script) cutLabels(text string) (model.Labels, string) {
 	end := strings.Index(text, "}") + 1
-	pairs, err := syntax.ParseLabels(text[:end])
+	pairs, err := syntax.ParseSelector(text[:end]) // names may be in quotes
 	if err != nil {
 		s.t.Fatalf("%s:%d: %v", s.file, s.line, err)
 	}
