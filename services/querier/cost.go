@@ -8,6 +8,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/blockstore"
+	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 )
@@ -46,12 +47,15 @@ func (w *work) leaves() (out []leaf) {
 	if w.expr == nil {
 		return nil
 	}
+	syntax.Subqueries(w.expr, func(c *syntax.InCond) {
+		out = append(out, leaf{c.Query, w.start, w.end, shareOf(c.Query.Stages), math.Inf(1)})
+	})
 	if sel, ok := w.expr.(*syntax.LogSelector); ok {
 		l := leaf{sel, w.start, w.end, shareOf(sel.Stages), math.Inf(1)}
 		if len(sel.Stages) == 0 && w.limit > 0 { // it stops soon
 			l.most = float64(w.limit) * entryCost * 4
 		}
-		return []leaf{l}
+		return append(out, l)
 	}
 	syntax.Walk(w.expr, func(e syntax.Expr) bool {
 		if agg, ok := e.(*syntax.RangeAggregation); ok {
@@ -170,9 +174,20 @@ func (b *blocks) covered(ctx context.Context, tenant string, l leaf) (bytes floa
 	return max(bytes, 0), len(live)
 }
 
-// Identity implements engine.Identified: a block never changes.
-func (s blockSession) Identity() (name string, least, greatest int64) {
-	return string(s.of.block.ID), s.of.block.MinTime, s.of.block.MaxTime
+// Identities implements engine.Identified: a block never changes.
+func (s blockSession) Identities(yield func(name string, least, greatest int64)) {
+	yield(string(s.of.block.ID), s.of.block.MinTime, s.of.block.MaxTime)
+}
+
+// Identities implements engine.Identified.
+func (s groupSession) Identities(yield func(name string, least, greatest int64)) {
+	for _, key := range s.group.keys {
+		b, err := catalog.ParseKey(key)
+		if err != nil { // it was made from a block
+			panic(err)
+		}
+		yield(string(b.ID), b.MinTime, b.MaxTime)
+	}
 }
 
 // heads remembers what ingesters had for selectors. It is bounded: what it forgets is

@@ -178,7 +178,7 @@ func (s *Service) rangeQuery(req *queryv1.QueryRangeRequest, sc scope) (engine.R
 	if q.Limit == 0 {
 		q.Limit = defaultLimit
 	}
-	if !req.GetNoCache() {
+	if !req.GetNoCache() && sc.parts == nil { // each of several has its own deletes
 		q.Cache, q.CacheOwner = s.results, sc.tenant
 	}
 	if req.GetStep() != nil {

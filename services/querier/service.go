@@ -101,7 +101,7 @@ type Deps struct {
 	Memory int64 // bytes for all queries together
 	// Results is the bytes for remembered parts of answers; 0: none are.
 	Results int64
-	Now    func() time.Time
+	Now     func() time.Time
 }
 
 // Service is a querier.

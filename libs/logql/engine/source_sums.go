@@ -11,18 +11,18 @@ import (
 	"github.com/weir-logs/weir/libs/logql/syntax"
 )
 
-// Identified is a Session over something immutable: the same name always stands for the
+// Identified is a Session over what is immutable: the same name always stands for the
 // same rows, whose times are from least to greatest.
 type Identified interface {
 	Session
-	Identity() (name string, least, greatest int64)
+	Identities(yield func(name string, least, greatest int64))
 }
 
-// identityOf returns what a session is over, or what that is over which it wraps.
-func identityOf(s Session) (name string, least, greatest int64) {
+// identified returns the session, or that which it wraps, if it is Identified.
+func identified(s Session) Identified {
 	for s != nil {
 		if i, ok := s.(Identified); ok {
-			return i.Identity()
+			return i
 		}
 		u, ok := s.(interface{ Unwrap() Session })
 		if !ok {
@@ -30,7 +30,7 @@ func identityOf(s Session) (name string, least, greatest int64) {
 		}
 		s = u.Unwrap()
 	}
-	return "", 0, 0
+	return nil
 }
 
 // sumSeeds make sums differ between processes, so that nobody can write entries whose
@@ -109,16 +109,18 @@ func (p *partSpans) meeting(least, greatest int64) (first, end int) {
 
 // collect appends to each part the sum of what a session has of its range.
 func (p *partSpans) collect(s Session, of [][]sum, unknown []bool) bool {
-	if id, least, greatest := identityOf(s); id != "" {
+	if i := identified(s); i != nil {
 		if w := wholeOf(s); w != nil {
 			if e, ok := w.extent(); ok && e.Streams == 0 {
 				return true
 			}
 		}
-		x := sumOf([]byte("\x01" + id))
-		for first, end := p.meeting(least, greatest); first < end; first++ {
-			of[first] = append(of[first], x)
-		}
+		i.Identities(func(name string, least, greatest int64) {
+			x := sumOf([]byte("\x01" + name))
+			for first, end := p.meeting(least, greatest); first < end; first++ {
+				of[first] = append(of[first], x)
+			}
+		})
 		return true
 	}
 	if w := wholeOf(s); w != nil {
