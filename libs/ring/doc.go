@@ -24,8 +24,9 @@
 // and healthy; any other is replaced by the next healthy member of its zone
 // among the position's next members, of which there are as many as the zone
 // has owners there. There is no further step: if they are unhealthy too, the
-// write goes on with those left. So whatever two distributors believe about
-// health, a stream is found only at its Holders.
+// write goes on with those left. Where no ingester is heard of, gossip is away
+// rather than they: writes are tried with all that are active. So whatever two
+// distributors believe about health, a stream is found only at its Holders.
 //
 // # Reads
 //

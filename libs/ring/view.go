@@ -84,6 +84,13 @@ func (v *View) Next(table Table, healthy map[string]bool) *View {
 			places = append(places, place{m.Name, m.Zone})
 		}
 	}
+	if !slices.Contains(n.writable, true) {
+		// Nobody is heard of, which says more about the gossip than about the ingesters:
+		// writes are tried as the table has it, and who answers decides.
+		for i, m := range n.members {
+			n.writable[i] = m.State == Active
+		}
+	}
 	n.place(places, v)
 	n.aim()
 	return n

@@ -126,9 +126,15 @@ func (n naive) place(token uint64) (owners, nexts []Member) {
 	return owners, nexts
 }
 
+// writable says whether writes go to a member.
+func (n naive) writable(m Member) bool {
+	heard := slices.ContainsFunc(n.members, func(m Member) bool { return m.State == Active && n.healthy[m.Name] })
+	return m.State == Active && (n.healthy[m.Name] || !heard)
+}
+
 func (n naive) replicas(token uint64) (out []string) {
 	owners, nexts := n.place(token)
-	ok := func(m Member) bool { return m.State == Active && n.healthy[m.Name] }
+	ok := n.writable
 	for _, o := range owners {
 		if ok(o) {
 			out = append(out, o.Name+"="+o.Name)
@@ -248,14 +254,14 @@ func TestViewProperties(t *testing.T) {
 				t.Fatalf("%s twice", m.Name)
 			}
 			seen[m.Name] = true
-			if m.State != Active || !c.healthy[m.Name] {
+			if !c.twin().writable(*m) {
 				t.Fatalf("write to %s: %s, healthy %v", m.Name, m.State, c.healthy[m.Name])
 			}
 			if !slices.Contains(holders, m.Name) {
 				t.Fatalf("write to %s, no holder %v", m.Name, holders)
 			}
 			if m != r.Owner {
-				if r.Owner.State == Active && c.healthy[r.Owner.Name] || slices.Contains(owners, m.Name) {
+				if c.twin().writable(*r.Owner) || slices.Contains(owners, m.Name) {
 					t.Fatalf("%s stands in for %s", m.Name, r.Owner.Name)
 				}
 				if c.cfg.ZoneAware && m.Zone != r.Owner.Zone {

@@ -139,10 +139,13 @@ func TestLossyNetwork(t *testing.T) {
 	t.Logf("%s", s.check())
 }
 
-// TestGossipDown drops all gossip between members that are up: nothing is acknowledged that
-// is lost, and nothing answered that is short; with gossip back all goes on.
+// TestGossipDown drops all gossip between members that are up: writes and queries go on
+// with the members as they were.
 func TestGossipDown(t *testing.T) {
 	t.Parallel()
+	if some(0, 1) == 0 {
+		t.Skip("takes a minute; WEIR_SCENARIOS is not set")
+	}
 	s := apart(t)
 	all := append(append([]*harness.Node{}, s.Ingesters...), s.Front)
 	for _, n := range all {
@@ -157,18 +160,18 @@ func TestGossipDown(t *testing.T) {
 	s.load.ResetGap()
 	before := s.load.Pushes()
 	s.AwaitHealthy(0)
-	time.Sleep(time.Duration(some(1, 10)) * time.Second) // with nobody known to be alive
+	s.stored(100) // with nobody known to be alive
 	p := s.load.Pushes()
+	s.noGap("no gossip")
 	mark := s.load.History.Mark()
 	r, err := harness.Read(harness.Context(t), s.client, false, 5000)
 	if err == nil {
 		err = s.load.History.Judge(mark, r, nil).Err()
-		if err != nil {
-			t.Errorf("without gossip: %v", err)
-		}
 	}
-	t.Logf("without gossip %d requests were stored and %d failed, the last with %v; longest gap %s; a query answers %v",
-		p.Stored-before.Stored, p.Failed-before.Failed, s.lastFailure(), p.LongestGap.Round(time.Millisecond), err)
+	if err != nil {
+		t.Errorf("without gossip: %v", err)
+	}
+	t.Logf("without gossip %d requests were stored and %d failed", p.Stored-before.Stored, p.Failed-before.Failed)
 	for _, n := range all {
 		n.Heal()
 	}
@@ -176,13 +179,6 @@ func TestGossipDown(t *testing.T) {
 	s.stored(20)
 	s.answered()
 	t.Logf("%s", s.check())
-}
-
-// lastFailure is why the last push that failed did.
-func (s *scenario) lastFailure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failed
 }
 
 // TestDiskStalls lets the disk of one ingester hang: writes to it do not return.
