@@ -24,8 +24,7 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Label
 	var section *Section
 	current := -1
 	var g *RowGroup
-	var page *model.Rows // rows of g from first on: of many streams, if they are small
-	first := 0
+	page, first := &model.Rows{}, 0 // rows of g from first on: of many streams, if they are small
 	list := make([]uint32, 0, batchRows)
 	for stream := range r.index.streams {
 		ls := r.index.stream(stream)
@@ -45,15 +44,16 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Label
 				if g, err = r.ReadRowGroup(ctx, section, s.Group); err != nil {
 					return err
 				}
-				page = nil
+				Empty(page)
+				first = 0
 			}
 			for at := s.From; at < s.To; {
-				if page == nil || at >= first+page.Len() {
+				if at >= first+page.Len() {
 					list, first = list[:0], at
 					for row := at; row < min(at+batchRows, r.foot.groups[s.Group].rows); row++ {
 						list = append(list, uint32(row))
 					}
-					page = &model.Rows{}
+					Empty(page)
 					if err := r.Append(page, g, list, true, true); err != nil {
 						return err
 					}
@@ -67,6 +67,14 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Label
 		}
 	}
 	return nil
+}
+
+// Empty makes rows none, and keeps what memory they had but for metadata.
+func Empty(rows *model.Rows) {
+	*rows = model.Rows{
+		Times: rows.Times[:0], Lines: model.Strings{Ends: rows.Lines.Ends[:0], Slab: rows.Lines.Slab[:0]},
+		BatchTimes: rows.BatchTimes[:0], Positions: rows.Positions[:0],
+	}
 }
 
 // cut returns rows [from, to) of rows without hashes. They share what they can.

@@ -21,6 +21,9 @@ type Options struct {
 	SectionBytes int64
 	// Level is how hard the lines are compressed.
 	Level column.Level
+	// Knowledge, if there is any, is what is known of the lines of blocks written
+	// before: less is to be learnt.
+	Knowledge *Knowledge
 	// NoGrams leaves out the matrices that filters use to rule row groups out.
 	NoGrams bool
 }
@@ -59,6 +62,8 @@ type Writer struct {
 	out      []byte
 
 	group        pending
+	first        string // affinity group of its first row
+	section      string // and of the section's
 	sectionBytes int64
 	open         bool // the section has row groups
 	mixed        bool // the row group has rows of an affinity group that the last one had not
@@ -170,7 +175,7 @@ func (w *Writer) add(ls model.Labels, rows *model.Rows) error {
 				return err
 			}
 			if w.group.len() == 0 && to == from {
-				w.group.base = w.same
+				w.group.base, w.first = w.same, w.affinity
 			}
 			bytes += cost
 			to++
@@ -289,6 +294,12 @@ func (w *Writer) flushGroup() error {
 		return nil
 	}
 	p.endRun()
+	if !w.open {
+		w.section = w.first
+		if l := w.opts.Knowledge.take(w.foot.info.Tenant, w.section); l != nil {
+			w.lines.Begin(l)
+		}
+	}
 	if w.grams != nil {
 		for _, c := range p.columns {
 			c.eachChange(func(v []byte) { w.grams.AddValue([]byte(c.name), v) })
@@ -356,6 +367,9 @@ func (w *Writer) endSection() error {
 		return err
 	}
 	w.write(b)
+	if w.opts.Knowledge != nil {
+		w.opts.Knowledge.give(w.foot.info.Tenant, w.section, w.lines.Learnt())
+	}
 	w.lines.Reset()
 	if w.grams != nil {
 		b = w.grams.Finish()

@@ -61,7 +61,7 @@ func (s *BlockSource) Streams() []Stream { return s.streams }
 func (s *BlockSource) Each(ctx context.Context, start, end int64, skip func(int) bool, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
 	var section *block.Section
 	var group *block.RowGroup
-	var page *model.Rows // rows of group, from first on
+	page := &model.Rows{} // rows of group, from first on
 	var list []uint32
 	first, at := 0, -1 // at: number of section
 	for i, st := range s.streams {
@@ -81,20 +81,21 @@ func (s *BlockSource) Each(ctx context.Context, start, end int64, skip func(int)
 				if err != nil {
 					return err
 				}
-				page = nil
+				block.Empty(page)
+				first = 0
 			}
 			from, to, err := within(group, span, start, end)
 			if err != nil {
 				return err
 			}
 			for from < to {
-				if page == nil || from >= first+page.Len() {
+				if from >= first+page.Len() {
 					all, _ := s.reader.GroupSize(span.Group)
 					list, first = list[:0], from
 					for row := from; row < min(from+batchRows, all); row++ {
 						list = append(list, uint32(row))
 					}
-					page = &model.Rows{}
+					block.Empty(page)
 					if err := s.reader.Append(page, group, list, true, true); err != nil {
 						return err
 					}

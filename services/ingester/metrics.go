@@ -3,6 +3,8 @@ package ingester
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/weir-logs/weir/libs/block"
 )
 
 type metrics struct {
@@ -56,6 +58,14 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		}
 		return 0
 	})
+	gauge("weir_ingester_knowledge_bytes", "Memory taken by what is known of the lines of blocks written before: templates, and words that vary.", func() float64 { return float64(s.knowledge.Stats().Bytes) })
+	gauge("weir_ingester_knowledge_limit_bytes", "Memory that it may take.", func() float64 { return float64(s.knowledgeLimit()) })
+	count := func(name, help string, value func(block.KnowledgeStats) uint64) {
+		f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(s.knowledge.Stats())) })
+	}
+	count("weir_ingester_knowledge_hits_total", "Sections of blocks for which something was known.", func(k block.KnowledgeStats) uint64 { return k.Hits })
+	count("weir_ingester_knowledge_misses_total", "Sections of blocks for which nothing was known.", func(k block.KnowledgeStats) uint64 { return k.Misses })
+	count("weir_ingester_knowledge_evictions_total", "Times that what is known of lines was given up for want of memory.", func(k block.KnowledgeStats) uint64 { return k.Evictions })
 	return &metrics{
 		rows:       counter("weir_ingester_received_entries_total", "Entries taken in, those that were there before included."),
 		duplicates: counter("weir_ingester_duplicate_entries_total", "Entries that were in memory before."),

@@ -34,18 +34,24 @@ type Builder struct {
 	share  float64
 	sink   sink
 	groups []group
+	shapes []Shape  // of groups of a matrix like this, in their order
 	values []uint64 // of the block to come
 	recent [1 << 10]uint64
 	seen   [1 << 13]piece
-	shapes []int32         // of each shape, where in lasts its slots are, plus one
+	starts []int32         // of each shape, where in lasts its slots are, plus one
 	lasts  []template.Slot // of each shape, those of its last line
 	news   []uint8         // of each of lasts: pieces at its place not seen lately, one after the other
 }
 
+// Shape is how many rows the columns of some blocks have, and which grams are in them.
+type Shape struct {
+	rows   uint32
+	levels [classes]uint8
+}
+
 // group is blocks whose columns have the same rows.
 type group struct {
-	rows     uint32
-	levels   [classes]uint8
+	Shape
 	nonASCII bool
 	first    int
 	blocks   int
@@ -59,8 +65,21 @@ func NewBuilder(share float64) *Builder { return &Builder{share: share} }
 
 // Reset begins the matrix of another section.
 func (b *Builder) Reset() {
-	b.groups, b.values = b.groups[:0], b.values[:0]
+	b.groups, b.values, b.shapes = b.groups[:0], b.values[:0], nil
 }
+
+// Shapes returns those of the matrix so far.
+func (b *Builder) Shapes() []Shape {
+	var out []Shape
+	for i := range b.groups {
+		out = append(out, b.groups[i].Shape)
+	}
+	return out
+}
+
+// Expect says that the matrix, of which there is nothing yet, is likely to have these
+// shapes, in this order. They are tried before others are looked for, which takes longer.
+func (b *Builder) Expect(shapes []Shape) { b.shapes = shapes }
 
 // Blocks returns the number of blocks so far.
 func (b *Builder) Blocks() int {
@@ -95,22 +114,37 @@ type Rows struct {
 
 // AddBlock adds a block of lines, which has so many stored bytes.
 func (b *Builder) AddBlock(slab []byte, rows *Rows, stored int) {
-	if n := len(b.groups); n > 0 && b.groups[n-1].blocks < maxGroup {
+	n := len(b.groups)
+	if n > 0 && b.groups[n-1].blocks < maxGroup {
 		g := &b.groups[n-1]
-		column := b.column(g, slab, rows)
-		set := 0
-		for _, x := range column {
-			set += bits.OnesCount64(x)
-		}
-		if d := float64(set) / float64(g.rows); d >= minDensity && d <= maxDensity {
+		if column, ok := b.try(g, slab, rows); ok {
 			b.add(g, column)
 			return
 		}
 	}
 	first := b.Blocks()
 	b.groups = append(b.groups, group{first: first})
-	g := &b.groups[len(b.groups)-1]
+	g := &b.groups[n]
+	if n < len(b.shapes) {
+		g.Shape = b.shapes[n]
+		if column, ok := b.try(g, slab, rows); ok {
+			b.add(g, column)
+			return
+		}
+		g.Shape = Shape{}
+	}
 	b.add(g, b.pilot(g, slab, rows, stored))
+}
+
+// try returns the bits of a block, and whether the group's shape fits them.
+func (b *Builder) try(g *group, slab []byte, rows *Rows) ([]uint64, bool) {
+	column := b.column(g, slab, rows)
+	set := 0
+	for _, x := range column {
+		set += bits.OnesCount64(x)
+	}
+	d := float64(set) / float64(g.rows)
+	return column, d >= minDensity && d <= maxDensity
 }
 
 func (b *Builder) add(g *group, column []uint64) {
@@ -251,7 +285,7 @@ var inRun = func() (t [256]bool) {
 func (b *Builder) gather(slab []byte, rows *Rows) {
 	b.sink.mark.nonASCII = 0
 	clear(b.seen[:])
-	b.shapes = append(b.shapes[:0], make([]int32, len(rows.Counts))...)
+	b.starts = append(b.starts[:0], make([]int32, len(rows.Counts))...)
 	b.lasts, b.news = b.lasts[:0], b.news[:0]
 	start, slots := uint32(0), rows.Slots
 	for i, end := range rows.Ends {
@@ -259,13 +293,13 @@ func (b *Builder) gather(slab []byte, rows *Rows) {
 		n := int(rows.Counts[shape])
 		own := slots[:n]
 		slots = slots[n:]
-		if base := b.shapes[shape]; base > 0 {
+		if base := b.starts[shape]; base > 0 {
 			b.changes(slab, start, end, own, b.lasts[base-1:][:n], b.news[base-1:][:n])
 		} else {
 			b.chunks(slab, piece{start, end, end}, end)
 			b.lasts = append(b.lasts, own...)
 			b.news = append(b.news, make([]uint8, n)...)
-			b.shapes[shape] = int32(len(b.lasts)-n) + 1
+			b.starts[shape] = int32(len(b.lasts)-n) + 1
 		}
 		start = end
 	}

@@ -41,6 +41,42 @@ func (b *Builder) Reset() {
 	b.out, b.blocks, b.sums = b.out[:0], b.blocks[:0], b.sums[:0]
 }
 
+// Learnt is what a builder knows of lines of a kind. It holds no lines, but words of them.
+type Learnt struct {
+	analyzer *template.Analyzer
+	shapes   []grams.Shape
+	size     int
+}
+
+// MemorySize returns about how many bytes of memory it takes.
+func (l *Learnt) MemorySize() int { return l.size }
+
+// Begin begins a new section, as Reset does, with lines like those of which something is
+// known. That is the builder's from then on. It changes how lines are stored, never what
+// is read.
+func (b *Builder) Begin(l *Learnt) {
+	b.Reset()
+	b.analyzer.Lend(l.analyzer)
+	b.analyzer = l.analyzer
+	if b.grams != nil {
+		b.grams.Expect(l.shapes)
+	}
+}
+
+// Learnt takes away what the builder knows of the lines of the section that was finished.
+// Reset or Begin come next.
+func (b *Builder) Learnt() *Learnt {
+	l := &Learnt{analyzer: b.analyzer}
+	b.analyzer = template.NewAnalyzer()
+	l.analyzer.Lend(b.analyzer)
+	l.analyzer.Next()
+	if b.grams != nil {
+		l.shapes = b.grams.Shapes()
+	}
+	l.size = l.analyzer.MemorySize() + 8*len(l.shapes)
+	return l
+}
+
 // SetGrams makes the builder add the lines of every block to a gram matrix. It is the
 // caller's to reset and finish.
 func (b *Builder) SetGrams(g *grams.Builder) { b.grams = g }

@@ -7,8 +7,8 @@ import (
 	"github.com/weir-logs/weir/libs/model"
 )
 
-// Analyzer learns the templates of the lines of one section. It is for one
-// goroutine at a time.
+// Analyzer learns the templates of the lines of one section, or of one after the other.
+// It is for one goroutine at a time.
 type Analyzer struct {
 	tok    tokenizer
 	begun  bool
@@ -20,7 +20,7 @@ type Analyzer struct {
 
 	refs   []column.Ref
 	ints   []int64
-	next   []int
+	places []int
 	block  Block
 	slots  []Slot  // of merged templates
 	counts []int32 // of slots, by merged template
@@ -65,6 +65,66 @@ func NewAnalyzer() *Analyzer {
 func (a *Analyzer) Reset() {
 	a.begun, a.lines = false, 0
 	a.ids, a.cols, a.merger = map[slotContext]uint32{}, nil, newMerger()
+}
+
+// Limits of what is known from one section to the next, so that a section has room to
+// learn: a fraction of those of a section.
+const (
+	keptRaws     = maxRaws / 4
+	keptText     = maxText / 4
+	keptContexts = maxContexts / 4
+)
+
+// Next begins another section, of which no block was analyzed yet, with what was learnt
+// from lines of the last: templates, words that vary, layouts of times. Of too many
+// templates none are kept, of too many words nothing. Columns are numbered anew.
+func (a *Analyzer) Next() { a.next(keptRaws, keptText, keptContexts) }
+
+func (a *Analyzer) next(raws, text, contexts int) {
+	t, m := &a.tok, a.merger
+	if !a.begun || len(m.words.all)+len(m.quoted.all) > contexts {
+		a.Reset()
+		return
+	}
+	a.learn, a.lines = true, 0
+	a.ids, a.cols = map[slotContext]uint32{}, nil
+	if len(t.raws) > raws || t.text > text || m.text > 4*text {
+		found := t.layouts
+		t.reset(found)
+		a.merger = &merger{words: m.words, quoted: m.quoted, active: m.active, index: map[string]int{}, buf: m.buf}
+		return
+	}
+	for i := range m.out {
+		m.out[i].cols = nil
+	}
+}
+
+// Lend gives the memory that only serves while a block is analyzed to another analyzer.
+// What a's last call of Analyze returned becomes invalid.
+func (a *Analyzer) Lend(to *Analyzer) {
+	t, o := &a.tok, &to.tok
+	o.rows, o.slots, o.deltas, o.buf = t.rows, t.slots, t.deltas, t.buf
+	t.rows, t.slots, t.deltas, t.buf = nil, nil, nil, nil
+	to.refs, to.ints, to.places, to.slots, to.counts, to.block = a.refs, a.ints, a.places, a.slots, a.counts, a.block
+	a.refs, a.ints, a.places, a.slots, a.counts, a.block = nil, nil, nil, nil, nil, Block{}
+}
+
+// MemorySize returns about how many bytes of memory what was learnt takes.
+func (a *Analyzer) MemorySize() int {
+	t, m := &a.tok, a.merger
+	n := 8<<10 + 4*len(t.table) + 128*len(t.raws) + t.text + 64*len(m.index) + 2*m.text + 64*len(a.ids)
+	for i := range t.raws {
+		n += 24 * len(t.raws[i].spans)
+	}
+	for i := range m.tokens {
+		n += 64*cap(m.tokens[i]) + 40*cap(m.quotes[i]) + 56
+	}
+	for _, c := range []*contexts{&m.words, &m.quoted} {
+		for i := range c.all {
+			n += 64 + 8*cap(c.all[i].shapes)
+		}
+	}
+	return n
 }
 
 // Analyze cuts the lines of the section's next block, whose entries have these
@@ -213,8 +273,8 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 	}
 	sortCounts(b.Templates)
 	refs, ints := 0, 0
-	next := grow(a.next, len(a.cols)) // place in refs or ints of each column's next value
-	a.next = next
+	next := grow(a.places, len(a.cols)) // place in refs or ints of each column's next value
+	a.places = next
 	for c, n := range counts {
 		if a.cols[c].IsTime {
 			next[c] = ints

@@ -420,6 +420,7 @@ func daysFromCivil(year, month, day int) int64 {
 const (
 	maxLayouts  = 16  // in a section
 	learnLines  = 64  // sampled
+	maxRun      = 14  // digits; no layout begins with so many
 	learnPrefix = 512 // bytes of each
 )
 
@@ -436,8 +437,16 @@ func learnLayouts(lines *model.Strings, times []int64) []Layout {
 			if !alnum(line[i]) || i > 0 && alnum(line[i-1]) && !(isDigit(line[i]) && !isDigit(line[i-1])) {
 				continue
 			}
+			// Most words can be ruled out for all layouts at once.
+			run := 0
+			for run < maxRun && i+run < len(line) && isDigit(line[i+run]) {
+				run++
+			}
+			if run == 0 && (len(line)-i < 3 || nameIndex(monthNames, line[i:]) < 0 && nameIndex(dayNames, line[i:]) < 0) {
+				continue
+			}
 			for k, l := range layouts {
-				if l.letter == isDigit(line[i]) {
+				if l.letter != (run == 0) || !l.letter && l.run != run {
 					continue
 				}
 				if _, ok := l.parse(line[i:], times[r]); !ok || i+l.n < len(line) && isDigit(line[i+l.n]) {

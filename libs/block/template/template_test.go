@@ -473,3 +473,42 @@ func FuzzAnalyze(f *testing.F) {
 		}
 	})
 }
+
+// What was learnt in earlier sections changes templates, never lines: with all of it
+// kept, with templates forgotten, and with words forgotten too.
+func TestWhatWasLearntChangesNoLine(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := NewAnalyzer()
+		words := rapid.SliceOfN(rapid.StringMatching(`[a-z]{1,6}[0-9]?`), 1, 60)
+		for range rapid.IntRange(2, 5).Draw(t, "sections") {
+			vocabulary := words.Draw(t, "words")
+			form := rapid.SampledFrom([]string{"user %s did %s at %s", "2026-03-01T12:30:%02d.123Z %s \"%s x\" %s", "Mar  1 12:30:15 %s=%s;%s", "%s"}).Draw(t, "form")
+			for range rapid.IntRange(1, 3).Draw(t, "blocks") {
+				var texts []string
+				rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+				pick := func() string { return vocabulary[rng.IntN(len(vocabulary))] }
+				for i := range rapid.IntRange(1, 400).Draw(t, "lines") {
+					switch strings.Count(form, "%") {
+					case 1:
+						texts = append(texts, fmt.Sprintf(form, pick()))
+					case 3:
+						texts = append(texts, fmt.Sprintf(form, pick(), pick(), pick()))
+					default:
+						texts = append(texts, fmt.Sprintf(form, i%60, pick(), pick(), pick()))
+					}
+				}
+				lines, times := input(day.UnixNano(), texts...)
+				b, err := a.Analyze(lines, times)
+				if err != nil {
+					t.Fatal(err)
+				}
+				tab, number := all(a)
+				rebuild(t, tab, number, b, lines, times)
+			}
+			a.next(rapid.SampledFrom([]int{1, 8, keptRaws}).Draw(t, "raws"), keptText, rapid.SampledFrom([]int{1, keptContexts}).Draw(t, "contexts"))
+			if len(a.tok.raws) > keptRaws || len(a.cols) > 0 {
+				t.Fatalf("%d raw templates, %d columns are kept", len(a.tok.raws), len(a.cols))
+			}
+		}
+	})
+}
