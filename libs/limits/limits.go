@@ -50,6 +50,9 @@ type Limits struct {
 	MaxTails        int           `help:"Most live tails at once."`
 	MaxTailDuration time.Duration `help:"Longest time that a tail may last."`
 
+	BlockIngestionUntil  Until `help:"All pushes are refused until this time (RFC 3339)."`
+	BlockIngestionStatus int   `help:"HTTP status of pushes that are refused so. 260 makes agents go on as if all was stored."`
+
 	OTLPConfig OTLPConfig
 
 	RetentionPeriod time.Duration     `help:"Entries older than this are removed. 0: they are kept for ever."`
@@ -65,6 +68,31 @@ type RetentionStream struct {
 	Selector string
 	Priority int
 	Period   time.Duration // 0: for ever
+}
+
+// Until is a time up to which something holds; the zero time: it does not.
+type Until struct{ time.Time }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (u *Until) UnmarshalText(text []byte) error {
+	u.Time = time.Time{}
+	if len(text) == 0 {
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339, string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a time as in 2026-01-31T12:00:00Z", text)
+	}
+	u.Time = t
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (u Until) MarshalText() ([]byte, error) {
+	if u.IsZero() {
+		return nil, nil
+	}
+	return u.AppendFormat(nil, time.RFC3339), nil
 }
 
 // MinRetention is the shortest retention without RetentionForce.
@@ -113,6 +141,8 @@ func Default() Limits {
 
 		IngestionRate:  64 * conf.MB,
 		IngestionBurst: 128 * conf.MB,
+
+		BlockIngestionStatus: 260,
 
 		MaxQueryText:    128 * conf.KiB,
 		MaxQuerySeries:  500,
@@ -170,6 +200,9 @@ func (l Limits) Validate() error {
 	atLeastOne("max_queued_queries", int64(l.MaxQueuedQueries))
 	atLeastOne("max_tails", int64(l.MaxTails))
 	positive("max_tail_duration", l.MaxTailDuration)
+	if s := l.BlockIngestionStatus; s < 200 || s > 599 {
+		problems = append(problems, fmt.Errorf("block_ingestion_status is %d, must be from 200 to 599", s))
+	}
 	problems = append(problems, l.OTLPConfig.validate(), l.validateRetention())
 	if l.MaxRequestRawSize < l.MaxLineSize {
 		problems = append(problems, errors.New("max_request_raw_size must be at least max_line_size: such a line could never be sent"))

@@ -371,3 +371,21 @@ limits:
 		}
 	}
 }
+
+func TestUntil(t *testing.T) {
+	for text, want := range map[string]string{"2026-01-31T12:00:00+01:00": "2026-01-31T12:00:00+01:00", "": "", "tomorrow": "not a time"} {
+		var u limits.Until
+		err := u.UnmarshalText([]byte(text))
+		got, _ := u.MarshalText()
+		if err != nil {
+			got = []byte(err.Error())
+		}
+		if !strings.Contains(string(got), want) || u.IsZero() != (text != want || text == "") {
+			t.Errorf("%q: %s, want %q", text, got, want)
+		}
+	}
+	l := limits.Default()
+	if l.BlockIngestionStatus = 99; l.Validate() == nil {
+		t.Error("a status of 99 is none")
+	}
+}

@@ -64,6 +64,7 @@ type Gateway struct {
 
 type metrics struct {
 	undecodable prometheus.Counter
+	blocked     prometheus.Counter
 	tails       prometheus.Gauge
 }
 
@@ -77,6 +78,9 @@ func New(cfg Config, d Deps) *Gateway {
 	g.metrics = &metrics{
 		undecodable: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_gateway_undecodable_pushes_total", Help: "Push requests and batches that could not be decoded, or not for want of memory.",
+		}),
+		blocked: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_gateway_blocked_pushes_total", Help: "Push requests and batches of tenants whose ingestion is blocked.",
 		}),
 		tails: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_gateway_tails", Help: "Live tails over WebSocket.",

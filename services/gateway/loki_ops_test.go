@@ -41,3 +41,19 @@ func TestLokiOperators(t *testing.T) {
 	e.want(200, `{"status":"success","data":{"groups":[]},"errorType":"","error":""}`, "GET", "/prometheus/api/v1/rules?type=alert", "")
 	e.want(200, `{"status":"success","data":{"alerts":[]},"errorType":"","error":""}`, "GET", "/prometheus/api/v1/alerts", "")
 }
+
+// A tenant's pushes can be refused for a while, by every door, with a status that
+// agents take for success.
+func TestBlockedIngestion(t *testing.T) {
+	until := time.Now().Add(time.Hour)
+	e := start(t, func(l *limits.Limits, _ *gateway.Config) { l.BlockIngestionUntil.Time = until })
+	text := "ingestion blocked for user t1 until '" + until.UTC().Format(time.RFC3339) + "' with status code '260'"
+	e.want(260, text+"\n", "POST", "/loki/api/v1/push", oneStream, "Content-Type", "application/json", "X-Scope-OrgID", "t1")
+	e.want(260, text, "POST", "/otlp/v1/logs", oneRecord, "Content-Type", "application/json", "X-Scope-OrgID", "t1")
+	e.want(403, `"reason":"PERMISSION_DENIED"`, "POST", "/api/v1/push", `{"streams":[{"labels":{"app":"x"},"entries":[{"text":"x"}]}]}`, "Content-Type", "application/json", "X-Scope-OrgID", "t1")
+	if len(e.backend.asked) != 0 {
+		t.Error("something was stored")
+	}
+	past := start(t, func(l *limits.Limits, _ *gateway.Config) { l.BlockIngestionUntil.Time = time.Now().Add(-time.Hour) })
+	past.want(204, "", "POST", "/loki/api/v1/push", oneStream, "Content-Type", "application/json")
+}

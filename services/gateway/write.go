@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
@@ -10,6 +11,7 @@ import (
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/libs/tenant"
 	"github.com/weir-logs/weir/services/gateway/decode"
+	"github.com/weir-logs/weir/services/gateway/lokiapi"
 )
 
 // maxPart is the most bytes of one call to the distributor. A request may be as
@@ -26,8 +28,14 @@ const maxRateWaits = 8
 // request takes several calls to the distributor. When a later one fails, what the earlier ones stored stays: the outcome is unknown to the client as
 // after any failure, and a retry stores nothing twice.
 func (g *Gateway) write(ctx context.Context, req *ingestv1.WriteRequest, decoding error) (*ingestv1.WriteResponse, error) {
-	if _, err := tenant.Require(ctx); err != nil {
-		return nil, err // entries are one tenant's
+	id, err := tenant.Require(ctx) // entries are one tenant's
+	if err != nil {
+		return nil, err
+	}
+	if lim := g.deps.Limits.For(id); time.Now().Before(lim.BlockIngestionUntil.Time) {
+		g.metrics.blocked.Inc()
+		return nil, rpcerr.New(rpcerr.PermissionDenied, "ingestion blocked for user %s until '%s' with status code '%d'",
+			id, lim.BlockIngestionUntil.UTC().Format(time.RFC3339), lim.BlockIngestionStatus).With(lokiapi.HTTPStatus, strconv.Itoa(lim.BlockIngestionStatus))
 	}
 	if decoding != nil {
 		g.metrics.undecodable.Inc()

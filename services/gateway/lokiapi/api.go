@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -144,8 +145,15 @@ func writeError(w http.ResponseWriter, err error, end string) {
 	_, _ = w.Write([]byte(e.Error() + end)) // the client is gone
 }
 
+// HTTPStatus is the key of an error's metadata whose value is its status here, where
+// that is not what its reason has.
+const HTTPStatus = "http_status"
+
 // statusCode is the HTTP status of an error.
 func statusCode(e *rpcerr.Error) int {
+	if code, err := strconv.Atoi(e.Metadata[HTTPStatus]); err == nil {
+		return code
+	}
 	if e.Reason == reasonNoStreams {
 		return http.StatusUnprocessableEntity
 	}
