@@ -57,17 +57,32 @@ func (k *keptLog) from(needed uint64, now time.Time, oldest func(lsn uint64, byt
 	return min(needed, max(least, oldest(needed, k.bytes)))
 }
 
-// truncateLog drops what of the write-ahead log is of no use any more. On a disk that is
-// nearly full that is all that is in blocks.
+// truncateLog drops what of the write-ahead log is of no use any more. What is kept for
+// tails takes a quarter of the disk's free space at most, and none on one that is nearly
+// full.
 func (s *Service) truncateLog() error {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
 	needed := s.gens.unwritten()
-	from := s.kept.from(needed, s.now(), s.log.Oldest)
-	if d, err := s.log.DiskState(); err == nil && d.Full {
-		from = needed
+	s.kept.bytes = int64(s.cfg.TailLog)
+	if d, err := s.log.DiskState(); err == nil {
+		s.kept.bytes = min(s.kept.bytes, int64(d.FreeBytes/4))
+		if d.Full {
+			s.kept.bytes = 0
+		}
 	}
-	return s.log.TruncateBefore(from)
+	return s.log.TruncateBefore(s.kept.from(needed, s.now(), s.log.Oldest))
+}
+
+// yieldLog gives up what of the log is kept for tails, since the disk is full.
+func (s *Service) yieldLog() {
+	if !s.yielding.CompareAndSwap(false, true) {
+		return // somebody does
+	}
+	defer s.yielding.Store(false)
+	if err := s.truncateLog(); err != nil {
+		s.logger.Warn("cannot truncate the write-ahead log", "err", err)
+	}
 }
 
 // seenRows bounds the rows that a reader of the log remembers, of each of two generations.

@@ -256,7 +256,7 @@ func TestFollowReadsTheLog(t *testing.T) {
 		}
 	}
 	// What the log no longer has is said.
-	n.svc.kept.bytes = 0
+	n.svc.cfg.TailLog = 0
 	if err := n.flush(); err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,11 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	if s.state.Load() != accepting {
 		return nil, rpcerr.New(rpcerr.NotReady, "ingester is not taking writes").WithRetry(time.Second)
 	}
+	done, err := s.beginWrite()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if d := req.GetDeadlineUnixNano(); d != 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, time.Unix(0, d))
@@ -63,7 +68,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	}
 	p, err := s.sequence.begin(ctx, s.log, recordIngest, payload)
 	if err != nil {
-		return nil, walError(err)
+		return nil, s.refused(err)
 	}
 	p.tenant, p.blocks, p.batchTime = req.GetTenant(), blocks, req.GetBatchTimeUnixNano()
 	// The client may go; the record will be written all the same, and must then
@@ -72,7 +77,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	err = p.ticket.Wait(context.Background())
 	s.sequence.finish(p, err, s.apply)
 	if err != nil {
-		return nil, walError(err)
+		return nil, s.refused(err)
 	}
 	<-p.applied
 	if p.broken != nil {
@@ -118,6 +123,14 @@ func (s *Service) apply(p *pending) {
 	s.metrics.rows.Add(float64(rowCount(p.blocks)))
 	s.metrics.duplicates.Add(float64(rowCount(p.blocks) - int64(p.added)))
 	p.blocks = nil
+}
+
+// refused is walError; where the disk is full it makes what room there is.
+func (s *Service) refused(err error) error {
+	if errors.Is(err, wal.ErrDiskFull) {
+		s.yieldLog()
+	}
+	return walError(err)
 }
 
 // walError says what a failed append means to the distributor.

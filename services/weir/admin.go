@@ -136,10 +136,7 @@ func (a *admin) Leave(ctx context.Context, _ *adminv1.LeaveRequest) (*adminv1.Le
 	if err := local(ctx); err != nil {
 		return nil, err
 	}
-	if a.p.ingester != nil {
-		return nil, rpcerr.New(rpcerr.Conflict, "this process holds entries that are nowhere else but in its replicas' memory and logs; an ingester cannot leave without a store to hand them to")
-	}
-	return &adminv1.LeaveResponse{}, (*a.p.member.Load()).Leave(ctx)
+	return &adminv1.LeaveResponse{}, a.p.leave(ctx)
 }
 
 // local refuses callers that are not on this machine. The in-memory door has
@@ -153,8 +150,15 @@ func local(ctx context.Context) error {
 		return nil
 	}
 	from, err := netip.ParseAddrPort(p.Addr.String())
-	if err == nil && from.Addr().Unmap().IsLoopback() {
+	if err == nil && (from.Addr().Unmap().IsLoopback() || p.LocalAddr != nil && sameHost(from, p.LocalAddr.String())) {
 		return nil
 	}
-	return rpcerr.New(rpcerr.PermissionDenied, "only callers on the loopback interface may do this, not %s", p.Addr)
+	return rpcerr.New(rpcerr.PermissionDenied, "only callers on this machine may do this, not %s", p.Addr)
+}
+
+// sameHost reports whether a connection is from the address that it is to, which no other
+// machine has.
+func sameHost(from netip.AddrPort, to string) bool {
+	at, err := netip.ParseAddrPort(to)
+	return err == nil && !at.Addr().IsUnspecified() && from.Addr().Unmap() == at.Addr().Unmap()
 }

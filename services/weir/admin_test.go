@@ -39,6 +39,12 @@ func TestOperatorsCallsAreLocal(t *testing.T) {
 			t.Errorf("%T %s: %v", c.addr, c.addr, err)
 		}
 	}
+	for to, ok := range map[string]bool{"10.0.0.1:9095": true, "10.0.0.2:9095": false, "0.0.0.0:9095": false, "nonsense": false} {
+		from := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}
+		if err := local(peer.NewContext(context.Background(), &peer.Peer{Addr: from, LocalAddr: text(to)})); (err == nil) != ok {
+			t.Errorf("from %s to %s: %v", from, to, err)
+		}
+	}
 	if local(context.Background()) == nil {
 		t.Error("a caller without an address is let in")
 	}

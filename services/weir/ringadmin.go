@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -160,8 +161,9 @@ func (p *Process) registerRing() {
 // name, and force=true.
 func (p *Process) postRing(w http.ResponseWriter, r *http.Request) {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !from.Addr().Unmap().IsLoopback() {
-		rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.PermissionDenied, "only callers on the loopback interface may do this, not %s", r.RemoteAddr))
+	to, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if err != nil || !from.Addr().Unmap().IsLoopback() && (to == nil || !sameHost(from, to.String())) {
+		rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.PermissionDenied, "only callers on this machine may do this, not %s", r.RemoteAddr))
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, 16<<10)

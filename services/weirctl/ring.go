@@ -22,15 +22,18 @@ func ringCommand(env *Env) *command {
 	fs.BoolVar(&force, "force", false, "forget without asking the other ingesters; what only that one held is recorded as lost")
 	srv.register(fs, env, 2*time.Minute, "how long to wait")
 	return &command{
-		name: "ring", args: "[forget NAME | acknowledge NAME]", nargs: [2]int{0, 2}, flags: fs,
-		short: "show the members of a cluster, give one up, acknowledge a loss",
-		long: `Show the members of a cluster, and what some of them have lost. With forget, give
-up a member that is away for good: an ingester when most others hold it for dead
-and have put into the store what they shared with it. With acknowledge, end the
-warnings about entries that a member has lost and nobody else had. Only callers on
-the server's machine and administrators may change anything.`,
+		name: "ring", args: "[leave | forget NAME | acknowledge NAME]", nargs: [2]int{0, 2}, flags: fs,
+		short: "show the members of a cluster, take one out, give one up, acknowledge a loss",
+		long: `Show the members of a cluster, and what some of them have lost. With leave, take the
+member that is asked out of the cluster for good: an ingester hands over what it has,
+and may be stopped when that is done. With forget, give up a member that is away for
+good: an ingester when most others hold it for dead and have put into the store what
+they shared with it. With acknowledge, end the warnings about entries that a member
+has lost and nobody else had. Only callers on the server's machine and administrators
+may change anything.`,
 		examples: []string{
 			"Who is there\nring",
+			"One that is not needed any more\nring leave --addr=127.0.0.1:9095 --timeout=15m",
 			"A machine that does not come back\nring forget ingester-2",
 			"A loss that is known\nring acknowledge ingester-2",
 		},
@@ -48,6 +51,9 @@ func ringCall(ctx context.Context, env *Env, c *client.Client, args []string, fo
 			return err
 		}
 		return showRing(env, members)
+	case len(args) == 1 && args[0] == "leave":
+		_, err := c.Admin().Leave(ctx, &adminv1.LeaveRequest{})
+		return err
 	case len(args) == 2 && args[0] == "forget":
 		_, err := c.Admin().Forget(ctx, &adminv1.ForgetRequest{Name: args[1], Force: force})
 		return err
@@ -55,7 +61,7 @@ func ringCall(ctx context.Context, env *Env, c *client.Client, args []string, fo
 		_, err := c.Admin().AcknowledgeLoss(ctx, &adminv1.AcknowledgeLossRequest{Name: args[1]})
 		return err
 	}
-	return usagef("ring %s: want nothing, forget NAME or acknowledge NAME", strings.Join(args, " "))
+	return usagef("ring %s: want nothing, leave, forget NAME or acknowledge NAME", strings.Join(args, " "))
 }
 
 func showRing(env *Env, r *adminv1.MembersResponse) error {

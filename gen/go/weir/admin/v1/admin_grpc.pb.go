@@ -54,8 +54,12 @@ type AdminServiceClient interface {
 	// flushed before the call is in the layout it rests in. It fails as Flush does.
 	Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error)
 	// Leave takes the process that answers out of the cluster for good: it gives up
-	// its place. FAILED_PRECONDITION (CONFLICT) where that would lose a copy of
-	// something, which for now is so for every ingester.
+	// its place, and may be stopped when the call has returned. An ingester takes no
+	// more writes, and it and the others put what they have into the object store
+	// first, which takes some seconds, or ten minutes where the others do not have all
+	// that it has (with a replication factor of 1). When the call fails it may be made
+	// again; a restart takes the member back. FAILED_PRECONDITION (CONFLICT) where too
+	// few ingesters would be left to store anything.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
 	// Forget gives up a member that is away for good, so that it is not waited for
 	// any more. An ingester is forgotten when most ingesters hold it for dead and
@@ -177,8 +181,12 @@ type AdminServiceServer interface {
 	// flushed before the call is in the layout it rests in. It fails as Flush does.
 	Compact(context.Context, *CompactRequest) (*CompactResponse, error)
 	// Leave takes the process that answers out of the cluster for good: it gives up
-	// its place. FAILED_PRECONDITION (CONFLICT) where that would lose a copy of
-	// something, which for now is so for every ingester.
+	// its place, and may be stopped when the call has returned. An ingester takes no
+	// more writes, and it and the others put what they have into the object store
+	// first, which takes some seconds, or ten minutes where the others do not have all
+	// that it has (with a replication factor of 1). When the call fails it may be made
+	// again; a restart takes the member back. FAILED_PRECONDITION (CONFLICT) where too
+	// few ingesters would be left to store anything.
 	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
 	// Forget gives up a member that is away for good, so that it is not waited for
 	// any more. An ingester is forgotten when most ingesters hold it for dead and
