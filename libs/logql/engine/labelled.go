@@ -160,6 +160,7 @@ func (s *labelledSession) query(e syntax.Expr) *labelledQuery {
 	}
 	if agg, sum, ok := sumOver(e); ok {
 		group(agg.Grouping)
+		names = names || slices.Contains(agg.Labels, s.label.Name)
 		if sum != nil {
 			group(sum.Grouping)
 			q.adds = q.adds && sum.Grouping != nil

@@ -143,6 +143,9 @@ func (c *cursor) examine(row int) bool {
 			return false
 		}
 	}
+	if share := c.proc.prog.share; share > 0 && !sampled(c.rows.Hash(row), share) {
+		return false
+	}
 	meta, size := c.meta.at(c.rows, row)
 	c.stats.BytesRead += uint64(size)
 	c.stats.MetadataBytesRead += uint64(size)

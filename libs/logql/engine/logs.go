@@ -21,7 +21,7 @@ func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuer
 	if err := checkStages(sel.Stages); err != nil {
 		return nil, err
 	}
-	if isStaged(sel) {
+	if headEnd(sel.Stages) < len(sel.Stages) {
 		return q.stagedLogs(ctx, sel, in)
 	}
 	var after *After

@@ -35,6 +35,7 @@ type program struct {
 	tolerant bool
 	// selected: rows that do not match line filters are left out before.
 	selected bool
+	share    float64 // of the entries, that a log query is about; 0: all
 }
 
 // compile compiles a *syntax.LogSelector, a *syntax.RangeAggregation, or a sum of
@@ -42,11 +43,12 @@ type program struct {
 func compile(e syntax.Expr) (*program, error) {
 	hints := pipeline.Hints{Now: time.Now}
 	if sel, ok := e.(*syntax.LogSelector); ok {
-		p, err := pipeline.Compile(sel.Stages, hints)
+		stages, share := withoutSamples(sel.Stages)
+		p, err := pipeline.Compile(stages, hints)
 		if err != nil {
 			return nil, err
 		}
-		return &program{log: p, matcher: p.Filter(), needle: needleOf(p.Filter())}, nil
+		return &program{log: p, matcher: p.Filter(), needle: needleOf(p.Filter()), share: share}, nil
 	}
 	agg, sum, ok := sumOver(e)
 	if !ok {

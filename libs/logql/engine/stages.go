@@ -24,12 +24,42 @@ func extendedFrom(stages []syntax.Stage) int {
 	return len(stages)
 }
 
+// headEnd returns the number of the first stage that sources do not run, of those of a
+// log query. A sample is taken where the entries are, as it asks only which they are.
+func headEnd(stages []syntax.Stage) int {
+	i := slices.IndexFunc(stages, func(s syntax.Stage) bool {
+		_, sample := s.(*syntax.Sample)
+		return syntax.Extended(s) && !sample
+	})
+	if i < 0 {
+		return len(stages)
+	}
+	return i
+}
+
+// withoutSamples takes the samples out of stages that sources run. A smaller share is
+// part of a larger one.
+func withoutSamples(stages []syntax.Stage) (rest []syntax.Stage, share float64) {
+	for _, s := range stages {
+		if s, ok := s.(*syntax.Sample); ok && (share == 0 || s.Share < share) {
+			share = s.Share
+		}
+	}
+	if share == 0 {
+		return stages, 0
+	}
+	return slices.DeleteFunc(slices.Clone(stages), func(s syntax.Stage) bool {
+		_, sample := s.(*syntax.Sample)
+		return sample
+	}), share
+}
+
 // isStaged reports whether a selector has extended stages.
 func isStaged(sel *syntax.LogSelector) bool { return extendedFrom(sel.Stages) < len(sel.Stages) }
 
 // headOf returns the part of a selector that sources run.
 func headOf(sel *syntax.LogSelector) *syntax.LogSelector {
-	return forSources(&syntax.LogSelector{Matchers: sel.Matchers, Bare: sel.Bare, Stages: sel.Stages[:extendedFrom(sel.Stages)]})
+	return forSources(&syntax.LogSelector{Matchers: sel.Matchers, Bare: sel.Bare, Stages: sel.Stages[:headEnd(sel.Stages)]})
 }
 
 // anyStream is the matcher of queries that go to sources and have none: there a

@@ -64,7 +64,7 @@ func (q *query) stagedLogs(ctx context.Context, sel *syntax.LogSelector, in *Ran
 		}
 		begin = r
 	}
-	head, rest := headOf(sel), sel.Stages[extendedFrom(sel.Stages):]
+	head, rest := headOf(sel), sel.Stages[headEnd(sel.Stages):]
 	start, end := in.Start, in.End
 	if begin != nil && stateless(rest) {
 		if in.Backward {

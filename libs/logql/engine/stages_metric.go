@@ -133,7 +133,8 @@ func (o *opened) samples(ctx context.Context, agg *syntax.RangeAggregation, g *g
 // stagedSamples are extracted behind the stages that the engine runs.
 func (o *opened) stagedSamples(ctx context.Context, agg *syntax.RangeAggregation, g *grid) (sampling, error) {
 	sel := agg.Range.Selector
-	from, to := extendedFrom(sel.Stages), behindExtended(sel.Stages)
+	from := headEnd(sel.Stages)
+	to := max(from, behindExtended(sel.Stages))
 	prog, err := compile(withStages(agg, sel.Stages[to:]))
 	if err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func (q *query) values(ctx context.Context, c *syntax.InCond, start, end int64) 
 	v.reset()
 	if isStaged(sel) {
 		for {
-			chain, err := newChain(sel.Stages[extendedFrom(sel.Stages):], q.mem, 0, v)
+			chain, err := newChain(sel.Stages[headEnd(sel.Stages):], q.mem, 0, v)
 			if err != nil {
 				return nil, err
 			}
@@ -143,7 +143,7 @@ func planned(e syntax.Expr, sel *syntax.LogSelector) (_ syntax.Expr, notes []str
 		notes = append(notes, "runs the subquery "+c.Query.String()+" before, for the values of "+c.Name)
 	})
 	if isStaged(sel) {
-		for _, s := range sel.Stages[extendedFrom(sel.Stages):] {
+		for _, s := range sel.Stages[headEnd(sel.Stages):] {
 			notes = append(notes, "behind the merge: "+s.String())
 		}
 		return withoutSubqueries(headOf(sel)), notes
