@@ -50,8 +50,8 @@ type Limits struct {
 	MaxTails        int           `help:"Most live tails at once."`
 	MaxTailDuration time.Duration `help:"Longest time that a tail may last."`
 
-	BlockIngestionUntil  Until `help:"All pushes are refused until this time (RFC 3339)."`
-	BlockIngestionStatus int   `help:"HTTP status of pushes that are refused so. 260 makes agents go on as if all was stored."`
+	BlockIngestionUntil  Time `help:"All pushes are refused until this time (RFC 3339)."`
+	BlockIngestionStatus int  `help:"HTTP status of pushes that are refused so. 260 makes agents go on as if all was stored."`
 
 	OTLPConfig OTLPConfig
 
@@ -70,29 +70,29 @@ type RetentionStream struct {
 	Period   time.Duration // 0: for ever
 }
 
-// Until is a time up to which something holds; the zero time: it does not.
-type Until struct{ time.Time }
+// Time is a time of the configuration; the zero time: none.
+type Time struct{ time.Time }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (u *Until) UnmarshalText(text []byte) error {
-	u.Time = time.Time{}
+func (t *Time) UnmarshalText(text []byte) error {
+	*t = Time{}
 	if len(text) == 0 {
 		return nil
 	}
-	t, err := time.Parse(time.RFC3339, string(text))
+	at, err := time.Parse(time.RFC3339, string(text))
 	if err != nil {
 		return fmt.Errorf("%q is not a time as in 2026-01-31T12:00:00Z", text)
 	}
-	u.Time = t
+	t.Time = at
 	return nil
 }
 
 // MarshalText implements encoding.TextMarshaler.
-func (u Until) MarshalText() ([]byte, error) {
-	if u.IsZero() {
+func (t Time) MarshalText() ([]byte, error) {
+	if t.IsZero() {
 		return nil, nil
 	}
-	return u.AppendFormat(nil, time.RFC3339), nil
+	return t.AppendFormat(nil, time.RFC3339), nil
 }
 
 // MinRetention is the shortest retention without RetentionForce.

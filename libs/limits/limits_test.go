@@ -372,9 +372,9 @@ limits:
 	}
 }
 
-func TestUntil(t *testing.T) {
+func TestTime(t *testing.T) {
 	for text, want := range map[string]string{"2026-01-31T12:00:00+01:00": "2026-01-31T12:00:00+01:00", "": "", "tomorrow": "not a time"} {
-		var u limits.Until
+		var u limits.Time
 		err := u.UnmarshalText([]byte(text))
 		got, _ := u.MarshalText()
 		if err != nil {

@@ -151,7 +151,10 @@ func (p *Process) registerRing() {
 			_ = ringPages.ExecuteTemplate(w, page, status(*m)) // the client is gone
 		})
 	}
-	get("/ring", "ring", func(m gossip.Membership) any { return m.RingStatus() })
+	// All services share the one ring, which Loki has a page of for each.
+	for _, path := range []string{"/ring", "/distributor/ring", "/ingester/ring", "/compactor/ring"} {
+		get(path, "ring", func(m gossip.Membership) any { return m.RingStatus() })
+	}
 	get("/memberlist", "memberlist", func(m gossip.Membership) any { return m.GossipStatus() })
 	// A page of another site must not do it in the operator's browser.
 	p.server.Ops().Handle("POST /ring", http.NewCrossOriginProtection().Handler(http.HandlerFunc(p.postRing)))

@@ -96,7 +96,7 @@ func TestPostRing(t *testing.T) {
 
 func TestRingPages(t *testing.T) {
 	p := startProcess(t, t.TempDir(), nil)
-	for _, path := range []string{"/ring", "/memberlist"} {
+	for _, path := range []string{"/ring", "/distributor/ring", "/memberlist"} {
 		for accept, kind := range map[string]string{"": "application/json", "text/html,*/*": "text/html; charset=utf-8"} {
 			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.HTTPAddr()+path, nil)
 			r.Header.Set("Accept", accept)
