@@ -21,5 +21,14 @@ func init() {
 		mutant{"21", "who joins is active when one has heard of it", "libs/ring/gossip/confirm.go",
 			"\treturn 2*len(have) > all\n}", "\treturn len(have) > 1 || all == 1\n}",
 			"libs/ring/gossip", "TestRule21JoinIsConfirmed"},
+		mutant{"19", "one acknowledgement is enough", "services/distributor/replicate.go",
+			"w := newWait(quorum, split.Copies)", "w := newWait(1, split.Copies)",
+			"services/distributor", "TestAckNeedsAQuorum"},
+		mutant{"19", "who did not answer is not missed", "libs/ring/view.go",
+			"if v.gaps[m.Name] || !answered(m) {", "if v.gaps[m.Name] {",
+			"libs/ring", "TestCompleteAgainstTwin"},
+		mutant{"26", "a request is stored after its deadline", "services/ingester/ingest.go",
+			"\t\tif ctx.Err() != nil {\n\t\t\treturn nil, ctx.Err()\n\t\t}\n\t}\n\tblocks, err := s.rows(req)", "\t}\n\tblocks, err := s.rows(req)",
+			"services/ingester", "TestBadBlocksAreRefused"},
 	)
 }
