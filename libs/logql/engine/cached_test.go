@@ -195,7 +195,9 @@ func TestCacheTellsApart(t *testing.T) {
 			{entry("a", "x"), old}, {entry("a", "x"), older}, {entry("a", "x"), nil},
 		} {
 			q.Excluded = c.out
-			q.Sources = []engine.Source{engine.Local(enginetest.NewStore(c.e), "s")}
+			always := entry(c.e.Labels.Get("app"), "x too")
+			always.Time = 150 * sec
+			q.Sources = []engine.Source{engine.Local(enginetest.NewStore(c.e, always), "s")}
 			if immutably {
 				q.Sources[0] = immutable{q.Sources[0], fmt.Sprint(c.e.Labels, c.e.Line)}
 			}
