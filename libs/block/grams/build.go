@@ -265,10 +265,12 @@ func (c *counter) levels(out *[maxLevel + 1]float64) {
 // everySecond[l] has the bits whose numbers have l trailing zeros or more.
 var everySecond = [maxLevel + 1]uint64{^uint64(0), 0x5555555555555555, 0x1111111111111111, 0x0101010101010101, 0x0001000100010001, 0x0000000100000001, 1}
 
-// Pieces reach so far beyond slots, so that every gram that touches a slot is in them.
+// Pieces reach so far beyond what changed, so that every gram that touches it is in them.
 const (
-	before = 5
+	before = 3
 	behind = 7
+	// beforeHex is how far they do if the gram that begins there begins with digits.
+	beforeHex = 5
 )
 
 // inRun says of bytes in either case whether they are hexadecimal digits or dots.
@@ -410,6 +412,9 @@ func differ(a, b []byte) (from, to uint32) {
 // line from start to end, be it only for its class.
 func widen(slab []byte, start, end, from, to uint32) piece {
 	p := piece{from - min(before, from-start), to, 0}
+	if from-start > before && inRun[slab[from-2]] && inRun[slab[from-3]] && inRun[slab[from-4]] {
+		p.from = from - min(beforeHex, from-start)
+	}
 	for p.from > start && inRun[slab[p.from]] && inRun[slab[p.from-1]] {
 		p.from--
 	}

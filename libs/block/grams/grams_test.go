@@ -101,6 +101,48 @@ func TestPiecesGiveTheBitsOfWholeLines(t *testing.T) {
 	}
 }
 
+// So is one of lines of which templates and shapes are known from the section before,
+// some of whose words are long.
+func TestKnownLinesGiveTheBitsOfWholeLines(t *testing.T) {
+	for seed := range uint64(6) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		g := grams.NewBuilder(grams.DefaultShare)
+		b := lines.NewBuilder(column.LevelFastest)
+		b.SetGrams(g)
+		for section := range 4 {
+			g.Reset()
+			if section > 0 {
+				b.Begin(b.Learnt())
+			}
+			var blocks []block
+			for range 1 + r.IntN(3) {
+				k := made(r, r.IntN(100))
+				for range 800 {
+					agent := make([]string, 1+r.IntN(12))
+					for i := range agent {
+						agent[i] = []string{"Mozilla/5.0", "deadbeef", "(X11;", "like", "ab.1.2", "KHTML", strings.Repeat("word", r.IntN(9))}[r.IntN(7)]
+					}
+					k.add(fmt.Sprintf(`GET /%s/%d "%s" %x`, strings.Repeat("path", r.IntN(12))+string(rune('a'+r.IntN(26))), r.IntN(1e6), strings.Join(agent, " "), r.Uint32()))
+				}
+				blocks = append(blocks, k)
+				if _, err := b.Add(&k.lines, k.times, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.Finish()
+			region, err := grams.Open(g.Finish())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range blocks {
+				if diff := grams.Compare(region, i, &blocks[i].lines); diff != "" {
+					t.Fatalf("seed %d, section %d, block %d: %s", seed, section, i, diff)
+				}
+			}
+		}
+	}
+}
+
 // samples are real logs, used where they are at hand.
 var samples = filepath.Join("..", "..", "..", "..", "shared", "corpus", "samples")
 
