@@ -5,6 +5,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/model"
 )
 
 // What follows are questions about all streams of a snapshot. They are answered row
@@ -13,8 +14,8 @@ import (
 // Extent implements engine.Indexed.
 func (s *selected) Extent() engine.Extent { return s.snapshot.Extent() }
 
-// Stream implements engine.Indexed.
-func (s *selected) Stream(i int) engine.Stream { return s.snapshot.Stream(i) }
+// Labels implements engine.Indexed.
+func (s *selected) Labels(i int) model.Labels { return s.snapshot.Labels(i) }
 
 // Bounds implements engine.Indexed.
 func (s *selected) Bounds(i int) (least, greatest int64) { return s.snapshot.Bounds(i) }

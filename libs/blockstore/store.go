@@ -94,6 +94,9 @@ type snapshot struct {
 	places     []uint32 // where in numbers those of ascending are; nil: at the same place
 	all        *selected
 
+	measured sync.Once
+	extent   engine.Extent // once it was asked for
+
 	once    sync.Once
 	streams []engine.Stream // once they were asked for
 
@@ -131,13 +134,16 @@ func (sn *snapshot) appendRuns(dst []engine.Run, n uint32) []engine.Run {
 	return dst
 }
 
-// Stream implements engine.Indexed.
-func (sn *snapshot) Stream(i int) engine.Stream {
-	return engine.Stream{Labels: sn.store.block.Labels(int(sn.numbers[i])), Runs: sn.appendRuns(nil, sn.numbers[i])}
-}
+// Labels implements engine.Indexed.
+func (sn *snapshot) Labels(i int) model.Labels { return sn.store.block.Labels(int(sn.numbers[i])) }
 
 // Extent implements engine.Indexed.
 func (sn *snapshot) Extent() engine.Extent {
+	sn.measured.Do(func() { sn.extent = sn.measure() })
+	return sn.extent
+}
+
+func (sn *snapshot) measure() engine.Extent {
 	info := sn.store.block.Info()
 	e := engine.Extent{MinTime: info.MinTime, MaxTime: info.MaxTime, Streams: len(sn.numbers)}
 	if int64(len(sn.numbers)) == info.Streams && sn.start <= info.MinTime && info.MaxTime < sn.end {

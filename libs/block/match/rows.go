@@ -255,6 +255,12 @@ func (e *evaluation) walk(f *sectionFilter, states []state) error {
 		anyAsk = anyAsk || asks[i]
 	}
 	if !any && !anyAsk {
+		if v := states[0].all; !slices.ContainsFunc(states, func(s state) bool { return s.all != v }) {
+			if v == f.negate {
+				e.rows.Reset(e.info.Rows)
+			}
+			return nil
+		}
 		for r := e.from; r < e.to; r++ {
 			if states[e.tids[r]].all == f.negate {
 				e.rows.words[r>>6] &^= 1 << (r & 63)

@@ -26,7 +26,7 @@ func (l *local) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	if err != nil {
 		return nil, err
 	}
-	s := &localSession{snap: snap, start: start, end: end, workers: runtime.GOMAXPROCS(0)}
+	s := &localSession{source: l, matchers: matchers, snap: snap, start: start, end: end, workers: runtime.GOMAXPROCS(0)}
 	s.indexed, _ = snap.(Indexed)
 	if g, ok := snap.(interface{ Gaps() []string }); ok {
 		s.gaps = g.Gaps()
@@ -43,6 +43,8 @@ func (l *local) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 }
 
 type localSession struct {
+	source     *local
+	matchers   []*syntax.Matcher
 	snap       Snapshot
 	indexed    Indexed  // snap, if it is and no row is left out
 	streams    []Stream // once list was called
@@ -72,7 +74,12 @@ func (s *localSession) extent() (Extent, bool) {
 	if s.indexed == nil {
 		return Extent{}, false
 	}
-	return s.indexed.Extent(), true
+	e := s.indexed.Extent()
+	e.MinTime, e.MaxTime = max(e.MinTime, s.start), min(e.MaxTime, s.end-1)
+	if e.MinTime > e.MaxTime {
+		e.Streams = 0
+	}
+	return e, true
 }
 
 // labelsOf implements whole.
@@ -80,7 +87,7 @@ func (s *localSession) labelsOf(stream int) model.Labels {
 	if s.listed {
 		return s.streams[stream].Labels
 	}
-	return s.indexed.Stream(stream).Labels
+	return s.indexed.Labels(stream)
 }
 
 // task is the rows of a stream within some ranges of time, which ascend.

@@ -38,7 +38,7 @@ type scanSpec struct {
 	// drop tells which rows were given out before: of the group of after at most.
 	drop func(*row) bool
 	// skip tells which sessions to leave out; nil: none.
-	skip []bool
+	skip func(session int) bool
 	// lazy begins with the sessions that come first in the asked direction, as
 	// the others may not be needed.
 	lazy bool
@@ -50,8 +50,8 @@ type scanSpec struct {
 // labels, then by the rest of the key; backward in the reverse order. An error
 // of yield ends it; errStop does without being returned.
 func (o *opened) scan(ctx context.Context, spec scanSpec, yield func(*row) error) error {
-	spec.tasks = o.tasks
 	for {
+		spec.tasks = o.tasks
 		failed, stats, err := o.scanOnce(ctx, spec, yield)
 		o.q.addStats(stats)
 		if failed < 0 {
@@ -131,7 +131,7 @@ const maxReadAhead = 8
 func (u *united) scanOnce(ctx context.Context, spec scanSpec, yield func(*row) error) (failed int, stats ScanStats, err error) {
 	shares := u.shares(spec.which, spec.tasks)
 	if spec.skip != nil {
-		shares = slices.DeleteFunc(shares, func(s share) bool { return spec.skip[s.session] })
+		shares = slices.DeleteFunc(shares, func(s share) bool { return spec.skip(s.session) })
 	}
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)

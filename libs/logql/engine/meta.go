@@ -137,7 +137,7 @@ func (e *Engine) Series(ctx context.Context, in MetaQuery) (series []model.Label
 		all = mergeLabels(all, of)
 	}
 	warnings, err = e.each(ctx, in, func(x Indexed) {
-		add(x.Extent().Streams, func(i int) model.Labels { return x.Stream(i).Labels })
+		add(x.Extent().Streams, x.Labels)
 	}, func(streams []Stream) {
 		add(len(streams), func(i int) model.Labels { return streams[i].Labels })
 	})

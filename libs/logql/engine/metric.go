@@ -235,7 +235,7 @@ func (q *query) rangeAggregation(ctx context.Context, e syntax.Expr, agg *syntax
 	if extends(agg) {
 		return q.extendedRange(ctx, agg, &g, leg)
 	}
-	o, err := q.open(ctx, agg.Range.Selector.Matchers, g.from(), g.to())
+	o, err := q.openCut(ctx, agg.Range.Selector.Matchers, g.from(), g.to())
 	if err != nil {
 		return nil, err
 	}

@@ -14,16 +14,37 @@ import (
 type opened struct {
 	q *query
 	united
-	tasks []task // all there is
+	uncutted
+	start, end int64
+	tasks      []task // all there is
+}
+
+func (o *opened) close() error {
+	o.uncut(&o.united)
+	return o.united.close()
 }
 
 // open opens all sources at once, but for followers, and waits for each.
 func (q *query) open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (*opened, error) {
+	return q.openPlanned(ctx, matchers, start, end, false)
+}
+
+// openCut is open for what can begin anew without those who ask knowing: what
+// overlaps is cut, see planCut.
+func (q *query) openCut(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (*opened, error) {
+	return q.openPlanned(ctx, matchers, start, end, true)
+}
+
+func (q *query) openPlanned(ctx context.Context, matchers []*syntax.Matcher, start, end int64, cut bool) (*opened, error) {
 	o, err := q.openSessions(ctx, matchers, start, end)
 	if err != nil {
 		return nil, err
 	}
-	o.plan(start, end)
+	if o.start, o.end = start, end; cut {
+		o.uncutted = o.planCut(ctx, start, end)
+	} else {
+		o.plan(start, end)
+	}
 	o.tasks = o.all(start, end)
 	if err := q.checkBare(matchers, q.count(o)); err != nil {
 		o.close()
@@ -117,6 +138,12 @@ func (e *sourceError) Unwrap() []error { return []error{ErrIncomplete, e.cause} 
 // fail notes that a session failed. It returns nil if its part can be had from
 // others, or is not needed.
 func (o *opened) fail(session int, cause error) error {
+	if o.uncut(&o.united) {
+		// Copies are looked for in all that there is.
+		o.planStreams(o.start, o.end)
+		o.tasks = o.all(o.start, o.end)
+		return nil
+	}
 	o.failed[session], o.causes[session] = true, cause
 	if o.lost(o.tasks) < 0 {
 		return nil

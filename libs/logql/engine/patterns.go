@@ -206,6 +206,7 @@ func (s *unionSession) Patterns(ctx context.Context, req PatternsRequest) ([]Pat
 		return nil, stats, err
 	}
 	ctx = withPlan(ctx, plan)
+	s.off = true
 	spec := patternSpec{PatternsRequest: req, each: spread}
 	if spec.tasks, err = s.tasks(req.Streams, req.Ranges, req.Start, req.End); err != nil {
 		return nil, stats, err

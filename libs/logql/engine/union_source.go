@@ -40,7 +40,7 @@ func (u *unionSource) Open(ctx context.Context, matchers []*syntax.Matcher, star
 	n := len(u.sources)
 	s := &unionSession{united: newUnited(n), start: start, end: end}
 	ctx, cancel := context.WithCancelCause(ctx)
-	s.cancel = cancel
+	s.ctx, s.cancel = ctx, cancel
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(n, maxOpens) {
@@ -81,6 +81,8 @@ func nameError(name string, err error) error {
 
 type unionSession struct {
 	united
+	uncutted
+	ctx        context.Context
 	planned    bool
 	list       []Stream // once it was asked for
 	gaps       []string
@@ -93,6 +95,7 @@ func (s *unionSession) Gaps() []string { return s.gaps }
 // Streams implements Session.
 func (s *unionSession) Streams() []Stream {
 	if s.list == nil {
+		s.uncut(&s.united)
 		if s.union == nil {
 			s.planStreams(s.start, s.end)
 			s.planned = true
@@ -107,8 +110,15 @@ func (s *unionSession) Streams() []Stream {
 
 // ready plans, if nobody has asked for anything so far.
 func (s *unionSession) ready() {
+	if s.off && s.uncut(&s.united) {
+		s.planned = false
+	}
 	if !s.planned {
-		s.plan(s.start, s.end)
+		if s.off {
+			s.plan(s.start, s.end)
+		} else {
+			s.uncutted = s.planCut(s.ctx, s.start, s.end)
+		}
 		s.planned = true
 	}
 }
@@ -132,10 +142,15 @@ func (s *unionSession) extent() (Extent, bool) {
 		e.Streams++
 		e.Bytes += s.union[i].bytes
 	}
+	e.MinTime, e.MaxTime = max(e.MinTime, s.start), min(e.MaxTime, s.end-1)
+	if e.MinTime > e.MaxTime {
+		e.Streams = 0
+	}
 	return e, true
 }
 
 func (s *unionSession) Close() error {
+	s.uncut(&s.united)
 	err := s.close()
 	s.cancel(nil)
 	return err
@@ -159,6 +174,17 @@ func (s *unionSession) tasks(streams []int, ranges []TimeRange, start, end int64
 		s.Streams()
 	}
 	return tasksOf(len(s.union), streams, ranges, max(start, s.start), min(end, s.end))
+}
+
+// whole takes a cut back, if there is one, and sets the tasks anew, which ask for all:
+// copies of the rows of a session that failed are looked for in all others.
+func (s *unionSession) whole(tasks *[]task) bool {
+	if !s.uncut(&s.united) {
+		return false
+	}
+	s.planStreams(s.start, s.end)
+	*tasks = s.all(s.start, s.end)
+	return true
 }
 
 // Aggregate unites the aggregates of what one session holds alone with those of
@@ -189,6 +215,9 @@ func (s *unionSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 		if failed < 0 {
 			return out, stats, err
 		}
+		if s.whole(&spec.tasks) {
+			continue
+		}
 		s.failed[failed], s.causes[failed] = true, err
 	}
 }
@@ -205,6 +234,7 @@ func (s *unionSession) Scan(ctx context.Context, req ScanRequest, yield func(*Sc
 		query: req.Query, which: single | tangled, start: req.Start, end: req.End, limit: req.Limit,
 		backward: req.Backward, after: req.After, identity: req.Identity, lazy: true,
 	}
+	s.uncutted.off = true // what was given out is known by numbers of streams
 	if spec.tasks, err = s.tasks(req.Streams, req.Ranges, req.Start, req.End); err != nil {
 		return stats, err
 	}

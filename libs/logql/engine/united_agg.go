@@ -26,6 +26,7 @@ type aggSpec struct {
 func (o *opened) aggregate(ctx context.Context, e syntax.Expr, prog *program, f fold, g *grid, limit int) ([]PartialSeries, error) {
 	spec := aggSpec{query: e, prog: prog, fold: f, grid: g, step: o.q.step, limit: limit, tasks: o.tasks, each: all}
 	for {
+		spec.tasks = o.tasks
 		out, failed, stats, err := o.aggregateOnce(ctx, &spec)
 		o.q.addStats(stats)
 		if failed < 0 {

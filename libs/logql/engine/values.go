@@ -93,11 +93,18 @@ func (s *unionSession) Collect(ctx context.Context, req AggregateRequest) (_ []V
 	defer cancel()
 	spread(len(answers), func(i int) {
 		a := &answers[i]
-		c, is := s.sessions[s.chain[i].session].(Collector)
-		if !is || ctx.Err() != nil {
+		session := s.sessions[s.chain[i].session]
+		if ctx.Err() != nil {
 			return
 		}
-		if a.series, a.stats, a.ok, a.err = c.Collect(ctx, req); !a.ok {
+		if c, is := session.(Collector); is {
+			a.series, a.stats, a.ok, a.err = c.Collect(ctx, req)
+		}
+		if _, overlaps := session.(*unionSession); !a.ok && a.err == nil && overlaps {
+			a.series, a.stats, a.err = scanValues(ctx, session, &req)
+			a.ok = a.err == nil
+		}
+		if !a.ok {
 			cancel() // all of it has to be scanned
 		}
 	})
@@ -105,6 +112,9 @@ func (s *unionSession) Collect(ctx context.Context, req AggregateRequest) (_ []V
 	ok = true
 	for i := range answers {
 		a := &answers[i]
+		if a.err != nil && s.spare != nil && !IsQueryError(a.err) {
+			return nil, ScanStats{}, false, nil // copies may be elsewhere
+		}
 		if a.err != nil && !errors.Is(a.err, context.Canceled) {
 			return nil, stats, false, nameError(s.names[s.chain[i].session], a.err)
 		}
@@ -116,6 +126,40 @@ func (s *unionSession) Collect(ctx context.Context, req AggregateRequest) (_ []V
 		return nil, ScanStats{}, false, nil
 	}
 	return all.series(), stats, true, nil
+}
+
+// scanValues collects the values of a session's samples by scanning them.
+func scanValues(ctx context.Context, s Session, req *AggregateRequest) ([]ValueSeries, ScanStats, error) {
+	agg := req.Query.(*syntax.RangeAggregation)
+	g := newGrid(req.Start, req.End, req.Step, int64(agg.Range.Interval))
+	var all valueTable
+	var ids []uint32 // by label set, plus 1
+	mem := memoryOf(ctx)
+	held := 0
+	defer func() { mem.Release(held) }()
+	stats, err := s.Scan(ctx, ScanRequest{Query: agg, Start: g.from(), End: g.to()}, func(rows *ScanRows) error {
+		for len(ids) < len(rows.Labels) {
+			l := &rows.Labels[len(ids)]
+			if len(l.Parsed) > 0 {
+				return errPipeline(l.Parsed)
+			}
+			ids = append(ids, all.seriesOf(l.Labels))
+		}
+		for i, t := range rows.Times {
+			bucket, _ := g.bucket(t)
+			if bucket < 0 {
+				continue
+			}
+			if grown := all.add(ids[rows.Sets[i]], bucket, rows.Values[i], 1); grown > 0 {
+				if err := mem.Reserve(grown); err != nil {
+					return err
+				}
+				held += grown
+			}
+		}
+		return nil
+	})
+	return all.series(), stats, err
 }
 
 // weighted is a value and how many samples have it.
@@ -263,9 +307,10 @@ func (o *opened) quantiles(ctx context.Context, prog *program, agg *syntax.Range
 	}
 	var all valueTable
 	skip := make([]bool, len(o.sessions)) // those that have answered
+	cut := o.spare != nil
 	if o.chain != nil && prog.group != nil && !prog.group.Without {
-		for i := range o.chain {
-			session := o.chain[i].session
+		for _, l := range o.chain {
+			session := l.session
 			c, is := o.sessions[session].(Collector)
 			if !is || o.failed[session] {
 				continue
@@ -280,6 +325,9 @@ func (o *opened) quantiles(ctx context.Context, prog *program, agg *syntax.Range
 				}
 				if err := o.fail(session, err); err != nil {
 					return nil, err
+				}
+				if cut {
+					return o.quantiles(ctx, prog, agg, g)
 				}
 				continue
 			}
@@ -303,8 +351,15 @@ func (o *opened) quantiles(ctx context.Context, prog *program, agg *syntax.Range
 	}
 	scanned := map[setKey]uint32{}
 	var rows valueTable
-	spec := scanSpec{query: agg, which: single | tangled, start: g.from(), end: g.to(), skip: skip}
-	spec.reset = func() { rows = valueTable{}; clear(scanned) }
+	spec := scanSpec{query: agg, which: single | tangled, start: g.from(), end: g.to()}
+	spec.skip = func(session int) bool { return skip != nil && skip[session] }
+	spec.reset = func() {
+		rows = valueTable{}
+		clear(scanned)
+		if cut && o.spare == nil { // those that have answered come again
+			skip, all = nil, valueTable{}
+		}
+	}
 	err := o.scan(ctx, spec, func(r *row) error {
 		bucket, _ := g.bucket(r.key.Time)
 		if bucket < 0 {

@@ -20,8 +20,8 @@ type Extent struct {
 type Indexed interface {
 	Snapshot
 	Extent() Extent
-	// Stream returns a stream as Streams has it.
-	Stream(i int) Stream
+	// Labels returns the labels of a stream.
+	Labels(stream int) model.Labels
 	// Bounds returns the first and the last time of the runs of a stream.
 	Bounds(i int) (least, greatest int64)
 	// Values returns values of a label, and which of them a stream has: of(i) is 0 if

@@ -1,0 +1,34 @@
+package querier
+
+import (
+	"context"
+
+	"github.com/weir-logs/weir/libs/logql/engine"
+)
+
+// Clip implements engine.Clipper.
+func (s *storedSession) Clip(ctx context.Context, start, end int64) (engine.Session, bool, error) {
+	c, is := s.Session.(engine.Clipper)
+	if !is {
+		return nil, false, nil
+	}
+	part, ok, err := c.Clip(ctx, start, end)
+	if !ok || err != nil {
+		s.stored.note(err)
+		return nil, false, storeError(err)
+	}
+	return &storedSession{Session: part, stored: s.stored}, true, nil
+}
+
+// Clip implements engine.Clipper.
+func (s blockSession) Clip(ctx context.Context, start, end int64) (engine.Session, bool, error) {
+	c, is := s.Session.(engine.Clipper)
+	if !is {
+		return nil, false, nil
+	}
+	part, ok, err := c.Clip(ctx, start, end)
+	if !ok || err != nil {
+		return nil, false, s.of.of(err)
+	}
+	return blockSession{part, s.of}, true, nil
+}
