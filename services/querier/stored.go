@@ -107,8 +107,14 @@ func damage(err error) error {
 func rerun(ctx context.Context, sources []engine.Source, given func() bool, run func() error) error {
 	for first := true; ; first = false {
 		err := run()
-		i := slices.IndexFunc(sources, func(src engine.Source) bool { _, ok := src.(*stored); return ok })
-		if i < 0 || given() || !sources[i].(*stored).again(ctx, first) {
+		if given() {
+			return damage(err)
+		}
+		again := false
+		for _, st := range storedOf(sources) {
+			again = st.again(ctx, first) || again
+		}
+		if !again {
 			return damage(err)
 		}
 	}
