@@ -203,6 +203,12 @@ func TestExtendedQueries(t *testing.T) {
 		t.Errorf("formatted: %d %s", status, body)
 	}
 
+	resp, err := queryv1.NewQueryServiceClient(p.conn).Query(t.Context(), &queryv1.QueryRequest{
+		Query: `sum by ("the.user") (sum_over_time({"app"="api"} | logfmt "the.user"="user", "größe"="took" | "the.user"!="cid" | unwrap "größe" [10m]))`})
+	if v := resp.GetVector().GetSamples(); err != nil || len(v) != 1 || v[0].GetLabels()["the.user"] != "bob" || v[0].GetSample().GetValue() != 100 {
+		t.Errorf("by names in quotes: %v, %v", resp, err)
+	}
+
 	// The budget of searches without a selector.
 	p.push(t, "web", at.Add(2*time.Second), strings.Repeat("x", 500))
 	status, body := p.get(t, "/loki/api/v1/query_range", url.Values{"query": {`|= "cid"`}})

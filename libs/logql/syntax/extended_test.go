@@ -63,10 +63,11 @@ func TestExtended(t *testing.T) {
 		`{"a.b"="c", "x"=~"y.*"} | "or" > 5`:                       `{"a.b"="c", x=~"y.*"} | "or">5`,
 		`sum by ("a.b", "c") (rate(|= "x" [5m]))`:                  `sum by ("a.b",c) (rate(|= "x"[5m]))`,
 		`|="x"!="y"`: `|= "x" != "y"`,
-		`clamp(rate({a="b"}[5m]), -1, +5) * time( )`:             `(clamp(rate({a="b"}[5m]),-1,5) * time())`,
-		`count_distinct_over_time(a,"b c",({d="e"})[5m]) by (f)`: `count_distinct_over_time(a,"b c",{d="e"}[5m]) by (f)`,
-		`histogram_over_time(-1,0.5,{a="b"}|unwrap c[5m])`:       `histogram_over_time(-1,0.5,{a="b"} | unwrap c[5m])`,
-		`{a="b"} | sample 1e-1 | unroll "x-y"`:                   `{a="b"} | sample 0.1 | unroll "x-y"`,
+		`clamp(rate({a="b"}[5m]), -1, +5) * time( )`:                        `(clamp(rate({a="b"}[5m]),-1,5) * time())`,
+		`count_distinct_over_time(a,"b c",({d="e"})[5m]) by (f)`:            `count_distinct_over_time(a,"b c",{d="e"}[5m]) by (f)`,
+		`histogram_over_time(-1,0.5,{a="b"}|unwrap c[5m])`:                  `histogram_over_time(-1,0.5,{a="b"} | unwrap c[5m])`,
+		`{a="b"} | json "a.b"="c" , d | label_format "é"="x" | logfmt "by"`: `{a="b"} | json "a.b"="c",d="d" | label_format "é"="x" | logfmt "by"="by"`,
+		`{a="b"} | sample 1e-1 | unroll "x-y"`:                              `{a="b"} | sample 0.1 | unroll "x-y"`,
 	} {
 		e, err := syntax.ParseExpr(text)
 		if err != nil {
@@ -85,6 +86,7 @@ func TestExtended(t *testing.T) {
 		`{a="b"} | sample 1.1`:                  "invalid share",
 		`{a="b"} | distinct`:                    "unexpected $end, expecting IDENTIFIER or STRING",
 		`{a="b"} | limit`:                       "unexpected $end, expecting NUMBER",
+		`{a="b"} | json "c"="d"`:                "unexpected STRING",
 		`{""="b"}`:                              "cannot be empty",
 		`rate({a="b"} | sort c [5m])`:           "has no meaning in rate",
 		`count_distinct_over_time({a="b"}[5m])`: "parameter required",

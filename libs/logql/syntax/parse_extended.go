@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// labelName parses the name of a label: a word, or any text in quotes. json, logfmt and
-// label_format make labels of plain names only, as Loki refuses quotes there.
+// labelName parses the name of a label: a word, or any text in quotes.
 func (p *parser) labelName(legal ...string) string {
 	if p.tok.kind != tString {
 		return p.expect(tIdent, legal...).text
@@ -15,6 +14,19 @@ func (p *parser) labelName(legal ...string) string {
 		panic(&ParseError{Pos: p.tok.pos, Msg: "a label name cannot be empty"})
 	}
 	return p.advance().text
+}
+
+// newName parses the name of a label that json, logfmt or label_format makes. Quotes are
+// for names that need them, as Loki refuses the others there.
+func (p *parser) newName() string {
+	if p.quotedName() {
+		return p.advance().text
+	}
+	return p.expect(tIdent, "IDENTIFIER").text
+}
+
+func (p *parser) quotedName() bool {
+	return p.tok.kind == tString && p.tok.text != "" && !IsPlainName(p.tok.text)
 }
 
 // named reports whether the look-ahead is the name of a label.

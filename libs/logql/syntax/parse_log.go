@@ -226,12 +226,12 @@ func (p *parser) pipeStage(at Pos) Stage {
 
 // extractions parses a="b", c; there may be none.
 func (p *parser) extractions() []Extraction {
-	if p.tok.kind != tIdent {
+	if p.tok.kind != tIdent && !p.quotedName() {
 		return nil
 	}
 	var xs []Extraction
 	for {
-		name := p.expect(tIdent, "IDENTIFIER").text
+		name := p.newName()
 		x := Extraction{Name: name, Path: name}
 		if p.accept(tEq) {
 			x.Path = p.expect(tString, "STRING").text
@@ -246,7 +246,7 @@ func (p *parser) extractions() []Extraction {
 func (p *parser) labelFormat(at Pos) *LabelFormat {
 	s := &LabelFormat{At: at}
 	for {
-		a := LabelAssign{Name: p.expect(tIdent, "IDENTIFIER").text}
+		a := LabelAssign{Name: p.newName()}
 		p.expect(tEq, "=")
 		if p.tok.kind == tString {
 			a.Value = p.advance().text

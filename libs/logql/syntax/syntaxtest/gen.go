@@ -211,7 +211,7 @@ func address(t *rapid.T) string {
 func (w Words) extractions(t *rapid.T) []syntax.Extraction {
 	var xs []syntax.Extraction
 	for range rapid.IntRange(0, 2).Draw(t, "extractions") {
-		xs = append(xs, syntax.Extraction{Name: w.plain(t), Path: w.label(t)})
+		xs = append(xs, syntax.Extraction{Name: w.label(t), Path: w.label(t)})
 	}
 	return xs
 }
@@ -220,7 +220,7 @@ func (w Words) labelFormat(t *rapid.T) *syntax.LabelFormat {
 	s := &syntax.LabelFormat{}
 	seen := map[string]bool{"__error__": true} // refused later, like repeated names
 	for range rapid.IntRange(1, 3).Draw(t, "assigns") {
-		a := syntax.LabelAssign{Name: w.plain(t)}
+		a := syntax.LabelAssign{Name: w.label(t)}
 		if seen[a.Name] {
 			continue
 		}
