@@ -25,7 +25,7 @@ func TestKillWhileBlocksAreCompacted(t *testing.T) {
 		"--ingester.upload-interval=1s", "--ingester.keep-uploaded=1s", "--compactor.interval=1s", "--compactor.merge-size=1",
 		"--compactor.max-wait=1s", "--compactor.max-sources=4", "--compactor.rewrite-delay=0s", "--compactor.delete-delay=0s")
 	// Nothing is sent again later: entries that a delete takes would be refused.
-	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64()}
+	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Batch: 20, Pause: 20 * time.Millisecond}
 	gone := map[checker.ID]bool{}
 	var merges, removed, deletes float64
 	for i := range n {

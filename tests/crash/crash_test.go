@@ -89,7 +89,7 @@ func TestKill(t *testing.T) {
 	n := crashes(t, 12)
 	// Small segments, so that kills meet their changes too.
 	node := harness.New(t, "all", "", "--ingester.wal-segment-size=1MiB")
-	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Resend: true}
+	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Resend: true, Batch: 20, Pause: 20 * time.Millisecond}
 	stop := load.Start()
 	defer stop()
 	early := 0
@@ -141,7 +141,7 @@ func TestKillWhileBlocksMove(t *testing.T) {
 	n := crashes(t, 8)
 	node := harness.New(t, "all", "", "--ingester.wal-segment-size=1MiB", "--ingester.cut-interval=1s",
 		"--ingester.cut-size=256KiB", "--ingester.upload-interval=2s", "--ingester.keep-uploaded=3s")
-	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Resend: true}
+	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Resend: true, Batch: 20, Pause: 20 * time.Millisecond}
 	stop := load.Start()
 	defer stop()
 	cuts, uploads := 0.0, 0.0
