@@ -18,7 +18,6 @@ type work struct {
 	text       string
 	expr       syntax.Expr // nil: a question about streams, which reads no lines
 	start, end int64
-	instant    bool
 	limit      int // entries of a log query
 }
 

@@ -123,7 +123,7 @@ func (s *Service) Query(ctx context.Context, req *queryv1.QueryRequest) (*queryv
 		}
 		at = req.GetTime().AsTime()
 	}
-	ctx, place, done, err := s.begin(ctx, sc, work{text: req.GetQuery(), expr: expr, start: nanos(at), end: nanos(at), instant: true})
+	ctx, place, done, err := s.begin(ctx, sc, work{text: req.GetQuery(), expr: expr, start: nanos(at), end: nanos(at)})
 	if err != nil {
 		return nil, err
 	}
