@@ -141,6 +141,17 @@ func TestSeveralTenants(t *testing.T) {
 	}
 	t.Run("blocks", check)
 
+	// What one tenant deletes is the others' still.
+	deletes := url.Values{"query": {`{app="x"} |= "n="`}, "start": {fmt.Sprint(now.Add(-time.Hour).Unix())}}
+	request{method: "POST", path: "/loki/api/v1/delete?" + deletes.Encode(), header: map[string]string{"X-Scope-OrgID": "alice"}, status: []int{204}}.do(t, node)
+	harness.Until(t, func() error {
+		got := values(ask("alice|bob", "/loki/api/v1/query", "query", `sum by (__tenant_id__) (count_over_time({app="x"}[5m]))`))
+		if want := map[string]string{"alice": "1", "bob": "3"}; !reflect.DeepEqual(got, want) {
+			return fmt.Errorf("after a delete: %v, want %v", got, want)
+		}
+		return nil
+	})
+
 	several := map[string]string{"X-Scope-OrgID": "alice|bob", "Content-Type": lokiJSON}
 	request{path: lokiPush, header: several, body: stream(map[string]string{"app": "x"}, "x"), status: []int{400}, text: "multiple org IDs present"}.do(t, node)
 	for _, path := range []string{"/loki/api/v1/tail", "/api/v1/tail"} {
