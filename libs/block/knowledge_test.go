@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -25,7 +26,7 @@ func TestBlocksReadTheSameWithAndWithoutKnowledge(t *testing.T) {
 	var pairs []pair
 	for _, p := range []pair{{limit: 1}, {limit: 40 << 10}, {limit: 1 << 20}} {
 		p.k = block.NewKnowledge(p.limit)
-		o := block.Options{RowGroupBytes: 4 << 10, Knowledge: p.k}
+		o := block.Options{RowGroupBytes: 4 << 10, Knowledge: p.k, NoGrams: p.limit < 1<<20}
 		p.with = block.NewWriter(io.Discard, block.Meta{}, o)
 		o.Knowledge = nil
 		p.plain = block.NewWriter(io.Discard, block.Meta{}, o)
@@ -102,6 +103,40 @@ func TestKnowledgeIsBounded(t *testing.T) {
 	}
 	s := k.Stats()
 	if s.Bytes > limit || s.Evictions == 0 || s.Misses != 40 || s.Parts == 0 || s.Parts+int(s.Evictions) != 40 {
+		t.Fatalf("%+v", s)
+	}
+}
+
+// Writers that work at the same time share it, each part one at a time.
+func TestKnowledgeIsShared(t *testing.T) {
+	k := block.NewKnowledge(1 << 20)
+	var wg sync.WaitGroup
+	for n := range 3 {
+		wg.Go(func() {
+			w := block.NewWriter(io.Discard, block.Meta{}, block.Options{Knowledge: k})
+			for i := range 8 {
+				var out bytes.Buffer
+				w.Reset(&out, block.Meta{ID: "b", Tenant: "t"})
+				rows := rowsOf([]row{{time: 1, line: fmt.Sprintf("request %d of writer %d", i, n)}, {time: 2, line: "done"}}, false)
+				err := w.Add(model.Labels{{Name: "app", Value: fmt.Sprint("a", i%2)}}, rows)
+				if err == nil {
+					_, err = w.Close()
+				}
+				var r *block.Reader
+				if err == nil {
+					r, err = block.Open(context.Background(), &memory{b: out.Bytes()}, int64(out.Len()))
+				}
+				if err == nil {
+					err = r.Verify(context.Background())
+				}
+				if err != nil {
+					t.Errorf("writer %d, block %d: %v", n, i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if s := k.Stats(); s.Hits+s.Misses != 24 || s.Parts != 2 {
 		t.Fatalf("%+v", s)
 	}
 }
