@@ -25,4 +25,6 @@
 // count once, runs whose times do not touch are used as they are, and only what
 // overlaps and differs is united row by row, by time, hash and bytes. Sources of which
 // no two have rows of the same time are not even listed: they follow each other.
+// Where some overlap and others do not, aggregations cut them (see Clipper): only in the
+// times of those that overlap streams are listed and united.
 package engine
