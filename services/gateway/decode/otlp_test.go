@@ -312,8 +312,9 @@ func TestOTLPBody(t *testing.T) {
 
 func FuzzOTLP(f *testing.F) {
 	f.Add(export(f, full()))
+	configs := []limits.OTLPConfig{{}, splitting(f)}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, cfg := range []limits.OTLPConfig{{}, splitting(t)} {
+		for _, cfg := range configs {
 			req, err := OTLP(data, &cfg, NewMemory(64<<20).Reserve(64<<20))
 			if err != nil {
 				if !rpcerr.Is(err, rpcerr.InvalidArgument) && !rpcerr.Is(err, rpcerr.TooLarge) {
