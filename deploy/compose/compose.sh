@@ -33,10 +33,17 @@ if [[ -z ${WEIR_DOCKER_GROUP:-} && -S $socket ]]; then
   export WEIR_DOCKER_GROUP
 fi
 
+# left prints what there is of the project, whatever layout it is of.
+left() { # left container|volume|network
+  local quiet=-q
+  [[ $1 != container ]] || quiet=-aq
+  docker "$1" ls $quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME"
+}
+
 # state prints "NAME STATE HEALTH" of every container.
 state() {
   local ids
-  ids=$("${compose[@]}" ps -q)
+  ids=$(left container)
   [[ -n $ids ]] || return 0
   # shellcheck disable=SC2086
   docker inspect --format '{{.Name}} {{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}-{{end}}' $ids
@@ -52,13 +59,6 @@ await_healthy() {
     fi
     sleep 1
   done
-}
-
-# left prints what there is of the project, whatever layout it is of.
-left() { # left container|volume|network
-  local quiet=-q
-  [[ $1 != container ]] || quiet=-aq
-  docker "$1" ls $quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME"
 }
 
 remove() { # remove container|volume|network FLAG…
