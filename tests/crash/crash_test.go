@@ -138,7 +138,7 @@ func TestKill(t *testing.T) {
 // these, uploads them and drops the local copies, all the time.
 func TestKillWhileBlocksMove(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed(t), 1))
-	n := crashes(t, 8)
+	n := crashes(t, 5)
 	node := harness.New(t, "all", "", "--ingester.wal-segment-size=1MiB", "--ingester.cut-interval=1s",
 		"--ingester.cut-size=256KiB", "--ingester.upload-interval=2s", "--ingester.keep-uploaded=3s")
 	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Resend: true, Batch: 20, Pause: 20 * time.Millisecond}
