@@ -52,7 +52,7 @@ func (p *process) get(t *testing.T, path string, params url.Values) (status int,
 func TestPagesOfOneTimestamp(t *testing.T) {
 	p := startProcess(t, t.TempDir(), nil)
 	at := time.Now().Add(-5 * time.Minute)
-	const apps, lines = 3, 800
+	const apps, lines = 3, 600
 	const first = `{app=~"app.+"}`
 	text := func(i int) string { return fmt.Sprintf(`{"i":%d,"mod":"m%d","list":["a","b"]}`, i, i%7) }
 	want := map[string]bool{}
@@ -94,11 +94,11 @@ func TestPagesOfOneTimestamp(t *testing.T) {
 		each   int // how often each entry comes
 		limits []uint32
 	}{
-		{first, 1, []uint32{701, 5000}},
-		{`{app=~"app.+"} | json list="list[*]" | unroll list`, 2, []uint32{1699}},
+		{first, 1, []uint32{601, 5000}},
+		{`{app=~"app.+"} | json list="list[*]" | unroll list`, 2, []uint32{1399}},
 		{`{app=~"app.+"} | json | distinct app, i`, 1, []uint32{1000}},
-		{`{app=~"app.+"} | json | sort i desc`, 1, []uint32{1201}},
-		{`{app=~"app.+"} | json | dedup i`, 1, []uint32{1300}},
+		{`{app=~"app.+"} | json | sort i desc`, 1, []uint32{1001}},
+		{`{app=~"app.+"} | json | dedup i`, 1, []uint32{1100}},
 	} {
 		for _, limit := range c.limits {
 			for _, direction := range []queryv1.Direction{queryv1.Direction_DIRECTION_FORWARD, queryv1.Direction_DIRECTION_BACKWARD} {
