@@ -28,7 +28,8 @@ type mark struct {
 	at  time.Time
 }
 
-// maxLogReaders is how many followers read from the log at a time; others wait.
+// maxLogReaders is how many followers read from the log at a time; others wait. While one
+// sends it does not count, so that clients who are slow to take it hold up nobody.
 const maxLogReaders = 2
 
 // markEvery is how close together marks are.
@@ -86,7 +87,7 @@ func (s *Service) yieldLog() {
 }
 
 // seenRows bounds the rows that a reader of the log remembers, of each of two generations.
-const seenRows = 1 << 17
+const seenRows = 1 << 15
 
 // behind reads what came behind a follower's position from the write-ahead log, since it
 // has left memory, up to where memory begins. It is false if it is not there any more.
@@ -95,12 +96,10 @@ const seenRows = 1 << 17
 // whose first copy the log still has are left out.
 func (f *follower) behind(ctx context.Context) (bool, error) {
 	s := f.service
-	select {
-	case s.logReaders <- struct{}{}:
-		defer func() { <-s.logReaders }()
-	case <-ctx.Done():
-		return false, ctx.Err()
+	if err := f.takeReader(ctx); err != nil {
+		return false, err
 	}
+	defer f.giveReader()
 	upto := s.gens.oldest()
 	if upto <= f.position {
 		return true, nil
@@ -168,6 +167,24 @@ func (f *follower) behind(ctx context.Context) (bool, error) {
 		// What is gone may be of what only tells which rows are copies.
 	}
 	return false, nil
+}
+
+// takeReader waits until the follower may read from the log.
+func (f *follower) takeReader(ctx context.Context) error {
+	select {
+	case f.service.logReaders <- struct{}{}:
+		f.reads = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *follower) giveReader() {
+	if f.reads {
+		f.reads = false
+		<-f.service.logReaders
+	}
 }
 
 // inBlocks reports whether records were in local blocks at the start.

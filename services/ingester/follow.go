@@ -96,6 +96,7 @@ type follower struct {
 	position uint64
 	told     uint64 // the position of the last message
 	began    uint64 // the position that the log is being read behind
+	reads    bool   // it is one of those that may read from the log now
 
 	// The stream of the last row.
 	pipeStream  *pipeline.Stream
@@ -136,7 +137,14 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 func (f *follower) send(m *ingestv1.FollowResponse) error {
 	m.Position, m.Incarnation = f.position+1, f.service.incarnation
 	f.told = f.position
-	return f.stream.Send(m)
+	if !f.reads {
+		return f.stream.Send(m)
+	}
+	f.giveReader()
+	if err := f.stream.Send(m); err != nil {
+		return err
+	}
+	return f.takeReader(f.stream.Context())
 }
 
 // step sends what came with the appends up to upto. A message that does not move the
