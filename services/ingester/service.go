@@ -28,6 +28,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/blockstore"
 	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/limits"
@@ -104,11 +105,12 @@ type Service struct {
 	rand           io.Reader
 	testHook       func(step string) error // nil but in tests, as is the next
 	walFS          wal.FS
-	stateMu        sync.Mutex      // held while the state of the blocks is changed
-	stateDirty     bool            // guarded by stateMu: what is in force is not on disk
-	tidying        sync.Mutex      // held while local blocks are merged or uploaded
-	encoder        sync.Mutex      // held by the uploader's encoder
-	writers        sync.Pool       // of *block.Writer: each has some MiB before its first row
+	stateMu        sync.Mutex // held while the state of the blocks is changed
+	stateDirty     bool       // guarded by stateMu: what is in force is not on disk
+	tidying        sync.Mutex // held while local blocks are merged or uploaded
+	encoder        sync.Mutex // held by the uploader's encoder
+	writers        sync.Pool  // of *block.Writer: each has some MiB before its first row
+	knowledge      *block.Knowledge
 	workers        context.Context // ends when the workers are to
 	stopWorkers    context.CancelFunc
 	running        sync.WaitGroup
@@ -146,11 +148,15 @@ func New(cfg Config, d Deps) *Service {
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}
+	s.knowledge = block.NewKnowledge(s.knowledgeLimit())
 	s.metrics = newMetrics(d.Reg, s)
 	s.stop, s.cancel = context.WithCancel(context.Background())
 	s.workers, s.stopWorkers = context.WithCancel(context.Background())
 	return s
 }
+
+// knowledgeLimit is the memory for what is known of the lines of blocks written before.
+func (s *Service) knowledgeLimit() int64 { return min(16<<20, s.deps.HeadLimit/16) }
 
 // hook lets tests look at a step, or end it with an error as a crash would.
 func (s *Service) hook(step string) error {
