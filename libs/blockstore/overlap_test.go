@@ -45,12 +45,13 @@ func overlap(parts [][]enginetest.Entry) bool {
 // store with all their rows, and do not unite rows one by one where they do not overlap.
 func TestOverlapsEqualMemory(t *testing.T) {
 	const length = 600 * sec
+	overlaps := 0
 	var columns float64 // rows that were counted by columns though blocks overlap
 	rapid.Check(t, func(t *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		odd := rapid.SampledFrom([]int{0, 1}).Draw(t, "odd")
 		var entries []enginetest.Entry
-		for i := range rapid.SampledFrom([]int{50, 1500}).Draw(t, "entries") {
+		for i := range rapid.SampledFrom([]int{50, 600}).Draw(t, "entries") {
 			k := r.IntN(4)
 			entries = append(entries, enginetest.Entry{
 				Labels: model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprintf("a%d", k%3)}, {Name: "pod", Value: fmt.Sprintf("p%02d", k)}}),
@@ -135,10 +136,11 @@ func TestOverlapsEqualMemory(t *testing.T) {
 			t.Fatalf("%s %+v\n got %s\nwant %s", text, q, got, want)
 		}
 		if overlap(parts) {
+			overlaps++
 			columns += fieldRows(t, reg, "columns")
 		}
 	})
-	if !t.Failed() && columns == 0 {
+	if !t.Failed() && overlaps >= 40 && columns == 0 { // else it was run for less
 		t.Error("overlapping blocks were never counted by columns")
 	}
 }
