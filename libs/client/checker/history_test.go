@@ -36,8 +36,8 @@ func TestHistoryFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	seq := [2]uint32{}
-	for round := range 30 {
-		for range 20 {
+	for round := range 12 {
+		for range 12 {
 			w := uint32(rng.IntN(2))
 			var batch []Entry
 			for range 1 + rng.IntN(5) {
@@ -56,7 +56,7 @@ func TestHistoryFile(t *testing.T) {
 			}
 		}
 		if round%3 == 2 {
-			h.Forget(int64(seq[0])*1000 - 40_000)
+			h.Forget(int64(seq[0])*1000 - 25_000)
 			h.mu.Lock()
 			h.journal.size = max(h.journal.size, compactAbove) // as if it were large
 			h.journal.compact(h)
