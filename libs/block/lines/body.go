@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/template"
@@ -155,14 +156,25 @@ func (b *Body) frame(n uint32) ([]byte, error) {
 		return nil, column.Corrupt("frame %d of %d", n, len(b.frames))
 	}
 	if b.frames[n] == nil {
-		p, err := column.ReadFrame(b.data[b.offsets[n]:b.offsets[n+1]], b.info.payloadLimit())
+		frame := b.data[b.offsets[n]:b.offsets[n+1]]
+		p, err := column.ReadFrame(frame, b.info.payloadLimit())
 		if err != nil {
 			return nil, err
 		}
-		b.frames[n] = p
-		b.memory += len(p)
+		if b.frames[n] = p; !within(frame, p) {
+			b.memory += len(p)
+		}
 	}
 	return b.frames[n], nil
+}
+
+// within reports whether p is part of b: frames that are not compressed are not copied.
+func within(b, p []byte) bool {
+	if len(b) == 0 || len(p) == 0 {
+		return false
+	}
+	from, at := uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&p[0]))
+	return from <= at && at < from+uintptr(len(b))
 }
 
 // Frame returns the payload of the frame that column i of Columns is in; nil if it
