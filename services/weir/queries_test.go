@@ -21,9 +21,16 @@ import (
 	"github.com/weir-logs/weir/libs/shopgen"
 )
 
-// endless is a query that takes hours over the lines of shopLines: an expression that
-// no literal helps and that goes through hundreds of states at each byte.
-const endless = `sum(count_over_time({app=~".+"} |~ "(?:[a-z]?[0-9]?.?){100}[^ -~]{3}" [1h]))`
+// endless is a query that takes very long over the lines of shopLines: expressions that
+// no literal helps and that go through hundreds of states at each byte, one after the
+// other.
+var endless = func() string {
+	var legs []string
+	for i := range 100 {
+		legs = append(legs, fmt.Sprintf(`sum(count_over_time({app=~".+"} |~ "(?:[a-z]?[0-9]?.?){100}[^ -~]{3}|[x-z]%d" [1h]))`, i))
+	}
+	return strings.Join(legs, " + ")
+}()
 
 // shopLines pushes lines that a shop has written within the last hour.
 func (p *process) shopLines(t *testing.T, n int) {

@@ -61,7 +61,7 @@ func TestRule22CachedAnswers(t *testing.T) {
 			requested += got.GetStatistics().GetResultCache().GetRequested()
 		}
 	}
-	for i := range 60 {
+	for i := range 40 {
 		what := "push"
 		switch r.IntN(8) {
 		case 0:
