@@ -223,12 +223,31 @@ func (w *fieldCounter) row(row int) error {
 	var err error
 	if e := w.direct[tid]; e > w.first {
 		w.count(e - 1)
+	} else if e := w.quick(tid); e > w.first {
+		w.count(e - 1)
 	} else {
 		err = w.lookup(int(tid), row)
 	}
 	w.pass(tid)
 	w.next = row + 1
 	return err
+}
+
+// quick returns what is known of a row of which one number tells all, as shapeState
+// has it.
+func (w *fieldCounter) quick(tid uint16) int32 {
+	t := &w.plan.templates[tid]
+	if t.full < 0 || w.valued && t.value >= 0 {
+		return 0
+	}
+	shape, table := &w.plan.shapes[t.full], w.shapes[t.full].table
+	if len(shape.slots) != 1 || table == nil {
+		return 0
+	}
+	if code, ok := w.codeOf(shape); ok {
+		return table[code] // there is one for each
+	}
+	return 0
 }
 
 // pass moves the cursors over a row.
