@@ -17,8 +17,8 @@ type RingStatus struct {
 	Quorum            int    `json:"quorum"`
 	// Factors are all by which entries may have been placed that are not in the store
 	// yet. There are several while the replication factor is being changed.
-	Factors []int `json:"factors"`
-	ZoneAware         bool   `json:"zone_aware"`
+	Factors   []int `json:"factors"`
+	ZoneAware bool  `json:"zone_aware"`
 	// Warnings name what keeps the ring from working as configured.
 	Warnings []string       `json:"warnings,omitempty"`
 	Members  []MemberStatus `json:"members"`
