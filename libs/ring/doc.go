@@ -24,9 +24,11 @@
 // and healthy; any other is replaced by the next healthy member of its zone
 // among the position's next members, of which there are as many as the zone
 // has owners there. There is no further step: if they are unhealthy too, the
-// write goes on with those left. Where no ingester is heard of, gossip is away
-// rather than they: writes are tried with all that are active. So whatever two
-// distributors believe about health, a stream is found only at its Holders.
+// write goes on with those left. If these are fewer than Quorum, members that are
+// active but not heard of take the free places, the owner before its next members:
+// gossip may be away rather than they, and their acknowledgements decide. So
+// whatever two distributors believe about health, a stream is found only at its
+// Holders.
 //
 // # Reads
 //

@@ -84,46 +84,63 @@ func (v *View) Next(table Table, healthy map[string]bool) *View {
 			places = append(places, place{m.Name, m.Zone})
 		}
 	}
-	if !slices.Contains(n.writable, true) {
-		// Nobody is heard of, which says more about the gossip than about the ingesters:
-		// writes are tried as the table has it, and who answers decides.
-		for i, m := range n.members {
-			n.writable[i] = m.State == Active
-		}
-	}
 	n.place(places, v)
 	n.aim()
 	return n
 }
 
-// aim fills targets and from.
+// aim fills targets and from. Where a quorum of writable members is not left, those
+// that are active take the places that stay empty: that they are not heard of may say more
+// about the gossip than about them, and who acknowledges decides. They are holders like any
+// other, so readers ask them.
 func (v *View) aim() {
 	l := v.layout
 	v.targets, v.from = l.owners, l.owners
 	if !slices.Contains(v.writable, false) {
 		return
 	}
+	active := make([]bool, len(v.members))
+	for i, m := range v.members {
+		active[i] = m.State == Active
+	}
 	v.targets = make([]uint16, 0, len(l.owners))
 	v.from = make([]uint16, 0, len(l.owners))
 	used := make([]bool, l.width)
 	for row := 0; row < len(l.owners); row += l.width {
-		owners, nexts := l.owners[row:row+l.width], l.nexts[row:row+l.width]
-		clear(used)
-		for _, o := range owners {
-			if v.writable[o] {
-				v.targets, v.from = append(v.targets, o), append(v.from, o)
-				continue
-			}
-			for k, n := range nexts {
-				if n != none && !used[k] && v.writable[n] && (!l.zoned || l.members[n].zone == l.members[o].zone) {
-					used[k] = true
-					v.targets, v.from = append(v.targets, n), append(v.from, o)
-					break
-				}
-			}
+		if v.aimAt(row, used, v.writable); len(v.targets)-row < v.Quorum() {
+			v.targets, v.from = v.targets[:row], v.from[:row]
+			v.aimAt(row, used, v.writable, active)
 		}
 		for len(v.targets) < row+l.width {
 			v.targets, v.from = append(v.targets, none), append(v.from, none)
+		}
+	}
+}
+
+// aimAt appends the targets of one row: for each owner itself or the first of its next
+// members, by the first of oks that has one.
+func (v *View) aimAt(row int, used []bool, oks ...[]bool) {
+	l := v.layout
+	owners, nexts := l.owners[row:row+l.width], l.nexts[row:row+l.width]
+	clear(used)
+	target := func(o uint16, ok []bool) uint16 {
+		if ok[o] {
+			return o
+		}
+		for k, n := range nexts {
+			if n != none && !used[k] && ok[n] && (!l.zoned || l.members[n].zone == l.members[o].zone) {
+				used[k] = true
+				return n
+			}
+		}
+		return none
+	}
+	for _, o := range owners {
+		for _, ok := range oks {
+			if m := target(o, ok); m != none {
+				v.targets, v.from = append(v.targets, m), append(v.from, o)
+				break
+			}
 		}
 	}
 }
@@ -165,8 +182,9 @@ type Replica struct {
 }
 
 // Replicas returns the members to write a token's stream to: at most
-// ReplicationFactor, distinct, all active and healthy. If there are fewer than
-// Quorum the write cannot be acknowledged.
+// ReplicationFactor, distinct, all active. They are healthy too, unless fewer than
+// Quorum would be left then. If there are fewer than Quorum all the same the write
+// cannot be acknowledged.
 func (v *View) Replicas(token uint64) []Replica {
 	l := v.layout
 	if l.width == 0 {

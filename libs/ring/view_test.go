@@ -126,24 +126,37 @@ func (n naive) place(token uint64) (owners, nexts []Member) {
 	return owners, nexts
 }
 
-// writable says whether writes go to a member.
-func (n naive) writable(m Member) bool {
-	heard := slices.ContainsFunc(n.members, func(m Member) bool { return m.State == Active && n.healthy[m.Name] })
-	return m.State == Active && (n.healthy[m.Name] || !heard)
-}
+// writable says whether writes go to a member whatever the others are like.
+func (n naive) writable(m Member) bool { return m.State == Active && n.healthy[m.Name] }
 
+// replicas tries with writable members alone, then with others in the places that none
+// of these takes.
 func (n naive) replicas(token uint64) (out []string) {
 	owners, nexts := n.place(token)
-	ok := n.writable
-	for _, o := range owners {
-		if ok(o) {
-			out = append(out, o.Name+"="+o.Name)
-			continue
+	choice := make([]string, len(owners))
+	free := func(name string) bool { return !slices.Contains(choice, name) }
+	fill := func(ok func(Member) bool) (filled int) {
+		for i, o := range owners {
+			if choice[i] == "" && ok(o) {
+				choice[i] = o.Name
+			}
+			for _, m := range nexts {
+				if choice[i] == "" && ok(m) && n.zone(m) == n.zone(o) && free(m.Name) {
+					choice[i] = m.Name
+				}
+			}
+			if choice[i] != "" {
+				filled++
+			}
 		}
-		i := slices.IndexFunc(nexts, func(m Member) bool { return ok(m) && n.zone(m) == n.zone(o) })
-		if i >= 0 {
-			out = append(out, o.Name+"="+nexts[i].Name)
-			nexts = slices.Delete(slices.Clone(nexts), i, i+1)
+		return filled
+	}
+	if fill(n.writable) < n.cfg.Quorum() {
+		fill(func(m Member) bool { return m.State == Active })
+	}
+	for i, name := range choice {
+		if name != "" {
+			out = append(out, owners[i].Name+"="+name)
 		}
 	}
 	return out
@@ -248,20 +261,36 @@ func TestViewProperties(t *testing.T) {
 				}
 			}
 		}
-		for _, r := range v.Replicas(token) {
+		replicas, writable := v.Replicas(token), 0
+		for _, r := range replicas {
+			if c.twin().writable(*r.Member) {
+				writable++
+			}
+		}
+		// Nobody's silence alone refuses a write: a quorum of active owners is enough.
+		active := 0
+		for _, m := range v.Owners(token) {
+			if m.State == Active {
+				active++
+			}
+		}
+		if len(replicas) < min(active, v.Quorum()) {
+			t.Fatalf("%d replicas, %d owners are active", len(replicas), active)
+		}
+		for _, r := range replicas {
 			m := r.Member
 			if seen[m.Name] {
 				t.Fatalf("%s twice", m.Name)
 			}
 			seen[m.Name] = true
-			if !c.twin().writable(*m) {
-				t.Fatalf("write to %s: %s, healthy %v", m.Name, m.State, c.healthy[m.Name])
+			if m.State != Active || !c.healthy[m.Name] && writable >= v.Quorum() {
+				t.Fatalf("write to %s: %s, healthy %v, with %d others", m.Name, m.State, c.healthy[m.Name], writable)
 			}
 			if !slices.Contains(holders, m.Name) {
 				t.Fatalf("write to %s, no holder %v", m.Name, holders)
 			}
 			if m != r.Owner {
-				if c.twin().writable(*r.Owner) || slices.Contains(owners, m.Name) {
+				if c.twin().writable(*r.Owner) || r.Owner.State == Active && !c.healthy[m.Name] || slices.Contains(owners, m.Name) {
 					t.Fatalf("%s stands in for %s", m.Name, r.Owner.Name)
 				}
 				if c.cfg.ZoneAware && m.Zone != r.Owner.Zone {

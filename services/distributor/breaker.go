@@ -54,6 +54,14 @@ func (b *breakers) allow(name string, now time.Time) error {
 	return nil
 }
 
+// refuses reports whether allow would return an error. It lets no request try.
+func (b *breakers) refuses(name string, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.of[name]
+	return x != nil && x.broken && now.Before(x.until)
+}
+
 // failed notes that a request found nobody.
 func (b *breakers) failed(name string, now time.Time) {
 	b.mu.Lock()

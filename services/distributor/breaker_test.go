@@ -86,6 +86,58 @@ func TestBreakersDoNotBreakTheQuorum(t *testing.T) {
 	d.writes.Wait()
 }
 
+// With gossip away writes go on with the members as they were. Only where these do not
+// answer either is a write refused at once, and one a second tries.
+func TestSilentMembersAreTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, 3, 3)
+		cl.view = cl.view.Next(cl.view.Table(), map[string]bool{"ingester-2": true})
+		d := cl.distributor(limits.Default())
+		d.now = time.Now
+		push := func() error {
+			_, err := d.Write(ctx(), request(`{a="b"}`, lines([]int64{time.Now().UnixNano()}, "x")))
+			return err
+		}
+		if err := push(); err != nil {
+			t.Fatal("all of them are up:", err)
+		}
+		var tries atomic.Int64
+		frozen := func(ctx context.Context) error {
+			tries.Add(1)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		d.writes.Wait()
+		cl.replicas["ingester-0"].fail, cl.replicas["ingester-1"].fail = frozen, frozen
+		if err := push(); !rpcerr.Is(err, rpcerr.NoQuorum) {
+			t.Fatal("two of three do not answer:", err)
+		}
+		d.writes.Wait()
+		tries.Store(0)
+		quick := 0
+		for range 100 {
+			began := time.Now()
+			if err := push(); !rpcerr.Is(err, rpcerr.NoQuorum) || rpcerr.RetryAfter(err) <= 0 {
+				t.Fatal("two of three do not answer:", err)
+			}
+			if time.Since(began) == 0 {
+				quick++
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := tries.Load(); n < 4 || n > 40 || quick < 50 {
+			t.Errorf("%d requests to those that do not answer, %d of 100 refused at once", n, quick)
+		}
+		d.writes.Wait()
+		cl.replicas["ingester-0"].fail, cl.replicas["ingester-1"].fail = nil, nil
+		time.Sleep(breakFor)
+		if err := push(); err != nil {
+			t.Error("they are back:", err)
+		}
+		d.writes.Wait()
+	})
+}
+
 // One that is not written to is tried all the same when another fails: it may be back.
 func TestBrokenOffIngesterIsAReserve(t *testing.T) {
 	cl := newCluster(t, 3, 3)

@@ -44,6 +44,10 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 			return rpcerr.New(rpcerr.NoQuorum, "%d ingesters are needed to store a stream, %d are healthy", quorum, n).WithRetry(time.Second)
 		}
 	}
+	if s.hopeless(view, &split, quorum) {
+		s.metrics.noQuorum.Inc()
+		return rpcerr.New(rpcerr.NoQuorum, "too few ingesters are heard of or have answered lately").WithRetry(breakFor)
+	}
 	blocked := s.blocked(&split, quorum)
 	w := newWait(quorum, split.Copies)
 	deadline := s.now().Add(s.cfg.ReplicaTimeout)
@@ -86,6 +90,27 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// hopeless reports whether a stream is left without a quorum by members of which gossip
+// hears nothing and which have not answered lately: then there is no use in waiting for
+// them. Once in a while a request tries.
+func (s *Service) hopeless(view *ring.View, split *ring.Split, quorum int) bool {
+	var left []uint8
+	for _, t := range split.Targets {
+		if view.Healthy(t.Member.Name) || !s.breakers.refuses(t.Member.Name, s.now()) {
+			continue
+		}
+		if left == nil {
+			left = slices.Clone(split.Copies)
+		}
+		for _, i := range t.Index {
+			if left[i]--; int(left[i]) < quorum {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // blocked returns the members that are not to be written to, and why. There are none
