@@ -108,7 +108,8 @@ type TenantStreams struct {
 	Streams int
 }
 
-// Counts returns the tenants that have streams, those with most first.
+// Counts returns the tenants that have streams, those with most first, and forgets the
+// others.
 func (a *ActiveStreams) Counts() []TenantStreams {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -117,6 +118,8 @@ func (a *ActiveStreams) Counts() []TenantStreams {
 		a.turn(s)
 		if n := len(s.new) + len(s.old); n > 0 {
 			out = append(out, TenantStreams{id, n})
+		} else {
+			delete(a.tenants, id)
 		}
 	}
 	slices.SortFunc(out, func(x, y TenantStreams) int {
@@ -129,9 +132,8 @@ func (a *ActiveStreams) Counts() []TenantStreams {
 func (a *ActiveStreams) Sweep() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := a.now()
 	for id, s := range a.tenants {
-		if now.Sub(s.since) >= 2*activeFor {
+		if a.turn(s); len(s.new)+len(s.old) == 0 {
 			delete(a.tenants, id)
 		}
 	}

@@ -76,3 +76,22 @@ func TestActiveStreamsAgainstTwin(t *testing.T) {
 		}
 	})
 }
+
+// Tenants without streams are forgotten, however often they are looked at meanwhile.
+func TestActiveStreamsForgetTenants(t *testing.T) {
+	for name, look := range map[string]func(*ActiveStreams){
+		"counts": func(a *ActiveStreams) { a.Counts() },
+		"sweep":  func(a *ActiveStreams) { a.Count("a"); a.Sweep() },
+	} {
+		now := time.Unix(1_700_000_000, 0)
+		a := NewActiveStreams(func() time.Time { return now })
+		a.Add("a", 1)
+		for range 5 {
+			now = now.Add(activeFor / 2)
+			look(a)
+		}
+		if len(a.tenants) != 0 {
+			t.Errorf("%s: %d tenants are kept", name, len(a.tenants))
+		}
+	}
+}
