@@ -32,8 +32,12 @@ type immutableSession struct {
 	id string
 }
 
-func (s immutableSession) Unwrap() engine.Session           { return s.Session }
-func (s immutableSession) Identity() (string, int64, int64) { return s.id, 0, 300 * sec }
+func (s immutableSession) Unwrap() engine.Session { return s.Session }
+func (s immutableSession) Identities(yield func(string, int64, int64)) {
+	yield(s.id, 0, 300*sec)
+}
+
+var _ engine.Identified = immutableSession{}
 
 // Whatever comes in, late entries too, is deleted, moves between sources or is asked in
 // between: answers with a cache are those without.

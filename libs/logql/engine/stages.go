@@ -92,6 +92,7 @@ type chain struct {
 	sets chainSets
 	// ordered: entries do not come in the order of their places.
 	ordered bool
+	unrolls bool // several entries may have one place
 	first   step
 }
 
@@ -140,6 +141,7 @@ func newChain(stages []syntax.Stage, mem *Memory, most int, last step) (*chain, 
 			next, need = &sample{next: next, share: s.Share}, 0
 		case *syntax.Unroll:
 			next, need = &unroll{c: c, next: next, name: s.Label}, 0
+			c.unrolls = true
 		}
 	}
 	c.first = next

@@ -92,7 +92,7 @@ func (q *query) stagedLogs(ctx context.Context, sel *syntax.LogSelector, in *Ran
 		if err != nil {
 			return nil, err
 		}
-		s.reset(ch.ordered)
+		s.reset(ch)
 		failed, err := q.runChain(ctx, o, ch, scanSpec{query: head, start: start, end: end, backward: in.Backward})
 		if err == nil && failed >= 0 {
 			continue
@@ -158,12 +158,25 @@ type sink struct {
 	found   bool // begin came by
 	nth     int  // of the last row given out among those of its place
 	labels  model.Labels
+	chain   *chain
+	// Rows that came by, by origin, where those of one may be apart; else nil.
+	places map[origin]int
 }
 
-func (s *sink) reset(ordered bool) {
+// origin is the entry that a row was made from.
+type origin struct {
+	stream int
+	key    model.OrderKey
+}
+
+func (s *sink) reset(ch *chain) {
 	s.c.reset()
-	s.passed, s.found, s.ordered, s.nth = 0, false, ordered, 0
-	s.c.ordered = ordered
+	s.passed, s.found, s.ordered, s.nth = 0, false, ch.ordered, 0
+	s.chain, s.places = ch, nil
+	if ch.ordered && ch.unrolls {
+		s.places = map[origin]int{}
+	}
+	s.c.ordered = ch.ordered
 	if s.begin != nil {
 		s.c.last.key, s.c.any = s.begin.Key, true
 		s.nth = s.begin.nth
@@ -197,6 +210,16 @@ func (s *sink) old(r *row) bool {
 }
 
 func (s *sink) take(r *row) error {
+	apart := 0 // which one of its origin it is
+	if s.places != nil {
+		p := origin{r.stream, r.key}
+		if apart = s.places[p] + 1; apart == 1 {
+			if err := s.chain.reserve(128); err != nil {
+				return err
+			}
+		}
+		s.places[p] = apart
+	}
 	if s.old(r) {
 		return nil
 	}
@@ -208,8 +231,8 @@ func (s *sink) take(r *row) error {
 		}
 	}
 	s.labels = r.labels.Labels
-	nth := 1
-	if c.any && r.key == c.last.key && c.n+s.before() > 0 && s.samePlace(r) {
+	nth := max(1, apart)
+	if s.places == nil && c.any && r.key == c.last.key && c.n+s.before() > 0 && s.samePlace(r) {
 		nth = s.nth + 1
 	}
 	n, emitted := c.n, c.emitted
