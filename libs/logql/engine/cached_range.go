@@ -15,13 +15,26 @@ import (
 const partSteps = 32
 
 // cacheable reports whether an aggregation depends on the rows alone, and not on the
-// order of those of equal time, which their digests leave out.
+// order of those of equal time, which their digests leave out, or on the present.
 func cacheable(agg *syntax.RangeAggregation) bool {
 	switch agg.Op {
 	case syntax.OpFirstOverTime, syntax.OpLastOverTime, syntax.OpRateCounter:
 		return false
 	}
-	return true
+	return !slices.ContainsFunc(agg.Range.Selector.Stages, func(s syntax.Stage) bool {
+		switch s := s.(type) {
+		case *syntax.LineFormat:
+			return asksTime(s.Template)
+		case *syntax.LabelFormat:
+			return slices.ContainsFunc(s.Assigns, func(a syntax.LabelAssign) bool { return !a.Rename && asksTime(a.Value) })
+		}
+		return false
+	})
+}
+
+// asksTime reports whether a template may call a function that knows the present.
+func asksTime(template string) bool {
+	return strings.Contains(template, "now") || strings.Contains(template, "date")
 }
 
 // cached evaluates a range aggregation on the steps of a grid, with what the cache

@@ -300,3 +300,25 @@ func TestCacheIsBounded(t *testing.T) {
 		t.Errorf("it holds %v bytes", n)
 	}
 }
+
+// What is made of the present is never remembered.
+func TestThePresentIsNotCached(t *testing.T) {
+	for stage, stored := range map[string]bool{
+		`label_format t="{{ now | unixEpochNanos }}"`:          false,
+		`line_format "{{ date \"05.000000000\" \"\" }}"`:       false,
+		`label_format t="{{ .app }}" | line_format "{{ .t }}"`: true,
+		`label_format now=app`:                                 true,
+	} {
+		q := counting(t)
+		q.Expr = parse(t, `sum by (t) (bytes_over_time({app="a"} | `+stage+` [10s]))`)
+		q.Cache = engine.NewResultCache(1<<20, nil)
+		q.Sources = []engine.Source{engine.Local(enginetest.NewStore(some(300)...), "s")}
+		res, err := run(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := res.Statistics.Cache; (c.Stored > 0) != stored {
+			t.Errorf("%s: %+v", stage, c)
+		}
+	}
+}
