@@ -37,6 +37,7 @@ type Deps struct {
 	Log    *slog.Logger
 	Reg    prometheus.Registerer // nil: count, publish nothing
 	Limits Limits
+	Now    func() time.Time // nil: time.Now
 	Write  ingestv1.WriteServiceClient
 	Query  queryv1.QueryServiceClient
 	Tail   tailv1.TailServiceClient
@@ -70,6 +71,9 @@ type metrics struct {
 
 // New returns a gateway of cfg, which is valid.
 func New(cfg Config, d Deps) *Gateway {
+	if d.Now == nil {
+		d.Now = time.Now
+	}
 	g := &Gateway{cfg: cfg, deps: d, memory: decode.NewMemory(int64(cfg.DecodeMemory))}
 	f := promauto.With(d.Reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
@@ -119,7 +123,7 @@ func (g *Gateway) Routes(mux *http.ServeMux) error {
 	lokiapi.New(lokiapi.Deps{
 		Limits: g.deps.Limits.For, Write: g.write, Reserve: g.reserve,
 		Query: g.deps.Query, Tail: g.deps.Tail, Storage: g.deps.Storage, Build: lokiapi.Build(g.deps.Build),
-		MaxTails: g.cfg.MaxTails, Tails: g.metrics.tails, Compress: compress, Now: time.Now,
+		MaxTails: g.cfg.MaxTails, Tails: g.metrics.tails, Compress: compress, Now: g.deps.Now,
 	}).Routes(mux)
 	return nil
 }

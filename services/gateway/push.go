@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -122,7 +121,7 @@ func handlePushStream(srv any, ss grpc.ServerStream) error {
 		}
 		if m.req != nil && m.req.BatchTimeUnixNano == 0 {
 			// Batches are written side by side; their order is that of their arrival.
-			clock = max(time.Now().UnixNano(), clock+1)
+			clock = max(g.deps.Now().UnixNano(), clock+1)
 			m.req.BatchTimeUnixNano = clock
 		}
 		wg.Go(func() {

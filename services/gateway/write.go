@@ -32,7 +32,7 @@ func (g *Gateway) write(ctx context.Context, req *ingestv1.WriteRequest, decodin
 	if err != nil {
 		return nil, err
 	}
-	if lim := g.deps.Limits.For(id); time.Now().Before(lim.BlockIngestionUntil.Time) {
+	if lim := g.deps.Limits.For(id); g.deps.Now().Before(lim.BlockIngestionUntil.Time) {
 		g.metrics.blocked.Inc()
 		return nil, rpcerr.New(rpcerr.PermissionDenied, "ingestion blocked for user %s until '%s' with status code '%d'",
 			id, lim.BlockIngestionUntil.UTC().Format(time.RFC3339), lim.BlockIngestionStatus).With(lokiapi.HTTPStatus, strconv.Itoa(lim.BlockIngestionStatus))

@@ -58,6 +58,7 @@ type Deps struct {
 	Cache *blockstore.Cache
 	Now   func() time.Time // nil: time.Now
 	Rand  io.Reader        // for names and ids; nil: crypto/rand
+	LogFS wal.FS           // of the write-ahead log; nil: the operating system's
 	// HeadLimit is the most bytes that the head may take.
 	HeadLimit int64
 	// ReadMemory is the most bytes that one read may hold, beside the rows
@@ -134,7 +135,7 @@ var _ ingestv1.IngestServiceServer = (*Service)(nil)
 func New(cfg Config, d Deps) *Service {
 	s := &Service{
 		cfg: cfg, deps: d, logger: d.Log, gens: newGenerations(), blocks: newBlocks(), sequence: newSequence(),
-		followers: make(chan struct{}, cfg.MaxFollowers), logReaders: make(chan struct{}, maxLogReaders), kept: keptLog{bytes: int64(cfg.TailLog)}, now: d.Now, rand: d.Rand,
+		followers: make(chan struct{}, cfg.MaxFollowers), logReaders: make(chan struct{}, maxLogReaders), kept: keptLog{bytes: int64(cfg.TailLog)}, now: d.Now, rand: d.Rand, walFS: d.LogFS,
 		wake: make(chan struct{}, 1), flushes: make(chan *request), uploadWake: make(chan struct{}, 1), uploadRequests: make(chan *request),
 	}
 	if s.now == nil {

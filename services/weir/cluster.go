@@ -6,12 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/ring"
@@ -125,8 +122,7 @@ func advertised(configured string, listening net.Addr) (string, error) {
 }
 
 // newMembership returns the process' membership, not started.
-func (c *Config) newMembership(self ring.Member, log *slog.Logger, reg prometheus.Registerer) (gossip.Membership, error) {
-	deps := gossip.Deps{Log: log, Reg: reg}
+func (c *Config) newMembership(self ring.Member, deps gossip.Deps) (gossip.Membership, error) {
 	if len(c.Cluster.Join) == 0 {
 		path := ""
 		if self.Stores() {

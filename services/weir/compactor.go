@@ -2,7 +2,6 @@ package weir
 
 import (
 	"path/filepath"
-	"time"
 
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/objstore"
@@ -23,7 +22,7 @@ func (p *Process) initCompactor() (serve.Service, error) {
 		},
 		Alone: p.storageIsOwn(), InUse: p.inUse, OwnClock: p.cfg.Storage.Type == objstore.TypeFilesystem,
 		Incarnations: p.newConfirmations().of,
-		TempDir:      filepath.Join(p.cfg.DataDir, "compactor"), Now: time.Now,
+		TempDir:      filepath.Join(p.cfg.DataDir, "compactor"), Now: p.now,
 	})
 	p.compactor = s
 	s.Register(p.server.Public())

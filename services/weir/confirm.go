@@ -36,7 +36,7 @@ const forgetConfirmed = 30 * 24 * time.Hour
 
 func (p *Process) newConfirmations() *confirmations {
 	return &confirmations{
-		members: p.View, now: time.Now, flushed: map[string]time.Time{}, confirmed: map[string]map[string]time.Time{}, keep: p.cfg.Ingester.KeepUploaded + time.Hour,
+		members: p.View, now: p.now, flushed: map[string]time.Time{}, confirmed: map[string]map[string]time.Time{}, keep: p.cfg.Ingester.KeepUploaded + time.Hour,
 		flush: func(ctx context.Context, m *ring.Member) error {
 			c, err := p.clients.Ingester(m)
 			if err != nil {

@@ -34,7 +34,7 @@ type factors struct {
 
 func (p *Process) newFactors() *factors {
 	m := *p.member.Load()
-	return &factors{log: p.tel.Log, self: m.Self, view: m.View, drop: m.DropFactors, now: time.Now,
+	return &factors{log: p.tel.Log, self: m.Self, view: m.View, drop: m.DropFactors, now: p.now,
 		flush: func(ctx context.Context) error {
 			self := m.Self()
 			return p.flushMember(ctx, &self)

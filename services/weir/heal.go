@@ -47,7 +47,7 @@ func (p *Process) newHealer() *healer {
 	m := *p.member.Load()
 	return &healer{
 		log: p.tel.Log, self: m.Self, view: m.View, note: m.NoteGap, settle: m.Settle,
-		own: p.ingester.Missing, flush: p.flushMember, now: time.Now,
+		own: p.ingester.Missing, flush: p.flushMember, now: p.now,
 	}
 }
 

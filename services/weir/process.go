@@ -22,6 +22,7 @@ import (
 	"github.com/weir-logs/weir/libs/ring"
 	"github.com/weir-logs/weir/libs/ring/gossip"
 	"github.com/weir-logs/weir/libs/serve"
+	"github.com/weir-logs/weir/libs/wal"
 	"github.com/weir-logs/weir/services/compactor"
 	"github.com/weir-logs/weir/services/distributor"
 	"github.com/weir-logs/weir/services/gateway"
@@ -38,6 +39,8 @@ type Process struct {
 	tel     *obs.Telemetry
 	server  *serve.Server
 	modules *serve.Modules
+	now     func() time.Time
+	logFS   wal.FS // of the ingester's log; nil: the operating system's
 
 	limits      *limits.Provider
 	storage     *storage
@@ -54,7 +57,7 @@ var ErrRestart = errors.New("the write-ahead log failed; a restart begins a new 
 
 // NewProcess builds a process that logs to w. print writes the effective
 // configuration.
-func NewProcess(ctx context.Context, cfg Config, build Build, print func(io.Writer) error, w io.Writer) (*Process, error) {
+func NewProcess(ctx context.Context, cfg Config, build Build, print func(io.Writer) error, w io.Writer, options ...Option) (*Process, error) {
 	memory, err := cfg.Memory.budget()
 	if err != nil {
 		return nil, err
@@ -63,7 +66,10 @@ func NewProcess(ctx context.Context, cfg Config, build Build, print func(io.Writ
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cfg: cfg, build: build, budget: memory, tel: tel}
+	p := &Process{cfg: cfg, build: build, budget: memory, tel: tel, now: time.Now}
+	for _, o := range options {
+		o(p)
+	}
 	if p.server, err = serve.New(cfg.Server, serve.Options{
 		Telemetry:      tel,
 		Errors:         remote.Errors,
@@ -133,6 +139,7 @@ func (p *Process) initIngester() (serve.Service, error) {
 	s := ingester.New(p.cfg.Ingester, ingester.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, DataDir: p.cfg.DataDir, HeadLimit: p.budget.head,
 		Bucket: p.storage.bucket, Cache: p.storage.cache, Known: p.localKnown(), Settled: p.settled,
+		Now: p.now, LogFS: p.logFS,
 		ReadMemory: p.budget.queries / int64(p.cfg.Querier.MaxConcurrent),
 		TableVersion: func() uint64 {
 			if v := p.View(); v != nil {
@@ -179,7 +186,7 @@ func (p *Process) initCluster() (serve.Service, error) {
 		if err != nil {
 			return err
 		}
-		m, err := p.cfg.newMembership(self, p.tel.Log, p.tel.Registry)
+		m, err := p.cfg.newMembership(self, gossip.Deps{Log: p.tel.Log, Reg: p.tel.Registry, Now: p.now})
 		if err != nil {
 			return err
 		}
@@ -220,7 +227,7 @@ func (p *Process) initCluster() (serve.Service, error) {
 func (p *Process) initDistributor() (serve.Service, error) {
 	s := distributor.New(p.cfg.Distributor, distributor.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Rates: limits.NewRateLimiter(10_000, time.Now, p.tel.Registry), Deletes: p.storage.deletes, Learn: p.learn, Peers: peers{p, gossip.TopicRates}, Now: time.Now,
+		Rates: limits.NewRateLimiter(10_000, p.now, p.tel.Registry), Deletes: p.storage.deletes, Learn: p.learn, Peers: peers{p, gossip.TopicRates}, Now: p.now,
 	})
 	p.distributor = s
 	s.Register(p.server.Internal())
@@ -238,7 +245,7 @@ func (p *Process) initQuerier() (serve.Service, error) {
 	}
 	s := querier.New(p.cfg.Querier, querier.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Store: p.storage.store(), Deletes: p.storage.deletes, Peers: queriers{p}, Workers: others, Learn: p.learn, Memory: p.budget.queries, Results: p.budget.results, Now: time.Now,
+		Store: p.storage.store(), Deletes: p.storage.deletes, Peers: queriers{p}, Workers: others, Learn: p.learn, Memory: p.budget.queries, Results: p.budget.results, Now: p.now,
 	})
 	p.querier = s
 	s.Register(p.server.Public())
@@ -256,7 +263,7 @@ func (p *Process) initGateway() (serve.Service, error) {
 		cfg.DecodeMemory = conf.ByteSize(p.budget.decode)
 	}
 	g := gateway.New(cfg, gateway.Deps{
-		Log: p.tel.Log, Reg: p.tel.Registry, Limits: p.limits,
+		Log: p.tel.Log, Reg: p.tel.Registry, Limits: p.limits, Now: p.now,
 		Write:   ingestv1.NewWriteServiceClient(local("distributor", ring.Distributor)),
 		Query:   queryv1.NewQueryServiceClient(queries),
 		Tail:    tailv1.NewTailServiceClient(queries),

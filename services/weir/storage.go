@@ -45,11 +45,11 @@ func (o object) ReadRange(ctx context.Context, off int64, n int) ([]byte, error)
 // initStorage opens the object store and keeps its listing fresh.
 func (p *Process) initStorage() (serve.Service, error) {
 	cfg := p.cfg.Storage
-	bucket, err := objstore.Open(context.Background(), cfg, filepath.Join(p.cfg.DataDir, "objects"), time.Now(), p.tel.Log, p.tel.Registry)
+	bucket, err := objstore.Open(context.Background(), cfg, filepath.Join(p.cfg.DataDir, "objects"), p.now(), p.tel.Log, p.tel.Registry)
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	st := &storage{bucket: bucket, deletes: tombstone.NewStore(bucket, time.Now, 0), cache: blockstore.NewCache(p.budget.cache*3/4, p.tel.Registry), memory: p.budget.cache / 4, learn: make(chan string, 256)}
+	st := &storage{bucket: bucket, deletes: tombstone.NewStore(bucket, p.now, 0), cache: blockstore.NewCache(p.budget.cache*3/4, p.tel.Registry), memory: p.budget.cache / 4, learn: make(chan string, 256)}
 	st.loader = catalog.NewLoader(catalog.LoaderOptions{
 		Bucket: bucket, Log: p.tel.Log, Reg: p.tel.Registry,
 		Footer: func(ctx context.Context, key string, size int64) (catalog.Block, error) {

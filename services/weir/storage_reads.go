@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -72,7 +71,7 @@ func (p *Process) initScrubber() (serve.Service, error) {
 	}
 	s := scrub.New(scrub.Options{
 		Bucket: p.storage.bucket, Blocks: p.scrubbed, Every: p.cfg.Storage.ScrubInterval,
-		State: filepath.Join(p.cfg.DataDir, "scrubbed"), Now: time.Now, Log: p.tel.Log, Reg: p.tel.Registry,
+		State: filepath.Join(p.cfg.DataDir, "scrubbed"), Now: p.now, Log: p.tel.Log, Reg: p.tel.Registry,
 	})
 	return serve.NewService(nil, s.Run, nil), nil
 }

@@ -243,6 +243,10 @@ func (n *Node) tell(ctx context.Context, m ring.Member) error {
 // nothing leave. The Node cannot be started again.
 func (n *Node) Stop() error { return n.stop(true) }
 
+// Abandon ends the member as a crash would: nobody is told, and the others find out by
+// themselves. In all else it is like Stop.
+func (n *Node) Abandon() error { return n.stop(false) }
+
 func (n *Node) stop(polite bool) error {
 	n.stopOnce.Do(func() {
 		if n.list == nil {
