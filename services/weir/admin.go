@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -139,8 +141,8 @@ func (a *admin) Leave(ctx context.Context, _ *adminv1.LeaveRequest) (*adminv1.Le
 	return &adminv1.LeaveResponse{}, a.p.leave(ctx)
 }
 
-// local refuses callers that are not on this machine. The in-memory door has
-// checked its own. On the HTTP port addresses are text, not a *net.TCPAddr.
+// local refuses callers that are not on this machine, and those behind a proxy that
+// says so. The in-memory door has checked its own. On the HTTP port addresses are text, not a *net.TCPAddr.
 func local(ctx context.Context) error {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -149,8 +151,11 @@ func local(ctx context.Context) error {
 	if _, tcp := p.Addr.(*net.TCPAddr); !tcp && p.Addr.Network() == "bufconn" {
 		return nil
 	}
+	header := func(name string) string {
+		return strings.Join(metadata.ValueFromIncomingContext(ctx, name), "")
+	}
 	from, err := netip.ParseAddrPort(p.Addr.String())
-	if err == nil && (from.Addr().Unmap().IsLoopback() || p.LocalAddr != nil && sameHost(from, p.LocalAddr.String())) {
+	if err == nil && !serve.Forwarded(header) && (from.Addr().Unmap().IsLoopback() || p.LocalAddr != nil && sameHost(from, p.LocalAddr.String())) {
 		return nil
 	}
 	return rpcerr.New(rpcerr.PermissionDenied, "only callers on this machine may do this, not %s", p.Addr)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 )
 
@@ -43,6 +44,12 @@ func TestOperatorsCallsAreLocal(t *testing.T) {
 		from := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}
 		if err := local(peer.NewContext(context.Background(), &peer.Peer{Addr: from, LocalAddr: text(to)})); (err == nil) != ok {
 			t.Errorf("from %s to %s: %v", from, to, err)
+		}
+	}
+	for door, ok := range map[net.Addr]bool{text("127.0.0.1:1"): false, memoryDoor{}: true} { // a gateway sets it there
+		ctx := peer.NewContext(context.Background(), &peer.Peer{Addr: door})
+		if err := local(metadata.NewIncomingContext(ctx, metadata.Pairs("x-forwarded-for", "127.0.0.1"))); (err == nil) != ok {
+			t.Errorf("by a proxy to %s: %v", door, err)
 		}
 	}
 	if local(context.Background()) == nil {

@@ -165,7 +165,7 @@ func (p *Process) registerRing() {
 func (p *Process) postRing(w http.ResponseWriter, r *http.Request) {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	to, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if err != nil || !from.Addr().Unmap().IsLoopback() && (to == nil || !sameHost(from, to.String())) {
+	if err != nil || !from.Addr().Unmap().IsLoopback() && (to == nil || !sameHost(from, to.String())) || serve.Forwarded(r.Header.Get) {
 		rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.PermissionDenied, "only callers on this machine may do this, not %s", r.RemoteAddr))
 		return
 	}

@@ -78,14 +78,21 @@ func TestPostRing(t *testing.T) {
 	for _, c := range []struct {
 		from, form string
 		code       int
+		by         string // header of a proxy
 	}{
-		{"10.0.0.1:1", "action=forget&name=x", http.StatusForbidden},
-		{"127.0.0.1:1", "action=drop&name=x", http.StatusBadRequest},
-		{"127.0.0.1:1", "action=forget&name=x", http.StatusServiceUnavailable}, // not a member yet
+		{"10.0.0.1:1", "action=forget&name=x", http.StatusForbidden, ""},
+		{"127.0.0.1:1", "action=drop&name=x", http.StatusBadRequest, ""},
+		{"127.0.0.1:1", "action=forget&name=x", http.StatusServiceUnavailable, ""}, // not a member yet
+		{"127.0.0.1:1", "action=forget&name=x", http.StatusForbidden, "X-Forwarded-For"},
+		{"127.0.0.1:1", "action=forget&name=x", http.StatusForbidden, "X-Real-IP"},
+		{"127.0.0.1:1", "action=forget&name=x", http.StatusForbidden, "Forwarded"},
 	} {
 		r := httptest.NewRequest(http.MethodPost, "/ring", strings.NewReader(c.form))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.RemoteAddr = c.from
+		if c.by != "" {
+			r.Header.Set(c.by, "127.0.0.1")
+		}
 		w := httptest.NewRecorder()
 		p.postRing(w, r)
 		if w.Code != c.code {
