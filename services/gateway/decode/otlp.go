@@ -68,6 +68,7 @@ type otlpReader struct {
 	*builder
 	cfg    *limits.OTLPConfig
 	splits bool // cfg.SplitsRecords()
+	work   int  // for the labels of records, see maxSplitLabels
 	// actions are what becomes of attributes, as far as they have come up.
 	actions [3]map[string]limits.OTLPAction
 

@@ -8,6 +8,8 @@ import (
 	logs "go.opentelemetry.io/proto/otlp/logs/v1"
 	resource "go.opentelemetry.io/proto/otlp/resource/v1"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/limits"
 )
@@ -103,5 +105,45 @@ func TestOTLPConfig(t *testing.T) {
 			}
 			same(t, plain(t, req), c.want)
 		})
+	}
+}
+
+// What all records of a scope have is read once, however many streams they are of. Were
+// it read for each stream, this would take many minutes.
+func TestOTLPScopeOfManyStreams(t *testing.T) {
+	cfg := otlpConfig(t, `{scope_attributes: [{action: drop, attributes: [k]}], log_attributes: [{action: index_label, attributes: [id]}]}`)
+	sl := &logs.ScopeLogs{Scope: &common.InstrumentationScope{Name: "lib"}}
+	again, records := kv("k", str("v")), 20_000
+	for range 100_000 {
+		sl.Scope.Attributes = append(sl.Scope.Attributes, again)
+	}
+	for i := range records {
+		sl.LogRecords = append(sl.LogRecords, &logs.LogRecord{TimeUnixNano: 1, Body: str("x"), Attributes: []*common.KeyValue{kv("id", str(fmt.Sprint(i)))}})
+	}
+	memory := NewMemory(1 << 30)
+	res := memory.Reserve(1 << 30)
+	req, err := OTLP(export(t, &logs.ResourceLogs{ScopeLogs: []*logs.ScopeLogs{sl}}), &cfg, res)
+	if err != nil || len(req.GetStreams()) != records {
+		t.Fatalf("%d streams, %v", len(req.GetStreams()), err)
+	}
+}
+
+// The labels of a resource are looked at for each record, which is bounded.
+func TestOTLPLabelsOfManyRecords(t *testing.T) {
+	cfg := otlpConfig(t, `{severity_text_as_label: true}`)
+	data, err := proto.Marshal(&logs.ResourceLogs{
+		Resource:  &resource.Resource{Attributes: []*common.KeyValue{kv("service.name", str("shop"))}},
+		ScopeLogs: []*logs.ScopeLogs{{LogRecords: []*logs.LogRecord{{TimeUnixNano: 1, Body: str("x")}, {TimeUnixNano: 2, Body: str("y")}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := pairCost + len("service_name") + len("shop")
+	for left, ok := range map[int]bool{2 * one: true, 2*one - 1: false} {
+		res := NewMemory(1 << 20).Reserve(1 << 20)
+		r := &otlpReader{builder: newBuilder(res, DoorOTLP), text: textWriter{memory: res}, cfg: &cfg, splits: true, work: maxSplitLabels - left}
+		if err := r.resource(data); (err == nil) != ok {
+			t.Errorf("%d left for labels of %d: %v", left, 2*one, err)
+		}
 	}
 }

@@ -8,16 +8,28 @@ import (
 
 	"github.com/weir-logs/weir/libs/discover"
 	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
 // splitRecord is a record of a resource whose records are of several streams.
 type splitRecord struct {
-	group       uint32 // the stream
-	scope, data []byte
+	group, scope uint32 // the stream, and of the splitter's scopes
+	data         []byte
 }
 
 // splitCost is what a record takes in memory until its stream is built.
-const splitCost = 2 * 56
+const splitCost = 2 * 32
+
+// maxSplitLabels bounds the work for labels of records that may be of several streams,
+// in bytes: those of a resource and a scope are looked at again for each record.
+const maxSplitLabels = 1 << 30
+
+// pairCost is the work for a label besides its bytes.
+const pairCost = 64
+
+// scopeCost and attributeCost are what a scope takes until then, and each of its
+// attributes besides its bytes.
+const scopeCost, attributeCost = 2 * 24, 48
 
 // groupCost is what a stream takes until then, besides its labels.
 const groupCost = 128
@@ -47,7 +59,7 @@ func (r *otlpReader) split(data []byte, pairs []model.Label, rows int) error {
 			size += len(rest[n].data)
 			n++
 		}
-		if err := r.stream(rest[:n], size, s.labels[rest[0].group]); err != nil {
+		if err := r.stream(rest[:n], size, s.labels[rest[0].group], s.scopes); err != nil {
 			return err
 		}
 		rest = rest[n:]
@@ -56,21 +68,13 @@ func (r *otlpReader) split(data []byte, pairs []model.Label, rows int) error {
 }
 
 // stream builds the stream of records.
-func (r *otlpReader) stream(records []splitRecord, size int, labels string) error {
+func (r *otlpReader) stream(records []splitRecord, size int, labels string, scopes [][]attribute) error {
 	if err := r.startStream(len(records), size); err != nil {
 		return err
 	}
-	held := 0
-	defer func() { r.memory.Shrink(held) }()
-	var scope []byte
 	for i, rec := range records {
-		if i == 0 || &scope[0] != &rec.scope[0] {
-			scope = rec.scope
-			r.memory.Shrink(held)
-			held = 0
-			if err := r.startScope(scope, &held); err != nil {
-				return err
-			}
+		if i == 0 || rec.scope != records[i-1].scope {
+			r.scoped = append(r.scoped[:0], scopes[rec.scope]...)
 		}
 		if err := r.record(rec.data); err != nil {
 			return err
@@ -86,6 +90,7 @@ type otlpSplitter struct {
 	reader  *otlpReader
 	groups  map[string]uint32 // by labels
 	labels  []string
+	scopes  [][]attribute // what all records of each have
 	records []splitRecord
 	held    *int // of the reader's memory
 	pairs   []model.Label
@@ -97,6 +102,17 @@ func (s *otlpSplitter) scope(data []byte, pairs []model.Label) error {
 	if rows, _, err := count(data, 2); err != nil || rows == 0 {
 		return err
 	}
+	// Read once, not for each of the streams that its records are of.
+	if err := r.startScope(data, s.held); err != nil {
+		return err
+	}
+	n := scopeCost + attributeCost*len(r.scoped)
+	if err := r.memory.Grow(n); err != nil {
+		return err
+	}
+	*s.held += n
+	scope := uint32(len(s.scopes))
+	s.scopes = append(s.scopes, slices.Clone(r.scoped))
 	base := slices.Clone(pairs)
 	label := s.addTo(&base)
 	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
@@ -129,7 +145,7 @@ func (s *otlpSplitter) scope(data []byte, pairs []model.Label) error {
 			}
 		}
 		group, err := s.group()
-		s.records = append(s.records, splitRecord{group, data, v.bytes})
+		s.records = append(s.records, splitRecord{group, scope, v.bytes})
 		return err
 	})
 }
@@ -145,6 +161,12 @@ func (s *otlpSplitter) addTo(pairs *[]model.Label) func(name, val []byte) error 
 
 // group returns the number of the stream with the labels in pairs.
 func (s *otlpSplitter) group() (uint32, error) {
+	for _, l := range s.pairs {
+		s.reader.work += pairCost + len(l.Name) + len(l.Value)
+	}
+	if s.reader.work > maxSplitLabels {
+		return 0, errManyLabels
+	}
 	pairs := lastLabels(s.pairs)
 	if len(pairs) == 0 {
 		pairs = append(pairs, unknownService)
@@ -165,3 +187,5 @@ func (s *otlpSplitter) group() (uint32, error) {
 }
 
 var unknownService = model.Label{Name: discover.ServiceNameName, Value: discover.UnknownService}
+
+var errManyLabels = rpcerr.New(rpcerr.InvalidArgument, "the labels of the records take %d bytes and more to tell their streams: send fewer records or labels at once", maxSplitLabels)
