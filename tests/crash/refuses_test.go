@@ -8,14 +8,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weir-logs/weir/libs/client/checker"
 	"github.com/weir-logs/weir/tests/harness"
 )
 
 // TestSystemRefuses takes from a process under load what it needs of the system: names for
-// files, descriptors. It does not panic, acknowledges nothing that is
-// not kept, answers queries, and goes on when it has what it needs.
+// files, descriptors. It does not panic, acknowledges nothing that is not kept, answers
+// queries, and goes on when it has what it needs.
 func TestSystemRefuses(t *testing.T) {
 	t.Parallel()
 	for _, x := range []struct {
@@ -42,7 +43,7 @@ func TestSystemRefuses(t *testing.T) {
 		{"descriptors", func(node *harness.Node, _ string) func() {
 			var conns []net.Conn
 			for range 400 {
-				c, err := net.Dial("tcp", node.HTTP)
+				c, err := net.DialTimeout("tcp", node.HTTP, 2*time.Second)
 				if err != nil {
 					break
 				}

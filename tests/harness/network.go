@@ -47,7 +47,9 @@ func NewNetwork(t testing.TB) *Network {
 			t.Skipf("this machine has no bridges: %v", err)
 		}
 		n.must(ip("-n", n.id, "link", "set", "bridge", "up"))
-		n.must(ip("link", "add", n.id, "type", "veth", "peer", "name", "test", "netns", n.id))
+		if err := ip("link", "add", n.id, "type", "veth", "peer", "name", "test", "netns", n.id); err != nil {
+			t.Skipf("this machine has no virtual links: %v", err)
+		}
 		t.Cleanup(func() { _ = ip("link", "del", n.id) })
 		n.must(ip("-n", n.id, "link", "set", "test", "master", "bridge", "up"))
 		n.must(ip("addr", "add", n.net+"1/24", "dev", n.id))
@@ -100,18 +102,28 @@ func (n *Network) Attach(node *Node) {
 		*a = net.JoinHostPort(addr, port)
 	}
 	node.Args = append(node.Args, "--insecure-network")
-	if err := try("ip", "netns", "exec", ns, "iptables", "-L", "-n"); err != nil {
-		n.t.Skipf("this machine filters no packets: %v", err)
+	for _, match := range [][]string{ // what tests use
+		{"-s", addr}, {"-p", "tcp", "--dport", "1"}, {"-p", "udp", "--dport", "1"}, {"-m", "statistic", "--mode", "random", "--probability", "0.05"},
+	} {
+		if err := node.drop(match); err != nil {
+			n.t.Skipf("this machine does not filter packets by %v: %v", match, err)
+		}
 	}
+	node.Heal()
 }
 
 // Deaf makes a node drop packets that match, by the arguments of iptables: those from
 // given nodes, for example. Heal ends it.
 func (n *Node) Deaf(match ...string) {
 	n.t.Helper()
-	if err := try("ip", slices.Concat([]string{"netns", "exec", n.netns, "iptables", "-A", "INPUT"}, match, []string{"-j", "DROP"})...); err != nil {
+	if err := n.drop(match); err != nil {
 		n.t.Fatal(err)
 	}
+}
+
+// drop waits for the lock that some versions of iptables share with all other processes.
+func (n *Node) drop(match []string) error {
+	return try("ip", slices.Concat([]string{"netns", "exec", n.netns, "iptables", "-w", "-A", "INPUT"}, match, []string{"-j", "DROP"})...)
 }
 
 // Cut drops all packets from others to n.
@@ -125,7 +137,7 @@ func (n *Node) Cut(others ...*Node) {
 // Heal lets a node receive everything again.
 func (n *Node) Heal() {
 	n.t.Helper()
-	if err := try("ip", "netns", "exec", n.netns, "iptables", "-F", "INPUT"); err != nil {
+	if err := try("ip", "netns", "exec", n.netns, "iptables", "-w", "-F", "INPUT"); err != nil {
 		n.t.Fatal(err)
 	}
 }

@@ -18,9 +18,10 @@ type Proxy struct {
 	cutAt  atomic.Int64 // connections are reset after up to so many bytes of answers; 0: never
 	cuts   atomic.Int64
 
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-	wg    sync.WaitGroup
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	closed bool // no more of them
+	wg     sync.WaitGroup
 }
 
 // NewProxy starts a proxy that ends with the test.
@@ -42,6 +43,9 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
+		p.mu.Lock()
+		p.closed = true
+		p.mu.Unlock()
 		p.CloseAll()
 		p.wg.Wait()
 	})
@@ -74,8 +78,15 @@ func (p *Proxy) serve(in net.Conn) {
 		return
 	}
 	p.mu.Lock()
-	p.conns[in], p.conns[out] = true, true
+	closed := p.closed
+	if !closed {
+		p.conns[in], p.conns[out] = true, true
+	}
 	p.mu.Unlock()
+	if closed { // while it was dialled
+		_, _ = in.Close(), out.Close()
+		return
+	}
 	defer func() {
 		p.mu.Lock()
 		delete(p.conns, in)

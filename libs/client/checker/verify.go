@@ -172,7 +172,7 @@ func (v *Verifier) read(ctx context.Context, a Ask) (Verdict, error) {
 			return first, nil
 		}
 		if sleep(ctx, 200*time.Millisecond); ctx.Err() != nil {
-			return first, nil
+			return first, ctx.Err() // what is missing had not its time to come
 		}
 	}
 }
