@@ -104,6 +104,9 @@ func (s *unionSession) Collect(ctx context.Context, req AggregateRequest) (_ []V
 			a.series, a.stats, a.err = scanValues(ctx, session, &req)
 			a.ok = a.err == nil
 		}
+		if a.err != nil && ctx.Err() != nil {
+			a.err = ctx.Err() // whatever a session makes of that
+		}
 		if !a.ok {
 			cancel() // all of it has to be scanned
 		}
