@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -55,7 +56,14 @@ func New(now time.Time, rand io.Reader, tenant, query string, start, end int64) 
 		end = created.UnixNano()
 	}
 	t := &Tombstone{ID: string(id), Tenant: tenant, Query: query, Start: start, End: end, Created: created}
-	return t, t.parse()
+	if err := t.parse(); err != nil {
+		return t, err
+	}
+	// Whoever reads entries runs the filters: one that cannot run would fail them all.
+	if _, err := pipeline.Compile(t.selector.Stages, pipeline.Hints{}); err != nil {
+		return t, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return t, nil
 }
 
 // parse checks the tombstone and sets what follows from its query.

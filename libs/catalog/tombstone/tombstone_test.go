@@ -30,6 +30,7 @@ func TestInvalid(t *testing.T) {
 	}{
 		"no query": {"", 0, now}, "no selector": {"{}", 0, now}, "metric": {`rate({app="a"}[1m])`, 0, now},
 		"parser": {`{app="a"} | json`, 0, now}, "format": {`{app="a"} | line_format "x"`, 0, now},
+		"subquery": {`{app="a"} | user in ({app="b"})`, 0, now}, "address": {`{app="a"} | addr=ip("nowhere")`, 0, now},
 		"empty range": {`{app="a"}`, 5, 5}, "turned range": {`{app="a"}`, 6, 5},
 		"future": {`{app="a"}`, 0, now + 1}, "long": {`{app="` + strings.Repeat("a", MaxQuery) + `"}`, 0, now},
 	} {
@@ -40,7 +41,7 @@ func TestInvalid(t *testing.T) {
 	if _, err := New(epoch, rand.Reader, "", `{app="a"}`, 0, now); !errors.Is(err, ErrInvalid) {
 		t.Errorf("no tenant: %v", err)
 	}
-	x, err := New(epoch, rand.Reader, "t", `{app="a"} |= "x" != "y" or "z" | level="debug"`, math.MinInt64, math.MaxInt64)
+	x, err := New(epoch, rand.Reader, "t", `{app="a"} |= "x" != "y" or "z" | level="debug" | user in ("b", "c")`, math.MinInt64, math.MaxInt64)
 	if err != nil || x.End != now || x.Start != math.MinInt64 {
 		t.Errorf("%+v, %v", x, err)
 	}
