@@ -138,7 +138,7 @@ func (s *Service) blocked(split *ring.Split, quorum int) map[string]error {
 
 // send makes one ingest call. It outlives the caller's context, up to the deadline.
 func (s *Service) send(ctx context.Context, m *ring.Member, req *ingestv1.IngestRequest, deadline time.Time) error {
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline.Sub(s.now()))
 	defer cancel()
 	began := time.Now()
 	slow := s.breakers.watch(m.Name, s.now)

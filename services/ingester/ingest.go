@@ -35,7 +35,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	defer done()
 	if d := req.GetDeadlineUnixNano(); d != 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, time.Unix(0, d))
+		ctx, cancel = context.WithTimeout(ctx, time.Unix(0, d).Sub(s.now()))
 		defer cancel()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
