@@ -63,7 +63,7 @@ func next(ctx context.Context, c *websocket.Conn) ([]string, error) {
 func TestTails(t *testing.T) {
 	node := harness.Start(t)
 	ctx := harness.Context(t)
-	const most, batches, each = 10, 40, 50 // limits.max_tails
+	const most, batches, each = 10, 20, 100 // limits.max_tails
 	push := func(line string) {
 		request{path: lokiPush, header: map[string]string{"Content-Type": lokiJSON}, body: stream(map[string]string{"app": "x"}, line), status: []int{204}}.do(t, node)
 	}
