@@ -115,9 +115,12 @@ type fieldCounter struct {
 	first   int32
 	of      []int32 // by series, from -1 on: as in shapeState
 
+	cells int // of tables
+
 	// What is not counted yet.
 	counted []int32 // results with rows
 	heaps   []heap
+	piled   int // rows of heaps have so many places
 	heaped  []heaped
 	bucket  int
 	last    int64 // time that is in bucket
@@ -293,8 +296,21 @@ func (w *fieldCounter) flush() error {
 	return nil
 }
 
-// maxTable returns how many codes are looked up in an array.
-func (w *fieldCounter) maxTable() uint64 { return uint64(2*len(w.tids) + 64) }
+// maxCells is how many codes all tables have at most, and how many all heaps; maxHeaps
+// is how many of these there are.
+const (
+	maxCells = 1 << 21
+	maxHeaps = 1 << 18
+)
+
+// fits reports whether codes are looked up in an array, which it makes room for.
+func (w *fieldCounter) fits(codes uint64) bool {
+	if codes > uint64(2*len(w.tids)+64) || codes > uint64(maxCells-w.cells) {
+		return false
+	}
+	w.cells += int(codes)
+	return true
+}
 
 // lookup counts a row.
 func (w *fieldCounter) lookup(tid, row int) error {
@@ -316,7 +332,7 @@ func (w *fieldCounter) lookup(tid, row int) error {
 	// The value first: rows that have none must not tell of those that have.
 	shape, state := &w.plan.values[t.value], &w.texts[t.value]
 	code, ok := w.codeOf(shape)
-	tabled := ok && shape.codes <= w.maxTable()
+	tabled := ok && (state.values != nil || w.fits(shape.codes))
 	var value float64
 	if tabled {
 		if state.values == nil {
@@ -348,16 +364,23 @@ func (w *fieldCounter) lookup(tid, row int) error {
 	case !tabled || !w.unordered:
 		return w.counts.AddValue(r.series, w.bucket, value, 1)
 	}
-	n := result*int32(len(w.texts)) + t.value
-	for int(n) >= len(w.heaps) {
+	n := int(result)*len(w.texts) + int(t.value)
+	if n >= maxHeaps {
+		return w.counts.AddValue(r.series, w.bucket, value, 1)
+	}
+	for n >= len(w.heaps) {
 		w.heaps = append(w.heaps, heap{value: int32(len(w.heaps) % len(w.texts))})
 	}
 	h := &w.heaps[n]
 	if h.rows == nil {
+		if w.piled+int(shape.codes) > maxCells {
+			return w.counts.AddValue(r.series, w.bucket, value, 1)
+		}
+		w.piled += int(shape.codes)
 		h.rows = make([]uint32, shape.codes)
 	}
 	if h.rows[code]++; h.rows[code] == 1 {
-		w.heaped = append(w.heaped, heaped{n, int32(code)})
+		w.heaped = append(w.heaped, heaped{int32(n), int32(code)})
 	}
 	return nil
 }
@@ -413,7 +436,7 @@ func (w *fieldCounter) resultOf(t *templatePlan, n int32, row int) (int32, error
 	switch {
 	case !ok:
 		return w.runShape(t, shape, row)
-	case shape.codes <= w.maxTable():
+	case state.table != nil || w.fits(shape.codes):
 		if state.table == nil {
 			state.table = make([]int32, shape.codes)
 		}
