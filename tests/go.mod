@@ -6,6 +6,7 @@ require (
 	github.com/johannesboyne/gofakes3 v1.2.0
 	github.com/klauspost/compress v1.20.4
 	github.com/weir-logs/weir/gen v0.0.0
+	github.com/weir-logs/weir/libs v0.0.0
 	github.com/weir-logs/weir/libs/client v0.0.0
 	github.com/weir-logs/weir/services v0.0.0
 	github.com/weir-logs/weir/services/agent v0.0.0
@@ -123,7 +124,6 @@ require (
 	github.com/tinylib/msgp v1.6.4 // indirect
 	github.com/valyala/fastrand v1.1.0 // indirect
 	github.com/valyala/histogram v1.2.0 // indirect
-	github.com/weir-logs/weir/libs v0.0.0 // indirect
 	github.com/zeebo/xxh3 v1.1.0 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc v0.72.0 // indirect

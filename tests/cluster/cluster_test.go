@@ -169,7 +169,11 @@ func (s *scenario) judge() checker.Verdict {
 // stay complete, and a tail delivers every entry once.
 func TestKillOne(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	killOne(t)
+}
+
+func killOne(t *testing.T, change ...func(*harness.Cluster)) {
+	s := start(t, change...)
 	tail := harness.StartTail(t, s.client)
 	s.stored(1) // what came before the tail began is not its business
 	begun := s.load.History.Mark()
@@ -195,7 +199,11 @@ func TestKillOne(t *testing.T) {
 // TestRollingRestart restarts all ingesters one by one with SIGTERM under load.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	rollingRestart(t)
+}
+
+func rollingRestart(t *testing.T, change ...func(*harness.Cluster)) {
+	s := start(t, change...)
 	tail := harness.StartTail(t, s.client)
 	s.stored(1)
 	begun := s.load.History.Mark()
@@ -353,7 +361,11 @@ func TestTooFew(t *testing.T) {
 // TestKillAll kills all ingesters at once under load, again and again.
 func TestKillAll(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	killAll(t)
+}
+
+func killAll(t *testing.T, change ...func(*harness.Cluster)) {
+	s := start(t, change...)
 	for range 2 {
 		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
 		for _, n := range s.Ingesters {

@@ -46,7 +46,11 @@ func TestLeave(t *testing.T) {
 // nothing comes twice.
 func TestTailComesBackForWhatIsInBlocks(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	tailComesBack(t)
+}
+
+func tailComesBack(t *testing.T, change ...func(*harness.Cluster)) {
+	s := start(t, change...)
 	got, cursor := map[checker.ID]int{}, ""
 	// follow takes responses until enough says so.
 	follow := func(enough func() bool) {

@@ -25,7 +25,7 @@ import (
 // machines that run tests are busy; nothing waits longer than it has to.
 const Patience = 2 * time.Minute
 
-// Node is a server process, which may be started, ended and started again under the
+// Node is a server, mostly a process of its own, which may be started, ended and started again under the
 // same addresses and with the same data. Not safe for concurrent use.
 type Node struct {
 	*Process
@@ -37,7 +37,8 @@ type Node struct {
 
 	Descriptors int // file descriptors that it may have open; 0: as many as this process
 
-	netns, ip string // see Network
+	netns, ip string  // see Network
+	inside    *inside // see Cluster.InProcess; nil: it is a process
 }
 
 // New returns a node that is not started, with a data directory in dir, or a
@@ -62,12 +63,14 @@ func Start(t testing.TB, args ...string) *Node {
 	return n
 }
 
-// Start starts the process and does not wait for it.
+// Start starts the server and does not wait for it.
 func (n *Node) Start() {
 	n.t.Helper()
-	command := slices.Concat([]string{
-		Binary(n.t), "--data-dir=" + n.Dir, "--listen=" + n.HTTP, "--grpc-listen=" + n.GRPC, "--gossip-listen=" + n.Gossip,
-	}, n.Args)
+	if n.inside != nil {
+		n.startInside(n.arguments())
+		return
+	}
+	command := append([]string{Binary(n.t)}, n.arguments()...)
 	if n.Descriptors > 0 {
 		command = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, n.Descriptors)}, command...)
 	}
@@ -90,7 +93,7 @@ func (n *Node) tryReady() error {
 	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-n.exited:
-			return fmt.Errorf("%s ended with status %d while it was started:\n%s", n.Name, n.cmd.ProcessState.ExitCode(), n.tail(20))
+			return fmt.Errorf("%s ended while it was started: %v\n%s", n.Name, n.ended(), n.tail(20))
 		default:
 		}
 		code, body, err := n.Get("/ready")

@@ -1,0 +1,97 @@
+package cluster
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
+	"github.com/weir-logs/weir/tests/harness"
+)
+
+// TestInProcess plays scenarios with all servers within this process, and those that need
+// a clock of each server's own, and sees that nothing goes on when all have ended. See
+// harness.Cluster.InProcess for what that does not show and the other tests do.
+//
+// It runs before the parallel tests of this package, so that what goes on is its own.
+func TestInProcess(t *testing.T) {
+	harness.CollectAsBefore(t)
+	before := goleak.IgnoreCurrent()
+	t.Run("scenarios", func(t *testing.T) {
+		scenarios := []struct {
+			name string
+			play func(*testing.T, ...func(*harness.Cluster))
+		}{ // the longest first
+			{"KillOne", killOne},
+			{"RollingRestart", rollingRestart},
+			{"ClockFarAhead", clockFarAhead},
+			{"ClocksDiffer", clocksDiffer},
+			{"KillAll", killAll},
+			{"TailComesBack", tailComesBack},
+			{"Scale", scale},
+		}
+		for _, s := range scenarios[:some(len(scenarios)-1, len(scenarios))] {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				s.play(t, (*harness.Cluster).InProcess)
+			})
+		}
+	})
+	http.DefaultClient.CloseIdleConnections()
+	harness.Until(t, func() error { return goleak.Find(before) })
+}
+
+// clocksDiffer has clocks that are five minutes ahead and behind, and one that goes back by
+// an hour over a crash. In the end an ingester is five minutes ahead of the front: then its
+// requests are too late for it, and are stored by the other two.
+func clocksDiffer(t *testing.T, change ...func(*harness.Cluster)) {
+	s := start(t, append(slices.Clone(change), func(c *harness.Cluster) {
+		c.Ingesters[0].SetClock(5 * time.Minute)
+		c.Ingesters[1].SetClock(-5 * time.Minute)
+		c.Front.SetClock(5 * time.Minute)
+	})...)
+	s.readUnderLoad()
+	back := func(n *harness.Node, ahead time.Duration) {
+		t.Helper()
+		n.Kill()
+		n.SetClock(ahead)
+		n.Start()
+		n.AwaitReady()
+		s.AwaitHealthy(3)
+		s.stored(30)
+		s.readUnderLoad()
+	}
+	back(s.Ingesters[0], -55*time.Minute)
+	back(s.Front, 0)
+	if _, err := s.client.Admin().Flush(harness.Context(t), &adminv1.FlushRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	s.stored(10)
+	back(s.Ingesters[0], 5*time.Minute) // with what is in blocks and what is in its log
+	p := s.load.Pushes()
+	t.Logf("%d requests stored, %d failed: %s", p.Stored, p.Failed, s.check())
+}
+
+// clockFarAhead has a member whose clock is ten years ahead: the others find that it is
+// dead as of any, and take it back with the right time.
+func clockFarAhead(t *testing.T, change ...func(*harness.Cluster)) {
+	s := start(t, append(slices.Clone(change), func(c *harness.Cluster) {
+		c.Ingesters[1].SetClock(10 * 365 * 24 * time.Hour)
+	})...)
+	s.readUnderLoad()
+	n := s.Ingesters[1]
+	n.Kill()
+	s.AwaitHealthy(2)
+	s.stored(50)
+	s.readUnderLoad()
+	n.SetClock(0)
+	n.Start()
+	n.AwaitReady()
+	s.AwaitHealthy(3)
+	s.stored(50)
+	p := s.load.Pushes()
+	t.Logf("%d requests stored, %d failed: %s", p.Stored, p.Failed, s.check())
+}
