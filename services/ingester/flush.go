@@ -214,6 +214,10 @@ func (s *Service) dropExpired() {
 		if s.hook("drop") != nil {
 			return
 		}
+		if err := s.giveUpLog(gone); err != nil {
+			s.logger.Warn("cannot truncate the write-ahead log; local blocks stay that are in the object store", "err", err)
+			return
+		}
 		s.setAside(gone)
 		s.blocks.publish(nil, gone, nil)
 		s.metrics.dropped.Add(float64(len(gone)))
@@ -221,6 +225,23 @@ func (s *Service) dropExpired() {
 	if err := s.changeState(s.prune); err != nil {
 		s.logger.Warn("cannot write the record of uploads", "err", err)
 	}
+}
+
+// giveUpLog drops what the log still has of containers that are to be dropped: a start
+// would take what no container covers for new. That is what one with damage needs.
+func (s *Service) giveUpLog(gone []*local.Container) error {
+	last := uint64(0)
+	s.blocks.mu.RLock()
+	for _, c := range gone {
+		damaged := slices.ContainsFunc(c.Blocks, func(b local.Block) bool { _, bad := s.blocks.bad[b.ID]; return bad })
+		if n := len(c.Covers); n > 0 && c.Incarnation == s.incarnationID && !damaged {
+			last = max(last, c.Covers[n-1].Last)
+		}
+	}
+	s.blocks.mu.RUnlock()
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	return s.log.TruncateBefore(min(last, s.gens.unwritten()-1) + 1)
 }
 
 // setAside keeps those containers, of some that are to be dropped, that hold a damaged
