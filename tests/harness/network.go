@@ -112,6 +112,12 @@ func (n *Network) Attach(node *Node) {
 	node.Heal()
 }
 
+// Proxy is NewProxy for nodes of the network.
+func (n *Network) Proxy(target string) *Proxy {
+	n.t.Helper()
+	return newProxy(n.t, n.net+"1:0", target)
+}
+
 // Deaf makes a node drop packets that match, by the arguments of iptables: those from
 // given nodes, for example. Heal ends it.
 func (n *Node) Deaf(match ...string) {

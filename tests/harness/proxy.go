@@ -27,7 +27,12 @@ type Proxy struct {
 // NewProxy starts a proxy that ends with the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", FreeAddr(t))
+	return newProxy(t, FreeAddr(t), target)
+}
+
+func newProxy(t testing.TB, addr, target string) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
