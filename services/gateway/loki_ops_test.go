@@ -1,7 +1,9 @@
 package gateway_test
 
 import (
+	"fmt"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +37,15 @@ func TestLokiOperators(t *testing.T) {
 	}
 	e.want(400, "parse error", "GET", "/loki/api/v1/index/shards?query=%7B", "")
 	e.want(400, "number of bytes", "GET", "/loki/api/v1/index/shards?query=%7Ba%3D%22b%22%7D&targetBytesPerShard=much", "")
+	many, asked := `rate({app="x"}[1m])`, len(e.backend.asked)
+	for i := range 64 {
+		many += fmt.Sprintf(` + rate({app="%d"}[1m])`, i)
+	}
+	e.want(400, "65 stream selectors, the limit is 64", "GET", "/loki/api/v1/index/shards?query="+url.QueryEscape(many), "")
+	e.want(400, "input size too long", "POST", "/loki/api/v1/index/shards", "query="+strings.Repeat("x", 1<<17+1), "Content-Type", "application/x-www-form-urlencoded")
+	if n := len(e.backend.asked); n != asked {
+		t.Errorf("%d questions for what is refused", n-asked)
+	}
 	for _, path := range []string{"/loki/api/v1/rules", "/loki/api/v1/rules/ns", "/loki/api/v1/rules/ns/group", "/api/prom/rules"} {
 		e.want(404, "no rule groups found", "GET", path, "")
 	}

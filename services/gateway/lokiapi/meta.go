@@ -109,10 +109,18 @@ func appendStats(b []byte, s *queryv1.StatsResponse) []byte {
 	return append(b, '}')
 }
 
+// maxShardSelectors is the most selectors of a query that shards is asked about: each
+// is a question to a querier.
+const maxShardSelectors = 64
+
 // shards tells how to split a query over parts of the fingerprints. Weir splits
 // queries itself, by what it stores, so it is one part.
 func (a *API) shards(w http.ResponseWriter, r *http.Request) error {
-	q, err := syntax.ParseExpr(r.Form.Get("query"))
+	text := r.Form.Get("query")
+	if most := int(a.limits(r).MaxQueryText); len(text) > most {
+		return rpcerr.New(rpcerr.LimitExceeded, "parse error : input size too long (%d > %d)", len(text), most)
+	}
+	q, err := syntax.ParseExpr(text)
 	if err != nil {
 		return rpcerr.Wrap(err, rpcerr.ParseError, "%v", err)
 	}
@@ -128,8 +136,11 @@ func (a *API) shards(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// What several selectors cover may overlap: the most that one of them does.
-	most := &queryv1.StatsResponse{}
-	for _, sel := range selectors(q) {
+	most, sels := &queryv1.StatsResponse{}, selectors(q)
+	if len(sels) > maxShardSelectors {
+		return rpcerr.New(rpcerr.LimitExceeded, "the query has %d stream selectors, the limit is %d", len(sels), maxShardSelectors)
+	}
+	for _, sel := range sels {
 		resp, err := a.deps.Query.Stats(r.Context(), &queryv1.StatsRequest{Selector: sel, Start: start, End: end})
 		if err != nil {
 			return err
