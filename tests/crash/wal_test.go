@@ -117,10 +117,10 @@ func filled(t *testing.T) (*harness.Node, *checker.Load) {
 	return node, load
 }
 
-// TestFlippedBit flips one bit in the middle of the log: that record is missing, which
-// is logged, counted and said with each answer; the rest is served.
+// TestFlippedBit flips one bit in the middle of the log, or takes a whole record as a disk
+// does that says it has written and has not: that record is missing, which is logged, counted and said with each answer; the rest is served.
 func TestFlippedBit(t *testing.T) {
-	for _, part := range []string{"payload", "header"} {
+	for _, part := range []string{"payload", "header", "lost write"} {
 		t.Run(part, func(t *testing.T) {
 			node, load := filled(t)
 			all := records(t, node)
@@ -129,7 +129,11 @@ func TestFlippedBit(t *testing.T) {
 			if part == "header" {
 				at = victim.from + 16 // its length
 			}
-			flip(t, victim.path, at)
+			if part == "lost write" {
+				zero(t, victim.path, victim.from, victim.until)
+			} else {
+				flip(t, victim.path, at)
+			}
 			gone := only(all, victim)
 			node.Start()
 			node.AwaitReady()
@@ -161,6 +165,18 @@ func damaged(t *testing.T, node *harness.Node, segment string) {
 	}
 	if len(warnings) == 0 {
 		t.Error("answers do not warn of the loss")
+	}
+}
+
+func zero(t *testing.T, path string, from, until int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(make([]byte, until-from), from); err != nil {
+		t.Fatal(err)
 	}
 }
 
