@@ -28,6 +28,8 @@ DATA_DIR ?= data/run
 TEST_FLAGS ?=
 # Instead of all packages.
 TEST_PACKAGES ?=
+# Of a package: on a busy machine the race detector's take some minutes.
+TEST_TIMEOUT ?= 25m
 BENCH    ?= .
 BENCH_COUNT ?= 3
 BENCH_PACKAGES ?= work
@@ -61,11 +63,11 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 
 .PHONY: test
 test: build ## Run all tests.
-	go test $(TEST_FLAGS) $(or $(TEST_PACKAGES),work)
+	go test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(or $(TEST_PACKAGES),work)
 
 .PHONY: race
 race: ## Run the tests with the race detector (needs a C compiler), but those of whole programs.
-	CGO_ENABLED=1 go test -race $(TEST_FLAGS) $(or $(TEST_PACKAGES),./gen/... ./libs/... ./libs/client/... ./services/... ./services/agent/...)
+	CGO_ENABLED=1 go test -race -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(or $(TEST_PACKAGES),./gen/... ./libs/... ./libs/client/... ./services/... ./services/agent/...)
 
 .PHONY: lint
 lint: $(TOOLS)/.built ## Check format, vet, staticcheck, protos.
