@@ -247,7 +247,7 @@ func TestQueryQueue(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			got[status.Code(err)]++
-			if c := status.Code(err); c != codes.OK && (c != codes.ResourceExhausted && c != codes.Unavailable || weirclient.Reason(err) != "OVERLOADED") {
+			if c := status.Code(err); c != codes.OK && (c != codes.ResourceExhausted || weirclient.Reason(err) != "TOO_MANY_QUERIES") {
 				t.Errorf("%v", err)
 			}
 		})

@@ -471,6 +471,39 @@ func TestSplitKeepsAllRows(t *testing.T) {
 	})
 }
 
+// TestSplitAroundARefusedRow: the rows behind a refused one are a piece of their own,
+// whose labels count once more.
+func TestSplitAroundARefusedRow(t *testing.T) {
+	labels := `{app="` + strings.Repeat("x", 60) + `"}`
+	b := &ingestv1.StreamBlock{Labels: labels}
+	end := uint32(0)
+	for i, n := range []int{20, 500, 20, 20} {
+		b.Times = append(b.Times, int64(i))
+		b.Slab = append(b.Slab, strings.Repeat("y", n)...)
+		end += uint32(n)
+		b.LineEnds = append(b.LineEnds, end)
+	}
+	most := blockSize(&ingestv1.StreamBlock{Labels: labels, Times: b.Times[:3], Slab: b.Slab[:60]})
+	parts, refused := Split(&ingestv1.WriteRequest{Streams: []*ingestv1.StreamBlock{b}}, most)
+	if refused.GetRejectedEntries() != 1 {
+		t.Errorf("%d rows are refused", refused.GetRejectedEntries())
+	}
+	rows := 0
+	for i, p := range parts {
+		size := 0
+		for _, piece := range p.Request.GetStreams() {
+			size += blockSize(piece)
+			rows += len(piece.GetTimes())
+		}
+		if size > most {
+			t.Errorf("part %d has %d bytes, more than %d", i, size, most)
+		}
+	}
+	if rows != 3 {
+		t.Errorf("%d rows are kept", rows)
+	}
+}
+
 func ExampleLokiJSON() {
 	req, err := LokiJSON([]byte(`{"streams":[{"stream":{"app":"shop"},"values":[["1700000000000000000","sold out"]]}]}`), nil)
 	fmt.Println(req.GetStreams()[0].GetLabels(), string(req.GetStreams()[0].GetSlab()), err)

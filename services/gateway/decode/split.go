@@ -88,7 +88,10 @@ func (s *splitter) stream(stream uint32, b *ingestv1.StreamBlock) {
 	}
 	for i, n := range sizes {
 		if fixed+n > s.most {
-			cut(i)
+			if i > from {
+				cut(i)
+				size += fixed // of the piece behind it
+			}
 			s.refuse(stream, i, b, n)
 			from = i + 1
 			continue
