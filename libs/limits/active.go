@@ -150,13 +150,14 @@ func (a *ActiveStreams) set(tenant string) *activeSet {
 	return s
 }
 
-// turn begins a new generation where one is over. mu is held.
+// turn begins a new generation where one is over, at the time when it was and not when
+// that is noticed: else streams would count for up to three times activeFor. mu is held.
 func (a *ActiveStreams) turn(s *activeSet) {
 	switch now := a.now(); {
 	case now.Sub(s.since) >= 2*activeFor:
 		s.old, s.new, s.since = nil, map[uint64]struct{}{}, now
 	case now.Sub(s.since) >= activeFor:
-		s.old, s.new, s.since = s.new, map[uint64]struct{}{}, now
+		s.old, s.new, s.since = s.new, map[uint64]struct{}{}, s.since.Add(activeFor)
 	}
 }
 
