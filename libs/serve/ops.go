@@ -61,7 +61,23 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = io.WriteString(w, "ready\n") // the client is gone
+	text := "ready\n"
+	if degraded := s.Degraded(); len(degraded) > 0 {
+		text = "degraded\n" + strings.Join(degraded, "\n") + "\n"
+	}
+	_, _ = io.WriteString(w, text) // the client is gone
+}
+
+// Degraded returns what is wrong with a process that may be ready all the same, each as
+// "condition: what".
+func (s *Server) Degraded() []string {
+	var out []string
+	for _, c := range s.conditions {
+		if what := c.degraded(); what != "" {
+			out = append(out, c.name+": "+what)
+		}
+	}
+	return out
 }
 
 // handleServices serves /services: a line per module with its state, or JSON where that is accepted.

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -83,11 +85,13 @@ type Server struct {
 	certs    *certificates
 	internal map[string]bool // names of services for members; not changed any more once Start was called
 
-	phase   atomic.Int32
-	checks  []check
-	drained chan struct{} // closed when draining begins
-	begin   sync.Once     // closes drained
-	streams context.Context
+	phase  atomic.Int32
+	checks []check
+	// conditions are what may be wrong with a process that is ready.
+	conditions []condition
+	drained    chan struct{} // closed when draining begins
+	begin      sync.Once     // closes drained
+	streams    context.Context
 	// endStreams cancels the contexts of all streams, grace after draining began.
 	endStreams context.CancelCauseFunc
 	grace      time.Duration // streamGrace, less in tests
@@ -101,6 +105,11 @@ type Server struct {
 type check struct {
 	name string
 	run  func(context.Context) error
+}
+
+type condition struct {
+	name     string
+	degraded func() string
 }
 
 // New returns a Server of cfg, which is valid. It reads the certificate and opens nothing.
@@ -250,6 +259,23 @@ func (r registrar) RegisterService(d *grpc.ServiceDesc, impl any) {
 // AddCheck adds a condition of readiness; f returns nil when it is met. Call it before Start.
 func (s *Server) AddCheck(name string, f func(context.Context) error) {
 	s.checks = append(s.checks, check{name, f})
+}
+
+// AddCondition adds something that may be wrong while requests are served all the same, and that
+// /ready and the metric weir_degraded tell of: f returns what is wrong, or "". It must be quick, and
+// may be called at any time after Start. Call AddCondition before that.
+func (s *Server) AddCondition(name string, f func() string) {
+	s.conditions = append(s.conditions, condition{name, f})
+	promauto.With(s.opts.Telemetry.Registry).NewGaugeFunc(prometheus.GaugeOpts{
+		Name:        "weir_degraded",
+		Help:        "1 while something is wrong with a process that serves requests all the same, by what it is; /ready tells more.",
+		ConstLabels: prometheus.Labels{"condition": name},
+	}, func() float64 {
+		if f() != "" {
+			return 1
+		}
+		return 0
+	})
 }
 
 // Addr returns the address of an open port, nil for the memory door.

@@ -331,6 +331,9 @@ func TestReadiness(t *testing.T) {
 	f := build(t, nil)
 	broken := errors.New("no peers")
 	f.AddCheck("ring", func(context.Context) error { return broken })
+	alone := ""
+	f.AddCondition("gossip", func() string { return alone })
+	f.AddCondition("disk", func() string { return "" })
 	if err := f.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -375,6 +378,17 @@ func TestReadiness(t *testing.T) {
 	}
 	if _, err := invoke(t.Context(), conn, "/test.Public/Who"); err != nil || serving() != healthpb.HealthCheckResponse_SERVING {
 		t.Error(err)
+	}
+	alone = "nobody is heard"
+	if code, body, _ := get(t, f, "/ready"); code != 200 || body != "degraded\ngossip: nobody is heard\n" || serving() != healthpb.HealthCheckResponse_SERVING {
+		t.Error(code, body)
+	}
+	if _, body, _ := get(t, f, "/metrics"); !strings.Contains(body, `weir_degraded{condition="gossip"} 1`) || !strings.Contains(body, `weir_degraded{condition="disk"} 0`) {
+		t.Error(body)
+	}
+	alone = ""
+	if code, body, _ := get(t, f, "/ready"); code != 200 || body != "ready\n" {
+		t.Error(code, body)
 	}
 }
 

@@ -347,6 +347,18 @@ func (s *Service) Ready() error {
 	return nil
 }
 
+// DiskFull says how full the disk is when that keeps the service from taking writes, else "".
+func (s *Service) DiskFull() string {
+	if s.state.Load() != accepting {
+		return ""
+	}
+	d, err := s.log.DiskState()
+	if err != nil || !d.Full {
+		return ""
+	}
+	return fmt.Sprintf("too full for writes: %d MiB free, %.1f %% used", d.FreeBytes>>20, d.UsedPercent)
+}
+
 // EndTails ends live tails; their clients go on with another process or, after a
 // restart, this one. All else goes on.
 func (s *Service) EndTails() { s.cancel() }

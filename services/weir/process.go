@@ -177,6 +177,7 @@ func (p *Process) initCluster() (serve.Service, error) {
 		}
 		return errors.New("not a member yet")
 	})
+	p.addConditions()
 	start := func(ctx context.Context) error {
 		incarnation := ""
 		if p.ingester != nil {

@@ -11,12 +11,15 @@ import (
 
 // ringPage is what these tests look at of the front's /ring.
 type ringPage struct {
+	Table   string                                      `json:"table_digest"`
 	Members []struct{ Name, Incarnation, State string } `json:"members"`
 	Missing []struct{ Name, Incarnation, State string } `json:"missing"`
 }
 
-func (s *scenario) ring() (p ringPage, err error) {
-	code, body, err := s.Front.Get("/ring")
+func (s *scenario) ring() (ringPage, error) { return ringOf(s.Front) }
+
+func ringOf(n *harness.Node) (p ringPage, err error) {
+	code, body, err := n.Get("/ring")
 	if err == nil && code != 200 {
 		err = fmt.Errorf("/ring: %d %s", code, body)
 	}
