@@ -36,59 +36,59 @@ func sorted(s []string) []string {
 
 // Log queries over any number of sources that hold copies of each other's rows
 // answer as the plain twin, page by page.
-func TestLogsEqualTwin(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		all := entries(t)
-		digests := rapid.Bool().Draw(t, "digests")
-		stores := spread(t, all, !digests)
-		sel := words.LogQueries().Draw(t, "query")
-		start := int64(rapid.IntRange(0, 100).Draw(t, "start")) * 3 * sec
-		q := engine.RangeQuery{
-			Query: engine.Query{Expr: sel, Sources: arrange(t, sources(stores, digests))},
-			Start: start, End: start + 3*sec*int64(rapid.IntRange(1, 100).Draw(t, "length")),
-			Limit: pick(t, "limit", 0, 1, 2, 5), Backward: rapid.Bool().Draw(t, "backward"),
-			Interval: time.Duration(pick(t, "interval", 0, 0, 7)) * time.Second,
+func TestLogsEqualTwin(t *testing.T) { rapid.Check(t, logsEqualTwin) }
+
+func logsEqualTwin(t *rapid.T) {
+	all := entries(t)
+	digests := rapid.Bool().Draw(t, "digests")
+	stores := spread(t, all, !digests)
+	sel := words.LogQueries().Draw(t, "query")
+	start := int64(rapid.IntRange(0, 100).Draw(t, "start")) * 3 * sec
+	q := engine.RangeQuery{
+		Query: engine.Query{Expr: sel, Sources: arrange(t, sources(stores, digests))},
+		Start: start, End: start + 3*sec*int64(rapid.IntRange(1, 100).Draw(t, "length")),
+		Limit: pick(t, "limit", 0, 1, 2, 5), Backward: rapid.Bool().Draw(t, "backward"),
+		Interval: time.Duration(pick(t, "interval", 0, 0, 7)) * time.Second,
+	}
+	q.Excluded = excluded(t)
+	want, err := newTwin(without(all, q.Excluded)).logs(sel, q.Start, q.End, q.Backward, int64(q.Interval))
+	emit := rapid.Bool().Draw(t, "emit")
+	for page := 0; ; page++ {
+		var emitted []string
+		if emit {
+			q.Emit = func(ls []engine.LogStream) error {
+				emitted = append(emitted, texts(&engine.Result{Streams: ls})...)
+				return nil
+			}
 		}
-		q.Excluded = excluded(t)
-		want, err := newTwin(without(all, q.Excluded)).logs(sel, q.Start, q.End, q.Backward, int64(q.Interval))
-		emit := rapid.Bool().Draw(t, "emit")
-		for page := 0; ; page++ {
-			var emitted []string
-			if emit {
-				q.Emit = func(ls []engine.LogStream) error {
-					emitted = append(emitted, texts(&engine.Result{Streams: ls})...)
-					return nil
-				}
-			}
-			res, gotErr := run(q)
-			if (err != nil) != (gotErr != nil) {
-				t.Fatalf("%s: got error %v, want %v", sel, gotErr, err)
-			}
-			closed(t, stores)
-			if err != nil {
-				return
-			}
-			now := want
-			if q.Limit > 0 && len(want) > q.Limit {
-				now = want[:q.Limit]
-			}
-			got := texts(res)
-			if emit {
-				got = sorted(append(got, emitted...))
-			}
-			if !slices.Equal(got, sorted(now)) {
-				t.Fatalf("%s, page %d:\n got %q\nwant %q\n%+v", sel, page, got, now, q)
-			}
-			want = want[len(now):]
-			if (res.NextCursor != "") != (len(want) > 0) {
-				t.Fatalf("%s: cursor %q with %d entries left", sel, res.NextCursor, len(want))
-			}
-			if len(want) == 0 {
-				return
-			}
-			q.Cursor = res.NextCursor
+		res, gotErr := run(q)
+		if (err != nil) != (gotErr != nil) {
+			t.Fatalf("%s: got error %v, want %v", sel, gotErr, err)
 		}
-	})
+		closed(t, stores)
+		if err != nil {
+			return
+		}
+		now := want
+		if q.Limit > 0 && len(want) > q.Limit {
+			now = want[:q.Limit]
+		}
+		got := texts(res)
+		if emit {
+			got = sorted(append(got, emitted...))
+		}
+		if !slices.Equal(got, sorted(now)) {
+			t.Fatalf("%s, page %d:\n got %q\nwant %q\n%+v", sel, page, got, now, q)
+		}
+		want = want[len(now):]
+		if (res.NextCursor != "") != (len(want) > 0) {
+			t.Fatalf("%s: cursor %q with %d entries left", sel, res.NextCursor, len(want))
+		}
+		if len(want) == 0 {
+			return
+		}
+		q.Cursor = res.NextCursor
+	}
 }
 
 // inexact reports whether rounding could decide which series an expression has.
@@ -146,39 +146,35 @@ func diff(got, want map[string]map[int64]float64) string {
 }
 
 // Metric queries answer as the plain twin too.
-func TestMetricsEqualTwin(t *testing.T) {
-	failed, total := 0, 0
-	rapid.Check(t, func(t *rapid.T) {
-		all := entries(t)
-		digests := rapid.Bool().Draw(t, "digests")
-		stores := spread(t, all, !digests)
-		expr := words.MetricQueries(2).Filter(func(e syntax.Expr) bool { return !inexact(e) && supported(e) }).Draw(t, "query")
-		start := int64(rapid.IntRange(0, 200).Draw(t, "start")) * sec
-		q := engine.RangeQuery{
-			Query: engine.Query{Expr: expr, Sources: arrange(t, sources(stores, digests))},
-			Start: start, End: start + sec*int64(rapid.IntRange(0, 200).Draw(t, "length")),
-			Step: pick(t, "step", 7*time.Second, time.Minute, 90*time.Second),
-		}
-		q.Excluded = excluded(t)
-		want, err := newTwin(without(all, q.Excluded)).matrix(expr, q.Start, q.End, q.Step)
-		if errors.Is(err, errAmbiguous) {
-			t.Skip("equal series")
-		}
-		res, gotErr := run(q)
-		closed(t, stores)
-		total++
-		if (err != nil) != (gotErr != nil) {
-			t.Fatalf("%s: got error %v, want %v", expr, gotErr, err)
-		}
-		if err != nil {
-			failed++
-			return
-		}
-		if d := diff(points(res), want); d != "" {
-			t.Fatalf("%s: %s", expr, d)
-		}
-	})
-	t.Logf("%d of %d queries fail", failed, total)
+func TestMetricsEqualTwin(t *testing.T) { rapid.Check(t, metricsEqualTwin) }
+
+func metricsEqualTwin(t *rapid.T) {
+	all := entries(t)
+	digests := rapid.Bool().Draw(t, "digests")
+	stores := spread(t, all, !digests)
+	expr := words.MetricQueries(2).Filter(func(e syntax.Expr) bool { return !inexact(e) && supported(e) }).Draw(t, "query")
+	start := int64(rapid.IntRange(0, 200).Draw(t, "start")) * sec
+	q := engine.RangeQuery{
+		Query: engine.Query{Expr: expr, Sources: arrange(t, sources(stores, digests))},
+		Start: start, End: start + sec*int64(rapid.IntRange(0, 200).Draw(t, "length")),
+		Step: pick(t, "step", 7*time.Second, time.Minute, 90*time.Second),
+	}
+	q.Excluded = excluded(t)
+	want, err := newTwin(without(all, q.Excluded)).matrix(expr, q.Start, q.End, q.Step)
+	if errors.Is(err, errAmbiguous) {
+		t.Skip("equal series")
+	}
+	res, gotErr := run(q)
+	closed(t, stores)
+	if (err != nil) != (gotErr != nil) {
+		t.Fatalf("%s: got error %v, want %v", expr, gotErr, err)
+	}
+	if err != nil {
+		return
+	}
+	if d := diff(points(res), want); d != "" {
+		t.Fatalf("%s: %s", expr, d)
+	}
 }
 
 func supported(e syntax.Expr) bool {
