@@ -35,11 +35,12 @@ type Limits struct {
 
 	IngestionShardSize int `help:"Ingesters that the tenant's streams are spread over, at least the replication factor. 0: all. Flush the cluster before it goes back to 0."`
 
-	MaxQueryText    conf.ByteSize `help:"Longest query text."`
-	MaxQuerySeries  int           `help:"Most series in the result of a metric query."`
-	MaxQueryEntries int           `help:"Most entries in the result of a log query."`
-	MaxQueryPoints  int           `help:"Most points of a series in the result of a metric query."`
-	MaxQueryRange   time.Duration `help:"Longest time range of a query."`
+	MaxQueryText        conf.ByteSize `help:"Longest query text."`
+	MaxQuerySeries      int           `help:"Most series in the result of a metric query."`
+	QuerySeriesOverflow string        `help:"What becomes of a metric query whose result has more series than max_query_series: fail, as in Loki, or cut, which keeps those of the greatest values and warns."`
+	MaxQueryEntries     int           `help:"Most entries in the result of a log query."`
+	MaxQueryPoints      int           `help:"Most points of a series in the result of a metric query."`
+	MaxQueryRange       time.Duration `help:"Longest time range of a query."`
 
 	MaxUnselectiveQueryBytes conf.ByteSize `help:"Most bytes of lines, in the time range, that a search without a stream selector may have before it. 0: there are no such searches."`
 
@@ -121,6 +122,12 @@ func (l Limits) validateRetention() error {
 	return errors.Join(problems...)
 }
 
+// What QuerySeriesOverflow may be.
+const (
+	FailSeries = "fail"
+	CutSeries  = "cut"
+)
+
 // Default returns the limits of a tenant for which nothing is configured.
 func Default() Limits {
 	return Limits{
@@ -144,11 +151,12 @@ func Default() Limits {
 
 		BlockIngestionStatus: 260,
 
-		MaxQueryText:    128 * conf.KiB,
-		MaxQuerySeries:  500,
-		MaxQueryEntries: 5000,
-		MaxQueryPoints:  11000,
-		MaxQueryRange:   721 * time.Hour,
+		MaxQueryText:        128 * conf.KiB,
+		MaxQuerySeries:      500,
+		QuerySeriesOverflow: FailSeries,
+		MaxQueryEntries:     5000,
+		MaxQueryPoints:      11000,
+		MaxQueryRange:       721 * time.Hour,
 
 		MaxUnselectiveQueryBytes: 10 * conf.GiB,
 
@@ -193,6 +201,9 @@ func (l Limits) Validate() error {
 	}
 	atLeastOne("max_query_text", int64(l.MaxQueryText))
 	atLeastOne("max_query_series", int64(l.MaxQuerySeries))
+	if o := l.QuerySeriesOverflow; o != FailSeries && o != CutSeries {
+		problems = append(problems, fmt.Errorf("query_series_overflow is %q, must be %s or %s", o, FailSeries, CutSeries))
+	}
 	atLeastOne("max_query_entries", int64(l.MaxQueryEntries))
 	atLeastOne("max_query_points", int64(l.MaxQueryPoints))
 	positive("max_query_range", l.MaxQueryRange)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
+	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -94,12 +95,12 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-func (s *Service) base(expr syntax.Expr, sc scope, partial bool) engine.Query {
+func (s *Service) base(expr syntax.Expr, sc scope, partial, cut bool) engine.Query {
 	sources, complete := s.sources(sc, partial)
 	return engine.Query{
-		Expr: expr, Sources: sources, Complete: complete, Partial: partial,
+		Expr: expr, Sources: sources, Complete: complete, Partial: partial, Split: s.split,
 		Limits: engine.Limits{
-			MaxSeries: sc.limits.MaxQuerySeries, MaxEntries: sc.limits.MaxQueryEntries,
+			MaxSeries: sc.limits.MaxQuerySeries, CutSeries: cut || sc.limits.QuerySeriesOverflow == limits.CutSeries, MaxEntries: sc.limits.MaxQueryEntries,
 			MaxPoints: sc.limits.MaxQueryPoints, MaxMemory: s.memory,
 			MaxBareBytes: int64(sc.limits.MaxUnselectiveQueryBytes),
 		},
@@ -128,7 +129,7 @@ func (s *Service) Query(ctx context.Context, req *queryv1.QueryRequest) (*queryv
 		return nil, err
 	}
 	defer done()
-	q := s.base(expr, sc, req.GetPartial())
+	q := s.base(expr, sc, req.GetPartial(), req.GetCutSeries())
 	q.Progress = s.watch(place, nil)
 	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
 		return nil, err
@@ -170,7 +171,7 @@ func (s *Service) rangeQuery(req *queryv1.QueryRangeRequest, sc scope) (engine.R
 		return engine.RangeQuery{}, rpcerr.New(rpcerr.InvalidArgument, "direction %d is not known", req.GetDirection())
 	}
 	q := engine.RangeQuery{
-		Query: s.base(expr, sc, req.GetPartial()),
+		Query: s.base(expr, sc, req.GetPartial(), req.GetCutSeries()),
 		Start: nanos(start), End: nanos(end),
 		Limit: int(req.GetLimit()), Backward: req.GetDirection() != queryv1.Direction_DIRECTION_FORWARD,
 		Interval: req.GetInterval().AsDuration(), Cursor: req.GetCursor(),

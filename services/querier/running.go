@@ -65,7 +65,7 @@ func (s *Service) bounded(ctx context.Context, sc scope) (context.Context, *acti
 func (s *Service) watch(a *active, further func(engine.Progress)) func(engine.Progress) {
 	return func(p engine.Progress) {
 		s.gate.note(a, p, a.work.revised(p.BytesTotal))
-		if leaves := a.work.leaves(); len(leaves) == 1 {
+		if leaves := a.work.leaves(); len(leaves) == 1 && (s.split == 0 || leaves[0].end-leaves[0].start <= int64(s.split)) { // else it may have opened less
 			l := leaves[0]
 			s.heads.learn(headKey(a.tenant, l.selector), l.end-l.start, max(0, float64(p.BytesTotal)-a.stored))
 		}

@@ -40,12 +40,13 @@ type Config struct {
 	SmallCost          conf.ByteSize `yaml:"small_cost" help:"A query is small if it is estimated to read no more than this. Small queries and others wait apart."`
 	SmallPlaces        int           `yaml:"small_places" help:"Of max_concurrent, how many only small queries take; one less than max_concurrent at most."`
 	MaxCost            conf.ByteSize `yaml:"max_cost" help:"What queries that are not small may be estimated to read, all that run together. One of more runs, but beside small ones only."`
+	SplitInterval      time.Duration `help:"Queries over a longer range are split by time: log queries into parts that are read one after the other, each twice as long as the one before, until there are enough entries; metric queries into parts of about this length, two at a time. 0: never."`
 	MultiTenantQueries bool          `help:"Let a query name several tenants, as in X-Scope-OrgID: a|b. The streams of its answer have the label __tenant_id__."`
 }
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{MaxConcurrent: 4, MaxQueued: 256, SmallCost: 128 * conf.MiB, SmallPlaces: 1, MaxCost: 64 * conf.GiB}
+	return Config{MaxConcurrent: 4, MaxQueued: 256, SmallCost: 128 * conf.MiB, SmallPlaces: 1, MaxCost: 64 * conf.GiB, SplitInterval: 24 * time.Hour}
 }
 
 // Validate returns all problems at once.
@@ -62,6 +63,9 @@ func (c Config) Validate() error {
 	}
 	if c.SmallCost < 0 {
 		errs = append(errs, errors.New("small_cost must not be negative"))
+	}
+	if c.SplitInterval < 0 || c.SplitInterval > 0 && c.SplitInterval < time.Minute {
+		errs = append(errs, fmt.Errorf("split_interval is %s, must be 0 or at least 1m", c.SplitInterval))
 	}
 	if c.MaxCost < 1 {
 		errs = append(errs, errors.New("max_cost must be at least 1"))
@@ -117,6 +121,7 @@ type Service struct {
 	// multiTenant tells that queries of several tenants are answered.
 	multiTenant bool
 	memory      int64 // bytes for one query
+	split       time.Duration
 	hedger      *hedger
 
 	gate    *gate
@@ -141,7 +146,7 @@ func New(cfg Config, d Deps) *Service {
 	s := &Service{
 		deps: d, logger: d.Log,
 		engine: engine.New(engine.Options{Now: d.Now, Registerer: d.Reg}),
-		memory: d.Memory / int64(cfg.MaxConcurrent),
+		memory: d.Memory / int64(cfg.MaxConcurrent), split: cfg.SplitInterval,
 		tails:  map[string]int{}, multiTenant: cfg.MultiTenantQueries,
 		gate: newGate(queueLimits{
 			places: cfg.MaxConcurrent, kept: min(cfg.SmallPlaces, cfg.MaxConcurrent-1), cost: int64(cfg.MaxCost), small: int64(cfg.SmallCost), waiting: cfg.MaxQueued,

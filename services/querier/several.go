@@ -60,6 +60,9 @@ func (sc scope) tenants() []string {
 func least(a, b limits.Limits) limits.Limits {
 	a.MaxQueryText = min(a.MaxQueryText, b.MaxQueryText)
 	a.MaxQuerySeries = min(a.MaxQuerySeries, b.MaxQuerySeries)
+	if b.QuerySeriesOverflow == limits.FailSeries {
+		a.QuerySeriesOverflow = limits.FailSeries
+	}
 	a.MaxQueryEntries = min(a.MaxQueryEntries, b.MaxQueryEntries)
 	a.MaxQueryPoints = min(a.MaxQueryPoints, b.MaxQueryPoints)
 	a.MaxQueryRange = min(a.MaxQueryRange, b.MaxQueryRange)

@@ -40,7 +40,8 @@ func asksTime(template string) bool {
 // cached evaluates a range aggregation on the steps of a grid, with what the cache
 // remembers. text names the aggregation; eval computes steps anew, from o.
 func (q *query) cached(ctx context.Context, o *opened, text string, agg *syntax.RangeAggregation, g *grid, eval func(*grid) (*vectors, error)) (*vectors, error) {
-	first, n := q.parts(g.steps)
+	begin := g.start + int64(agg.Range.Offset) // of the query's steps
+	first, n := q.parts(begin, g.steps)
 	if q.Cache == nil || n == 0 || !cacheable(agg) {
 		return eval(g)
 	}
@@ -62,7 +63,7 @@ func (q *query) cached(ctx context.Context, o *opened, text string, agg *syntax.
 		if sum == ([2]uint64{}) {
 			continue
 		}
-		keys[i] = partKey{q.CacheOwner, text, q.step, q.timeOf(from), sum}
+		keys[i] = partKey{q.CacheOwner, text, q.step, begin + int64(from)*q.step, sum}
 		stats.Requested++
 		p := q.Cache.get(keys[i])
 		if p == nil {
@@ -134,13 +135,13 @@ func (s *CacheStats) add(o CacheStats) {
 	s.Length += o.Length
 }
 
-// parts returns the first step of the first whole part among steps, and how many whole
-// parts there are.
-func (q *query) parts(steps int) (first, n int) {
+// parts returns the first step of the first whole part among the steps from begin, and
+// how many whole parts there are.
+func (q *query) parts(begin int64, steps int) (first, n int) {
 	if q.step <= 0 {
 		return 0, 0
 	}
-	if r := int((q.start / q.step) % partSteps); r != 0 {
+	if r := int((begin / q.step) % partSteps); r != 0 {
 		first = (partSteps - r) % partSteps
 		if r < 0 {
 			first = -r

@@ -74,7 +74,7 @@ func TestCachedEqualsUncached(t *testing.T) {
 					Start: start, End: start + sec*int64(pick(t, "length", 40, 150, 300, 301)), Step: pick(t, "step", time.Second, time.Second, 3*time.Second),
 				}
 				want, wantErr := run(q)
-				q.Cache = cache
+				q.Cache, q.Split = cache, splits(t)
 				got, err := run(q)
 				closed(t, stores)
 				if (err != nil) != (wantErr != nil) {

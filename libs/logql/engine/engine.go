@@ -39,6 +39,7 @@ func New(o Options) *Engine {
 // Limits bound one query. 0: no limit.
 type Limits struct {
 	MaxSeries  int   // of a metric result, and of each operand of a binary operation
+	CutSeries  bool  // of a result of more series MaxSeries are kept, with a warning
 	MaxEntries int   // that a log query may ask for
 	MaxPoints  int   // per series
 	MaxMemory  int64 // bytes that the query may hold at once
@@ -63,6 +64,8 @@ type Query struct {
 	Partial bool
 	// Excluded is what the answer may not hold, nil: nothing.
 	Excluded *Excluded
+	// Split is the range of time beyond which a query is split by time; 0: it never is.
+	Split time.Duration
 	// Progress, if set, is called about once a second, from one goroutine at a
 	// time, and not after the query is done.
 	Progress func(Progress)
@@ -224,7 +227,7 @@ func (q *query) addStats(s ScanStats) {
 }
 
 // count adds what opened sources hold, and returns its bytes.
-func (q *query) count(o *opened) (bytes uint64) {
+func (q *query) count(o *opened, cover *coverage) (bytes uint64) {
 	streams := len(o.union)
 	for i := range o.chain {
 		streams = max(streams, o.chain[i].Streams)
@@ -236,7 +239,7 @@ func (q *query) count(o *opened) (bytes uint64) {
 		q.skipped += uint64(o.union[i].skipped)
 		bytes += o.union[i].bytes
 	}
-	q.streams += uint64(streams)
+	q.streams += cover.more(uint64(streams))
 	q.live.total.Add(bytes)
 	return bytes
 }

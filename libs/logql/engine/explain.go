@@ -55,6 +55,9 @@ func (q *query) plan(ctx context.Context, e syntax.Expr, p *Plan) (*PlanNode, er
 	case *syntax.LogSelector:
 		n.Operator = "merge"
 		n.Notes = []string{"by time, stops at the limit"}
+		if parts := logParts(q.start, q.end, int64(q.Split), true); len(parts) > 1 && q.splits(e) && headEnd(e.Stages) == len(e.Stages) {
+			n.Notes = append(n.Notes, splitText(len(parts), q.Split)+", one after the other, as far as it takes")
+		}
 		scan, err := q.planScan(ctx, e, e, q.start, q.end, p)
 		n.Inputs = append(n.Inputs, scan)
 		return n, err
@@ -89,6 +92,9 @@ func (q *query) plan(ctx context.Context, e syntax.Expr, p *Plan) (*PlanNode, er
 func (q *query) planRange(ctx context.Context, e syntax.Expr, agg *syntax.RangeAggregation, n *PlanNode, p *Plan) error {
 	g := newGrid(q.start-int64(agg.Range.Offset), q.end-int64(agg.Range.Offset), q.step, int64(agg.Range.Interval))
 	n.Notes = append(n.Notes, fmt.Sprintf("%d windows of %s", g.steps, agg.Range.Interval))
+	if parts := gridParts(q.start, &g, int64(q.Split)); len(parts) > 1 && q.splits(agg.Range.Selector) {
+		n.Notes = append(n.Notes, splitText(len(parts), q.Split)+", some at once")
+	}
 	if _, ok := foldOf(agg); ok {
 		n.Notes = append(n.Notes, "sources send partial aggregates")
 	} else {

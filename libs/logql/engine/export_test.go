@@ -8,3 +8,8 @@ func SetSplitRows(n uint64) { splitRows = n }
 
 // Sampled reports whether an entry is part of a sample.
 func Sampled(hash uint64, share float64) bool { return sampled(hash, share) }
+
+// LogParts is how a log query is split by time.
+func LogParts(start, end, split int64, backward bool) []TimeRange {
+	return logParts(start, end, split, backward)
+}

@@ -16,10 +16,14 @@ func (q *query) function(ctx context.Context, e *syntax.Function) (*vectors, err
 	}
 	defer q.mem.Release(in.size())
 	f := functionOf(e)
+	if f == nil {
+		return nil, Errorf(ErrUnsupported, "the function %s is not known here", e.Name)
+	}
 	keep := e.Name != syntax.FuncClamp || e.Params[0] <= e.Params[1]
 	return withScalar(in, func(v float64) (float64, bool) { return f(v), keep }), nil
 }
 
+// functionOf returns what a function does with a value; nil: it is not known.
 func functionOf(e *syntax.Function) func(float64) float64 {
 	p := e.Params
 	switch e.Name {
@@ -49,7 +53,7 @@ func functionOf(e *syntax.Function) func(float64) float64 {
 	case syntax.FuncClampMax:
 		return func(v float64) float64 { return math.Min(p[0], v) }
 	}
-	panic("no function " + string(e.Name))
+	return nil
 }
 
 // scalar returns the values of an expression that is a number at each time; ok is false

@@ -74,9 +74,10 @@ func FuzzQueries(f *testing.F) {
 		if err != nil || !supported(expr) {
 			return
 		}
+		split := time.Duration(0)
 		ask := func(sources []engine.Source, instant bool) (*engine.Result, error) {
 			q := engine.RangeQuery{
-				Query: engine.Query{Expr: expr, Sources: sources, Limits: engine.Limits{MaxMemory: 16 << 20, MaxSeries: 100}},
+				Query: engine.Query{Expr: expr, Sources: sources, Split: split, Limits: engine.Limits{MaxMemory: 16 << 20, MaxSeries: 100}},
 				Start: 0, End: 90 * sec, Step: 15 * time.Second, Limit: 40, Backward: backward,
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -87,6 +88,7 @@ func FuzzQueries(f *testing.F) {
 			return engine.New(engine.Options{}).Range(ctx, q)
 		}
 		one, oneErr := ask(whole, false)
+		split = 7 * time.Second
 		several, err := ask(spread, false)
 		if _, again := ask(spread, true); again != nil && err == nil && !syntax.IsMetric(expr) {
 			return // log queries have no instant

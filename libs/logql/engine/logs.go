@@ -24,23 +24,56 @@ func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuer
 	if headEnd(sel.Stages) < len(sel.Stages) {
 		return q.stagedLogs(ctx, sel, in)
 	}
-	var after *After
+	c := &collector{q: q, in: in}
+	start, end := in.Start, in.End
 	if in.Cursor != "" {
-		a, err := decodeCursor(in.Cursor, in.identity())
-		if err != nil {
+		if c.begin, err = decodeCursor(in.Cursor, in.identity()); err != nil {
 			return nil, err
 		}
-		after = a
+		if t := c.begin.Key.Time; in.Backward {
+			end = max(start, min(end, t+1))
+		} else {
+			start = min(end, max(start, t))
+		}
 	}
-	o, err := q.open(ctx, sel.Matchers, in.Start, in.End)
-	if err != nil {
+	c.reset()
+	parts := []TimeRange{{start, end}}
+	if in.Limit > 0 && q.splits(sel) {
+		parts = logParts(start, end, int64(q.Split), in.Backward)
+	}
+	cover := &coverage{}
+	for _, part := range parts {
+		if err := q.logPart(ctx, sel, c, part, cover); err != nil {
+			return nil, err
+		}
+		if c.more {
+			break
+		}
+	}
+	if err := c.emit(); err != nil {
 		return nil, err
 	}
+	return c.result(), nil
+}
+
+// logPart collects the entries of a part of the query's range.
+func (q *query) logPart(ctx context.Context, sel *syntax.LogSelector, c *collector, part TimeRange, cover *coverage) error {
+	in := c.in
+	o, err := q.openPlanned(ctx, sel.Matchers, part.Start, part.End, false, cover)
+	if err != nil {
+		return err
+	}
 	defer o.close()
-	c := &collector{q: q, in: in, o: o, begin: after}
-	c.reset()
+	c.o = o
+	defer c.settle()
+	within := func(a *After) *After { // what to go on behind
+		if a != nil && part.Start <= a.Key.Time && a.Key.Time < part.End {
+			return a
+		}
+		return nil
+	}
 	// One row more than asked for tells whether there is a next page.
-	page := in.Limit + 1
+	page := in.Limit + 1 - c.n
 	if in.Limit == 0 {
 		page = 0
 	}
@@ -48,36 +81,30 @@ func (q *query) logs(ctx context.Context, sel *syntax.LogSelector, in *RangeQuer
 		page = max(page, intervalPage)
 	}
 	c.page = page
-	at := after
+	at := within(c.begin)
 	for {
 		c.turn()
 		failed, stats, err := o.scanOnce(ctx, scanSpec{
-			query: forSources(sel), tasks: o.tasks, which: single | tangled, start: in.Start, end: in.End, limit: page,
+			query: forSources(sel), tasks: o.tasks, which: single | tangled, start: part.Start, end: part.End, limit: page,
 			backward: in.Backward, after: at, drop: o.dropTo(at, in.Backward),
 		}, c.add)
 		q.addStats(stats)
 		if failed >= 0 {
 			if err := o.fail(failed, err); err != nil {
-				return nil, err
+				return err
 			}
 			c.reset()
-			if at = after; c.begin != nil {
-				at = c.begin // what was emitted is not read again
-			}
+			at = within(c.begin) // what was emitted is not read again
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if c.more || page == 0 || c.seen < page {
-			break
+			return c.emit()
 		}
 		at = c.lastSeen()
 	}
-	if err := c.emit(); err != nil {
-		return nil, err
-	}
-	return c.result(), nil
 }
 
 // emitRows is how many entries are emitted at once.
@@ -105,6 +132,14 @@ type collector struct {
 	last    row // given out
 	any     bool
 	place   row // seen
+	// What was collected of the parts of the range before this one.
+	settled struct {
+		n, held int
+		any     bool
+		last    row
+		stream  model.Labels       // of last
+		entries map[*LogStream]int // how many of each
+	}
 }
 
 type setKey struct {
@@ -117,13 +152,51 @@ type collected struct {
 	metadata, parsed model.Labels
 }
 
+// reset forgets what was collected of this part and not emitted.
 func (c *collector) reset() {
-	c.q.mem.Release(c.held)
-	c.streams, c.order, c.sets = map[string]*LogStream{}, nil, map[setKey]*collected{}
-	c.n, c.held, c.more, c.any = c.emitted, 0, false, false
-	if c.begin != nil {
+	before := &c.settled
+	c.q.mem.Release(c.held - before.held)
+	c.order, c.sets = nil, map[setKey]*collected{}
+	if c.streams == nil {
+		c.streams = map[string]*LogStream{}
+	}
+	for key, st := range c.streams {
+		if n := before.entries[st]; n > 0 {
+			st.Entries = st.Entries[:n]
+		} else {
+			delete(c.streams, key)
+		}
+	}
+	c.n, c.held, c.more, c.any = c.emitted+before.n, before.held, false, before.any
+	c.last = before.last
+	if !before.any && c.begin != nil {
 		c.last.key, c.any = c.begin.Key, true
 	}
+}
+
+// settle keeps what was collected of this part, of which no session is held any more.
+func (c *collector) settle() {
+	before := &c.settled
+	if c.n > c.emitted+before.n {
+		before.stream = c.o.labelsOf(c.last.stream)
+	}
+	before.n, before.held, before.any, before.last = c.n-c.emitted, c.held, c.any, c.last
+	before.entries = make(map[*LogStream]int, len(c.streams))
+	for _, st := range c.streams {
+		before.entries[st] = len(st.Entries)
+	}
+	c.o = nil
+}
+
+// lastPlace is the place of the entry given out last.
+func (c *collector) lastPlace() *After {
+	switch c.n {
+	case c.emitted:
+		return c.begin
+	case c.emitted + c.settled.n: // it is of a part before
+		return &After{Stream: c.settled.stream, Key: c.last.key}
+	}
+	return &After{Stream: c.o.labelsOf(c.last.stream), Key: c.last.key}
 }
 
 // turn begins a page.
@@ -180,11 +253,12 @@ func (c *collector) emit() error {
 	if c.in.Emit == nil || c.n == c.emitted {
 		return nil
 	}
+	last := c.lastPlace()
 	if err := c.in.Emit(c.take()); err != nil {
 		return err
 	}
-	c.emitted = c.n
-	c.begin = &After{Stream: c.o.labelsOf(c.last.stream), Key: c.last.key}
+	c.emitted, c.begin = c.n, last
+	c.settled.n, c.settled.held, c.settled.any, c.settled.entries = 0, 0, false, nil
 	return nil
 }
 
@@ -241,7 +315,7 @@ func (c *collector) result() *Result {
 	res := &Result{Type: TypeStreams, Streams: c.take()}
 	res.Statistics.EntriesReturned = uint64(c.n)
 	if c.more {
-		res.NextCursor = encodeCursor(&After{Stream: c.o.labelsOf(c.last.stream), Key: c.last.key}, c.in.identity())
+		res.NextCursor = encodeCursor(c.lastPlace(), c.in.identity())
 	}
 	return res
 }

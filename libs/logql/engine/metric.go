@@ -3,6 +3,8 @@ package engine
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -97,11 +99,51 @@ func (q *query) evalTop(ctx context.Context) (*vectors, error) {
 		return nil, err
 	}
 	v.sortSeries()
+	if q.Limits.CutSeries {
+		q.cutSeries(v)
+		return v, nil
+	}
 	return v, q.checkSeries(v)
 }
 
+// cutSeries keeps the series of the greatest sums of values, if there are too many.
+func (q *query) cutSeries(v *vectors) {
+	n, most := len(v.series), q.Limits.MaxSeries
+	if most == 0 || n <= most {
+		return
+	}
+	sums := make([]float64, n)
+	for i, id := range v.ids {
+		if !math.IsNaN(v.values[i]) {
+			sums[id] += v.values[i]
+		}
+	}
+	order := make([]uint32, n)
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(sums[b], sums[a]) })
+	kept := make([]bool, n)
+	for _, id := range order[:most] {
+		kept[id] = true
+	}
+	at, from := 0, 0
+	for k, end := range v.ends {
+		for i := from; i < end; i++ {
+			if kept[v.ids[i]] {
+				v.ids[at], v.values[at] = v.ids[i], v.values[i]
+				at++
+			}
+		}
+		from, v.ends[k] = end, at
+	}
+	v.ids, v.values = v.ids[:at], v.values[:at]
+	v.sortSeries()
+	q.warn(fmt.Sprintf("the result has %d series, more than the limit of %d: the %d of the greatest values (summed up over time) are here, %d are left out", n, most, most, n-most))
+}
+
 func (q *query) checkSeries(v *vectors) error {
-	if q.Limits.MaxSeries == 0 || len(v.series) <= q.Limits.MaxSeries {
+	if q.Limits.CutSeries || q.Limits.MaxSeries == 0 || len(v.series) <= q.Limits.MaxSeries {
 		return nil
 	}
 	used := make([]bool, len(v.series))
@@ -116,6 +158,14 @@ func (q *query) checkSeries(v *vectors) error {
 		return errSeries(q.Limits.MaxSeries)
 	}
 	return nil
+}
+
+// maxSeries is the most series that an aggregation may have; 0: any.
+func (q *query) maxSeries(leg bool) int {
+	if !leg || q.Limits.CutSeries {
+		return 0
+	}
+	return q.Limits.MaxSeries
 }
 
 // prepare refuses what cannot be executed, before anything is read.
@@ -232,23 +282,25 @@ func (q *query) rangeAggregation(ctx context.Context, e syntax.Expr, agg *syntax
 	if err != nil {
 		return nil, err
 	}
-	if extends(agg) {
-		return q.extendedRange(ctx, agg, &g, leg)
-	}
-	o, err := q.openCut(ctx, agg.Range.Selector.Matchers, g.from(), g.to())
-	if err != nil {
-		return nil, err
-	}
-	defer o.close()
-	prog, err := compile(e)
-	if err != nil {
-		return nil, err
-	}
-	eval := func(g *grid) (*vectors, error) { return o.evaluate(ctx, e, prog, agg, g, leg) }
-	if asked != e {
-		return eval(&g) // its text does not say what was put in
-	}
-	return q.cached(ctx, o, e.String(), agg, &g, eval)
+	return q.inParts(ctx, agg.Range.Selector, q.start, &g, func(ctx context.Context, g *grid, cover *coverage) (*vectors, error) {
+		if extends(agg) {
+			return q.extendedRange(ctx, agg, g, leg, cover)
+		}
+		o, err := q.openCut(ctx, agg.Range.Selector.Matchers, g.from(), g.to(), cover)
+		if err != nil {
+			return nil, err
+		}
+		defer o.close()
+		prog, err := compile(e)
+		if err != nil {
+			return nil, err
+		}
+		eval := func(g *grid) (*vectors, error) { return o.evaluate(ctx, e, prog, agg, g, leg) }
+		if asked != e {
+			return eval(g) // its text does not say what was put in
+		}
+		return q.cached(ctx, o, e.String(), agg, g, eval)
+	})
 }
 
 // evaluate evaluates a range aggregation, or the sum of one, on the steps of a grid.
@@ -261,11 +313,7 @@ func (o *opened) evaluate(ctx context.Context, e syntax.Expr, prog *program, agg
 	if !ok {
 		return o.windows(ctx, prog, agg, g)
 	}
-	limit := q.Limits.MaxSeries
-	if !leg {
-		limit = 0
-	}
-	series, err := o.aggregate(ctx, e, prog, f, g, limit)
+	series, err := o.aggregate(ctx, e, prog, f, g, q.maxSeries(leg))
 	if err != nil {
 		return nil, err
 	}

@@ -26,16 +26,16 @@ func (o *opened) close() error {
 
 // open opens all sources at once, but for followers, and waits for each.
 func (q *query) open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (*opened, error) {
-	return q.openPlanned(ctx, matchers, start, end, false)
+	return q.openPlanned(ctx, matchers, start, end, false, nil)
 }
 
 // openCut is open for what can begin anew without those who ask knowing: what
 // overlaps is cut, see planCut.
-func (q *query) openCut(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (*opened, error) {
-	return q.openPlanned(ctx, matchers, start, end, true)
+func (q *query) openCut(ctx context.Context, matchers []*syntax.Matcher, start, end int64, cover *coverage) (*opened, error) {
+	return q.openPlanned(ctx, matchers, start, end, true, cover)
 }
 
-func (q *query) openPlanned(ctx context.Context, matchers []*syntax.Matcher, start, end int64, cut bool) (*opened, error) {
+func (q *query) openPlanned(ctx context.Context, matchers []*syntax.Matcher, start, end int64, cut bool, cover *coverage) (*opened, error) {
 	o, err := q.openSessions(ctx, matchers, start, end)
 	if err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func (q *query) openPlanned(ctx context.Context, matchers []*syntax.Matcher, sta
 		o.plan(start, end)
 	}
 	o.tasks = o.all(start, end)
-	if err := q.checkBare(matchers, q.count(o)); err != nil {
+	if err := q.checkBare(matchers, q.count(o, cover)); err != nil {
 		o.close()
 		return nil, err
 	}

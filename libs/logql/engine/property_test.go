@@ -51,6 +51,7 @@ func logsEqualTwin(t *rapid.T) {
 		Interval: time.Duration(pick(t, "interval", 0, 0, 7)) * time.Second,
 	}
 	q.Excluded = excluded(t)
+	q.Split = splits(t)
 	want, err := newTwin(without(all, q.Excluded)).logs(sel, q.Start, q.End, q.Backward, int64(q.Interval))
 	emit := rapid.Bool().Draw(t, "emit")
 	for page := 0; ; page++ {
@@ -160,6 +161,7 @@ func metricsEqualTwin(t *rapid.T) {
 		Step: pick(t, "step", 7*time.Second, time.Minute, 90*time.Second),
 	}
 	q.Excluded = excluded(t)
+	q.Split = splits(t)
 	want, err := newTwin(without(all, q.Excluded)).matrix(expr, q.Start, q.End, q.Step)
 	if errors.Is(err, errAmbiguous) {
 		t.Skip("equal series")
@@ -188,6 +190,11 @@ func supported(e syntax.Expr) bool {
 	return ok
 }
 
+// splits draws how a query is split by time: mostly into several parts.
+func splits(t *rapid.T) time.Duration {
+	return time.Duration(pick(t, "split", 0, 5, 20, 60, 100)) * time.Second
+}
+
 // A source that fails is replaced by equal copies where there are some.
 func TestFailover(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -208,8 +215,11 @@ func TestFailover(t *testing.T) {
 			return nil
 		}
 		q := engine.RangeQuery{Query: engine.Query{Sources: arrange(t, sources(stores, true))}, End: 301 * sec, Step: time.Minute}
-		q.Expr = pick[syntax.Expr](t, "query", exprs...)
-		want, err := run(engine.RangeQuery{Query: engine.Query{Expr: q.Expr, Sources: []engine.Source{engine.Local(enginetest.NewStore(all...), "all")}}, End: q.End, Step: q.Step})
+		q.Expr, q.Split = pick[syntax.Expr](t, "query", exprs...), splits(t)
+		if sel, ok := q.Expr.(*syntax.LogSelector); ok && !sel.Bare {
+			q.Limit = pick(t, "limit", 0, 5, 1000)
+		}
+		want, err := run(engine.RangeQuery{Query: engine.Query{Expr: q.Expr, Sources: []engine.Source{engine.Local(enginetest.NewStore(all...), "all")}}, End: q.End, Step: q.Step, Limit: q.Limit})
 		if err != nil {
 			t.Fatal(err)
 		}

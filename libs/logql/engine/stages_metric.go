@@ -59,8 +59,8 @@ func resolvedRange(ctx context.Context, q *query, e syntax.Expr, agg *syntax.Ran
 
 // extendedRange evaluates a range aggregation that Loki does not have, or that has stages
 // of that kind.
-func (q *query) extendedRange(ctx context.Context, agg *syntax.RangeAggregation, g *grid, leg bool) (*vectors, error) {
-	o, err := q.open(ctx, agg.Range.Selector.Matchers, g.from(), g.to())
+func (q *query) extendedRange(ctx context.Context, agg *syntax.RangeAggregation, g *grid, leg bool, cover *coverage) (*vectors, error) {
+	o, err := q.openPlanned(ctx, agg.Range.Selector.Matchers, g.from(), g.to(), false, cover)
 	if err != nil {
 		return nil, err
 	}
@@ -82,15 +82,11 @@ func (q *query) extendedRange(ctx context.Context, agg *syntax.RangeAggregation,
 	case syntax.OpHistogramOverTime:
 		return histogram(agg, g, in, h)
 	}
-	limit := q.Limits.MaxSeries
-	if !leg {
-		limit = 0
-	}
 	f, ok := foldOf(agg)
 	if !ok {
 		return sampleWindows(agg, g, in, h)
 	}
-	return foldSamples(agg, f, g, in, q.mem, limit)
+	return foldSamples(agg, f, g, in, q.mem, q.maxSeries(leg))
 }
 
 // holder is memory that is held until the end.

@@ -92,7 +92,11 @@ type QueryRequest struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	// Accept an answer that misses data which cannot be reached; it then carries
 	// warnings. Default: fail instead.
-	Partial       bool `protobuf:"varint,3,opt,name=partial,proto3" json:"partial,omitempty"`
+	Partial bool `protobuf:"varint,3,opt,name=partial,proto3" json:"partial,omitempty"`
+	// Of a result of more series than the tenant's limit, keep those of the greatest
+	// values, with a warning. Default: what the tenant's query_series_overflow says, which
+	// fails unless it is set.
+	CutSeries     bool `protobuf:"varint,4,opt,name=cut_series,json=cutSeries,proto3" json:"cut_series,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -144,6 +148,13 @@ func (x *QueryRequest) GetTime() *timestamppb.Timestamp {
 func (x *QueryRequest) GetPartial() bool {
 	if x != nil {
 		return x.Partial
+	}
+	return false
+}
+
+func (x *QueryRequest) GetCutSeries() bool {
+	if x != nil {
+		return x.CutSeries
 	}
 	return false
 }
@@ -280,7 +291,9 @@ type QueryRangeRequest struct {
 	// warnings. Default: fail instead.
 	Partial bool `protobuf:"varint,9,opt,name=partial,proto3" json:"partial,omitempty"`
 	// Compute all of a metric query anew, though parts of the answer are remembered.
-	NoCache       bool `protobuf:"varint,10,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"`
+	NoCache bool `protobuf:"varint,10,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"`
+	// As in QueryRequest; values are summed up over time.
+	CutSeries     bool `protobuf:"varint,11,opt,name=cut_series,json=cutSeries,proto3" json:"cut_series,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,6 +394,13 @@ func (x *QueryRangeRequest) GetPartial() bool {
 func (x *QueryRangeRequest) GetNoCache() bool {
 	if x != nil {
 		return x.NoCache
+	}
+	return false
+}
+
+func (x *QueryRangeRequest) GetCutSeries() bool {
+	if x != nil {
+		return x.CutSeries
 	}
 	return false
 }
@@ -2734,11 +2754,13 @@ var File_weir_query_v1_query_proto protoreflect.FileDescriptor
 
 const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x19weir/query/v1/query.proto\x12\rweir.query.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweir/query/v1/running.proto\"n\n" +
+	"\x19weir/query/v1/query.proto\x12\rweir.query.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweir/query/v1/running.proto\"\x8d\x01\n" +
 	"\fQueryRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
-	"\apartial\x18\x03 \x01(\bR\apartial\"\xd2\x01\n" +
+	"\apartial\x18\x03 \x01(\bR\apartial\x12\x1d\n" +
+	"\n" +
+	"cut_series\x18\x04 \x01(\bR\tcutSeries\"\xd2\x01\n" +
 	"\rQueryResponse\x12/\n" +
 	"\x06scalar\x18\x01 \x01(\v2\x15.weir.query.v1.ScalarH\x00R\x06scalar\x12/\n" +
 	"\x06vector\x18\x02 \x01(\v2\x15.weir.query.v1.VectorH\x00R\x06vector\x129\n" +
@@ -2746,7 +2768,7 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"statistics\x18\x03 \x01(\v2\x19.weir.query.v1.StatisticsR\n" +
 	"statistics\x12\x1a\n" +
 	"\bwarnings\x18\x04 \x03(\tR\bwarningsB\b\n" +
-	"\x06result\"\x8a\x03\n" +
+	"\x06result\"\xa9\x03\n" +
 	"\x11QueryRangeRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x120\n" +
 	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
@@ -2758,7 +2780,9 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\x06cursor\x18\b \x01(\tR\x06cursor\x12\x18\n" +
 	"\apartial\x18\t \x01(\bR\apartial\x12\x19\n" +
 	"\bno_cache\x18\n" +
-	" \x01(\bR\anoCache\"\xfb\x01\n" +
+	" \x01(\bR\anoCache\x12\x1d\n" +
+	"\n" +
+	"cut_series\x18\v \x01(\bR\tcutSeries\"\xfb\x01\n" +
 	"\x12QueryRangeResponse\x122\n" +
 	"\astreams\x18\x01 \x01(\v2\x16.weir.query.v1.StreamsH\x00R\astreams\x12/\n" +
 	"\x06matrix\x18\x02 \x01(\v2\x15.weir.query.v1.MatrixH\x00R\x06matrix\x129\n" +
