@@ -3,11 +3,13 @@ package block
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -112,6 +114,29 @@ func FuzzOrder(f *testing.F) {
 	})
 }
 
+// slotsOfThree stands for the lines of 40 rows of three templates.
+type slotsOfThree struct{}
+
+func (slotsOfThree) MemorySize() int { return 1 }
+
+func (slotsOfThree) SlotValues(slots []uint32) (*column.Values, []uint32, error) {
+	var rows, ends []uint32
+	var text []byte
+	for row := range 40 {
+		if t := row % 3; t < len(slots) && slots[t] > 0 {
+			if int(slots[t]) > t {
+				return nil, nil, column.Corrupt("slot %d", slots[t])
+			}
+			text = fmt.Appendf(text, "%016x", uint64(row+1)<<40)
+			rows, ends = append(rows, uint32(row)), append(ends, uint32(len(text)))
+		}
+	}
+	if len(ends) == 0 {
+		return nil, nil, column.Corrupt("no slots")
+	}
+	return column.Texts(text, ends), rows, nil
+}
+
 func FuzzTable(f *testing.F) {
 	e := newEncoder()
 	const n = 40
@@ -128,7 +153,19 @@ func FuzzTable(f *testing.F) {
 		}
 		cols = append(cols, c)
 	}
-	b := e.append(nil, n, cols, templates)
+	ids := &tableColumn{tableKey: tableKey{name: "trace"}}
+	of := &rowLines{templates: templates, slotsOf: func(row int) int { return row % 3 }}
+	for row := range n {
+		for range row % 3 {
+			of.slots = append(of.slots, template.Slot(len(of.slab))<<32|16)
+			of.slab = fmt.Appendf(of.slab, "%016x", uint64(row+1)<<40)
+		}
+		if row%3 > 0 {
+			ids.add(uint32(row), of.slab[len(of.slab)-16:])
+		}
+	}
+	cols = append(cols, ids)
+	b := e.append(nil, n, cols, of)
 	size := int(binary.LittleEndian.Uint32(b[len(b)-4:]))
 	at := len(b) - 4 - size
 	dir, err := column.ReadFrame(b[at:len(b)-4], maxSideData)
@@ -151,6 +188,7 @@ func FuzzTable(f *testing.F) {
 		if err != nil {
 			return
 		}
+		tab.lines = slotsOfThree{}
 		m := Metadata{tab, small}
 		var rows model.Rows
 		err = m.append(&rows, []uint32{0, 3, 17, 18, 39}, 0)

@@ -1,6 +1,7 @@
 package block
 
 import (
+	"slices"
 	"sort"
 
 	"github.com/weir-logs/weir/libs/model"
@@ -13,8 +14,9 @@ type Metadata struct {
 	templates []uint16 // of the rows
 }
 
-// openMetadata opens the metadata of rows with these templates, of count that there are.
-func openMetadata(b []byte, templates []uint16, count int) (*Metadata, error) {
+// openMetadata opens the metadata of rows with these templates, of count that there are,
+// and these lines.
+func openMetadata(b []byte, templates []uint16, count int, lines slotValues) (*Metadata, error) {
 	if len(b) == 0 {
 		return &Metadata{table: &table{n: len(templates)}}, nil
 	}
@@ -22,11 +24,21 @@ func openMetadata(b []byte, templates []uint16, count int) (*Metadata, error) {
 	if err != nil {
 		return nil, err
 	}
+	if slices.Contains(t.modes, presentSlot) {
+		t.lines = lines
+	}
 	return &Metadata{table: t, templates: templates}, nil
 }
 
-// MemorySize returns about how many bytes of memory it takes so far.
-func (m *Metadata) MemorySize() int { return m.table.memorySize() }
+// MemorySize returns about how many bytes of memory it takes so far, with the lines if
+// it needs them.
+func (m *Metadata) MemorySize() int {
+	n := m.table.memorySize()
+	if m.table.lines != nil {
+		n += m.table.lines.MemorySize()
+	}
+	return n
+}
 
 // Names returns the names of metadata that rows have.
 func (m *Metadata) Names() []string {

@@ -14,12 +14,14 @@ import (
 
 const (
 	tableVersion = 1
+	slotsVersion = 2        // of tables with columns whose values are in the lines
 	tableFrame   = 32 << 10 // payloads share frames of about this size
 
 	presentAll      = 0 // every row has a value
 	presentBitmap   = 1
 	presentList     = 2 // gaps between the rows
 	presentTemplate = 3 // values are those of the row's template; a bitmap of the templates
+	presentSlot     = 4 // values are in the row's line; the slot of each template
 
 	classSent    = 0
 	classDerived = 1
@@ -82,15 +84,16 @@ type tableEncoder struct {
 	payload  []byte
 }
 
-// append appends the table of n rows. Columns are not empty. If templates are given,
-// which are each row's, columns of derived values are stored by template where they
-// are a function of it.
-func (e *tableEncoder) append(dst []byte, n int, cols []*tableColumn, templates []int64) []byte {
+// append appends the table of n rows. Columns are not empty. If the rows' lines are
+// given, columns of derived values are stored by template where they are a function of
+// it, and values that are in the lines as well are not stored again.
+func (e *tableEncoder) append(dst []byte, n int, cols []*tableColumn, of *rowLines) []byte {
 	slices.SortFunc(cols, func(a, b *tableColumn) int { return a.compare(b.tableKey) })
 	infos := make([]column.Info, len(cols))
 	modes := make([]byte, len(cols))
 	presence := make([]int, len(cols))
 	var sizes []int
+	version := byte(tableVersion)
 	e.payload = e.payload[:0]
 	flush := func() {
 		at := len(dst)
@@ -104,15 +107,23 @@ func (e *tableEncoder) append(dst []byte, n int, cols []*tableColumn, templates 
 		}
 		at := len(e.payload)
 		refs := c.refs
-		var bitmap []byte
-		if byTemplate, of := c.byTemplate(n, templates); of != nil {
-			modes[i], bitmap, refs = presentTemplate, byTemplate, of
+		if bitmap, values := c.byTemplate(n, of); values != nil {
+			modes[i], refs = presentTemplate, values
 			e.payload = append(e.payload, bitmap...)
+		} else if slots := c.bySlot(n, of); slots != nil {
+			modes[i], refs, version = presentSlot, nil, slotsVersion
+			for _, slot := range slots {
+				e.payload = binary.AppendUvarint(e.payload, uint64(slot))
+			}
 		} else {
 			modes[i] = e.presence(n, c.rows)
 		}
 		presence[i] = len(e.payload) - at
-		infos[i], e.payload = e.columns.Encode(e.payload, c.slab, refs)
+		if refs != nil {
+			infos[i], e.payload = e.columns.Encode(e.payload, c.slab, refs)
+		} else {
+			infos[i] = column.Info{Kind: column.Const, N: len(c.refs)}
+		}
 		infos[i].ID = uint32(i)
 		infos[i].Offset, infos[i].Size = uint32(at), uint32(len(e.payload)-at-presence[i])
 		if len(e.payload) > at {
@@ -124,7 +135,7 @@ func (e *tableEncoder) append(dst []byte, n int, cols []*tableColumn, templates 
 	if len(e.payload) > 0 {
 		flush()
 	}
-	d := append([]byte(nil), tableVersion)
+	d := append([]byte(nil), version)
 	d = binary.AppendUvarint(d, uint64(n))
 	d = binary.AppendUvarint(d, uint64(len(sizes)))
 	for _, s := range sizes {
@@ -171,43 +182,6 @@ func (e *tableEncoder) presence(n int, rows []uint32) (mode byte) {
 	return presentList
 }
 
-// byTemplate returns which templates have a value, and the values, if all rows of a
-// template have the same one or none.
-func (c *tableColumn) byTemplate(n int, templates []int64) (bitmap []byte, of []column.Ref) {
-	if templates == nil || c.class != classDerived {
-		return nil, nil
-	}
-	count := int(slices.Max(templates)) + 1
-	const unknown, none = ^column.Ref(0), ^column.Ref(1)
-	known := make([]column.Ref, count)
-	for i := range known {
-		known[i] = unknown
-	}
-	k := 0
-	for row := range n {
-		ref := none
-		if k < len(c.rows) && c.rows[k] == uint32(row) {
-			ref = c.refs[k]
-			k++
-		}
-		t := templates[row]
-		switch old := known[t]; {
-		case old == unknown:
-			known[t] = ref
-		case (old == none) != (ref == none) || old != none && old != ref && string(old.Of(c.slab)) != string(ref.Of(c.slab)):
-			return nil, nil
-		}
-	}
-	bitmap = make([]byte, (count+7)/8)
-	for t, ref := range known {
-		if ref != none && ref != unknown {
-			bitmap[t>>3] |= 1 << (t & 7)
-			of = append(of, ref)
-		}
-	}
-	return bitmap, of
-}
-
 // table is a table opened for reading. Columns are decoded when they are asked for,
 // once. Safe for concurrent use.
 type table struct {
@@ -220,6 +194,7 @@ type table struct {
 	offsets   []int // of frames, and where the last one ends
 	templates int   // how many there are, for presentTemplate
 	limit     int
+	lines     slotValues // for presentSlot; nil: there are none
 
 	mu     sync.Mutex
 	frames [][]byte
@@ -245,8 +220,9 @@ func openTable(b []byte, n, templates, limit int) (*table, error) {
 		return nil, err
 	}
 	d := decoder{b: dir}
-	if v := d.byte(); v != tableVersion {
-		return nil, corrupt("table of version %d, this is a reader of version %d", v, tableVersion)
+	version := d.byte()
+	if version != tableVersion && version != slotsVersion {
+		return nil, corrupt("table of version %d, this is a reader of version %d", version, slotsVersion)
 	}
 	if rows := d.uvarint(); rows != uint64(n) {
 		return nil, corrupt("table of %d rows, %d are expected", rows, n)
@@ -294,6 +270,9 @@ func openTable(b []byte, n, templates, limit int) (*table, error) {
 	for i := range t.infos {
 		if t.infos[i].ID != uint32(i) || t.infos[i].Kind == column.Signed {
 			return nil, corrupt("table: column %d of %v", t.infos[i].ID, t.infos[i].Kind)
+		}
+		if t.modes[i] == presentSlot && version < slotsVersion {
+			return nil, corrupt("table of version %d: values that are in lines", version)
 		}
 	}
 	t.opened = make([]*tableValues, cols)
@@ -392,6 +371,8 @@ func (t *table) open(i int) (*tableValues, error) {
 		for k, tmpl := range set {
 			v.of[tmpl] = int32(k)
 		}
+	case presentSlot:
+		return v, t.openSlots(v, c, payload[:p])
 	default:
 		return nil, corrupt("presence of kind %d", t.modes[i])
 	}

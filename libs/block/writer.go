@@ -323,7 +323,9 @@ func (w *Writer) flushGroup() error {
 		if len(cols) > MaxNames {
 			return fmt.Errorf("%d columns of metadata, at most %d are allowed", len(cols), MaxNames)
 		}
-		w.out = w.enc.append(w.out, p.len(), cols, w.lines.RowTemplates())
+		of := &rowLines{templates: w.lines.RowTemplates(), slab: p.lines.Slab}
+		of.slots, of.slotsOf = w.lines.RowSlots()
+		w.out = w.enc.append(w.out, p.len(), cols, of)
 		g.metaSize = int64(len(w.out)) - g.orderSize
 	}
 	w.foot.info.MetadataBytes += p.metaBytes

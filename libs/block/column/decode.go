@@ -368,3 +368,18 @@ func (v *Values) Distinct() int { return v.info.Values.N }
 // Dictionary returns the distinct values of a Dict column that are not kept as text,
 // else nil.
 func (v *Values) Dictionary() *Values { return v.values }
+
+// Texts returns values that are given as they are: the text of all, and where each ends.
+// There is at least one.
+func Texts(text []byte, ends []uint32) *Values {
+	info := &Info{Kind: Bytes, N: len(ends), MinLen: int(ends[0]), MaxLen: int(ends[0])}
+	from := uint32(0)
+	for _, end := range ends {
+		info.MinLen, info.MaxLen = min(info.MinLen, int(end-from)), max(info.MaxLen, int(end-from))
+		from = end
+	}
+	for _, b := range text {
+		info.Classes |= classes[b]
+	}
+	return &Values{info: info, kind: Bytes, n: len(ends), bytes: text, ends: ends}
+}

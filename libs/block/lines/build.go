@@ -25,6 +25,7 @@ type Builder struct {
 	frames  frames
 	payload []byte
 	tids    []int64
+	rows    []uint32 // of the block added last, the analyzer's numbers of its rows' templates
 }
 
 // NewBuilder returns the builder of an empty section.
@@ -120,6 +121,7 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 	if err != nil {
 		return Stats{}, err
 	}
+	b.rows = blk.Rows
 	info := BlockInfo{Rows: rows, Bytes: len(lines.Slab), MinTime: slices.Min(times), MaxTime: slices.Max(times),
 		RunEnds: slices.Clone(runEnds), Templates: slices.Clone(blk.Templates), Offset: int64(len(b.out))}
 

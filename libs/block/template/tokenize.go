@@ -24,6 +24,9 @@ func (s Slot) Start() uint32 { return uint32(s >> 32) }
 // End returns where the slot ends.
 func (s Slot) End() uint32 { return uint32(s>>32) + uint32(s)&^timeFlag }
 
+// IsTime reports whether it is an in-line time.
+func (s Slot) IsTime() bool { return s&timeFlag != 0 }
+
 // Len returns the slot's length.
 func (s Slot) Len() uint32 { return uint32(s) &^ timeFlag }
 
