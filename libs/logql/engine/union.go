@@ -16,25 +16,39 @@ import (
 type piece struct {
 	start, end int64 // start <= t < end
 	classes    [][]place
+	// extents are the times between which the rows of each class lie; nil: there is one
+	// class. A piece may hold hundreds that overlap the next ones only: each is to be read
+	// no sooner and no further than it has rows.
+	extents []TimeRange
 }
 
-// from appends who is to be read to dst, or, in lost, a session that failed and
-// has no equal.
-func (p *piece) from(dst []place, failed []bool) (_ []place, lost int) {
+// from appends who is to be read to dst, and when, or, in lost, a session that failed
+// and has no equal.
+func (p *piece) from(dst []reading, failed []bool) (_ []reading, lost int) {
 	lost = -1
-	for _, c := range p.classes {
+	for k, c := range p.classes {
 		i := slices.IndexFunc(c, func(pl place) bool { return !failed[pl.session] })
 		if i < 0 {
 			lost = c[0].session
 			continue
 		}
-		dst = append(dst, c[i])
+		r := reading{c[i], TimeRange{p.start, p.end}}
+		if p.extents != nil {
+			r.Start, r.End = max(p.start, p.extents[k].Start), min(p.end, p.extents[k].End)
+		}
+		dst = append(dst, r)
 	}
 	return dst, lost
 }
 
 type place struct {
 	session, stream int
+}
+
+// reading is what is read of a place.
+type reading struct {
+	place
+	TimeRange
 }
 
 // unionStream is a stream over all sessions. Its pieces ascend and do not touch.
@@ -187,7 +201,7 @@ func alone(st *Stream, at []place, start, end int64) (u unionStream, ok bool) {
 		pieces  [1]piece
 		classes [1][]place
 	}{classes: [1][]place{at}}
-	made.pieces[0] = piece{max(u.known[0].MinTime, start), min(u.known[u.runs-1].MaxTime+1, end), made.classes[:]}
+	made.pieces[0] = piece{start: max(u.known[0].MinTime, start), end: min(u.known[u.runs-1].MaxTime+1, end), classes: made.classes[:]}
 	u.pieces = made.pieces[:]
 	return u, true
 }
@@ -237,7 +251,7 @@ func uniteStream(rank *ranking, labels model.Labels, runs []placedRun, start, en
 			u.known = append(u.known, r.Run)
 		}
 		u.runs = len(runs)
-		u.pieces = []piece{{max(runs[0].MinTime, start), min(runs[len(runs)-1].MaxTime+1, end), [][]place{{only}}}}
+		u.pieces = []piece{{start: max(runs[0].MinTime, start), end: min(runs[len(runs)-1].MaxTime+1, end), classes: [][]place{{only}}}}
 		return u
 	}
 	slices.SortStableFunc(runs, func(a, b placedRun) int {
@@ -308,17 +322,26 @@ func (u *unionStream) addPiece(groups []group, last int64, rank *ranking) {
 		}
 	}
 	slices.SortFunc(places, rank.compare)
+	equal := map[Run]int{} // the class of known rows
 	for _, pl := range places {
-		i := slices.IndexFunc(classes, func(c group) bool { return c.Run.sameAs(sums[pl]) })
-		if i < 0 {
+		sum := sums[pl]
+		sum.Bytes = 0 // says nothing about which rows there are
+		i, ok := equal[sum]
+		if !ok || sum.Digest == 0 {
+			i = len(classes)
 			classes = append(classes, group{Run: sums[pl]})
-			i = len(classes) - 1
+			equal[sum] = i
 		}
 		classes[i].places = append(classes[i].places, pl)
 	}
 	p := piece{start: groups[0].MinTime, end: last + 1}
+	chosen := make(map[place]bool, len(classes))
 	for _, c := range classes {
 		p.classes = append(p.classes, c.places)
+		chosen[c.places[0]] = true
+		if len(classes) > 1 {
+			p.extents = append(p.extents, TimeRange{c.MinTime, c.MaxTime + 1})
+		}
 	}
 	for _, g := range groups {
 		if len(classes) > 1 {
@@ -326,7 +349,7 @@ func (u *unionStream) addPiece(groups []group, last int64, rank *ranking) {
 			u.bytes += g.Bytes
 		}
 		for _, pl := range g.places {
-			if slices.ContainsFunc(classes, func(c group) bool { return c.places[0] == pl }) {
+			if chosen[pl] {
 				u.runs++
 			} else {
 				u.skipped++

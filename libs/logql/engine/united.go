@@ -75,7 +75,7 @@ func (u *united) lost(tasks []task) int {
 			return s
 		}
 	}
-	var from []place
+	var from []reading
 	for _, t := range tasks {
 		for j := range u.union[t.stream].pieces {
 			p := &u.union[t.stream].pieces[j]
@@ -137,7 +137,7 @@ func (u *united) shares(w which, tasks []task) []share {
 	for i := range last {
 		all[i].session, last[i].task = i, -1
 	}
-	var from []place
+	var from []reading
 	for n, t := range tasks {
 		pieces := u.union[t.stream].pieces
 		next := 0
@@ -154,8 +154,11 @@ func (u *united) shares(w which, tasks []task) []share {
 			}
 			from, _ = p.from(from[:0], u.failed)
 			for at := next; at < len(t.ranges) && t.ranges[at].Start < p.end; at++ {
-				r := TimeRange{max(p.start, t.ranges[at].Start), min(p.end, t.ranges[at].End)}
 				for _, pl := range from {
+					r := TimeRange{max(pl.Start, t.ranges[at].Start), min(pl.End, t.ranges[at].End)}
+					if r.Start >= r.End {
+						continue
+					}
 					// Between pieces there are no rows.
 					m := mark{n, j, at}
 					all[pl.session].add(pl.stream, r, last[pl.session] == mark{n, j - 1, at})
