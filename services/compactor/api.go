@@ -147,7 +147,7 @@ func (s *Service) RetentionDryRun(ctx context.Context, r *storagev1.RetentionDry
 	if err := s.deps.Loader.RefreshTenant(ctx, id); err != nil {
 		return nil, failure(err)
 	}
-	clock := catalog.SafeNow(s.deps.Now(), s.deps.Loader.Modified())
+	clock := s.clock(s.deps.Now())
 	if t := r.GetTime(); t != nil {
 		clock = t.AsTime()
 	}

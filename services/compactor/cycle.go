@@ -56,7 +56,7 @@ func (s *Service) cycle(ctx context.Context, urgent bool) (err error) {
 	}
 	c := &cycle{
 		s: s, urgent: urgent, budget: int64(s.cfg.DeleteBudget), now: s.deps.Now(),
-		clock:  catalog.SafeNow(s.deps.Now(), s.deps.Loader.Modified()),
+		clock: s.clock(s.deps.Now()), modified: s.deps.Loader.Modified(),
 		retain: began.Sub(s.retained) >= s.cfg.RetentionInterval, allowed: map[catalog.ID]bool{},
 	}
 	if c.retain {
@@ -78,12 +78,13 @@ func (s *Service) cycle(ctx context.Context, urgent bool) (err error) {
 
 // cycle is one round over all tenants.
 type cycle struct {
-	s      *Service
-	urgent bool
-	retain bool // retention removes blocks in this one
-	now    time.Time
-	clock  time.Time // that ages are judged by
-	budget int64     // bytes of objects that may still be deleted
+	s        *Service
+	urgent   bool
+	retain   bool // retention removes blocks in this one
+	now      time.Time
+	clock    time.Time // that ages are judged by
+	modified time.Time // when something was written to the store last
+	budget   int64     // bytes of objects that may still be deleted
 
 	backlog, backlogBytes int64
 	hidden, hiddenBytes   int64

@@ -179,12 +179,42 @@ func (c *cycle) applyRetention(ctx context.Context, tenant string, rules *compac
 	return c.delete(ctx, tenant, doomed)
 }
 
+// steady is a time that ages were judged by, and when that was by a clock that nobody
+// sets.
+type steady struct {
+	clock   time.Time
+	elapsed time.Duration
+}
+
+// clock returns the time that ages are judged by: the lesser of the own clock and the
+// newest modification that the store knows of. Where the store has no clock of its own
+// it is also as much later as this process has been running since: that much has passed,
+// whatever the clock was set to.
+func (s *Service) clock(now time.Time) time.Time {
+	clock := catalog.SafeNow(now, s.deps.Loader.Modified())
+	if !s.deps.OwnClock {
+		return clock
+	}
+	elapsed := s.deps.Elapsed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.steady.clock.IsZero() {
+		if t := catalog.SafeNow(now, s.steady.clock.Add(elapsed-s.steady.elapsed)); t.After(clock) {
+			return t
+		}
+	}
+	s.steady = steady{clock, elapsed}
+	return clock
+}
+
 // askStoreForTime writes a tenant's index object again if nothing was written to the
 // store for a while: its time is that of the store's own clock. A store whose clock is
-// this machine's has nothing to say, and does not age while nobody writes to it.
+// this machine's has nothing to say, but remembers the time for the next start; so it is
+// told only a time that can be: the own clock is ahead of what is known for no longer than
+// this process has been running with it.
 func (c *cycle) askStoreForTime(ctx context.Context, tenant string) error {
 	s := c.s
-	if s.deps.OwnClock || c.now.Sub(c.clock) < s.cfg.RetentionInterval {
+	if c.now.Sub(c.modified) < s.cfg.RetentionInterval || s.deps.OwnClock && c.now.Sub(c.clock) > s.deps.Elapsed() {
 		return nil
 	}
 	key := catalog.IndexKey(tenant)
@@ -202,6 +232,7 @@ func (c *cycle) askStoreForTime(ctx context.Context, tenant string) error {
 	if err != nil {
 		return err
 	}
+	c.modified = o.Modified
 	if t := catalog.SafeNow(c.now, o.Modified); t.After(c.clock) {
 		c.clock = t
 	}

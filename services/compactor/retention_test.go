@@ -100,23 +100,46 @@ func TestR25ClockJumps(t *testing.T) {
 }
 
 // TestQuietStoreAges: a store that nobody writes to is asked for its time, and
-// retention goes on.
+// retention goes on. One without a clock of its own ages while the process runs, not
+// because a clock is set, and does so over restarts.
 func TestQuietStoreAges(t *testing.T) {
-	for _, own := range []bool{false, true} {
-		e := start(t, func(_ *Config, d *Deps) { d.OwnClock = own })
-		byDay := e.days(1, 10)
-		e.limits.RetentionPeriod, e.limits.RetentionForce = 30*24*time.Hour, true
-		for range 40 {
-			e.mu.Lock()
-			e.time, e.store = e.time.Add(24*time.Hour), e.store.Add(24*time.Hour)
-			e.mu.Unlock()
-			e.cycle()
-		}
-		if own {
-			e.wantEntries(join(byDay...)...)
-		} else {
-			e.wantEntries()
-		}
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		name    string
+		own     bool
+		passes  time.Duration // of each day's time, by a clock that nobody sets
+		restart bool          // every ten days
+		kept    bool
+	}{
+		{"store's clock", false, 0, false, false},
+		{"runs", true, day, false, false},
+		{"runs, is restarted", true, day, true, false},
+		{"clock jumps every day", true, 0, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var elapsed time.Duration
+			deps := func(_ *Config, d *Deps) {
+				d.OwnClock, d.Elapsed = c.own, func() time.Duration { return elapsed }
+			}
+			e := start(t, deps)
+			byDay := e.days(1, 10)
+			e.limits.RetentionPeriod, e.limits.RetentionForce = 30*day, true
+			for i := range 40 {
+				e.mu.Lock()
+				e.time, e.store = e.time.Add(day), e.store.Add(day)
+				e.mu.Unlock()
+				if elapsed += c.passes; c.restart && i%10 == 5 {
+					elapsed = 0
+					e.service, e.loader, e.reg = e.compactor(deps)
+				}
+				e.cycle()
+			}
+			if c.kept {
+				e.wantEntries(join(byDay...)...)
+			} else {
+				e.wantEntries()
+			}
+		})
 	}
 }
 

@@ -58,6 +58,9 @@ type Deps struct {
 	Alone bool
 	// OwnClock says that the store's times are by this machine's clock.
 	OwnClock bool
+	// Elapsed returns the time that has passed since some moment before New, by a clock
+	// that nobody sets. nil: the process' own.
+	Elapsed func() time.Duration
 	// InUse reports whether somebody in this process reads a block. nil: nobody does.
 	InUse func(catalog.ID) bool
 	// Stored is told the keys of blocks that are new in the bucket. nil: nobody is.
@@ -99,6 +102,7 @@ type Service struct {
 	mu       sync.Mutex // guards what follows: answers that stay true, by block
 	verdicts map[catalog.ID]verdict
 	touches  map[touch]bool
+	steady   steady
 }
 
 var _ storagev1.StorageServiceServer = (*Service)(nil)
@@ -110,6 +114,10 @@ func New(cfg Config, d Deps) *Service {
 	}
 	if d.InUse == nil {
 		d.InUse = func(catalog.ID) bool { return false }
+	}
+	if d.Elapsed == nil {
+		began := time.Now()
+		d.Elapsed = func() time.Duration { return time.Since(began) } // by the monotonic clock
 	}
 	if d.Alone {
 		cfg.DeleteDelay = 0
