@@ -54,6 +54,8 @@ type Limits struct {
 	BlockIngestionUntil  Time `help:"All pushes are refused until this time (RFC 3339)."`
 	BlockIngestionStatus int  `help:"HTTP status of pushes that are refused so. 260 makes agents go on as if all was stored."`
 
+	UTF8Names bool `yaml:"utf8_names" help:"Take names of labels and structured metadata as they are sent, any UTF-8, such as k8s.pod.name; queries write them in quotes. Otherwise, as in Loki, such labels are refused, and in metadata and OpenTelemetry's attributes _ stands for what is no letter or digit."`
+
 	OTLPConfig OTLPConfig
 
 	RetentionPeriod time.Duration     `help:"Entries older than this are removed. 0: they are kept for ever."`
@@ -120,6 +122,13 @@ func (l Limits) validateRetention() error {
 		problems = append(problems, errors.New("retention_size must not be negative"))
 	}
 	return errors.Join(problems...)
+}
+
+// OTLP returns what becomes of OpenTelemetry's attributes.
+func (l *Limits) OTLP() *OTLPConfig {
+	cfg := l.OTLPConfig
+	cfg.KeepNames = l.UTF8Names
+	return &cfg
 }
 
 // What QuerySeriesOverflow may be.

@@ -13,6 +13,8 @@ type OTLPConfig struct {
 	ScopeAttributes     []OTLPRule `help:"What becomes of the attributes of scopes; as resource_attributes.attributes_config. Those that no rule names become structured metadata."`
 	LogAttributes       []OTLPRule `help:"What becomes of the attributes of log records; likewise. One that becomes a label splits a resource's records into streams."`
 	SeverityTextAsLabel bool       `help:"Make severity_text of OpenTelemetry's records a label, in place of structured metadata."`
+	// KeepNames tells that names stay as they are sent: it is UTF8Names of the limits.
+	KeepNames bool `yaml:"-"`
 }
 
 // OTLPResource says what becomes of the attributes of resources.

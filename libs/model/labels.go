@@ -94,8 +94,8 @@ func (ls Labels) Compare(o Labels) int {
 	return len(ls) - len(o)
 }
 
-// String returns the canonical text, `{a="b", c="d"}`, values quoted as by
-// strconv.Quote. It is LogQL, and equal sets have equal text.
+// String returns the canonical text, `{a="b", "c.d"="e"}`, values quoted as by
+// strconv.Quote, and names that are not [A-Za-z_][A-Za-z0-9_]*, too. It is LogQL, and equal sets have equal text.
 func (ls Labels) String() string { return string(ls.AppendText(nil)) }
 
 // AppendText appends the canonical text to b.
@@ -105,11 +105,25 @@ func (ls Labels) AppendText(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ", "...)
 		}
-		b = append(b, l.Name...)
+		if plainName(l.Name) {
+			b = append(b, l.Name...)
+		} else {
+			b = strconv.AppendQuote(b, l.Name)
+		}
 		b = append(b, '=')
 		b = strconv.AppendQuote(b, l.Value)
 	}
 	return append(b, '}')
+}
+
+func plainName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c != '_' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // Fingerprint hashes the set. It is a hint: streams are equal by labels only.

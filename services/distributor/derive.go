@@ -1,8 +1,10 @@
 package distributor
 
 import (
+	"cmp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/weir-logs/weir/libs/discover"
 	"github.com/weir-logs/weir/libs/model"
@@ -13,11 +15,16 @@ const levelVersion = 1
 
 // normalise brings metadata columns into the form that identity is made of: names
 // that queries can use, ascending, each once. Values of the first column of a
-// name win.
-func normalise(r *model.Rows) {
+// name win. With keep names may be any UTF-8; else what no plain name has is replaced.
+func normalise(r *model.Rows, keep bool) {
+	valid, cleaned := validName, cleanName
+	if keep {
+		valid = func(name string) bool { return name != "" && utf8.ValidString(name) }
+		cleaned = func(name string) string { return cmp.Or(strings.ToValidUTF8(name, "_"), "_") }
+	}
 	clean := true
 	for i := range r.Metadata {
-		if !validName(r.Metadata[i].Name) || i > 0 && r.Metadata[i-1].Name >= r.Metadata[i].Name {
+		if !valid(r.Metadata[i].Name) || i > 0 && r.Metadata[i-1].Name >= r.Metadata[i].Name {
 			clean = false
 			break
 		}
@@ -27,7 +34,7 @@ func normalise(r *model.Rows) {
 	}
 	cols := slices.Clone(r.Metadata)
 	for i := range cols {
-		cols[i].Name = cleanName(cols[i].Name)
+		cols[i].Name = cleaned(cols[i].Name)
 	}
 	sortColumns(cols)
 	out := cols[:0:0]

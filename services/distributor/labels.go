@@ -18,6 +18,8 @@ type canonical struct {
 	fingerprint uint64
 	found       bool // service_name was derived
 	refusal     *refusal
+	// unusual is why the text is refused where names must be plain; nil: they are.
+	unusual *refusal
 }
 
 // labelCache remembers the canonical form of label texts. Two generations of a
@@ -38,8 +40,10 @@ func (v *canonical) cost(text string) int {
 	for _, l := range v.labels {
 		n += len(l.Name) + len(l.Value)
 	}
-	if v.refusal != nil {
-		n += len(v.refusal.message)
+	for _, r := range []*refusal{v.refusal, v.unusual} {
+		if r != nil {
+			n += len(r.message)
+		}
 	}
 	return n
 }
@@ -81,8 +85,10 @@ func (c *labelCache) put(text string, v *canonical) {
 }
 
 func canonicalise(text string) *canonical {
-	pairs, err := syntax.ParseLabels(text)
+	pairs, err := syntax.ParseAnyLabels(text)
+	_, strict := syntax.ParseLabels(text)
 	if err != nil {
+		err = strict // what is not allowed in quotes either is an error as it always was
 		return &canonical{refusal: &refusal{pushv1.RejectReason_REJECT_REASON_INVALID_LABELS, fmt.Sprintf("couldn't parse labels: %v", err)}}
 	}
 	seen := make(map[string]bool, len(pairs))
@@ -102,6 +108,9 @@ func canonicalise(text string) *canonical {
 		return &canonical{refusal: &refusal{pushv1.RejectReason_REJECT_REASON_MISSING_LABELS, "error at least one label pair is required per stream"}}
 	}
 	c := &canonical{}
+	if strict != nil {
+		c.unusual = &refusal{pushv1.RejectReason_REJECT_REASON_INVALID_LABELS, fmt.Sprintf("couldn't parse labels: %v", strict)}
+	}
 	if ls.Get(discover.ServiceNameName) == "" {
 		c.found = true
 		ls = model.NewLabels(append(ls[:len(ls):len(ls)], model.Label{Name: discover.ServiceNameName, Value: discover.ServiceName(ls)}))

@@ -228,6 +228,9 @@ func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, po
 	if c.refusal != nil {
 		return whole(*c.refusal)
 	}
+	if c.unusual != nil && !check.limits.UTF8Names {
+		return whole(*c.unusual)
+	}
 	if why, bad := streamLabels(c.labels, c.found, check.limits); bad {
 		return whole(why)
 	}
@@ -244,7 +247,7 @@ func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, po
 	for _, part := range narrow(&rows, maxColumns) {
 		first := position + uint32(part.from)
 		rows := part.rows
-		normalise(&rows)
+		normalise(&rows, check.limits.UTF8Names)
 		refused, filled := check.rows(c.text, &rows, first)
 		check.gone.refuse(c.text, c.labels, &rows, &refused)
 		rej.join(refused, part.from)

@@ -55,7 +55,7 @@ func (g *Gateway) export(ctx context.Context, m *wireMessage) (*logsv1.ExportLog
 	if m.err == nil {
 		id, _ := tenant.FromContext(ctx)
 		lim := g.deps.Limits.For(id)
-		m.req, m.err = decode.OTLP(m.data, &lim.OTLPConfig, m.memory)
+		m.req, m.err = decode.OTLP(m.data, lim.OTLP(), m.memory)
 		m.memory.Shrink(len(m.data))
 		m.data = nil
 	}

@@ -185,7 +185,7 @@ func (s *Service) rows(req *ingestv1.IngestRequest) ([]head.Block, error) {
 
 // canonicalLabels parses the text that a distributor made.
 func canonicalLabels(text string) (model.Labels, error) {
-	pairs, err := syntax.ParseLabels(text)
+	pairs, err := syntax.ParseAnyLabels(text)
 	if err != nil {
 		return nil, fmt.Errorf("labels: %w", err)
 	}

@@ -147,7 +147,7 @@ func New(cfg Config, d Deps) *Service {
 		deps: d, logger: d.Log,
 		engine: engine.New(engine.Options{Now: d.Now, Registerer: d.Reg}),
 		memory: d.Memory / int64(cfg.MaxConcurrent), split: cfg.SplitInterval,
-		tails:  map[string]int{}, multiTenant: cfg.MultiTenantQueries,
+		tails: map[string]int{}, multiTenant: cfg.MultiTenantQueries,
 		gate: newGate(queueLimits{
 			places: cfg.MaxConcurrent, kept: min(cfg.SmallPlaces, cfg.MaxConcurrent-1), cost: int64(cfg.MaxCost), small: int64(cfg.SmallCost), waiting: cfg.MaxQueued,
 		}, d.Now, rand.Text, d.Reg),

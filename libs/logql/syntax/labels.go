@@ -18,14 +18,21 @@ type Label struct {
 // ' or `. Values are bytes as they come, not checked to be UTF-8. Names are [A-Za-z_][A-Za-z0-9_]* and may be words that queries reserve.
 //
 // Errors read `1:22: parse error: …` with line and column (in bytes).
-func ParseLabels(text string) ([]Label, error) {
-	p := labelParser{src: text}
+func ParseLabels(text string) ([]Label, error) { return parseLabels(labelParser{src: text}) }
+
+// ParseAnyLabels is ParseLabels, but names may also be any UTF-8 in quotes,
+// `{"k8s.pod.name"="c"}`.
+func ParseAnyLabels(text string) ([]Label, error) {
+	return parseLabels(labelParser{src: text, quoted: true})
+}
+
+func parseLabels(p labelParser) ([]Label, error) {
 	p.blanks()
 	if err := p.punct('{', `expected "{"`); err != nil {
 		return nil, err
 	}
 	// Pairs cost six bytes at least: `a="b",`.
-	labels := make([]Label, 0, min(strings.Count(text, "=")+1, 32))
+	labels := make([]Label, 0, min(strings.Count(p.src, "=")+1, 32))
 	for {
 		p.blanks()
 		if p.peek() == '}' {
@@ -63,8 +70,9 @@ func ParseLabels(text string) ([]Label, error) {
 }
 
 type labelParser struct {
-	src string
-	off int
+	src    string
+	off    int
+	quoted bool // names may be
 }
 
 func (p *labelParser) blanks() {
@@ -89,6 +97,13 @@ func (p *labelParser) punct(c byte, want string) error {
 
 func (p *labelParser) name() (string, error) {
 	start := p.off
+	if c := p.peek(); p.quoted && (c == '"' || c == '\'' || c == '`') {
+		name, err := p.value()
+		if err == nil && (name == "" || !utf8.ValidString(name)) {
+			err = p.errorf(start, "a label name must be valid UTF-8 and not empty")
+		}
+		return name, err
+	}
 	if !isLetter(p.peek()) {
 		return "", p.unexpected(start, `in label set, expected identifier or "}"`)
 	}

@@ -47,3 +47,27 @@ func TestParseLabels(t *testing.T) {
 		}
 	}
 }
+
+func TestParseAnyLabels(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want []syntax.Label
+		err  string
+	}{
+		{`{a="b", "k8s.pod.name"="c", 'größe'='d', ` + "`x \\`=`e`}", []syntax.Label{{"a", "b"}, {"k8s.pod.name", "c"}, {"größe", "d"}, {`x \`, "e"}}, ""},
+		{`{"by"="x"}`, []syntax.Label{{"by", "x"}}, ""},
+		{`{""="x"}`, nil, `1:2: parse error: a label name must be valid UTF-8 and not empty`},
+		{`{"\xff"="x"}`, nil, `1:2: parse error: a label name must be valid UTF-8 and not empty`},
+		{`{"a}`, nil, `1:2: parse error: unterminated quoted string`},
+		{`{"a" "b"}`, nil, `1:6: parse error: unexpected string in label set, expected "="`},
+		{`{é="b"}`, nil, `1:2: parse error: unexpected character inside braces: 'é'`},
+	} {
+		got, err := syntax.ParseAnyLabels(c.text)
+		if c.err == "" && (err != nil || !slices.Equal(got, c.want)) {
+			t.Errorf("%s: %v, %v", c.text, got, err)
+		}
+		if c.err != "" && (err == nil || err.Error() != c.err) {
+			t.Errorf("%s:\n got %v\nwant %s", c.text, err, c.err)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/logql/syntax/syntaxtest"
+	"github.com/weir-logs/weir/libs/model"
 )
 
 // checkRoundTrip checks that the canonical text parses back to an equal tree.
@@ -108,11 +109,28 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// checkAnyLabels checks that labels of any names have a text from which they come again.
+func checkAnyLabels(t *testing.T, text string) {
+	pairs, err := syntax.ParseAnyLabels(text)
+	if err != nil {
+		return
+	}
+	set := make(model.Labels, len(pairs))
+	for i, p := range pairs {
+		set[i] = model.Label{Name: p.Name, Value: p.Value}
+	}
+	if back, err := syntax.ParseAnyLabels(set.String()); err != nil || !slices.Equal(back, pairs) {
+		t.Errorf("%q: %v, then %v, %v", text, pairs, back, err)
+	}
+}
+
 func FuzzParseLabels(f *testing.F) {
 	f.Add(`{a="b", c='d',}`)
 	f.Add("{a=`b`}")
+	f.Add("{\"k8s.pod.name\"=\"x\", `größe`='1', 'a b'=\"\"}")
 	f.Add(`{"a"="\x"}`)
 	f.Fuzz(func(t *testing.T, text string) {
+		checkAnyLabels(t, text)
 		labels, err := syntax.ParseLabels(text)
 		if err != nil {
 			return
@@ -120,6 +138,9 @@ func FuzzParseLabels(f *testing.F) {
 		var b strings.Builder
 		for _, l := range labels {
 			b.WriteString(l.Name + "=" + strconv.Quote(l.Value) + ",")
+		}
+		if any, err := syntax.ParseAnyLabels(text); err != nil || !slices.Equal(any, labels) {
+			t.Errorf("%q: with any names %v, %v", text, any, err)
 		}
 		back, err := syntax.ParseLabels("{" + b.String() + "}")
 		if err != nil || !slices.Equal(labels, back) {

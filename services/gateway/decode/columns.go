@@ -63,46 +63,9 @@ func (b *builder) setLabels(pairs []model.Label) {
 	b.labels = labelText(pairs)
 }
 
-// labelText returns the canonical text of a label set. A name that is none is
-// quoted, which makes the text one that does not parse, whatever the name contains.
-func labelText(pairs []model.Label) string {
-	ls := model.NewLabels(pairs)
-	for i := range ls {
-		if !labelName(ls[i].Name) {
-			return quoteNames(ls)
-		}
-	}
-	return ls.String()
-}
-
-func labelName(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if c != '_' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (i == 0 || c < '0' || c > '9') {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func quoteNames(ls model.Labels) string {
-	var sb strings.Builder
-	sb.WriteByte('{')
-	for i, l := range ls {
-		if i > 0 {
-			sb.WriteString(", ")
-		}
-		if labelName(l.Name) {
-			sb.WriteString(l.Name)
-		} else {
-			sb.WriteString(quote(l.Name))
-		}
-		sb.WriteByte('=')
-		sb.WriteString(quote(l.Value))
-	}
-	sb.WriteByte('}')
-	return sb.String()
-}
+// labelText returns the canonical text of a label set. Names that are not plain stand
+// in quotes there: whether a tenant may have such is not decided here.
+func labelText(pairs []model.Label) string { return model.NewLabels(pairs).String() }
 
 // row is the row in work: the one behind the last that was ended.
 func (b *builder) row() int { return len(b.rows.Times) }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -28,8 +29,9 @@ const DoorOTLP = "otlp"
 //     severity_text, trace_id, span_id, flags, event_name, observed_timestamp, …). Of
 //     equal names the nearest to the record wins: its own fields, its attributes, the
 //     scope, the resource. cfg has the last word on what becomes of an attribute.
-//   - Names have _ for whatever no label's name may have. Maps become a pair for each
-//     of their leaves, with the keys on the way joined by _; arrays become JSON.
+//   - Names have _ for whatever no label's name may have, unless cfg keeps them. Maps
+//     become a pair for each of their leaves, with the keys on the way joined by _, or,
+//     if names are kept, by a dot; arrays become JSON.
 //   - The line is the body: a string as it is, maps and arrays as JSON, bytes in base64.
 //   - The time is the record's own, else when it was observed, else 0, which the
 //     request asks to be filled in.
@@ -412,12 +414,24 @@ func (r *otlpReader) flatten(key, data []byte, depth int, f func(name, val []byt
 	from := len(r.name)
 	defer func() { r.name = r.name[:from] }()
 	if from > 0 {
-		r.name = append(r.name, '_')
+		if r.cfg.KeepNames {
+			r.name = append(r.name, '.')
+		} else {
+			r.name = append(r.name, '_')
+		}
 	}
 	if from+len(key) > maxAttributeName {
 		return rpcerr.New(rpcerr.InvalidArgument, "the name of an attribute has more than %d bytes", maxAttributeName)
 	}
-	if r.name = appendName(r.name, key); len(r.name) == 0 {
+	switch {
+	case !r.cfg.KeepNames, from == 0 && string(key) == "service.name": // which names the service
+		r.name = appendName(r.name, key)
+	case utf8.Valid(key):
+		r.name = append(r.name, key...)
+	default:
+		r.name = append(r.name, bytes.ToValidUTF8(key, []byte("_"))...)
+	}
+	if len(r.name) == 0 {
 		return nil
 	}
 	v, err := readAny(data)

@@ -55,7 +55,7 @@ func (a *API) decodeOTLP(r *http.Request, memory *decode.Reservation) (*ingestv1
 	if err != nil {
 		return nil, err
 	}
-	req, err := decoder(body, &lim.OTLPConfig, memory)
+	req, err := decoder(body, lim.OTLP(), memory)
 	if err == nil && len(req.GetStreams()) == 0 {
 		return nil, errNoStreams
 	}

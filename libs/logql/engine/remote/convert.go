@@ -76,7 +76,7 @@ func parseLogQuery(text string) (*syntax.LogSelector, error) {
 }
 
 func parseLabels(text string) (model.Labels, error) {
-	pairs, err := syntax.ParseLabels(text)
+	pairs, err := syntax.ParseAnyLabels(text)
 	if err != nil {
 		return nil, err
 	}

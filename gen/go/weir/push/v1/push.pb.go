@@ -190,7 +190,8 @@ func (x *PushRequest) GetBatchTimeUnixNano() int64 {
 type Stream struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The label set that names the stream: at least one pair, names matching
-	// `[a-zA-Z_][a-zA-Z0-9_]*`, values valid UTF-8. Default limits: 15 labels,
+	// `[a-zA-Z_][a-zA-Z0-9_]*`, or any UTF-8 for tenants that have utf8_names, values
+	// valid UTF-8. Default limits: 15 labels,
 	// names of 1024 bytes, values of 2048 bytes. Labels with an empty value are
 	// dropped.
 	Labels map[string]string `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
