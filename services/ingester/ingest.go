@@ -56,9 +56,11 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	}
 	defer s.reserved.Add(-reserved)
 	if rf := int(req.GetReplicationFactor()); rf > 0 && s.deps.HoldFactor != nil {
-		if err := s.deps.HoldFactor(rf); err != nil {
+		held, err := s.deps.HoldFactor(rf)
+		if err != nil {
 			return nil, rpcerr.Wrap(err, rpcerr.ReadOnly, "the ingester cannot note by which replication factor entries are placed: %v", err).WithRetry(5 * time.Second)
 		}
+		defer held()
 	}
 	// These are between sender and receiver, not part of what is stored.
 	req.DeadlineUnixNano, req.TableVersion, req.ReplicationFactor = 0, 0, 0

@@ -67,8 +67,9 @@ type Deps struct {
 	// TableVersion returns the digest of the member table that this process knows.
 	TableVersion func() uint64
 	// HoldFactor notes, before entries are stored that were placed by a replication
-	// factor, that there may be such; nil: nobody needs to know.
-	HoldFactor func(rf int) error
+	// factor, that there may be such; they are stored, or never will be, when done is
+	// called. nil: nobody needs to know.
+	HoldFactor func(rf int) (done func(), err error)
 }
 
 // Service is an ingester.

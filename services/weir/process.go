@@ -50,6 +50,7 @@ type Process struct {
 	compactor   *compactor.Service   // likewise
 	clients     *clients
 	member      atomic.Pointer[gossip.Membership] // set once the process has joined
+	held        held
 }
 
 // ErrRestart is what Run returns when the process cannot go on but a new one can.

@@ -61,6 +61,8 @@ type core struct {
 	quiet map[string]time.Time
 	subs  map[chan *ring.View]struct{}
 	given bool // the data directory was forgotten
+	// kept are the factors of the own record that View and the file have; set under mu.
+	kept  atomic.Uint32
 	ended bool
 
 	// refreshMu serialises refresh and guards saved.
@@ -115,6 +117,9 @@ func (c *core) open() error {
 		c.self.State = ring.Active
 	}
 	c.keepFactors(old)
+	if ok && old.Incarnation == c.self.Incarnation {
+		c.kept.Store(uint32(old.Factors)) // should the disk be full
+	}
 	err := c.assert()
 	c.mu.Unlock()
 	if err != nil {
@@ -346,6 +351,7 @@ func (c *core) refresh() error {
 		c.publish(next)
 	}
 	if c.path == "" || table.Digest() == c.saved {
+		c.keptFactors(table)
 		return nil
 	}
 	if err := saveTable(c.path, table); err != nil {
@@ -354,6 +360,7 @@ func (c *core) refresh() error {
 	}
 	c.metrics.saves.WithLabelValues("ok").Inc()
 	c.saved = table.Digest()
+	c.keptFactors(table)
 	return nil
 }
 

@@ -34,9 +34,24 @@ func (c *core) holdAgreed() {
 }
 
 // HoldFactor notes, before this ingester stores them, that it gets entries that were placed
-// by a replication factor. When it returns nil, View and the file have it.
+// by a replication factor. When it returns nil, View and the file have it, until DropFactors
+// is called.
 func (c *core) HoldFactor(rf int) error {
-	return c.setFactors(func(f ring.Factors) ring.Factors { return f | ring.FactorsOf(rf) })
+	kept := func() bool { return ring.Factors(c.kept.Load()).Has(rf) }
+	if kept() {
+		return nil
+	}
+	if self := c.Self(); !self.Stores() || ring.FactorsOf(rf) == 0 {
+		return nil
+	}
+	if err := c.setFactors(func(f ring.Factors) ring.Factors { return f | ring.FactorsOf(rf) }); err != nil || kept() {
+		return err
+	}
+	// Another call had set it, whose save is going on or has failed.
+	if err := c.refresh(); err != nil || kept() {
+		return err
+	}
+	return fmt.Errorf("gossip: replication factor %d was given up while it was noted", rf)
 }
 
 // DropFactors says that all entries of this ingester that were placed by other factors than
@@ -61,10 +76,21 @@ func (c *core) setFactors(change func(ring.Factors) ring.Factors) error {
 		c.mu.Unlock()
 		return err
 	}
+	c.kept.Store(c.kept.Load() & uint32(after))
 	self := c.self
 	c.mu.Unlock()
 	c.spread(self)
 	return c.refresh()
+}
+
+// keptFactors notes which factors View and the file have, which are made of a table, and that
+// were not dropped since. refreshMu is held.
+func (c *core) keptFactors(table ring.Table) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if own, ok := table.Incarnation(c.self.Name, c.self.Incarnation); ok {
+		c.kept.Store(uint32(own.Factors & c.self.Factors))
+	}
 }
 
 // compareFactors tells of members that are configured otherwise than most ingesters, when

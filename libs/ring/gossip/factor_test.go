@@ -1,7 +1,9 @@
 package gossip
 
 import (
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +57,74 @@ func TestFactorFollowsTheOthers(t *testing.T) {
 	old.Factors = ring.FactorsOf(7)
 	if err := c.Merge(tableOf(t, old)); err != nil || c.Self().Factors != ring.FactorsOf(1) {
 		t.Fatal(err, c.Self())
+	}
+}
+
+// A factor is not held before the file has it, whoever saves it.
+func TestHeldFactorIsSaved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := newCore(member("self"), ring.Config{ReplicationFactor: 3}, Deps{})
+	c.path = filepath.Join(dir, "members")
+	if err := c.open(); err != nil {
+		t.Fatal(err)
+	}
+	saved := func() ring.Factors {
+		t.Helper()
+		table, err := loadTable(c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, _ := table.Get("self")
+		return m.Factors
+	}
+	// A save is going on, which another call waits for.
+	c.refreshMu.Lock()
+	held := make(chan error, 2)
+	for range 2 {
+		go func() { held <- c.HoldFactor(5) }()
+	}
+	for !c.Self().Factors.Has(5) {
+		runtime.Gosched()
+	}
+	if err := c.HoldFactor(3); err != nil { // it is saved
+		t.Error(err)
+	}
+	select {
+	case err := <-held:
+		t.Errorf("it is held before it is saved: %v", err)
+	default:
+	}
+	c.refreshMu.Unlock()
+	for range 2 {
+		if err := <-held; err != nil || !saved().Has(5) {
+			t.Error(err, saved().Slice())
+		}
+	}
+	// A save has failed: the next call does not pass for one that has succeeded.
+	aside := dir + ".aside"
+	if err := os.Rename(dir, aside); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := c.HoldFactor(7); err == nil {
+			t.Error("a factor is held that is not saved")
+		}
+	}
+	if err := os.Rename(aside, dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.HoldFactor(7); err != nil || !saved().Has(7) {
+		t.Error(err, saved().Slice())
+	}
+	// What was dropped is held anew.
+	if err := c.DropFactors(0); err != nil || saved() != ring.FactorsOf(3) {
+		t.Error(err, saved().Slice())
+	}
+	if err := c.HoldFactor(7); err != nil || saved() != ring.FactorsOf(3, 7) {
+		t.Error(err, saved().Slice())
 	}
 }
 
