@@ -217,6 +217,8 @@ func (p *Process) initCluster() (serve.Service, error) {
 			return nil
 		case <-(*p.member.Load()).Forgotten():
 			return errors.New("the cluster has given up this data directory; start with an empty one")
+		case err := <-(*p.member.Load()).Taken():
+			return err
 		}
 	}
 	stop := func(error) error {

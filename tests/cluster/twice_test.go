@@ -8,7 +8,8 @@ import (
 )
 
 // TestNameTwice starts a second ingester, with a data directory of its own, under the name of
-// one that runs: one of the two is refused and ends, and nothing is lost.
+// one that runs: it is refused and ends, or, should it not hear of the other in time, one of the
+// two does. Nothing is lost.
 func TestNameTwice(t *testing.T) {
 	t.Parallel()
 	s := start(t)

@@ -50,6 +50,7 @@ type core struct {
 	// dirty has an element when table or alive changed since the last refresh.
 	dirty     chan struct{}
 	forgotten chan struct{} // closed once, under mu
+	taken     chan error    // has room for one
 
 	// mu guards what follows. It may be taken inside memberlist's locks, so no
 	// method of memberlist is called while it is held.
@@ -81,6 +82,7 @@ func newCore(self ring.Member, cfg ring.Config, d Deps) *core {
 		spread:    func(ring.Member) {},
 		dirty:     make(chan struct{}, 1),
 		forgotten: make(chan struct{}),
+		taken:     make(chan error, 1),
 		self:      self,
 		alive:     map[string]peer{},
 		quiet:     map[string]time.Time{},

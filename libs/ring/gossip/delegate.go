@@ -87,8 +87,12 @@ func (n *Node) heard(s state) {
 	n.joinMu.Lock()
 	defer n.joinMu.Unlock()
 	self, knows := s.table.Incarnation(n.cfg.Self.Name, n.cfg.Self.Incarnation)
+	if s.sender == n.cfg.Self.Name {
+		n.namesake(s)
+		return
+	}
 	n.words[s.sender] = word{s.peers, s.table.Digest(), knows && !self.State.Gone(), n.now()}
-	n.joined = n.joined || s.sender != n.cfg.Self.Name // having been found is as good as having found
+	n.joined = true // having been found is as good as having found
 	if n.selfAddr != "" && s.peers[n.cfg.Self.Name] == n.selfAddr {
 		n.knownAt[s.sender] = true
 	} else {
@@ -149,6 +153,9 @@ func (d *delegate) NotifyUpdate(*memberlist.Node) {}
 // NotifyConflict implements memberlist.ConflictDelegate: one name, two
 // addresses. It passes when one is a process that is no more.
 func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
+	if existing.Name == d.n.cfg.Self.Name {
+		d.n.doubt(other.Address())
+	}
 	d.n.metrics.conflicts.Inc()
 	d.n.log.Warn("two addresses claim one member name", "member", existing.Name, "known", existing.Address(), "claims", other.Address())
 }

@@ -28,6 +28,7 @@ type Membership interface {
 	Leave(ctx context.Context) error
 	Forget(name string) error
 	Forgotten() <-chan struct{}
+	Taken() <-chan error
 	Tell(roles ring.Role, topic Topic, message []byte)
 	Hear(topic Topic, f func(sender string, message []byte))
 	GiveUp(name string) error
@@ -74,6 +75,7 @@ type Node struct {
 	words    map[string]word // what peers said last
 	stopping bool
 	joined   bool
+	doubted  string       // address that had the own name when this member was new
 	tries    []JoinStatus // of the last round
 }
 
@@ -256,6 +258,7 @@ func (n *Node) stop(polite bool) error {
 		// A join under way ends first, so that who has met us is told below.
 		n.joinMu.Lock()
 		n.stopping = true
+		polite = polite && !n.refused // it is not this member that is away
 		n.joinMu.Unlock()
 		n.cancel()
 		n.wg.Wait()

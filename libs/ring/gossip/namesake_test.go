@@ -1,0 +1,52 @@
+package gossip
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-logs/weir/libs/ring"
+)
+
+// Who comes under the name of a member that is alive is told so, and who has it stays.
+func TestNameIsTaken(t *testing.T) {
+	a := start(t, config("a"))
+	b := start(t, config("b", a.GossipAddr()))
+	await(t, a, "b", shows("b", ring.Active, true))
+	await(t, b, "a", shows("a", ring.Active, true))
+	c := config("b", a.GossipAddr())
+	c.Self.Incarnation = "another"
+	second := start(t, c)
+	select {
+	case err := <-second.Taken():
+		if !strings.Contains(err.Error(), b.GossipAddr()) {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it was not told")
+	}
+	if err := second.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if v := b.View(); !v.Healthy("a") || b.Self().State != ring.Active {
+		t.Error(b.RingStatus())
+	}
+	// One that comes back under its name at another address is told nothing.
+	if err := b.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	c.Self.Incarnation = b.Self().Incarnation
+	third := start(t, c)
+	poll(t, "b at its new address", func() bool {
+		m, ok := a.View().Table().Get("b")
+		p, alive := a.peers()["b"]
+		return ok && alive && m.Incarnation == c.Self.Incarnation && p.addr() == third.GossipAddr()
+	})
+	for _, n := range []*Node{a, b, third} {
+		select {
+		case err := <-n.Taken():
+			t.Error(err)
+		default:
+		}
+	}
+}
