@@ -9,8 +9,8 @@ import (
 )
 
 // confirmLoop makes an ingester that is joining active once most ingesters have its
-// record: before that it owns nothing, so that nobody writes to it of whom those who
-// read may not have heard.
+// record and nobody else has its name: before that it owns nothing, so that nobody writes to
+// it of whom those who read may not have heard.
 func (n *Node) confirmLoop(ctx context.Context) {
 	tick := time.NewTicker(n.cfg.Timing.Probe)
 	defer tick.Stop()
@@ -18,8 +18,12 @@ func (n *Node) confirmLoop(ctx context.Context) {
 		switch self := n.Self(); {
 		case !self.Stores() || self.State != ring.Joining:
 			return
-		case n.met() && n.confirmed(ctx):
-			if err := n.SetState(ring.Active); err != nil {
+		case n.sure():
+			err := n.insist()
+			if err == nil && n.confirmed(ctx) {
+				err = n.SetState(ring.Active)
+			}
+			if err != nil {
 				n.log.Warn("cannot become active", "err", err)
 			}
 		}

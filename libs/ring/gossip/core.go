@@ -62,6 +62,9 @@ type core struct {
 	quiet map[string]time.Time
 	subs  map[chan *ring.View]struct{}
 	given bool // the data directory was forgotten
+	// yields is whether a record of another data directory under the own name is left to
+	// stand, until insist is called.
+	yields bool
 	// kept are the factors of the own record that View and the file have; set under mu.
 	kept  atomic.Uint32
 	ended bool
@@ -302,6 +305,9 @@ func (c *core) withoutOldTombstones(t ring.Table) ring.Table {
 // defend answers a record of this process's own name that is newer than what
 // it wants. mu is held.
 func (c *core) defend(heard ring.Member) error {
+	if c.yields && heard.Incarnation != c.self.Incarnation {
+		return nil
+	}
 	c.keepFactors(heard)
 	err := c.assert()
 	if errors.Is(err, ring.ErrForgotten) {

@@ -19,7 +19,7 @@ func (c *core) keepFactors(old ring.Member) {
 // that most ingesters have. mu is held.
 func (c *core) holdAgreed() {
 	rf := c.table.ReplicationFactor()
-	if rf == 0 || !c.self.Stores() || c.given || c.self.Factors.Has(rf) {
+	if rf == 0 || !c.self.Stores() || c.given || c.yields || c.self.Factors.Has(rf) {
 		return
 	}
 	if _, ok := c.table.Get(c.self.Name); !ok {

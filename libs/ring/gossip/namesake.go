@@ -10,6 +10,32 @@ import (
 // take part while another process of that name, with another data directory, did already.
 func (c *core) Taken() <-chan error { return c.taken }
 
+// insist ends that the own record gives way to one of another data directory.
+func (c *core) insist() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.yields {
+		return nil
+	}
+	c.yields = false
+	if current, ok := c.table.Get(c.self.Name); ok && current != c.self {
+		if err := c.defend(current); err != nil {
+			c.yields = true
+			return err
+		}
+		c.touch()
+	}
+	return nil
+}
+
+// sure reports whether this member has met others, and whether those had no living process
+// under its name.
+func (n *Node) sure() bool {
+	n.joinMu.Lock()
+	defer n.joinMu.Unlock()
+	return (len(n.cfg.Join) == 0 || n.joined) && n.doubts == 0 && !n.refused
+}
+
 // doubt looks who is at an address that has this member's name, if this one is new to the
 // cluster: mostly nobody, since that was an earlier process at another address.
 func (n *Node) doubt(addr string) {
@@ -19,12 +45,16 @@ func (n *Node) doubt(addr string) {
 		return
 	}
 	n.doubted = addr
+	n.doubts++
 	n.joinMu.Unlock()
 	n.work(func() {
 		// Its table comes, or nothing.
 		if _, err := n.list.Join([]string{addr}); err != nil {
 			n.log.Debug("nobody answers where the own name was last", "addr", addr, "err", err)
 		}
+		n.joinMu.Lock()
+		defer n.joinMu.Unlock()
+		n.doubts--
 	})
 }
 

@@ -75,6 +75,8 @@ type Node struct {
 	words    map[string]word // what peers said last
 	stopping bool
 	joined   bool
+	doubts   int          // looks at such addresses that go on
+	refused  bool         // Taken has said so
 	doubted  string       // address that had the own name when this member was new
 	tries    []JoinStatus // of the last round
 }
@@ -112,6 +114,9 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.open(); err != nil {
 		return err
 	}
+	n.mu.Lock()
+	n.yields = n.self.Stores() && n.self.State == ring.Joining
+	n.mu.Unlock()
 	cfg, err := n.listConfig()
 	if err != nil {
 		return err
