@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ const (
 	// knownWait is how long ingesters are waited for that are asked whether they have
 	// a stream.
 	knownWait = time.Second
+	// knownMore is how much longer for each maxAsked streams.
+	knownMore = 100 * time.Millisecond
 	// maxAsked is the most streams that they are asked for at once.
 	maxAsked = 10_000
 )
@@ -172,8 +175,8 @@ func (s *Service) admit(id string, c *canonical, limit int) *refusal {
 
 // recognise finds out, for a tenant that is at its limit, which streams of a request exist
 // though this distributor has not seen them: they came through another one, or before it
-// was started. The ingesters know. Where too few of them answer a stream is let through:
-// existing ones are never refused.
+// was started. The ingesters know; so many streams as may be asked for at once are, part by
+// part. Where too few of them answer a stream is let through: existing ones are never refused.
 func (s *Service) recognise(ctx context.Context, id string, limit, shard int, streams []*ingestv1.StreamBlock) {
 	view := s.ring.View()
 	if s.streams.count(id, copies(view))+len(streams) <= limit {
@@ -187,26 +190,26 @@ func (s *Service) recognise(ctx context.Context, id string, limit, shard int, st
 			continue
 		}
 		token := ring.Token(id, c.fingerprint)
-		if !seen[token] && len(unknown) < maxAsked && !s.streams.active.Touch(id, token) {
+		if !seen[token] && !s.streams.active.Touch(id, token) {
 			seen[token] = true
 			unknown = append(unknown, token)
 		}
 	}
-	if len(unknown) == 0 {
-		return
-	}
-	for i, exists := range s.known(ctx, id, view.Shard(id, shard), unknown) {
-		if exists {
-			s.streams.active.Add(id, unknown[i])
+	view = view.Shard(id, shard)
+	ctx, cancel := context.WithTimeout(tenant.NewContext(ctx, id), knownWait+knownMore*time.Duration(len(unknown)/maxAsked))
+	defer cancel()
+	for part := range slices.Chunk(unknown, maxAsked) {
+		for i, exists := range s.known(ctx, view, part) {
+			if exists {
+				s.streams.active.Add(id, part[i])
+			}
 		}
 	}
 }
 
 // known asks the replicas of streams whether they have them. One is taken for known if
 // any has it, or if so few answered that a quorum may have it all the same.
-func (s *Service) known(ctx context.Context, id string, view *ring.View, tokens []uint64) []bool {
-	ctx, cancel := context.WithTimeout(tenant.NewContext(ctx, id), knownWait)
-	defer cancel()
+func (s *Service) known(ctx context.Context, view *ring.View, tokens []uint64) []bool {
 	var split ring.Split
 	view.Split(tokens, &split)
 	type answer struct {

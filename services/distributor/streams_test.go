@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/weir-logs/weir/libs/limits"
 )
 
@@ -77,6 +79,37 @@ func TestStreamLimitOfTheWholeCluster(t *testing.T) {
 	}
 	if pushStream(t, one, 102) {
 		t.Error("a stream beyond the limit was let through with an ingester away")
+	}
+}
+
+// However many streams a request has, those that exist are not refused.
+func TestManyStreamsAreRecognised(t *testing.T) {
+	const n = 2*maxAsked + 500
+	l := limits.Default()
+	l.MaxStreams = n
+	cl := newCluster(t, 3, 3)
+	push := func(d *Service, from, to int) uint64 {
+		t.Helper()
+		req := request(fmt.Sprintf(`{s="%d"}`, from), lines([]int64{now.UnixNano()}, "x"))
+		for i := from + 1; i < to; i++ {
+			req.Streams = append(req.Streams, request(fmt.Sprintf(`{s="%d"}`, i), lines([]int64{now.UnixNano()}, "x")).Streams...)
+		}
+		resp, err := d.Write(ctx(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.writes.Wait()
+		return resp.GetAcceptedEntries()
+	}
+	first, second := cl.distributor(l), cl.distributor(l)
+	if got := push(first, 0, n); got != n {
+		t.Fatalf("%d of %d streams were let in", got, n)
+	}
+	cl.tell(second)
+	got := push(second, 0, n+100)
+	unanswered := testutil.ToFloat64(second.metrics.lookups.WithLabelValues("unanswered")) // a busy machine
+	if got < n || got > n && unanswered == 0 {
+		t.Errorf("%d streams were let in of the %d that exist, of %v of which too few answered", got, n, unanswered)
 	}
 }
 
