@@ -22,6 +22,8 @@ type Config struct {
 	TLSClientCAFile string `yaml:"tls_client_ca_file" help:"Certificates of the authorities that sign those of members, and nobody else's, PEM. With it what members call each other is refused to callers without such a certificate, and this process shows its own, which must be good for clients and servers. Needed beyond loopback in a cluster with TLS."`
 	InsecureNetwork bool   `help:"Allow ports without TLS beyond loopback. Only for networks that nobody else is on."`
 
+	OperatorToken conf.Secret `help:"What operators' calls (flush, compact, forget, leave, acknowledge, log level) have to show besides coming from this machine, as Authorization: Bearer TOKEN; weirctl has it from WEIR_OPERATOR_TOKEN. Set it where a proxy runs on this machine. Empty: none."`
+
 	MaxConnections int           `help:"Most connections of each port at once."`
 	MaxInFlight    int           `help:"Most requests that are served at once, live tails apart; those beyond are answered 503."`
 	MaxMessageSize conf.ByteSize `help:"Largest gRPC message once decompressed."`
@@ -80,6 +82,9 @@ func (c Config) Validate() error {
 		} else if !loopback {
 			fail("debug_listen: %s is not a loopback address; profiles show memory", c.DebugListen)
 		}
+	}
+	if n := len(c.OperatorToken.Reveal()); n > 0 && n < 16 {
+		fail("operator_token has %d bytes, must have at least 16", n)
 	}
 	if c.MaxConnections < 1 {
 		fail("max_connections must be at least 1")

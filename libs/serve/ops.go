@@ -24,7 +24,7 @@ func (s *Server) registerOps() {
 	s.ops.Handle("GET /metrics", obs.MetricsHandler(s.opts.Telemetry.Registry))
 	level := obs.LevelHandler(s.opts.Telemetry.Level)
 	s.ops.Handle("GET /log_level", level)
-	s.ops.Handle("POST /log_level", LoopbackOnly(level))
+	s.ops.Handle("POST /log_level", NewOperators(s.cfg.OperatorToken.Reveal()).Only(level))
 }
 
 // HandleConfig serves /config, the configuration in effect as print writes it (YAML, secrets redacted).
@@ -114,7 +114,7 @@ func (s *Server) handleServices(m *Modules) {
 func LoopbackOnly(next http.Handler) http.Handler {
 	sameSite := http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !loopbackHost(r.RemoteAddr) || !loopbackHost(r.Host) || Forwarded(r.Header.Get) {
+		if !loopbackHost(r.RemoteAddr) || !loopbackHost(r.Host) || ByProxy(r) {
 			rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.PermissionDenied, "only from this machine"))
 			return
 		}
@@ -125,8 +125,12 @@ func LoopbackOnly(next http.Handler) http.Handler {
 // Forwarded reports whether a request came by a proxy, by what get returns of its headers: the
 // caller is not who the connection is from then.
 func Forwarded(get func(name string) string) bool {
-	return get("Forwarded") != "" || get("X-Forwarded-For") != "" || get("X-Real-Ip") != ""
+	return get("Forwarded") != "" || get("X-Forwarded-For") != "" || get("X-Real-Ip") != "" || get("Via") != ""
 }
+
+// ByProxy reports whether an HTTP request came by a proxy, as far as that shows: it says so, or it
+// is HTTP/1.0, which nginx speaks by default and nothing else does any more.
+func ByProxy(r *http.Request) bool { return Forwarded(r.Header.Get) || !r.ProtoAtLeast(1, 1) }
 
 func loopbackHost(hostport string) bool {
 	host := hostport

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
@@ -35,6 +37,7 @@ func TestOps(t *testing.T) {
 		{"Origin", "http://evil.example", "Sec-Fetch-Site", "cross-site"},
 		{"X-Forwarded-For", "10.0.0.1"},
 		{"X-Real-IP", "10.0.0.1"},
+		{"Via", "1.1 proxy"},
 	} {
 		if code, _, _ := do(t, f, "POST", "/log_level?log_level=error", nil, set...); code != 403 {
 			t.Error(set, code)
@@ -52,6 +55,29 @@ func TestOps(t *testing.T) {
 	}
 	if code, body, _ := get(t, f, "/metrics"); code != 200 || !strings.Contains(body, `weir_request_duration_seconds_count{method="GET",route="/config",status="200"} 1`) {
 		t.Error(code, body)
+	}
+}
+
+func TestOperatorToken(t *testing.T) {
+	const token = "0123456789abcdef"
+	f := open(t, func(c *Config, _ *Options) { c.OperatorToken = conf.NewSecret(token) })
+	for header, want := range map[string]int{"": 401, "Bearer 0123456789abcdeX": 401, token: 401, "Bearer " + token: 200} {
+		if code, body, _ := do(t, f, "POST", "/log_level?log_level=info", nil, "Authorization", header); code != want {
+			t.Errorf("%q: %d %s", header, code, body)
+		}
+	}
+	if code, _, _ := do(t, f, "POST", "/log_level?log_level=info", nil, "Authorization", "Bearer "+token, "Via", "1.1 proxy"); code != 403 {
+		t.Error("the token alone is enough:", code)
+	}
+	if err := NewOperators("").Check(""); err != nil {
+		t.Error(err)
+	}
+	r := httptest.NewRequest("POST", "/log_level", nil)
+	if ByProxy(r) {
+		t.Error("a direct request is taken for a proxy's")
+	}
+	if r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.0", 1, 0; !ByProxy(r) {
+		t.Error("HTTP/1.0 is not taken for a proxy's")
 	}
 }
 
@@ -106,9 +132,9 @@ func TestConfigProblems(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Error(err)
 	}
-	bad := Config{Listen: "0.0.0.0:3100", GRPCListen: "nonsense", DebugListen: ":6060", TLSKeyFile: "x"}
+	bad := Config{OperatorToken: conf.NewSecret("short"), Listen: "0.0.0.0:3100", GRPCListen: "nonsense", DebugListen: ":6060", TLSKeyFile: "x"}
 	err := bad.Validate()
-	for _, want := range []string{"listen: 0.0.0.0:3100 is reachable", "grpc_listen: \"nonsense\"", "debug_listen: :6060 is not a loopback", "go together", "max_connections", "max_in_flight", "max_message_size", "drain_timeout"} {
+	for _, want := range []string{"listen: 0.0.0.0:3100 is reachable", "grpc_listen: \"nonsense\"", "debug_listen: :6060 is not a loopback", "go together", "operator_token", "max_connections", "max_in_flight", "max_message_size", "drain_timeout"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("missing %s in %v", want, err)
 		}

@@ -18,6 +18,7 @@ import (
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/serve"
 	"github.com/weir-logs/weir/services/gateway/decode"
 	"github.com/weir-logs/weir/services/gateway/lokiapi"
 )
@@ -47,6 +48,8 @@ type Deps struct {
 	// Own is a connection to this process's own services, for REST.
 	Own   grpc.ClientConnInterface
 	Build BuildInfo
+	// Operators tells who may call what only operators may.
+	Operators serve.Operators
 	// Proxies says that this process has no querier, so that the gateway answers for
 	// QueryService and TailService.
 	Proxies bool

@@ -7,7 +7,6 @@ import (
 
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
 	"github.com/weir-logs/weir/libs/rpcerr"
-	"github.com/weir-logs/weir/libs/serve"
 )
 
 const welcome = `Weir, a log database.
@@ -35,7 +34,7 @@ func (g *Gateway) opsRoutes(mux *http.ServeMux) {
 		_, _ = io.WriteString(w, welcome) // the client is gone
 	})
 	operate := func(call func(context.Context) error) http.Handler {
-		return serve.LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		return g.deps.Operators.Only(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := call(r.Context()); err != nil {
 				rpcerr.WriteHTTP(w, r, err)
 				return

@@ -31,7 +31,6 @@ import (
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/rpcerr"
-	"github.com/weir-logs/weir/libs/serve"
 	"github.com/weir-logs/weir/libs/tenant"
 	"github.com/weir-logs/weir/services/gateway/decode"
 	"github.com/weir-logs/weir/services/gateway/lokiapi"
@@ -93,7 +92,7 @@ func (g *Gateway) restRoutes(mux *http.ServeMux) error {
 		zipped.ServeHTTP(w, r)
 	})
 	// REST comes in by the door that trusts its callers.
-	mux.Handle("POST /api/v1/admin/", serve.LoopbackOnly(handler))
+	mux.Handle("POST /api/v1/admin/", g.deps.Operators.Only(handler))
 	mux.Handle("GET /api/v1/openapi.json", compress(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(gen.OpenAPI) // the client is gone

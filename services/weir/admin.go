@@ -112,7 +112,7 @@ func (a *admin) Compact(ctx context.Context, _ *adminv1.CompactRequest) (*adminv
 }
 
 func (a *admin) everyIngester(ctx context.Context, call func(ingestv1.IngestServiceClient) error) error {
-	if err := local(ctx); err != nil {
+	if err := a.operator(ctx); err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
@@ -135,10 +135,31 @@ func (a *admin) everyIngester(ctx context.Context, call func(ingestv1.IngestServ
 
 // Leave implements adminv1.AdminServiceServer.
 func (a *admin) Leave(ctx context.Context, _ *adminv1.LeaveRequest) (*adminv1.LeaveResponse, error) {
-	if err := local(ctx); err != nil {
+	if err := a.operator(ctx); err != nil {
 		return nil, err
 	}
 	return &adminv1.LeaveResponse{}, a.p.leave(ctx)
+}
+
+// operator refuses callers who are no operators: see local and serve.Operators.
+func (a *admin) operator(ctx context.Context) error {
+	if err := local(ctx); err != nil {
+		return err
+	}
+	if p, ok := peer.FromContext(ctx); ok && inMemory(p) {
+		return nil
+	}
+	return a.p.operators().Check(strings.Join(metadata.ValueFromIncomingContext(ctx, "authorization"), ""))
+}
+
+func (p *Process) operators() serve.Operators {
+	return serve.NewOperators(p.cfg.Server.OperatorToken.Reveal())
+}
+
+// inMemory reports whether a call came by the in-memory door.
+func inMemory(p *peer.Peer) bool {
+	_, tcp := p.Addr.(*net.TCPAddr)
+	return !tcp && p.Addr.Network() == "bufconn"
 }
 
 // local refuses callers that are not on this machine, and those behind a proxy that
@@ -148,7 +169,7 @@ func local(ctx context.Context) error {
 	if !ok {
 		return rpcerr.New(rpcerr.PermissionDenied, "the caller is not known")
 	}
-	if _, tcp := p.Addr.(*net.TCPAddr); !tcp && p.Addr.Network() == "bufconn" {
+	if inMemory(p) {
 		return nil
 	}
 	header := func(name string) string {

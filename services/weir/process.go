@@ -268,12 +268,12 @@ func (p *Process) initGateway() (serve.Service, error) {
 	}
 	g := gateway.New(cfg, gateway.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Limits: p.limits, Now: p.now,
-		Write:   ingestv1.NewWriteServiceClient(local("distributor", ring.Distributor)),
-		Query:   queryv1.NewQueryServiceClient(queries),
-		Tail:    tailv1.NewTailServiceClient(queries),
-		Admin:   adminv1.NewAdminServiceClient(p.server.Conn()),
-		Own:     p.server.Conn(),
-		Build:   gateway.BuildInfo(p.build),
+		Write: ingestv1.NewWriteServiceClient(local("distributor", ring.Distributor)),
+		Query: queryv1.NewQueryServiceClient(queries),
+		Tail:  tailv1.NewTailServiceClient(queries),
+		Admin: adminv1.NewAdminServiceClient(p.server.Conn()),
+		Own:   p.server.Conn(),
+		Build: gateway.BuildInfo(p.build), Operators: p.operators(),
 		Proxies: !p.cfg.runs("querier"),
 
 		Storage:        storagev1.NewStorageServiceClient(local("compactor", ring.Compactor)),

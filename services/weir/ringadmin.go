@@ -21,7 +21,7 @@ import (
 
 // Forget implements adminv1.AdminServiceServer.
 func (a *admin) Forget(ctx context.Context, req *adminv1.ForgetRequest) (*adminv1.ForgetResponse, error) {
-	if err := local(ctx); err != nil {
+	if err := a.operator(ctx); err != nil {
 		return nil, err
 	}
 	return &adminv1.ForgetResponse{}, a.p.forget(ctx, req.GetName(), req.GetForce())
@@ -29,7 +29,7 @@ func (a *admin) Forget(ctx context.Context, req *adminv1.ForgetRequest) (*adminv
 
 // AcknowledgeLoss implements adminv1.AdminServiceServer.
 func (a *admin) AcknowledgeLoss(ctx context.Context, req *adminv1.AcknowledgeLossRequest) (*adminv1.AcknowledgeLossResponse, error) {
-	if err := local(ctx); err != nil {
+	if err := a.operator(ctx); err != nil {
 		return nil, err
 	}
 	n, err := a.p.acknowledge(req.GetName())
@@ -165,8 +165,12 @@ func (p *Process) registerRing() {
 func (p *Process) postRing(w http.ResponseWriter, r *http.Request) {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	to, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if err != nil || !from.Addr().Unmap().IsLoopback() && (to == nil || !sameHost(from, to.String())) || serve.Forwarded(r.Header.Get) {
+	if err != nil || !from.Addr().Unmap().IsLoopback() && (to == nil || !sameHost(from, to.String())) || serve.ByProxy(r) {
 		rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.PermissionDenied, "only callers on this machine may do this, not %s", r.RemoteAddr))
+		return
+	}
+	if err := p.operators().Check(r.Header.Get("Authorization")); err != nil {
+		rpcerr.WriteHTTP(w, r, err)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, 16<<10)

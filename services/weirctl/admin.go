@@ -181,8 +181,8 @@ func flushCommand(env *Env) *command {
 		name: "flush", nargs: [2]int{0, 0}, flags: fs,
 		short: "bring all that is stored into its final form",
 		long: `Make the server bring all that it has acknowledged so far into its final form,
-and wait until it has. Only callers on the server's machine and administrators
-may.`,
+and wait until it has. Only callers on the server's machine may, with
+WEIR_OPERATOR_TOKEN where the server has server.operator_token.`,
 		examples: []string{
 			"Before a backup\nflush",
 			"Before a measurement\nflush --compact",

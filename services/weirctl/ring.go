@@ -29,8 +29,8 @@ member that is asked out of the cluster for good: an ingester hands over what it
 and may be stopped when that is done. With forget, give up a member that is away for
 good: an ingester when most others hold it for dead and have put into the store what
 they shared with it. With acknowledge, end the warnings about entries that a member
-has lost and nobody else had. Only callers on the server's machine and administrators
-may change anything.`,
+has lost and nobody else had. Only callers on the server's machine may change anything,
+with WEIR_OPERATOR_TOKEN where the server has server.operator_token.`,
 		examples: []string{
 			"Who is there\nring",
 			"One that is not needed any more\nring leave --addr=127.0.0.1:9095 --timeout=15m",

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/weir-logs/weir/libs/client"
@@ -52,6 +53,9 @@ func (s *server) register(fs *pflag.FlagSet, env *Env, timeout time.Duration, li
 
 func (s *server) dial() (*client.Client, error) {
 	opts := []client.Option{client.WithTenant(s.tenant), client.WithUserAgent("weirctl/" + s.env.Version), client.WithTimeout(0)}
+	if token := s.env.Getenv("WEIR_OPERATOR_TOKEN"); token != "" {
+		opts = append(opts, client.WithDialOptions(grpc.WithPerRPCCredentials(operatorToken(token))))
+	}
 	switch {
 	case s.insecure && (s.tls || s.caFile != ""):
 		return nil, usagef("--insecure and --tls exclude each other")
@@ -73,6 +77,15 @@ func (s *server) dial() (*client.Client, error) {
 	}
 	return client.Dial(s.addr, opts...)
 }
+
+// operatorToken is shown with each call. It goes to the server that is asked, over TLS or on a
+// connection that is to be without.
+type operatorToken string
+
+func (t operatorToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(t)}, nil
+}
+func (operatorToken) RequireTransportSecurity() bool { return false }
 
 // limit returns a context that ends after the timeout.
 func (s *server) limit(ctx context.Context) (context.Context, context.CancelFunc) {
