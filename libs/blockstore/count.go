@@ -41,6 +41,24 @@ func (s *selected) streamsOf(group int) (from, to int) {
 	return from, to
 }
 
+// Skips implements engine.Skipper.
+func (s *selected) Skips() (groups, skipped int, err error) {
+	for group := range s.store.block.RowGroups() {
+		from, to := s.streamsOf(group)
+		if least, greatest := s.store.block.GroupTimes(group); from == to || least >= s.snapshot.end || greatest < s.snapshot.start {
+			continue
+		}
+		_, skip, err := s.decide(group)
+		if err != nil {
+			return 0, 0, err
+		}
+		if groups++; skip {
+			skipped++
+		}
+	}
+	return groups, skipped, nil
+}
+
 // Prune implements engine.Pruner.
 func (s *selected) Prune() (streams []int, all bool, err error) {
 	if s.program == nil && len(s.need.Metadata) == 0 {

@@ -33,6 +33,12 @@ const (
 	needles = 1.0 / 8  // a text that blocks tell to be absent mostly
 )
 
+// An estimate is made before a query has its turn, so it is bounded itself.
+const (
+	maxLeaves  = 32 // selectors that are looked at
+	maxRefined = 64 // blocks, of one selector, whose indexes are looked at
+)
+
 // leaf is one selector of a query with the range that is read of it.
 type leaf struct {
 	selector   *syntax.LogSelector
@@ -96,25 +102,32 @@ func shareOf(stages []syntax.Stage) float64 {
 // cost estimates what a query costs, in bytes of lines to read, without opening
 // anything: by the blocks that are known, their indexes where they are open, and by
 // what ingesters had for the same selector the last time.
-func (s *Service) cost(ctx context.Context, sc scope, w *work) (cost int64, inBlocks float64) {
+func (s *Service) cost(ctx context.Context, sc scope, w *work) (cost int64, inBlocks float64, blocks int) {
 	total := 0.0
-	for _, l := range w.leaves() {
+	leaves := w.leaves()
+	looked := leaves[:min(len(leaves), maxLeaves)]
+	for _, l := range looked {
 		stored, opens := 0.0, 0
 		for _, id := range sc.tenants() {
 			bytes, blocks := s.blocks.covered(ctx, id, l)
 			stored, opens = stored+bytes, opens+blocks
 		}
 		inBlocks += stored
+		blocks += opens
 		head := s.heads.of(headKey(sc.tenant, l.selector), l.end-l.start)
 		total += min((stored+head)*l.share, l.most) + float64(opens*blockCost)
+	}
+	if n := len(looked); n > 0 { // the others are taken to be like those
+		total *= float64(len(leaves)) / float64(n)
 	}
 	if w.expr == nil {
 		for _, id := range sc.tenants() {
 			_, opens := s.blocks.covered(ctx, id, leaf{start: w.start, end: w.end})
+			blocks += opens
 			total += float64(opens * blockCost)
 		}
 	}
-	return int64(min(total, math.MaxInt64/2048)), inBlocks
+	return int64(min(total, math.MaxInt64/2048)), inBlocks, blocks
 }
 
 // revised is the cost of a query that is known to cover that many bytes.
@@ -149,9 +162,9 @@ func (b *blocks) covered(ctx context.Context, tenant string, l leaf) (bytes floa
 	if l.selector == nil || bytes <= leastCost {
 		return bytes, len(live)
 	}
-	readers := make([]*block.Reader, len(live))
+	readers := make([]*block.Reader, min(len(live), maxRefined))
 	b.mu.Lock()
-	for i, m := range live {
+	for i, m := range live[:len(readers)] {
 		if o := b.open[m.ID]; o != nil {
 			readers[i] = o.reader
 		}

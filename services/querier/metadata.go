@@ -181,12 +181,15 @@ func (s *Service) Explain(ctx context.Context, req *queryv1.ExplainRequest) (*qu
 	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
 		return nil, err
 	}
+	w := &work{expr: q.Expr, start: q.Start, end: q.End, limit: q.Limit}
+	cost, _, blocks := s.cost(ctx, sc, w)
 	e, err := s.engine.Explain(ctx, q)
 	if err != nil {
 		return nil, remote.ToError(err)
 	}
 	return &queryv1.ExplainResponse{
 		Plan: planNode(e.Root), Streams: e.Streams, Entries: e.Entries, Bytes: e.Bytes, Sources: uint32(e.Sources),
+		Blocks: uint32(blocks), Cost: uint64(max(cost, leastCost)), Warnings: e.Warnings,
 	}, nil
 }
 

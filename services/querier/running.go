@@ -47,7 +47,7 @@ func (s *Service) begin(ctx context.Context, sc scope, w work) (_ context.Contex
 		a.kind = method[strings.LastIndexByte(method, '/')+1:]
 	}
 	var cost int64
-	cost, a.stored = s.cost(ctx, sc, &w)
+	cost, a.stored, _ = s.cost(ctx, sc, &w)
 	if err := s.gate.enter(ctx, a, cost, sc.limits.MaxQueuedQueries); err != nil {
 		end()
 		return nil, nil, nil, err

@@ -253,7 +253,7 @@ func (f *fakeServer) FormatQuery(_ context.Context, req *queryv1.FormatQueryRequ
 }
 
 func (f *fakeServer) Explain(context.Context, *queryv1.ExplainRequest) (*queryv1.ExplainResponse, error) {
-	return &queryv1.ExplainResponse{Streams: 2, Entries: 4321, Bytes: 1234567, Sources: 3, Plan: &queryv1.PlanNode{
+	return &queryv1.ExplainResponse{Streams: 2, Entries: 4321, Bytes: 1234567, Sources: 3, Blocks: 2, Cost: 2345678, Warnings: []string{"ingester-2 did not answer"}, Plan: &queryv1.PlanNode{
 		Operator: "vector aggregation", Expression: "sum by (app)", Notes: []string{"pushed down"},
 		Inputs: []*queryv1.PlanNode{{Operator: "scan", Expression: `{app="checkout"}`}},
 	}}, nil

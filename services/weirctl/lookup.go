@@ -252,7 +252,11 @@ func explainCommand(env *Env) *command {
 				var b strings.Builder
 				fmt.Fprintf(&b, "reads at most %s in %s entries of %d streams from %d sources\n",
 					formatBytes(r.GetBytes()), formatCount(r.GetEntries()), r.GetStreams(), r.GetSources())
+				fmt.Fprintf(&b, "%s blocks of the store meet its range; it is taken to cost %s\n", formatCount(uint64(r.GetBlocks())), formatBytes(r.GetCost()))
 				writePlan(&b, r.GetPlan(), 0)
+				for _, w := range r.GetWarnings() {
+					fmt.Fprintf(&b, "warning: %s\n", w)
+				}
 				text := []byte(b.String())
 				if env.StdoutTerminal {
 					text = appendSafe(nil, text, "\n")

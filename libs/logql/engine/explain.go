@@ -148,6 +148,11 @@ func (q *query) planScan(ctx context.Context, e syntax.Expr, sel *syntax.LogSele
 	for _, m := range plan.metadata {
 		n.Notes = append(n.Notes, fmt.Sprintf("metadata has %s=%q", m.Name, m.Value))
 	}
+	skips, err := o.skips(ctx, plan)
+	if err != nil {
+		return nil, err
+	}
+	n.Notes = append(n.Notes, skips...)
 	if needles := prog.matcher.Needles(); len(needles) > 0 {
 		var all []string
 		for _, any := range needles {

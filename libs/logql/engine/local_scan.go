@@ -195,6 +195,7 @@ type scan struct {
 	live      *live
 	told      ScanStats // what live knows
 	flushed   time.Time
+	distinct  distinctRows
 }
 
 // waiting is a task that is not begun.
@@ -428,6 +429,9 @@ func (sc *scan) emit(c *cursor) error {
 	set, err := sc.setOf(c)
 	if err != nil {
 		return err
+	}
+	if len(sc.req.Distinct) > 0 && sc.distinct.seen(set, &sc.in.sets[set], sc.req.Distinct) {
+		return nil
 	}
 	o.Labels = sc.in.sets
 	o.Sets = append(o.Sets, set)

@@ -39,6 +39,8 @@ type scanSpec struct {
 	drop func(*row) bool
 	// skip tells which sessions to leave out; nil: none.
 	skip func(session int) bool
+	// distinct is ScanRequest.Distinct, of rows that one session alone has.
+	distinct []string
 	// lazy begins with the sessions that come first in the asked direction, as
 	// the others may not be needed.
 	lazy bool
@@ -220,6 +222,9 @@ func (m *merger) start(f *feed) {
 	req := ScanRequest{
 		Query: spec.query, Streams: f.share.streams, Ranges: f.share.ranges, Start: spec.start, End: spec.end,
 		Limit: spec.limit, Backward: spec.backward, Identity: f.share.identity || spec.identity, After: spec.after,
+	}
+	if !req.Identity { // what is united with others may have other labels there
+		req.Distinct = spec.distinct
 	}
 	session, ctx, mem := m.u.sessions[f.share.session], m.ctx, m.mem
 	go func() {

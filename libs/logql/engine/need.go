@@ -42,6 +42,14 @@ type Selective interface {
 	Select(ctx context.Context, n *Need) Snapshot
 }
 
+// Skipper is a snapshot, as Select returns it, that knows what of it need not be read.
+type Skipper interface {
+	Snapshot
+	// Skips returns in how many groups the rows of the snapshot are stored, and how many
+	// of these are known to have none that is wanted.
+	Skips() (groups, skipped int, err error)
+}
+
 // Examiner is a RowReader that leaves rows out and tells what it cost to know.
 type Examiner interface {
 	RowReader

@@ -126,6 +126,9 @@ type ScanRequest struct {
 	Backward bool
 	// Identity asks for hashes, so that rows can be united with another source's.
 	Identity bool
+	// Distinct are names of labels: a row of which an earlier one of the scan had the
+	// values may be left out, and need not.
+	Distinct []string
 	// After, if set, is the row to go on behind, in the asked direction. With
 	// Identity the whole group of rows that have its time and stream comes again,
 	// and does not count towards Limit: another source may order it differently,

@@ -83,6 +83,12 @@ func (q *query) stagedLogs(ctx context.Context, sel *syntax.LogSelector, in *Ran
 	defer o.close()
 	c := &collector{q: q, in: in, o: o}
 	s := &sink{c: c, begin: begin}
+	spec := scanSpec{query: head, start: start, end: end, backward: in.Backward}
+	spec.pushed(rest)
+	counts, err := q.topCounts(ctx, o, head, rest[0], start, end)
+	if err != nil {
+		return nil, err
+	}
 	for {
 		most := in.Limit + 1
 		if in.Limit == 0 || s.begin != nil || in.Interval > 0 {
@@ -93,7 +99,10 @@ func (q *query) stagedLogs(ctx context.Context, sel *syntax.LogSelector, in *Ran
 			return nil, err
 		}
 		s.reset(ch)
-		failed, err := q.runChain(ctx, o, ch, scanSpec{query: head, start: start, end: end, backward: in.Backward})
+		if t, ok := ch.first.(*top); ok {
+			t.known = counts
+		}
+		failed, err := q.runChain(ctx, o, ch, spec)
 		if err == nil && failed >= 0 {
 			continue
 		}

@@ -124,6 +124,7 @@ type top struct {
 	next   step
 	by     *syntax.Top
 	values map[string]*topValue
+	known  map[string]uint64 // the values that are wanted, and how many have them; nil: they are to be counted
 }
 
 type topValue struct {
@@ -141,8 +142,16 @@ func (t *top) take(r *row) error {
 		return nil
 	}
 	if v := t.values[value]; v != nil {
-		v.n++
+		if t.known == nil {
+			v.n++
+		}
 		return nil
+	}
+	n := uint64(1)
+	if t.known != nil {
+		if n = t.known[value]; n == 0 {
+			return nil
+		}
 	}
 	if err := t.c.reserve(2*len(value) + 128); err != nil {
 		return err
@@ -152,7 +161,10 @@ func (t *top) take(r *row) error {
 		return err
 	}
 	value, _ = kept.labels.lookup(t.by.Label)
-	t.values[value] = &topValue{value, 1, kept}
+	t.values[value] = &topValue{value, n, kept}
+	if t.known != nil && len(t.values) == len(t.known) {
+		return errStop
+	}
 	return nil
 }
 

@@ -232,7 +232,7 @@ func (s *unionSession) Scan(ctx context.Context, req ScanRequest, yield func(*Sc
 	ctx = withPlan(ctx, plan)
 	spec := scanSpec{
 		query: req.Query, which: single | tangled, start: req.Start, end: req.End, limit: req.Limit,
-		backward: req.Backward, after: req.After, identity: req.Identity, lazy: true,
+		backward: req.Backward, after: req.After, identity: req.Identity, distinct: req.Distinct, lazy: true,
 	}
 	s.uncutted.off = true // what was given out is known by numbers of streams
 	if spec.tasks, err = s.tasks(req.Streams, req.Ranges, req.Start, req.End); err != nil {

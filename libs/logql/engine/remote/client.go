@@ -201,6 +201,7 @@ func (s *session) Scan(ctx context.Context, req engine.ScanRequest, yield func(*
 	scan := &ingestv1.Scan{
 		Query: req.Query.String(), Streams: indices[uint32](req.Streams), Start: req.Start, End: req.End,
 		Limit: uint32(req.Limit), Backward: req.Backward, Identity: req.Identity, RangeStarts: starts, RangeEnds: ends,
+		Distinct: req.Distinct,
 	}
 	if req.Streams != nil && len(req.Streams) == 0 {
 		return engine.ScanStats{}, nil // an empty list would mean all

@@ -203,7 +203,7 @@ func scan(ctx context.Context, stream ingestv1.IngestService_ReadServer, session
 	}
 	req := engine.ScanRequest{
 		Query: query, Streams: indices[int](in.GetStreams()), Ranges: ranges, Start: in.GetStart(), End: in.GetEnd(),
-		Limit: int(in.GetLimit()), Backward: in.GetBackward(), Identity: in.GetIdentity(),
+		Limit: int(in.GetLimit()), Backward: in.GetBackward(), Identity: in.GetIdentity(), Distinct: in.GetDistinct(),
 	}
 	if k := in.GetAfter(); k != nil {
 		labels, err := parseLabels(in.GetAfterStream())

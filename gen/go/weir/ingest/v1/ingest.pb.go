@@ -1139,7 +1139,10 @@ type Scan struct {
 	// One per item of `streams`, or none: narrows it to times from this, inclusive.
 	RangeStarts []int64 `protobuf:"fixed64,10,rep,packed,name=range_starts,json=rangeStarts,proto3" json:"range_starts,omitempty"`
 	// As range_starts: to this, exclusive.
-	RangeEnds     []int64 `protobuf:"fixed64,11,rep,packed,name=range_ends,json=rangeEnds,proto3" json:"range_ends,omitempty"`
+	RangeEnds []int64 `protobuf:"fixed64,11,rep,packed,name=range_ends,json=rangeEnds,proto3" json:"range_ends,omitempty"`
+	// Of rows whose labels of these names have values that those of an earlier one had,
+	// any may be left out.
+	Distinct      []string `protobuf:"bytes,12,rep,name=distinct,proto3" json:"distinct,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1247,6 +1250,13 @@ func (x *Scan) GetRangeStarts() []int64 {
 func (x *Scan) GetRangeEnds() []int64 {
 	if x != nil {
 		return x.RangeEnds
+	}
+	return nil
+}
+
+func (x *Scan) GetDistinct() []string {
+	if x != nil {
+		return x.Distinct
 	}
 	return nil
 }
@@ -2959,7 +2969,7 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x03end\x18\x03 \x01(\x10R\x03end\"6\n" +
 	"\x06Cutoff\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x16\n" +
-	"\x06before\x18\x02 \x01(\x10R\x06before\"\xc1\x02\n" +
+	"\x06before\x18\x02 \x01(\x10R\x06before\"\xdd\x02\n" +
 	"\x04Scan\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x18\n" +
 	"\astreams\x18\x02 \x03(\rR\astreams\x12\x14\n" +
@@ -2973,7 +2983,8 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\frange_starts\x18\n" +
 	" \x03(\x10R\vrangeStarts\x12\x1d\n" +
 	"\n" +
-	"range_ends\x18\v \x03(\x10R\trangeEnds\"m\n" +
+	"range_ends\x18\v \x03(\x10R\trangeEnds\x12\x1a\n" +
+	"\bdistinct\x18\f \x03(\tR\bdistinct\"m\n" +
 	"\bOrderKey\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x10R\x04time\x12\x1d\n" +
 	"\n" +

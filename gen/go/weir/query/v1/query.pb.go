@@ -2607,7 +2607,13 @@ type ExplainResponse struct {
 	// Bytes of lines that the query would read at most.
 	Bytes uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Sources that would be asked.
-	Sources       uint32 `protobuf:"varint,5,opt,name=sources,proto3" json:"sources,omitempty"`
+	Sources uint32 `protobuf:"varint,5,opt,name=sources,proto3" json:"sources,omitempty"`
+	// Blocks of the store that meet the range.
+	Blocks uint32 `protobuf:"varint,6,opt,name=blocks,proto3" json:"blocks,omitempty"`
+	// Bytes that the query is taken to read, by which it would be admitted.
+	Cost uint64 `protobuf:"varint,7,opt,name=cost,proto3" json:"cost,omitempty"`
+	// What could not be asked, for people.
+	Warnings      []string `protobuf:"bytes,8,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2675,6 +2681,27 @@ func (x *ExplainResponse) GetSources() uint32 {
 		return x.Sources
 	}
 	return 0
+}
+
+func (x *ExplainResponse) GetBlocks() uint32 {
+	if x != nil {
+		return x.Blocks
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetCost() uint64 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
 }
 
 // PlanNode is one operator of a plan.
@@ -2949,13 +2976,16 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\x13FormatQueryResponse\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\"H\n" +
 	"\x0eExplainRequest\x126\n" +
-	"\x05query\x18\x01 \x01(\v2 .weir.query.v1.QueryRangeRequestR\x05query\"\xa2\x01\n" +
+	"\x05query\x18\x01 \x01(\v2 .weir.query.v1.QueryRangeRequestR\x05query\"\xea\x01\n" +
 	"\x0fExplainResponse\x12+\n" +
 	"\x04plan\x18\x01 \x01(\v2\x17.weir.query.v1.PlanNodeR\x04plan\x12\x18\n" +
 	"\astreams\x18\x02 \x01(\x04R\astreams\x12\x18\n" +
 	"\aentries\x18\x03 \x01(\x04R\aentries\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x18\n" +
-	"\asources\x18\x05 \x01(\rR\asources\"\x8d\x01\n" +
+	"\asources\x18\x05 \x01(\rR\asources\x12\x16\n" +
+	"\x06blocks\x18\x06 \x01(\rR\x06blocks\x12\x12\n" +
+	"\x04cost\x18\a \x01(\x04R\x04cost\x12\x1a\n" +
+	"\bwarnings\x18\b \x03(\tR\bwarnings\"\x8d\x01\n" +
 	"\bPlanNode\x12\x1a\n" +
 	"\boperator\x18\x01 \x01(\tR\boperator\x12\x1e\n" +
 	"\n" +
