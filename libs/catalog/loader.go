@@ -58,8 +58,9 @@ type Loader struct {
 
 	mu       sync.Mutex // guards what follows and all tenants
 	tenants  map[string]*tenantState
-	listed   time.Time // when the last listing of the whole bucket began
-	modified time.Time // the newest modification seen
+	listed   time.Time        // when the last listing of the whole bucket began
+	modified time.Time        // the newest modification seen
+	parsed   map[string]Block // keys that were announced, at most maxParsed
 }
 
 // tenantState is what is known of a tenant. Its maps are replaced or changed under Loader.mu only.
@@ -89,7 +90,7 @@ func NewLoader(o LoaderOptions) *Loader {
 	if o.Workers == 0 {
 		o.Workers = 16
 	}
-	l := &Loader{o: o, log: o.Log, tenants: map[string]*tenantState{}}
+	l := &Loader{o: o, log: o.Log, tenants: map[string]*tenantState{}, parsed: map[string]Block{}}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

@@ -294,7 +294,7 @@ func (l *Loader) Announce(ctx context.Context, keys ...string) error {
 	var g errgroup.Group
 	g.SetLimit(l.o.Workers)
 	for _, key := range keys {
-		b, err := ParseKey(key)
+		b, err := l.parse(key)
 		if err != nil {
 			return err
 		}
@@ -320,6 +320,31 @@ func (l *Loader) Announce(ctx context.Context, keys ...string) error {
 		})
 	}
 	return g.Wait()
+}
+
+// maxParsed is how many keys are kept parsed: ingesters announce the same ones with
+// every answer.
+const maxParsed = 4096
+
+// parse is ParseKey.
+func (l *Loader) parse(key string) (Block, error) {
+	l.mu.Lock()
+	b, ok := l.parsed[key]
+	l.mu.Unlock()
+	if ok {
+		return b, nil
+	}
+	b, err := ParseKey(key)
+	if err != nil {
+		return b, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.parsed) >= maxParsed {
+		clear(l.parsed)
+	}
+	l.parsed[key] = b
+	return b, nil
 }
 
 // vanished notes that a block is gone, unless the index knows why.
