@@ -49,6 +49,11 @@ func (m *Metadata) Names() []string {
 	return out
 }
 
+// Has reports whether rows may have metadata of a name, as sent or derived.
+func (m *Metadata) Has(name string) bool {
+	return slices.ContainsFunc(m.table.keys, func(k tableKey) bool { return k.name == name })
+}
+
 // Mark calls set with each row that has that value of that name, as sent or derived.
 // A row may come twice.
 func (m *Metadata) Mark(name, value string, set func(row int)) error {

@@ -76,33 +76,24 @@ func (v *tableValues) appendTo(dst *model.Column, rows []uint32, n int, template
 
 // mark calls set with each row that has the value.
 func (v *tableValues) mark(value []byte, templates []uint16, set func(row int)) {
-	equal := make([]bool, v.values.Len())
-	any := false
-	var buf []byte
-	if info := v.values.Info(); len(value) >= info.MinLen && len(value) <= info.MaxLen {
-		for i := range equal {
-			buf = v.values.Append(buf[:0], i)
-			equal[i] = string(buf) == string(value)
-			any = any || equal[i]
-		}
-	}
-	switch {
-	case !any:
-	case v.of != nil:
-		for row, t := range templates {
-			if k := v.of[t]; k >= 0 && equal[k] {
-				set(row)
-			}
-		}
-	default:
-		for i, is := range equal {
-			if !is {
-				continue
-			}
+	if v.of == nil {
+		v.values.Find(value, func(i int) {
 			if v.rows != nil {
 				i = int(v.rows[i])
 			}
 			set(i)
+		})
+		return
+	}
+	equal := make([]bool, v.values.Len())
+	any := false
+	v.values.Find(value, func(i int) { equal[i], any = true, true })
+	if !any {
+		return
+	}
+	for row, t := range templates {
+		if k := v.of[t]; k >= 0 && equal[k] {
+			set(row)
 		}
 	}
 }

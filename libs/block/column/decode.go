@@ -3,10 +3,11 @@ package column
 import (
 	"encoding/binary"
 	"math"
+	"sync/atomic"
 )
 
-// Values gives access to the values of a column by number. It is immutable, so
-// safe for concurrent use; it aliases the payload and the info.
+// Values gives access to the values of a column by number. It is immutable to its users
+// and safe for concurrent use; it aliases the payload and the info.
 type Values struct {
 	info  *Info
 	kind  Kind
@@ -17,6 +18,8 @@ type Values struct {
 	size  int      // length of each value in bytes
 
 	values *Values // Dict with a long prefix: not printed beforehand
+
+	planes atomic.Pointer[[]byte] // see Index
 }
 
 // maxRepeated is the longest prefix that is written out for every distinct value
@@ -349,6 +352,9 @@ func (v *Values) MemorySize() int {
 	n := 128 + 8*len(v.nums) + 4*len(v.ends)
 	if v.kind == Dict {
 		n += len(v.bytes)
+	}
+	if p := v.planes.Load(); p != nil {
+		n += len(*p)
 	}
 	return n
 }

@@ -198,6 +198,22 @@ func (b *Body) Values(i int) (*column.Values, error) {
 	return v, at(b.block, err)
 }
 
+// Find calls hit with the number of each value of column i of Columns that is that text,
+// ascending.
+func (b *Body) Find(i int, text []byte, hit func(n int)) error {
+	b.mu.Lock()
+	v, err := b.values(i)
+	if err == nil {
+		b.memory += v.Index()
+	}
+	b.mu.Unlock()
+	if err != nil {
+		return at(b.block, err)
+	}
+	v.Find(text, hit)
+	return nil
+}
+
 func (b *Body) values(i int) (*column.Values, error) {
 	if b.opened[i] == nil {
 		v, err := b.column(&b.columns[i])
