@@ -61,7 +61,7 @@ func (s *selected) Skips() (groups, skipped int, err error) {
 
 // Prune implements engine.Pruner.
 func (s *selected) Prune() (streams []int, all bool, err error) {
-	if s.program == nil && len(s.need.Metadata) == 0 {
+	if !s.selects() {
 		return nil, true, s.err
 	}
 	may := make([]bool, len(s.snapshot.numbers))
@@ -105,7 +105,7 @@ func (s *selected) Count(group int, bucket func(t int64) (int, int64), add func(
 	if first == end || least >= s.snapshot.end || greatest < s.snapshot.start {
 		return 0, 0, nil
 	}
-	if s.program == nil && len(s.need.Metadata) == 0 {
+	if !s.selects() {
 		rows, err = s.countRuns(group, first, end, bucket, add)
 		return rows, 0, err
 	}
@@ -132,7 +132,7 @@ func (s *selected) Count(group int, bucket func(t int64) (int, int64), add func(
 			return rows, 0, err
 		}
 	}
-	if s.program != nil {
+	if s.lines.program != nil || s.hints.program != nil {
 		bytes = uint64(all) * rows / uint64(size)
 	}
 	return rows, bytes, nil

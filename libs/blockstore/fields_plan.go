@@ -83,7 +83,7 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields) (*fieldP
 	info := body.Info()
 	p := &planner{
 		fieldPlan: &fieldPlan{templates: make([]templatePlan, len(info.Templates))},
-		body:      body, fields: f, uses: map[int]slotUse{}, shapeOf: map[string]int32{}, valueOf: map[string]int32{},
+		body:      body, fields: f, uses: usesKnown{body: body, of: map[int]slotUse{}}, shapeOf: map[string]int32{}, valueOf: map[string]int32{},
 	}
 	place := make([]int, len(body.Columns())) // in used, plus 1
 	for i := range p.templates {
@@ -132,10 +132,44 @@ type planner struct {
 	*fieldPlan
 	body    *lines.Body
 	fields  *engine.Fields
-	uses    map[int]slotUse // of columns, as far as known
+	uses    usesKnown
 	shapeOf map[string]int32
 	valueOf map[string]int32
 	id      []byte
+}
+
+// usesKnown is the uses of columns of a row group, as far as they were asked for.
+type usesKnown struct {
+	body *lines.Body
+	of   map[int]slotUse
+}
+
+// allow reports whether what was worked out of a template's text holds for its lines.
+func (u *usesKnown) allow(m *template.Template, a *fieldSlots) (bool, error) {
+	if !a.ok {
+		return false, nil
+	}
+	pieces := m.Pieces()
+	for i, use := range a.use {
+		piece := &pieces[i]
+		c := u.body.Number(piece.Column)
+		have, known := u.of[c]
+		if !known {
+			var layout *template.Layout
+			if piece.IsTime {
+				layout = &piece.Layout
+			}
+			var err error
+			if have, err = usesOf(u.body, c, layout); err != nil {
+				return false, err
+			}
+			u.of[c] = have
+		}
+		if have&use != use || a.matters[i] && piece.IsTime {
+			return false, nil // times are not told by their values
+		}
+	}
+	return true, nil
 }
 
 // template works out the shapes of a template.
@@ -145,27 +179,13 @@ func (p *planner) template(t *templatePlan, m *template.Template) error {
 	if !a.ok {
 		return nil
 	}
+	if ok, err := p.uses.allow(m, &a); err != nil || !ok {
+		return err
+	}
 	pieces := m.Pieces()
 	columns := make([]int, len(a.use))
-	for i, use := range a.use {
-		piece := &pieces[i]
-		c := p.body.Number(piece.Column)
-		columns[i] = c
-		have, known := p.uses[c]
-		if !known {
-			var layout *template.Layout
-			if piece.IsTime {
-				layout = &piece.Layout
-			}
-			var err error
-			if have, err = usesOf(p.body, c, layout); err != nil {
-				return err
-			}
-			p.uses[c] = have
-		}
-		if have&use != use || a.matters[i] && piece.IsTime {
-			return nil // times are not told by their values
-		}
+	for i := range columns {
+		columns[i] = p.body.Number(pieces[i].Column)
 	}
 	b := shapeBuilder{planner: p, slots: &a, columns: columns}
 	t.full = b.fields(a.noted, !a.nested)

@@ -3,10 +3,13 @@ package blockstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
+	"strings"
 	"sync"
 
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/block/match"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -26,11 +29,10 @@ type selected struct {
 	store    *Store
 	ctx      context.Context // of the query
 	need     engine.Need
-	program  *match.Program // nil: every line matches
-	text     string         // tells programs apart
-	err      error          // of the filters
-
-	sections sync.Map // section → *match.SectionProgram
+	lines    filters  // which all rows match that are wanted
+	hints    filters  // which they match besides, but the fields say more
+	texts    []string // of the fields: they tell plans of them apart
+	err      error    // of the filters
 
 	mu    sync.Mutex
 	asked map[int]uint8 // how often each chunk was asked for
@@ -45,17 +47,38 @@ func newSelected(ctx context.Context, sn *snapshot, n *engine.Need) *selected {
 	if n.Hashes {
 		s.need.Lines, s.need.Meta = true, true // which they are of
 	}
-	filters := translate(n)
-	if len(filters) > 0 {
-		s.program, s.err = match.Compile(filters)
-		s.text = fmt.Sprintf("%#v", filters)
+	for i := range n.Parsed {
+		s.texts = append(s.texts, parsedText(&n.Parsed[i]))
+	}
+	lines, hints := translate(n)
+	if s.err = s.lines.compile(lines); s.err == nil {
+		s.err = s.hints.compile(hints)
 	}
 	return s
 }
 
-// translate returns the filters of a need.
-func translate(n *engine.Need) []match.Filter {
-	var out []match.Filter
+// selects reports whether some rows may not be wanted.
+func (s *selected) selects() bool {
+	return s.lines.program != nil || s.hints.program != nil || len(s.need.Metadata) > 0 || len(s.need.Parsed) > 0
+}
+
+// filters is a conjunction of filters of lines.
+type filters struct {
+	program  *match.Program // nil: every line matches
+	text     string         // tells programs apart
+	sections sync.Map       // section → *match.SectionProgram
+}
+
+func (f *filters) compile(list []match.Filter) (err error) {
+	if len(list) > 0 {
+		f.program, err = match.Compile(list)
+		f.text = fmt.Sprintf("%#v", list)
+	}
+	return err
+}
+
+// translate returns the filters of a need, and those that fields say more than.
+func translate(n *engine.Need) (out, hints []match.Filter) {
 	for _, f := range n.Filters {
 		m := match.Filter{Negate: f.Op.Negated()}
 		for _, a := range f.Alternatives {
@@ -67,14 +90,29 @@ func translate(n *engine.Need) []match.Filter {
 		}
 		out = append(out, m)
 	}
-	for _, list := range n.Any {
+	for i, list := range n.Any {
+		if implied(n.Filters, list) {
+			continue
+		}
 		m := match.Filter{}
 		for _, text := range list {
 			m.Any = append(m.Any, match.Term{Literal: text})
 		}
-		out = append(out, m)
+		if slices.ContainsFunc(n.Parsed, func(f engine.FieldEquals) bool { return f.Any == i }) {
+			hints = append(hints, m)
+		} else {
+			out = append(out, m)
+		}
 	}
-	return out
+	return out, hints
+}
+
+// implied reports whether all lines that match filters hold a text of a list.
+func implied(all []*syntax.LineFilter, list []string) bool {
+	return slices.ContainsFunc(all, func(f *syntax.LineFilter) bool {
+		return f.Op == syntax.LineContains && len(f.Alternatives) == 1 &&
+			slices.ContainsFunc(list, func(text string) bool { return strings.Contains(f.Alternatives[0].Text, text) })
+	})
 }
 
 // Streams implements engine.Snapshot.
@@ -151,7 +189,8 @@ func (s *selected) makePick(group int) (*picked, error) {
 	if err != nil || skip {
 		return &picked{}, err
 	}
-	if program == nil && len(s.need.Metadata) == 0 && s.whole(group) {
+	rest := program != nil || len(s.need.Metadata) > 0 || len(s.need.Parsed) > 0 // that tells rows apart
+	if !rest && s.whole(group) {
 		rows, _ := s.store.block.GroupSize(group)
 		return &picked{n: rows}, nil
 	}
@@ -167,46 +206,60 @@ func (s *selected) makePick(group int) (*picked, error) {
 	if len(spans) == 0 {
 		return &picked{}, nil
 	}
-	var sets []*match.Bitmap
-	if program != nil {
-		set := &match.Bitmap{}
-		if err := program.RowsUntil(s.ctx.Err, index, body, spans[0].From, spans[len(spans)-1].To, set); err != nil {
+	if !rest && len(spans) == 1 {
+		return &picked{from: spans[0].From, n: spans[0].To - spans[0].From}, nil
+	}
+	rows := &match.Bitmap{}
+	rows.Reset(len(times))
+	for _, sp := range spans {
+		rows.SetRange(sp.From, sp.To)
+	}
+	if err := s.narrow(group, body, program, rows); err != nil {
+		return nil, err
+	}
+	n := rows.Count()
+	if n > 0 && program != nil {
+		if err := program.Narrow(s.ctx.Err, index, body, rows); err != nil {
 			if s.ctx.Err() != nil {
 				return nil, s.ctx.Err()
 			}
 			return nil, s.named(group, err)
 		}
-		sets = append(sets, set)
+		n = rows.Count()
 	}
-	if len(s.need.Metadata) > 0 {
-		meta, err := s.store.metadata(s.ctx, body, group)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range s.need.Metadata {
-			set := &match.Bitmap{}
-			set.Reset(len(times))
-			if err := meta.Mark(m.Name, m.Value, set.Set); err != nil {
-				return nil, s.named(group, err)
-			}
-			sets = append(sets, set)
-		}
-	}
-	if len(sets) == 0 && len(spans) == 1 {
-		return &picked{from: spans[0].From, n: spans[0].To - spans[0].From}, nil
-	}
-	within := &match.Bitmap{}
-	within.Reset(len(times))
-	for _, sp := range spans {
-		within.SetRange(sp.From, sp.To)
-	}
-	for _, set := range sets {
-		within.And(set)
-	}
-	if n := within.Count(); n > 0 {
-		return &picked{rows: within.AppendRows(make([]uint32, 0, n))}, nil
+	if n > 0 {
+		return &picked{rows: rows.AppendRows(make([]uint32, 0, n))}, nil
 	}
 	return &picked{}, nil
+}
+
+// narrow leaves the rows that have the metadata and may have the fields that are wanted.
+// program is what is wanted of their lines besides, if it is not nil.
+func (s *selected) narrow(group int, body *lines.Body, program *match.SectionProgram, rows *match.Bitmap) error {
+	if len(s.need.Metadata) == 0 && len(s.need.Parsed) == 0 {
+		return nil
+	}
+	meta, err := s.store.metadata(s.ctx, body, group)
+	if err != nil {
+		return err
+	}
+	for _, m := range s.need.Metadata {
+		set := &match.Bitmap{}
+		set.Reset(rows.Len())
+		if err := meta.Mark(m.Name, m.Value, set.Set); err != nil {
+			return s.named(group, err)
+		}
+		rows.And(set)
+	}
+	for i := range s.need.Parsed {
+		if meta.Has(s.need.Parsed[i].Unless) {
+			continue
+		}
+		if err := s.parsed(group, body, i, program, rows); err != nil {
+			return s.named(group, err)
+		}
+	}
+	return nil
 }
 
 // whole reports whether all rows of a row group are of the snapshot.
@@ -220,10 +273,10 @@ func (s *selected) whole(group int) bool {
 	return end-first == to-from
 }
 
-// decide returns what tells the rows of a row group that are wanted from the others;
-// nil: the filters leave all of them. skip: none is wanted.
+// decide returns what tells the rows of a row group whose lines match from the others;
+// nil: all match. skip: none is wanted.
 func (s *selected) decide(group int) (_ *match.SectionProgram, skip bool, err error) {
-	if s.err != nil || s.program == nil && len(s.need.Metadata) == 0 {
+	if s.err != nil || !s.selects() {
 		return nil, false, s.err
 	}
 	number, index := s.store.block.Place(group)
@@ -236,7 +289,11 @@ func (s *selected) decide(group int) (_ *match.SectionProgram, skip bool, err er
 			return nil, true, nil
 		}
 	}
-	program, err := s.sectionProgram(number, sec)
+	hints, err := s.sectionProgram(&s.hints, number, sec)
+	if err != nil || hints != nil && hints.Skip(index) {
+		return nil, err == nil, err
+	}
+	program, err := s.sectionProgram(&s.lines, number, sec)
 	switch {
 	case err != nil:
 		return nil, false, err
@@ -256,19 +313,19 @@ func (s *selected) named(group int, err error) error {
 	return s.store.block.Error(group, err)
 }
 
-// sectionProgram returns the program for a section; nil: every line matches.
-func (s *selected) sectionProgram(number int, sec *block.Section) (*match.SectionProgram, error) {
-	if s.program == nil {
+// sectionProgram returns the program of filters for a section; nil: every line matches.
+func (s *selected) sectionProgram(f *filters, number int, sec *block.Section) (*match.SectionProgram, error) {
+	if f.program == nil {
 		return nil, nil
 	}
-	if p, ok := s.sections.Load(number); ok {
+	if p, ok := f.sections.Load(number); ok {
 		return p.(*match.SectionProgram), nil
 	}
 	// Other queries with the same filters have the same use for it.
-	k := key{block: s.store.block, kind: kindProgram, n: number, text: s.text}
-	p, err := get(s.ctx, s.store.cache, k, func() (*match.SectionProgram, error) { return s.program.Section(sec.Section, sec.Grams), nil })
+	k := key{block: s.store.block, kind: kindProgram, n: number, text: f.text}
+	p, err := get(s.ctx, s.store.cache, k, func() (*match.SectionProgram, error) { return f.program.Section(sec.Section, sec.Grams), nil })
 	if err == nil {
-		s.sections.Store(number, p)
+		f.sections.Store(number, p)
 		s.snapshot.use(k)
 	}
 	return p, err

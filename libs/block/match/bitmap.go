@@ -27,6 +27,9 @@ func (b *Bitmap) Words() []uint64 { return b.words }
 // Set adds a row.
 func (b *Bitmap) Set(row int) { b.words[row>>6] |= 1 << (row & 63) }
 
+// Clear takes out a row.
+func (b *Bitmap) Clear(row int) { b.words[row>>6] &^= 1 << (row & 63) }
+
 // Has reports whether a row is in it.
 func (b *Bitmap) Has(row int) bool { return b.words[row>>6]>>(row&63)&1 != 0 }
 
@@ -51,6 +54,21 @@ func (b *Bitmap) Count() int {
 		n += bits.OnesCount64(w)
 	}
 	return n
+}
+
+// bounds returns the first row and one more than the last; ok is false if it is empty.
+func (b *Bitmap) bounds() (from, to int, ok bool) {
+	first, last := 0, len(b.words)-1
+	for first <= last && b.words[first] == 0 {
+		first++
+	}
+	if first > last {
+		return 0, 0, false
+	}
+	for b.words[last] == 0 {
+		last--
+	}
+	return first<<6 + bits.TrailingZeros64(b.words[first]), last<<6 + bits.Len64(b.words[last]), true
 }
 
 // And leaves the rows that are in o, which has as many rows, as well.

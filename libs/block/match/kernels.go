@@ -69,6 +69,10 @@ func scanHex(p []byte, size, n int, w way, text []byte, h *hits) bool {
 	if w == contains && len(digits) == n {
 		w = exact
 	}
+	if w == exact && len(digits) == n && n&1 == 0 {
+		column.FindPacked(p, packDigits(digits), h.add)
+		return true
+	}
 	switch w {
 	case exact, prefix, suffix:
 		at := 0
@@ -95,15 +99,21 @@ func scanHex(p []byte, size, n int, w way, text []byte, h *hits) bool {
 	return true
 }
 
+// packDigits packs an even number of digits.
+func packDigits(digits []byte) []byte {
+	key := make([]byte, len(digits)/2)
+	for i := range key {
+		key[i] = digits[2*i]<<4 | digits[2*i+1]
+	}
+	return key
+}
+
 // packed finds digits in packed values of size bytes each: where they begin at an even
 // digit, and where at an odd one.
 func packed(p []byte, size int, digits []byte, hit func(value, at int)) {
 	for odd := range 2 {
 		core := digits[odd:]
-		key := make([]byte, len(core)/2)
-		for i := range key {
-			key[i] = core[2*i]<<4 | core[2*i+1]
-		}
+		key := packDigits(core[:len(core)&^1])
 		for o := 0; ; o++ {
 			i := bytes.Index(p[o:], key)
 			if i < 0 {
@@ -159,6 +169,10 @@ func scanUUID(p []byte, w way, text []byte, h *hits) bool {
 		}
 	}
 	if !any {
+		return true
+	}
+	if len(digits) == 32 {
+		column.FindPacked(p, packDigits(digits), h.add) // all of it, and the dashes fit
 		return true
 	}
 	if w == contains && len(digits) >= 4 {

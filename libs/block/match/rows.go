@@ -2,11 +2,13 @@ package match
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"unsafe"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/model"
 )
 
 // Rows sets dst to those of rows from … to-1 of a block that match; its numbers are
@@ -24,24 +26,45 @@ func (sp *SectionProgram) RowsUntil(stop func() error, block int, b *lines.Body,
 	}
 	dst.Reset(info.Rows)
 	dst.SetRange(from, to)
-	e := evaluation{sp: sp, block: block, body: b, info: info, from: from, to: to, rows: dst, stop: stop}
+	return sp.narrow(stop, block, b, from, to, dst)
+}
+
+// Narrow takes out those of the rows of a block that do not match. stop is as in
+// RowsUntil.
+func (sp *SectionProgram) Narrow(stop func() error, block int, b *lines.Body, rows *Bitmap) error {
+	if n := b.Info().Rows; rows.Len() != n {
+		return fmt.Errorf("a set of %d rows for a block of %d", rows.Len(), n)
+	}
+	from, to, ok := rows.bounds()
+	if !ok {
+		return nil
+	}
+	return sp.narrow(stop, block, b, from, to, rows)
+}
+
+func (sp *SectionProgram) narrow(stop func() error, block int, b *lines.Body, from, to int, rows *Bitmap) error {
+	e := evaluation{sp: sp, block: block, body: b, info: b.Info(), from: from, to: to, rows: rows, stop: stop}
 	if sp.program.unpruned {
 		return e.matchEach(sp.program.Match, nil)
 	}
 	for i := range sp.filters {
 		f := &sp.filters[i]
+		n := rows.Count()
+		if n == 0 {
+			return nil
+		}
 		switch f.verdict(sp.section, block) {
 		case all:
 			continue
 		case none:
-			dst.Reset(info.Rows)
+			rows.Reset(rows.Len())
 			return nil
+		}
+		if n <= fewRows && n <= rows.Len()/64 {
+			return e.matchFew(sp.program.filters[i:])
 		}
 		if err := e.filter(f, &sp.program.filters[i]); err != nil {
 			return err
-		}
-		if dst.Count() == 0 {
-			return nil
 		}
 	}
 	return nil
@@ -59,6 +82,7 @@ type evaluation struct {
 	stop     func() error // nil: nothing stops it
 	lines    int          // that were matched
 
+	few     bool // columns are searched for few templates
 	tids    []uint16
 	scanned map[scanKey]found
 	last    []scanned // by column
@@ -109,9 +133,14 @@ func (e *evaluation) filter(f *sectionFilter, plain *filter) error {
 		}
 	}
 	states := make([]state, len(e.info.Templates))
+	left, n := e.templatesLeft()
+	e.few = left != nil && n <= fewTemplates
 	asked := 0
 	for i, c := range e.info.Templates {
 		s := &states[i]
+		if left != nil && !left[i] {
+			continue
+		}
 		for k := range f.terms {
 			t := &f.terms[k]
 			if t.dead(e.block) {
@@ -139,13 +168,66 @@ func (e *evaluation) filter(f *sectionFilter, plain *filter) error {
 		})
 	}
 	for i, c := range e.info.Templates {
-		if !states[i].all {
+		if !states[i].all && (left == nil || left[i]) {
 			if err := e.alignments(f, c.Template, &states[i]); err != nil {
 				return err
 			}
 		}
 	}
 	return e.walk(f, states)
+}
+
+// fewTemplates is for how many templates columns are searched one by one.
+const fewTemplates = 4
+
+// templatesLeft returns which templates the rows that are left have, and how many these
+// are, if it is worth while to know; else nil: any.
+func (e *evaluation) templatesLeft() (left []bool, n int) {
+	if e.rows.Count() > e.info.Rows/4 {
+		return nil, 0
+	}
+	left = make([]bool, len(e.info.Templates))
+	for i, w := range e.rows.words {
+		for ; w != 0; w &= w - 1 {
+			if t := e.tids[i<<6+bits.TrailingZeros64(w)]; !left[t] {
+				left[t] = true
+				n++
+			}
+		}
+	}
+	return left, n
+}
+
+// Lacks reports whether no row that has one of some templates, by their places in the
+// block's info, matches. It errs on the side of false.
+func (sp *SectionProgram) Lacks(block int, b *lines.Body, templates []bool) (bool, error) {
+	if sp.program.unpruned {
+		return false, nil
+	}
+	e := evaluation{sp: sp, block: block, body: b, info: b.Info(), few: true}
+	for i := range sp.filters {
+		f := &sp.filters[i]
+		if f.negate {
+			continue
+		}
+		may := false
+		for t, c := range e.info.Templates {
+			if !templates[t] || may {
+				continue
+			}
+			if may = f.template(block, c.Template) == all || f.asks(block, c.Template); !may {
+				var s state
+				if err := e.alignments(f, c.Template, &s); err != nil {
+					return false, err
+				}
+				may = s.some()
+			}
+		}
+		if !may {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // alignments finds the alignments of a template that any values meet.
@@ -378,6 +460,27 @@ func (a *asker) ask(t *sectionTerm, row int) (bool, error) {
 	}
 	a.last = t
 	return t.re.Match(a.line), nil
+}
+
+// fewRows is how many lines are rebuilt rather than columns searched for them.
+const fewRows = 16
+
+// matchFew leaves the rows, of which there are few, whose lines match filters.
+func (e *evaluation) matchFew(filters []filter) error {
+	numbers := e.rows.AppendRows(make([]uint32, 0, fewRows))
+	var lines model.Rows
+	if err := e.body.Select(numbers, &lines); err != nil {
+		return err
+	}
+	for i, row := range numbers {
+		for k := range filters {
+			if !filters[k].match(lines.Lines.At(i)) {
+				e.rows.Clear(int(row))
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // matchEach leaves the rows whose lines match; known tells it of templates, if it is

@@ -1,7 +1,6 @@
 package match
 
 import (
-	"bytes"
 	"sort"
 
 	"github.com/weir-logs/weir/libs/block/column"
@@ -43,7 +42,7 @@ func (e *evaluation) scanColumn(c int, w *want, fold bool) (found, error) {
 	if info.Kind == column.Signed {
 		return e.scanTimes(c, w, fold)
 	}
-	if info.Kind == column.Bytes || info.Kind == column.Dict && info.Values.Kind == column.Bytes {
+	if !e.few && (info.Kind == column.Bytes || info.Kind == column.Dict && info.Values.Kind == column.Bytes) {
 		// Columns of text share frames: most have the text nowhere.
 		if in, err := e.inFrame(c, n); err != nil || !in {
 			return nil, err
@@ -75,11 +74,12 @@ func (e *evaluation) inFrame(c int, n *needle) (bool, error) {
 
 // search finds a needle in long text.
 func (e *evaluation) search(s []byte, n *needle) int {
-	if !n.fold {
-		return bytes.Index(s, n.text)
+	if n.fold {
+		e.folded = foldWide(e.folded, s)
+		s = e.folded
 	}
-	e.folded = foldWide(e.folded, s)
-	return bytes.Index(e.folded, n.text)
+	search := newSearcher(n.text, len(s))
+	return search.index(s)
 }
 
 // holds reports whether a value holds the needle so.
@@ -190,8 +190,9 @@ func (e *evaluation) scanText(slab []byte, ends []uint32, size int, w way, n *ne
 		e.folded = foldWide(e.folded, slab)
 		slab = e.folded
 	}
+	search := newSearcher(n.text, len(slab))
 	for p := 0; ; {
-		i := bytes.Index(slab[p:], n.text)
+		i := search.index(slab[p:])
 		if i < 0 {
 			return
 		}

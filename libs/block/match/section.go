@@ -353,6 +353,16 @@ func (f *sectionFilter) template(block int, number uint32) verdict {
 	return v
 }
 
+// asks reports whether lines of a template must be looked at.
+func (f *sectionFilter) asks(block int, number uint32) bool {
+	for i := range f.terms {
+		if t := &f.terms[i]; !t.dead(block) && t.plan(number).ask {
+			return true
+		}
+	}
+	return false
+}
+
 func (sp *SectionProgram) verdict(block int) verdict {
 	if sp.program.unpruned {
 		return some

@@ -15,6 +15,9 @@ type Need struct {
 	// Any is what Filters do not say: of each list, a wanted line holds one string
 	// at least. Rows whose lines do not may be left out, and need not.
 	Any [][]string
+	// Parsed is what wanted lines have as fields, in rows that have no metadata of a name.
+	// Rows that do not may be left out, and need not.
+	Parsed []FieldEquals
 	// Metadata is what wanted rows have. Rows that cannot have it, neither in
 	// Metadata nor in Derived, may be left out, and need not.
 	Metadata []MetaEquals
@@ -31,6 +34,19 @@ type Need struct {
 // MetaEquals is a name of structured metadata and its value, which is not empty.
 type MetaEquals struct {
 	Name, Value string
+}
+
+// FieldEquals is a field of lines and its value, which is not empty.
+type FieldEquals struct {
+	// Fields tells what makes the label of the field: nothing that does not matter to
+	// them does.
+	Fields *Fields
+	Name   string // of the field, which is at the top of the line
+	Value  string
+	// Unless is a name of metadata, sent or derived: nothing is said of rows that have it.
+	Unless string
+	// Any is which list of Need.Any says no more than this; -1: none.
+	Any int
 }
 
 // Selective is a Snapshot that can make use of a Need.

@@ -25,9 +25,10 @@ type plan struct {
 	// of the name, where the stream has no label of it.
 	metadata []MetaEquals
 	values   []MetaEquals
-	group    []string // labels of series; nil: any
-	names    []string // Need.Names, if lines are not hashed
-	fields   *Fields  // that decide about rows that pass the line filters; nil: more does
+	parsed   []FieldEquals // of each of values, if it is known; elsewhere Fields is nil
+	group    []string      // labels of series; nil: any
+	names    []string      // Need.Names, if lines are not hashed
+	fields   *Fields       // that decide about rows that pass the line filters; nil: more does
 
 	mu    sync.Mutex
 	needs map[needKey]*Need
@@ -36,6 +37,7 @@ type plan struct {
 // needKey tells the needs of a plan apart.
 type needKey struct {
 	metadata, values uint32 // bits of those that apply
+	parsed           uint32
 	lines            bool
 	meta, hashes     bool
 	names            bool
@@ -118,6 +120,7 @@ func (p *plan) push(stages []syntax.Stage) (rest []syntax.Stage) {
 	stored := true  // the line is that which was stored
 	sent := true    // labels are those of the stream and metadata
 	pieces := false // labels may be pieces of the line as stored besides, and nothing else
+	var parsers []syntax.Stage
 	for _, s := range stages {
 		switch s := s.(type) {
 		case *syntax.LineFilter:
@@ -133,11 +136,13 @@ func (p *plan) push(stages []syntax.Stage) (rest []syntax.Stage) {
 					p.metadata = append(p.metadata, m)
 				case pieces && literal(c.Value):
 					p.values = append(p.values, m)
+					p.parsed = append(p.parsed, parsedBy(parsers, m))
 				}
 			}
 		case *syntax.JSON, *syntax.Logfmt, *syntax.Regexp, *syntax.Pattern:
 			pieces = stored && (pieces || sent)
 			sent = false
+			parsers = append(parsers, s)
 		case *syntax.LineFormat, *syntax.Decolorize:
 			stored = false
 		default:
@@ -151,6 +156,40 @@ func (p *plan) push(stages []syntax.Stage) (rest []syntax.Stage) {
 	p.metadata = p.metadata[:min(len(p.metadata), maxConditions)]
 	p.values = p.values[:min(len(p.values), maxConditions)]
 	return rest
+}
+
+// parsedBy returns the field that a label with a value is made of, if there is one
+// parser and one such field. Fields is nil if not.
+func parsedBy(parsers []syntax.Stage, m MetaEquals) (f FieldEquals) {
+	if len(parsers) != 1 {
+		return f
+	}
+	fields := &Fields{Names: []string{m.Name}}
+	var extracted []syntax.Extraction
+	switch s := parsers[0].(type) {
+	case *syntax.JSON:
+		fields.JSON, extracted = true, s.Extractions
+	case *syntax.Logfmt:
+		extracted = s.Extractions
+	default:
+		return f
+	}
+	name := m.Name
+	if len(extracted) > 0 {
+		for _, x := range extracted {
+			if x.Name == m.Name {
+				fields.Paths = append(fields.Paths, x.Path)
+			}
+		}
+		if len(fields.Paths) != 1 {
+			return f
+		}
+		name = fields.Paths[0]
+	}
+	if strings.ContainsAny(name, ".[") || name == "" || plainName(name) != name {
+		return f
+	}
+	return FieldEquals{Fields: fields, Name: name, Value: m.Value, Unless: m.Name}
 }
 
 // pushable reports whether snapshots can apply a filter.
@@ -243,16 +282,20 @@ func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(st
 			k.metadata |= 1 << i
 		}
 	}
-	if hasMetadata != nil {
-		for i, m := range p.values {
-			if _, ok := labels.Lookup(m.Name); !ok && !hasMetadata(m.Name) {
-				k.values |= 1 << i
-			}
+	for i, m := range p.values {
+		if _, ok := labels.Lookup(m.Name); ok {
+			continue
+		}
+		if hasMetadata != nil && !hasMetadata(m.Name) {
+			k.values |= 1 << i
+		}
+		if p.parsed[i].Fields != nil {
+			k.parsed |= 1 << i
 		}
 	}
 	k.meta = p.group == nil || hashes && k.lines || whole || mayBeMetadata(p.group, labels, hasMetadata)
 	k.names = p.names != nil && k.meta && !whole && !(hashes && k.lines)
-	if !k.names && len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.meta && k.lines && len(p.pushed.matcher.Needles()) == 0 {
+	if !k.names && len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.parsed == 0 && k.meta && k.lines && len(p.pushed.matcher.Needles()) == 0 {
 		return nil
 	}
 	p.mu.Lock()
@@ -271,6 +314,13 @@ func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(st
 		}
 	}
 	for i, m := range p.values {
+		if k.parsed>>i&1 != 0 {
+			f := p.parsed[i]
+			if f.Any = -1; k.values>>i&1 != 0 {
+				f.Any = len(n.Any)
+			}
+			n.Parsed = append(n.Parsed, f)
+		}
 		if k.values>>i&1 != 0 {
 			n.Any = append(n.Any, []string{m.Value, `\`})
 		}

@@ -15,8 +15,11 @@ func TestNeed(t *testing.T) {
 		`{app="x"} |= "a" !~ "b" or "c"`:                                      "|= \"a\",!~ \"b\" or \"c\" [] [] lines meta",
 		`{app="x"} |= ip("1.2.3.4") |> "<_>foo<_>"`:                           " [[foo]] [] lines meta",
 		`{app="x"} | line_format "x" |= "a"`:                                  "all",
-		`{app="x"} | json | level="error" |= "b"`:                             "|= \"b\" [[error \\]] [] lines meta",
-		`{app="x"} | json | trace="1"`:                                        "all",
+		`{app="x"} | json | level="error" |= "b"`:                             "|= \"b\" [[error \\]] [] lines meta level=error unless level, list 0",
+		`{app="x"} | logfmt a="b", c="d" | a="1", c="2"`:                      " [[1 \\] [2 \\]] [] lines meta b=1 unless a, list 0 d=2 unless c, list 1",
+		`{app="x"} | json a="b.c", d="e", d="f" | a="1" | d="2"`:              " [[1 \\] [2 \\]] [] lines meta",
+		`{app="x"} | json | json | level="1"`:                                 " [[1 \\]] [] lines meta",
+		`{app="x"} | json | trace="1"`:                                        " [] [] lines meta trace=1 unless trace, list -1",
 		`{app="x"} | trace="1"`:                                               " [] [{trace 1}] lines meta",
 		`{app="x"} | trace="1" and (n="2", m="3" or k="4")`:                   " [] [{trace 1} {n 2}] lines meta",
 		`{app="x"} | trace="1" or n="2"`:                                      "all",
@@ -24,7 +27,7 @@ func TestNeed(t *testing.T) {
 		`{app="x"} | trace!="1" | n=~"a" | n=""`:                              "all",
 		`{app="x"} | label_format n=m | n="1"`:                                "all",
 		`{app="x"} | json | line_format "{{.m}}" | logfmt | level="error"`:    "all",
-		`{app="x"} | logfmt | level="error" | line_format "x" | n="1"`:        " [[error \\] [1 \\]] [] lines meta",
+		`{app="x"} | logfmt | level="error" | line_format "x" | n="1"`:        " [[error \\] [1 \\]] [] lines meta level=error unless level, list 0 n=1 unless n, list 1",
 		`{app="x"} | unpack | level="error"`:                                  "all",
 		`{app="x"} | json | drop level | level="error"`:                       "all",
 		`{app="x"} | json | level_extracted="error"`:                          "all",
@@ -37,7 +40,7 @@ func TestNeed(t *testing.T) {
 		`sum by (app) (bytes_rate({app="x"} |= "a" [1m]))`:                    "|= \"a\" [] [] lines",
 		`sum by (app) (rate({app="x"} |> "<_>a<_>" [1m]))`:                    " [[a]] [] lines",
 		`sum by (app) (rate({app="x"} | trace="1" [1m]))`:                     " [] [{trace 1}] meta[app trace]",
-		`sum by (app) (rate({app="x"} | json | trace="1" [1m]))`:              "all",
+		`sum by (app) (rate({app="x"} | json | trace="1" [1m]))`:              " [] [] lines meta trace=1 unless trace, list -1",
 		`sum_over_time({app="x"} | unwrap n [1m])`:                            " [] [] meta",
 		`absent_over_time({app="x"} |= "a" [1m])`:                             "|= \"a\" [] []",
 		`sum by (app) (rate({app="x"} | label_format a=b | c="d" [1m]))`:      " [] [] meta",
@@ -70,6 +73,9 @@ func TestNeed(t *testing.T) {
 			}
 			if n.Names != nil {
 				got += fmt.Sprint(n.Names)
+			}
+			for _, f := range n.Parsed {
+				got += fmt.Sprintf(" %s=%s unless %s, list %d", f.Name, f.Value, f.Unless, f.Any)
 			}
 		}
 		if got != want {

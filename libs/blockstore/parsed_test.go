@@ -1,0 +1,84 @@
+package blockstore_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/blockstore"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+const someID = "85946db759a60154e1cc296b87b5d269"
+
+var parsedQueries = []string{
+	`{app=~".+"} | json | level="%s"`, `{app=~".+"} |= "%[1]s" | json | level="%[1]s"`, `{app=~".+"} | json l="level" | l="%s"`,
+	`{app=~".+"} | logfmt | level="%s"`, `{app=~".+"} | logfmt u="user" | u="%s"`, `{app=~".+"} | json | trace="%s"`,
+	`{app=~".+"} | json | id="%s"`, `{app=~".+"} |= "%[1]s" | json | id="%[1]s"`, `{app=~".+"} |= "%[1]s"`, `{app=~".+"} | json | http_path="%s"`,
+	`{app=~".+"} | json p="http.path" | p="%s"`, `{app=~".+"} | json | code="%s"`, `{app=~".+"} | json | app_extracted="%s"`, `{app=~".+"} | json | app="%s"`,
+	`{app=~".+"} | json | level="%[1]s" | trace="%[1]s"`, `{app=~".+"} |~ "(?i)%[1]s" | json | id="%[1]s"`, `{app=~".+"} != "v1" | json | level="%s"`,
+	`sum by (trace) (count_over_time({app=~".+"} | json | level="%s" [1m]))`, `{app=~".+"} | json level="level", level="msg" | level="%s"`,
+	`{app=~".+"} | json | line_format "{{.level}}" | level="%s"`, `{app=~".+"} | json | logfmt | level="%s"`, `{app=~".+"} | pod="p01" | json | level="%s"`,
+}
+
+// Rows with a field of a value are the same whether columns tell or lines.
+func TestParsedEqualsLines(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		odd := rapid.SampledFrom([]int{0, 1, 30}).Draw(t, "odd")
+		streams := rapid.SampledFrom([]int{1, 3, 30}).Draw(t, "streams")
+		var entries []enginetest.Entry
+		for i := range rapid.SampledFrom([]int{5, 100, 1500}).Draw(t, "entries") {
+			k := r.IntN(streams)
+			e := enginetest.Entry{
+				Labels: model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprintf("a%d", k%3)}, {Name: "pod", Value: fmt.Sprintf("p%02d", k)}}),
+				Time:   int64(r.IntN(300)) * sec, BatchTime: int64(i / 10), Position: uint32(i % 10), Line: fieldLine(r, odd),
+			}
+			if r.IntN(3) == 0 {
+				id := fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64())
+				if r.IntN(50) == 0 {
+					id = someID
+				}
+				e.Line = fmt.Sprintf(`{"id":"%s","level":"info","trace":"%s"}`, id, someID[r.IntN(9):])
+			}
+			e.Derived = model.Labels{{Name: "detected_level", Value: "info"}}
+			if odd > 1 && r.IntN(50) == 0 {
+				e.Metadata = model.Labels{{Name: "trace", Value: "sent"}}
+			}
+			entries = append(entries, e)
+		}
+		store := enginetest.NewStore(entries...)
+		o := &object{b: copyOf(t, store, block.Options{
+			RowGroupBytes: rapid.SampledFrom([]int{3000, 50000, 0}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{50000, 0}).Draw(t, "section")})}
+		fromBlock := engine.Local(blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<20, nil)), "block")
+		value := rapid.SampledFrom([]string{"info", "error", someID, strings.ToUpper(someID), someID[1:], "200", "300", "v1", "w-3", "/p/7", "10.0.0.2", "sent", "c d", "a=b", "{", "fake", "a0"}).Draw(t, "value")
+		q := rapid.SampledFrom(parsedQueries).Draw(t, "query")
+		q = strings.ReplaceAll(strings.ReplaceAll(q, "%[1]s", "%s"), "%s", value)
+		expr, err := syntax.ParseExpr(q)
+		if err != nil {
+			t.Skip(err)
+		}
+		start := int64(rapid.IntRange(0, 200).Draw(t, "start")) * sec
+		run := func(src engine.Source) string {
+			res, err := engine.New(engine.Options{}).Range(context.Background(), engine.RangeQuery{
+				Query: engine.Query{Expr: expr, Sources: []engine.Source{src}}, Limit: 10000, Start: start, End: start + 200*sec, Step: 30e9})
+			if err != nil {
+				return "error: " + err.Error()
+			}
+			return dump(res)
+		}
+		for range 2 { // what was worked out is used again
+			if got, want := run(fromBlock), run(engine.Local(store, "memory")); got != want {
+				t.Fatalf("%s\nblock:  %s\nmemory: %s", q, got, want)
+			}
+		}
+	})
+}
