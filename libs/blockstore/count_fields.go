@@ -70,6 +70,15 @@ func (s *selected) CountFields(group int, f *engine.Fields, c engine.FieldCounts
 		if err := w.begin(s.snapshot.place(k)); err != nil {
 			return 0, 0, err
 		}
+		if p.rows == nil && !w.valued {
+			row := p.at(at)
+			n := min(to-row, p.len()-at)
+			if err := w.span(row, row+n); err != nil {
+				return 0, 0, s.named(group, err)
+			}
+			at += n
+			continue
+		}
 		for ; at < p.len() && p.at(at) < to; at++ {
 			if err := w.row(p.at(at)); err != nil {
 				return 0, 0, s.named(group, err)
@@ -98,6 +107,7 @@ type fieldCounter struct {
 	shapes  []shapeState
 	texts   []valueState
 	direct  []int32 // by template: as in shapeState, if all its rows have one result
+	quicks  []quickTemplate
 
 	printer *lines.Printer
 	line    []byte

@@ -1,0 +1,148 @@
+package blockstore
+
+import "sort"
+
+// quickTemplate is what it takes to count a row of a template whose result is known: the
+// numbers of up to quickSlots slots are its place in a table.
+type quickTemplate struct {
+	steps []fieldStep
+	table []int32 // nil: rows are looked up
+	slots []quickSlot
+}
+
+type quickSlot struct {
+	nums        []uint64 // nil: all are least
+	column, nth int
+	least       uint64
+	width       uint64
+}
+
+const quickSlots = 4
+
+// notAfter returns how many of ascending times are not after last.
+func notAfter(times []int64, last int64) int {
+	if n := len(times); n == 0 || times[n-1] <= last {
+		return n
+	}
+	return sort.Search(len(times), func(i int) bool { return times[i] > last })
+}
+
+// span counts rows [from, to), which are one stream's, as row does one by one.
+func (w *fieldCounter) span(from, to int) error {
+	if w.quicks == nil {
+		w.quicks = make([]quickTemplate, len(w.plan.templates))
+		for i := range w.quicks {
+			t := &w.plan.templates[i]
+			w.quicks[i].steps = w.plan.steps[t.from:t.to]
+		}
+	}
+	for ; w.next < from; w.next++ {
+		w.pass(w.tids[w.next])
+	}
+	for from < to {
+		end := to
+		if w.times != nil {
+			if !w.timed || w.times[from] > w.last {
+				if err := w.flush(); err != nil {
+					return err
+				}
+				w.bucket, w.last = w.counts.Bucket(w.times[from])
+				w.timed = true
+			}
+			end = from + notAfter(w.times[from:to], w.last)
+		}
+		if err := w.sameBucket(from, end); err != nil {
+			return err
+		}
+		from = end
+	}
+	return nil
+}
+
+// sameBucket counts rows of one bucket. The cursors are at the first.
+func (w *fieldCounter) sameBucket(from, to int) error {
+	cursors := w.cursors
+	for i, tid := range w.tids[from:to] {
+		q := &w.quicks[tid]
+		e := int32(0)
+		switch len(q.slots) {
+		case 1:
+			s := &q.slots[0]
+			if x := s.nums[cursors[s.column]+s.nth] - s.least; x < uint64(len(q.table)) {
+				e = q.table[x]
+			}
+		case 2:
+			a, b := &q.slots[0], &q.slots[1]
+			x, y := a.nums[cursors[a.column]+a.nth]-a.least, b.nums[cursors[b.column]+b.nth]-b.least
+			if x < a.width && y < b.width {
+				e = q.table[x*b.width+y]
+			}
+		case 0:
+			if q.table != nil {
+				e = q.table[0]
+			}
+		default:
+			e = w.known(q)
+		}
+		if e > w.first {
+			r := &w.results[e-1]
+			if r.rows == 0 && r.series >= 0 && w.bucket >= 0 {
+				w.counted = append(w.counted, e-1)
+				r.rows = 1
+			} else if r.rows > 0 {
+				r.rows++
+			}
+		} else {
+			if err := w.lookup(int(tid), from+i); err != nil {
+				return err
+			}
+			if q.table == nil {
+				w.quicken(int(tid), q)
+			}
+		}
+		for _, s := range q.steps {
+			cursors[s.column] += int(s.n)
+		}
+	}
+	w.rows += uint64(to - from)
+	w.next = to
+	return nil
+}
+
+// known returns what the table has of the row that the cursors are at.
+func (w *fieldCounter) known(q *quickTemplate) int32 {
+	code := uint64(0)
+	for i := range q.slots {
+		s := &q.slots[i]
+		x := s.nums[w.cursors[s.column]+s.nth] - s.least
+		if x >= s.width {
+			return 0
+		}
+		code = code*s.width + x
+	}
+	return q.table[code]
+}
+
+// quicken makes a template of which a row was looked up quick, if it can be.
+func (w *fieldCounter) quicken(tid int, q *quickTemplate) {
+	t := &w.plan.templates[tid]
+	if t.full < 0 {
+		return
+	}
+	shape, state := &w.plan.shapes[t.full], &w.shapes[t.full]
+	if len(shape.slots) == 0 {
+		q.table = w.direct[tid : tid+1]
+		return
+	}
+	if state.table == nil || len(shape.slots) > quickSlots {
+		return
+	}
+	slots := make([]quickSlot, len(shape.slots))
+	for i := range slots {
+		s := &shape.slots[i]
+		if slots[i] = (quickSlot{w.nums[s.column], s.column, s.nth, s.least, s.width}); slots[i].nums == nil {
+			return
+		}
+	}
+	q.table, q.slots = state.table, slots
+}
