@@ -246,23 +246,6 @@ func (w *fieldCounter) row(row int) error {
 	return err
 }
 
-// quick returns what is known of a row of which one number tells all, as shapeState
-// has it.
-func (w *fieldCounter) quick(tid uint16) int32 {
-	t := &w.plan.templates[tid]
-	if t.full < 0 || w.valued && t.value >= 0 {
-		return 0
-	}
-	shape, table := &w.plan.shapes[t.full], w.shapes[t.full].table
-	if len(shape.slots) != 1 || table == nil {
-		return 0
-	}
-	if code, ok := w.codeOf(shape); ok {
-		return table[code] // there is one for each
-	}
-	return 0
-}
-
 // pass moves the cursors over a row.
 func (w *fieldCounter) pass(tid uint16) {
 	t := &w.plan.templates[tid]
@@ -393,25 +376,6 @@ func (w *fieldCounter) lookup(tid, row int) error {
 		w.heaped = append(w.heaped, heaped{int32(n), int32(code)})
 	}
 	return nil
-}
-
-// codeOf returns the code of the row that the cursors are at.
-func (w *fieldCounter) codeOf(shape *fieldShape) (code uint64, ok bool) {
-	if shape.codes == 0 {
-		return 0, false
-	}
-	for i := range shape.slots {
-		s := &shape.slots[i]
-		x := uint64(0)
-		if nums := w.nums[s.column]; nums != nil {
-			x = nums[w.cursors[s.column]+s.nth] - s.least
-		}
-		if x >= s.width {
-			return 0, false // the column says otherwise
-		}
-		code = code*s.width + x
-	}
-	return code, true
 }
 
 // parse returns the value of the row that the cursors are at.

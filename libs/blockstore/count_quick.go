@@ -146,3 +146,39 @@ func (w *fieldCounter) quicken(tid int, q *quickTemplate) {
 	}
 	q.table, q.slots = state.table, slots
 }
+
+// quick returns what is known of a row of which one number tells all, as shapeState
+// has it.
+func (w *fieldCounter) quick(tid uint16) int32 {
+	t := &w.plan.templates[tid]
+	if t.full < 0 || w.valued && t.value >= 0 {
+		return 0
+	}
+	shape, table := &w.plan.shapes[t.full], w.shapes[t.full].table
+	if len(shape.slots) != 1 || table == nil {
+		return 0
+	}
+	if code, ok := w.codeOf(shape); ok {
+		return table[code] // there is one for each
+	}
+	return 0
+}
+
+// codeOf returns the code of the row that the cursors are at.
+func (w *fieldCounter) codeOf(shape *fieldShape) (code uint64, ok bool) {
+	if shape.codes == 0 {
+		return 0, false
+	}
+	for i := range shape.slots {
+		s := &shape.slots[i]
+		x := uint64(0)
+		if nums := w.nums[s.column]; nums != nil {
+			x = nums[w.cursors[s.column]+s.nth] - s.least
+		}
+		if x >= s.width {
+			return 0, false // the column says otherwise
+		}
+		code = code*s.width + x
+	}
+	return code, true
+}
