@@ -62,11 +62,12 @@ type blocks struct {
 	state      state
 	uploaded   map[catalog.ID]*upload // of state: the upload that a block is in
 	bad        map[catalog.ID]string  // of state: what is wrong with a block
+	checked    map[string]bool        // keys of uploads that were looked for when they were old
 	lost       []local.Damage         // containers that were set aside
 }
 
 func newBlocks() *blocks {
-	return &blocks{byTenant: map[string][]*localBlock{}, uploaded: map[catalog.ID]*upload{}, bad: map[catalog.ID]string{}}
+	return &blocks{byTenant: map[string][]*localBlock{}, uploaded: map[catalog.ID]*upload{}, bad: map[catalog.ID]string{}, checked: map[string]bool{}}
 }
 
 // load takes over what was found at the start.
@@ -84,7 +85,12 @@ func (bs *blocks) load(list []*local.Container, lost []local.Damage, st state) {
 func (bs *blocks) setState(st state) {
 	bs.state = st
 	clear(bs.uploaded)
+	was := bs.checked
+	bs.checked = map[string]bool{}
 	for i := range st.Uploads {
+		if key := st.Uploads[i].Key; was[key] {
+			bs.checked[key] = true
+		}
 		for _, id := range st.Uploads[i].Of {
 			bs.uploaded[id] = &st.Uploads[i]
 		}

@@ -284,7 +284,7 @@ func (s *Service) blockExpired(b *local.Block, now time.Time) bool {
 		return true
 	}
 	u := s.blocks.uploaded[b.ID]
-	return u != nil && (now.Sub(u.At) >= s.cfg.KeepUploaded || s.deps.Known != nil && s.deps.Known(u.Key))
+	return u != nil && (now.Sub(u.At) >= s.cfg.KeepUploaded && s.blocks.checked[u.Key] || s.deps.Known != nil && s.deps.Known(u.Key))
 }
 
 // prune forgets uploads that are neither named nor of a block that is here any more.

@@ -198,6 +198,9 @@ func (n *node) uploadedNames(start, end int64) []string {
 func stored(t *testing.T, b objstore.Bucket) (out, keys []string) {
 	t.Helper()
 	err := b.List(t.Context(), "", func(o objstore.Object) error {
+		if o.Key == catalog.IndexKey("t") {
+			return nil
+		}
 		keys = append(keys, o.Key)
 		if _, err := catalog.ParseKey(o.Key); err != nil {
 			t.Error(err)
@@ -291,6 +294,60 @@ func TestRule11UploadedBlocksAreNamed(t *testing.T) {
 	now.Add(int64(24 * time.Hour))
 	if names := n.uploadedNames(0, 1<<60); len(names) != 0 {
 		t.Errorf("after a day: %q", names)
+	}
+}
+
+// TestRule11VanishedIsUploadedAgain: a block that the object store loses before anybody
+// has listed it is missed by no catalog. The local copy does not go before it was looked
+// for, and is uploaded again; one that the catalog knows to have been removed is not.
+func TestRule11VanishedIsUploadedAgain(t *testing.T) {
+	for _, removed := range []bool{false, true} {
+		store := objstore.NewMemory(nil)
+		var now atomic.Int64
+		now.Store(1e18)
+		n := startWith(t, t.TempDir(), 1<<30, func(c *Config, d *Deps) {
+			d.Bucket = store
+			d.Now = func() time.Time { return time.Unix(0, now.Load()) }
+			c.KeepUploaded = time.Hour
+		}, nil)
+		if _, err := n.ingest(1, "a", []int64{1}, "line"); err != nil {
+			t.Fatal(err)
+		}
+		want := contents(t, n.svc)
+		if err := n.flush(); err != nil {
+			t.Fatal(err)
+		}
+		_, keys := stored(t, store)
+		if len(keys) != 1 {
+			t.Fatalf("the bucket has %q", keys)
+		}
+		if removed {
+			loader := catalog.NewLoader(catalog.LoaderOptions{Bucket: store, Now: n.svc.now,
+				Footer: func(_ context.Context, key string, _ int64) (catalog.Block, error) { return catalog.ParseKey(key) }})
+			if err := loader.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b, _ := catalog.ParseKey(keys[0])
+			if err := loader.Removing(t.Context(), b.Tenant, b.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := store.Delete(t.Context(), keys[0]); err != nil {
+			t.Fatal(err)
+		}
+		now.Add(int64(2 * time.Hour))
+		until(t, func() bool {
+			_, up := stored(t, store)
+			containers, _, _ := n.svc.blocks.count()
+			return containers == 0 || len(up) > 0
+		})
+		got, _ := stored(t, store)
+		if removed {
+			want = nil
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("removed %t: the bucket has %q, want %q", removed, got, want)
+		}
 	}
 }
 

@@ -67,6 +67,9 @@ func (s *Service) runUploader(ctx context.Context) {
 func (s *Service) upload(ctx context.Context, all bool) error {
 	s.tidying.Lock()
 	defer s.tidying.Unlock()
+	if err := s.recheck(ctx); err != nil {
+		return err
+	}
 	held := s.dueUploads(all)
 	defer held.release()
 	jobs := s.uploadJobs(held.blocks)
