@@ -3,7 +3,9 @@ package compactor
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -246,6 +248,7 @@ var errCrash = errors.New("killed")
 // last, nothing is lost or doubled, and the next compactor finishes the work.
 func TestCrashAtEveryStep(t *testing.T) {
 	all := join(some("x", 0, 200), some("y", 0, 40), some("z", 7, 5))
+	seen := map[string]bool{}
 	for n := 1; ; n++ {
 		e := start(t, func(c *Config, _ *Deps) { c.MaxBlockSize = 1 * conf.KiB })
 		e.put(day, some("x", 0, 150)...)
@@ -255,8 +258,9 @@ func TestCrashAtEveryStep(t *testing.T) {
 		left := n
 		killed, _, _ := e.compactor(func(c *Config, d *Deps) {
 			c.MaxBlockSize = 1 * conf.KiB
-			d.Step = func(string) error {
+			d.Step = func(step string) error {
 				if left--; left <= 0 {
+					seen[step] = true
 					return errCrash
 				}
 				return nil
@@ -291,10 +295,18 @@ func TestCrashAtEveryStep(t *testing.T) {
 			}
 		}
 		if err == nil {
-			if n < 10 {
-				t.Fatalf("only %d steps", n)
-			}
+			wantSteps(t, seen, "write", "prove", "put", "read back", "announce", "removing", "delete")
 			return
+		}
+	}
+}
+
+// wantSteps fails if a step was never the last before a crash.
+func wantSteps(t *testing.T, seen map[string]bool, steps ...string) {
+	t.Helper()
+	for _, step := range steps {
+		if !seen[step] {
+			t.Errorf("no crash at step %q, only at %q", step, slices.Sorted(maps.Keys(seen)))
 		}
 	}
 }

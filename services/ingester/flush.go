@@ -218,7 +218,13 @@ func (s *Service) dropExpired() {
 			s.logger.Warn("cannot truncate the write-ahead log; local blocks stay that are in the object store", "err", err)
 			return
 		}
+		if s.hook("drop.log") != nil {
+			return
+		}
 		s.setAside(gone)
+		if s.hook("drop.publish") != nil {
+			return
+		}
 		s.blocks.publish(nil, gone, nil)
 		s.metrics.dropped.Add(float64(len(gone)))
 	}

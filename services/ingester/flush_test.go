@@ -350,6 +350,69 @@ func TestCrashAtEveryStep(t *testing.T) {
 	}
 }
 
+// TestCrashWhileCopiesGo: at each step of what drops local copies of uploaded blocks the
+// data directory is copied. A process that starts on the copy, and the object store, have
+// everything.
+func TestCrashWhileCopiesGo(t *testing.T) {
+	dir, bucket := t.TempDir(), objstore.NewMemory(nil)
+	var now atomic.Int64
+	now.Store(1e18)
+	change := func(c *Config, d *Deps) {
+		d.Bucket, c.KeepUploaded = bucket, time.Hour
+		d.Now = func() time.Time { return time.Unix(0, now.Load()) }
+	}
+	var mu sync.Mutex // guards copies
+	copies := map[string]string{}
+	n := startWith(t, dir, 1<<30, change, func(s *Service) {
+		s.testHook = func(step string) error {
+			if strings.HasPrefix(step, "drop") {
+				mu.Lock()
+				defer mu.Unlock()
+				if copies[step] == "" {
+					copies[step] = filepath.Join(t.TempDir(), "copy")
+					copyDir(t, dir, copies[step])
+				}
+			}
+			return nil
+		}
+	})
+	for i := range 6 {
+		if _, err := n.ingest(int64(i+1), fmt.Sprint("s", i%2), []int64{int64(i%3) * dayLength}, fmt.Sprint("line ", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := contents(t, n.svc)
+	if err := n.flush(); err != nil {
+		t.Fatal(err)
+	}
+	now.Add(int64(2 * time.Hour))
+	until(t, func() bool { containers, _, _ := n.svc.blocks.count(); return containers == 0 })
+	n.close()
+	mu.Lock()
+	defer mu.Unlock()
+	for _, step := range []string{"drop", "drop.log", "drop.publish"} {
+		if copies[step] == "" {
+			t.Errorf("step %s was not seen", step)
+			continue
+		}
+		again := startWith(t, copies[step], 1<<30, change, nil)
+		local := contents(t, again.svc)
+		for _, line := range local {
+			if !slices.Contains(want, line) {
+				t.Errorf("after a crash at %s: %q", step, line)
+			}
+		}
+		until(t, func() bool { containers, _, _ := again.svc.blocks.count(); return containers == 0 })
+		if err := again.flush(); err != nil {
+			t.Errorf("after a crash at %s: %v", step, err)
+		}
+		again.close()
+		if got, _ := stored(t, bucket); !slices.Equal(got, want) {
+			t.Errorf("after a crash at %s the bucket has %q, want %q", step, got, want)
+		}
+	}
+}
+
 // TestFailureAtEveryStep: a step that fails leaves everything as it was, and is done
 // again.
 func TestFailureAtEveryStep(t *testing.T) {
