@@ -55,15 +55,17 @@ func (s *Server) Internal() grpc.ServiceRegistrar {
 	if !s.opts.Alone {
 		r = append(r, s.doors[DoorGRPC])
 	}
-	return internalRegistrar{r, s.internal}
+	return internalRegistrar{r, s.internal, s.direct}
 }
 
 type internalRegistrar struct {
 	registrar
-	names map[string]bool
+	names  map[string]bool
+	direct *direct
 }
 
 func (r internalRegistrar) RegisterService(d *grpc.ServiceDesc, impl any) {
 	r.names[d.ServiceName] = true
+	r.direct.register(d, impl)
 	r.registrar.RegisterService(d, impl)
 }

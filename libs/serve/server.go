@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/test/bufconn"
 
@@ -81,6 +82,7 @@ type Server struct {
 	doors    [3]*grpc.Server // by Door
 	health   *health.Server
 	memory   *bufconn.Listener
+	direct   *direct
 	conn     *grpc.ClientConn
 	certs    *certificates
 	internal map[string]bool // names of services for members; not changed any more once Start was called
@@ -134,6 +136,7 @@ func New(cfg Config, o Options) (*Server, error) {
 			return nil, err
 		}
 	}
+	s.direct = newDirect(&peer.Peer{Addr: s.memory.Addr()})
 	inFlight := obs.NewInFlight(cfg.MaxInFlight)
 	for _, d := range []Door{DoorHTTP, DoorGRPC, DoorMemory} {
 		s.doors[d] = s.newDoor(d, inFlight)
@@ -146,6 +149,7 @@ func New(cfg Config, o Options) (*Server, error) {
 	conn, err := grpc.NewClient("passthrough:///memory", append(s.clientOptions(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.memory.DialContext(ctx) }),
+		grpc.WithChainUnaryInterceptor(s.direct.intercept),
 	)...)
 	if err != nil {
 		return nil, err
@@ -193,6 +197,7 @@ func (s *Server) newDoor(d Door, inFlight *obs.InFlight) *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}
 	if d == DoorMemory {
+		s.direct.chain = unary
 		// One connection carries everything that services say to each other.
 		options = append(options, grpc.MaxConcurrentStreams(100_000))
 	}
@@ -232,7 +237,9 @@ func (s *Server) DialOptions() []grpc.DialOption {
 }
 
 // Conn is the connection to this process's own services, through the memory door. It may be used
-// from Start until Close. The caller does not close it.
+// from Start until Close. The caller does not close it. Unary calls of internal services are made
+// directly: the handler gets a message of its own whose fields refer to what the request's do, and
+// goes on with them when the caller's context ends. Neither side changes what they refer to.
 func (s *Server) Conn() *grpc.ClientConn { return s.conn }
 
 // Mux is where HTTP handlers are registered. They run behind the whole chain of middlewares, with
@@ -405,6 +412,7 @@ func (s *Server) Close() error {
 	for _, d := range []Door{DoorHTTP, DoorGRPC, DoorMemory} {
 		s.cut(d)
 	}
+	s.direct.close()
 	err = errors.Join(err, s.memory.Close())
 	s.serving.Wait()
 	return err
