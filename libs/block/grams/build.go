@@ -37,7 +37,8 @@ type Builder struct {
 	shapes []Shape  // of groups of a matrix like this, in their order
 	values []uint64 // of the block to come
 	recent [1 << 10]uint64
-	seen   [1 << 13]piece
+	seen   [1 << 13]piece  // looked at lately
+	wholes [1 << 13]piece  // likewise, cut in chunks
 	starts []int32         // of each shape, where in lasts its slots are, plus one
 	lasts  []template.Slot // of each shape, those of its last line
 	news   []uint8         // of each of lasts: pieces at its place not seen lately, one after the other
@@ -172,6 +173,9 @@ func (k *sink) shape(g *group) {
 		k.marks = k.marks[:n]
 		clear(k.marks)
 	}
+	for c := range k.masks {
+		k.masks[c] = ^uint64(0)
+	}
 	for c, l := range g.levels {
 		k.masks[c] = 1<<l - 1
 	}
@@ -214,14 +218,14 @@ func (b *Builder) pilot(g *group, slab []byte, rows *Rows, stored int) []uint64 
 // choose chooses rows and levels for a budget of bytes. Rows for values come on top:
 // they are worth it, as values themselves take far more.
 func (g *group) choose(seen *[classes]counter, budget float64, values int) {
-	var counts [classes][maxLevel + 1]float64
+	var counts [classes]float64 // at their levels
 	for c := range counts {
-		seen[c].levels(&counts[c])
+		counts[c] = seen[c].count(0)
 	}
 	for {
 		n := 0.0
-		for c, l := range g.levels {
-			n += counts[c][l]
+		for _, x := range counts {
+			n += x
 		}
 		rows := n * bitsPerGram
 		if rows > budget*8 && n*minPerGram <= budget*8 {
@@ -230,7 +234,7 @@ func (g *group) choose(seen *[classes]counter, budget float64, values int) {
 		dearest := -1
 		if rows > budget*8 {
 			for c, l := range g.levels {
-				if l < maxLevel && counts[c][l] > 0 && (dearest < 0 || counts[c][l]*weights[c] > counts[dearest][g.levels[dearest]]*weights[dearest]) {
+				if l < maxLevel && counts[c] > 0 && (dearest < 0 || counts[c]*weights[c] > counts[dearest]*weights[dearest]) {
 					dearest = c
 				}
 			}
@@ -241,29 +245,25 @@ func (g *group) choose(seen *[classes]counter, budget float64, values int) {
 			return
 		}
 		g.levels[dearest]++
+		counts[dearest] = seen[dearest].count(g.levels[dearest])
 	}
 }
 
-// levels estimates how many distinct hashes have so many trailing zeros at least.
-func (c *counter) levels(out *[maxLevel + 1]float64) {
-	var set [maxLevel + 1]int
+// count estimates how many distinct hashes have so many trailing zeros at least.
+func (c *counter) count(level uint8) float64 {
+	if level > 6 { // no longer told apart within a word
+		return c.count(level-1) / 2
+	}
+	set, mask := 0, everySecond[level]
 	for _, x := range c.bits {
-		for l := range set {
-			set[l] += bits.OnesCount64(x & everySecond[l])
-		}
+		set += bits.OnesCount64(x & mask)
 	}
-	for l := range set {
-		if l > 6 { // no longer told apart within a word
-			out[l] = out[l-1] / 2
-			continue
-		}
-		m := float64(int(counterBits) >> l)
-		out[l] = -m * math.Log(max(1, m-float64(set[l]))/m)
-	}
+	m := float64(int(counterBits) >> level)
+	return -m * math.Log(max(1, m-float64(set))/m)
 }
 
 // everySecond[l] has the bits whose numbers have l trailing zeros or more.
-var everySecond = [maxLevel + 1]uint64{^uint64(0), 0x5555555555555555, 0x1111111111111111, 0x0101010101010101, 0x0001000100010001, 0x0000000100000001, 1}
+var everySecond = [7]uint64{^uint64(0), 0x5555555555555555, 0x1111111111111111, 0x0101010101010101, 0x0001000100010001, 0x0000000100000001, 1}
 
 // Pieces reach so far beyond what changed, so that every gram that touches it is in them.
 const (
@@ -287,6 +287,7 @@ var inRun = func() (t [256]bool) {
 func (b *Builder) gather(slab []byte, rows *Rows) {
 	b.sink.mark.nonASCII = 0
 	clear(b.seen[:])
+	clear(b.wholes[:])
 	b.starts = append(b.starts[:0], make([]int32, len(rows.Counts))...)
 	b.lasts, b.news = b.lasts[:0], b.news[:0]
 	start, slots := uint32(0), rows.Slots
@@ -353,7 +354,9 @@ func (b *Builder) changes(slab []byte, start, end uint32, own, lasts []template.
 				b.piece(slab, widen(slab, start, end, from, to), &news[at])
 				at = -1
 			}
-			b.chunks(slab, widen(slab, start, end, first, behind), end)
+			if p := widen(slab, start, end, first, behind); fresh(b.wholes[:], slab, p) {
+				b.chunks(slab, p, end)
+			}
 			continue
 		}
 		if n == o.Len() {
@@ -440,9 +443,16 @@ func (b *Builder) piece(slab []byte, p piece, news *uint8) {
 
 // distinct gathers the grams of a piece not seen lately.
 func (b *Builder) distinct(slab []byte, p piece) bool {
-	if p.limit <= p.from {
+	if p.limit <= p.from || !fresh(b.seen[:], slab, p) {
 		return false
 	}
+	b.sink.piece(slab[p.from:p.to], int(p.limit-p.from))
+	return true
+}
+
+// fresh reports whether a piece was not seen lately. There are 1 << 13 places for those
+// that were.
+func fresh(seen []piece, slab []byte, p piece) bool {
 	s := slab[p.from:p.to]
 	h := uint64(len(s))*0x9E3779B97F4A7C15 + uint64(p.limit-p.from)
 	if len(s) >= 8 {
@@ -457,12 +467,11 @@ func (b *Builder) distinct(slab []byte, p piece) bool {
 			h = (h ^ uint64(c)) * 0xD6E8FEB86659FD93
 		}
 	}
-	e := &b.seen[h>>51]
+	e := &seen[h>>51]
 	if e.limit-e.from == p.limit-p.from && e.to-e.from == p.to-p.from && string(slab[e.from:e.to]) == string(s) {
 		return false
 	}
 	*e = p
-	b.sink.piece(s, int(p.limit-p.from))
 	return true
 }
 

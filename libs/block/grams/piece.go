@@ -21,11 +21,11 @@ type mark struct {
 // set folds s.
 func (m *mark) set(s []byte) {
 	n := len(s)
-	if cap(m.text) < n+16 {
-		m.text = make([]byte, 2*n+64)
+	if cap(m.text) < n+72 { // windows looks at 72 bytes
+		m.text = make([]byte, 2*n+128)
 		m.hex = make([]uint64, 2*n/64+3)
 	}
-	m.text = m.text[:n+8]
+	m.text = m.text[:n+72]
 	m.hex = m.hex[:n/64+2]
 	m.dots = 0
 	clear(m.hex)
@@ -162,27 +162,36 @@ func (k *sink) windows(text []byte, hex uint64, from, to, n int) {
 		k.gather(text, four, mids, longs, valid, from, to)
 		return
 	}
-	marks, rows := k.marks, uint64(k.rows)
-	four, valid, text = four>>(from&63), valid>>(from&63), text[from:to+7]
-	if k.masks == ([classes]uint64{}) {
-		for i := 0; i+8 <= len(text); i++ {
-			w := binary.LittleEndian.Uint64(text[i:]) & (mask4 | (mask6^mask4)&-(four&1))
-			marks[(w*golden>>32*rows>>32+1)&-(valid&1)] = 1
-			four, valid = four>>1, valid>>1
+	// What is to be done at each place, eight at a time: there are tables of it.
+	var kinds [64]byte
+	for i := from &^ 7; i < to; i += 8 {
+		c := spread[byte(four>>i)] | spread[byte(^valid>>i)]<<2
+		if mids != 0 {
+			c += spread[byte(mids>>i)] + spread[byte(longs>>i)]
 		}
-		return
+		binary.LittleEndian.PutUint64(kinds[i&56:], c)
 	}
-	masks := k.masks
-	mids, longs = mids>>(from&63), longs>>(from&63)
-	for i := 0; i+8 <= len(text); i++ {
-		w := binary.LittleEndian.Uint64(text[i:])
-		h := hash(w & (mask4 | (mask6^mask4)&-(four&1)))
-		t := h & masks[(four&1+mids&1+longs&1)&3]
-		out := (t | -t) >> 63
-		marks[(h>>32*rows>>32+1)&-(valid&1&^out)] = 1
-		four, valid, mids, longs = four>>1, valid>>1, mids>>1, longs>>1
+	marks, rows, masks, window := k.marks, uint64(k.rows), &k.masks, (*[72]byte)(text)
+	for i := from; i < to; i++ {
+		c := kinds[i&63] & 7
+		h := hash(binary.LittleEndian.Uint64(window[i&63:]) & gramMasks[c])
+		t := h & masks[c]
+		marks[(h>>32*rows>>32+1)&^uint64(int64(t|-t)>>63)] = 1
 	}
 }
+
+// spread has bit i of a number as byte i.
+var spread = func() (t [256]uint64) {
+	for b := range t {
+		for i := range 8 {
+			t[b] |= uint64(b>>i&1) << (8 * i)
+		}
+	}
+	return t
+}()
+
+// gramMasks says which bytes of a window are its gram, by class; 4 and more: none is.
+var gramMasks = [8]uint64{mask4, mask6, mask6, mask6, mask6, mask6, mask6, mask6}
 
 // gather lists the grams of windows.
 func (k *sink) gather(text []byte, four, mids, longs, valid uint64, from, to int) {
@@ -235,9 +244,9 @@ type sink struct {
 	mark mark
 
 	rows  uint32
-	masks [classes]uint64 // of the hashes' bits that must be 0
-	marks []byte          // behind the first one, which says nothing, one a row; empty: gather
-	text  [80]byte        // of a short piece, folded
+	masks [8]uint64 // of the hashes' bits that must be 0, by class; of none all
+	marks []byte    // behind the first one, which says nothing, one a row; empty: gather
+	text  [80]byte  // of a short piece, folded
 
 	scratch [classes][64]uint64
 	lists   [classes][]uint64
