@@ -36,10 +36,8 @@ var isDelimiter = func() (t [256]bool) {
 	return t
 }()
 
-// cut splits a raw template into tokens and quotes.
-func cut(s []byte) ([]token, []quote) {
-	var tokens []token
-	var quotes []quote
+// cut splits a raw template into tokens and quotes, which it appends.
+func cut(s []byte, tokens []token, quotes []quote) ([]token, []quote) {
 	open, open0, end := -1, 0, 0
 	for i := 0; i < len(s); {
 		if c := s[i]; isDelimiter[c] {
@@ -77,6 +75,22 @@ func cut(s []byte) ([]token, []quote) {
 		tokens = append(tokens, t)
 	}
 	return tokens, quotes
+}
+
+// slab gives out copies of short slices, many of them from one piece of memory.
+type slab[T any] struct{ free []T }
+
+func (s *slab[T]) keep(v []T) []T {
+	if len(v) == 0 {
+		return nil
+	}
+	if len(s.free) < len(v) {
+		s.free = make([]T, max(256, len(v)))
+	}
+	out := s.free[:len(v):len(v)]
+	s.free = s.free[len(v):]
+	copy(out, v)
+	return out
 }
 
 // hashText is a quick hash for short texts.

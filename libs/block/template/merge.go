@@ -23,10 +23,19 @@ type merger struct {
 	active bool   // there are enough templates to be worth it
 	done   int    // raw templates rewritten
 	stale  []bool // of those, whose tokens are others by now
+	shaped int    // raw templates whose quoted strings are noted
 	index  map[string]int
 	out    []finalTemplate
 	text   int // bytes of all final texts
 	buf    []byte
+
+	// Memory of the slices above, and scratch for them.
+	tokenSlab slab[token]
+	quoteSlab slab[quote]
+	spanSlab  slab[span]
+	oneTokens []token
+	oneQuotes []quote
+	oneSpans  []span
 }
 
 func newMerger() *merger {
@@ -43,8 +52,9 @@ func (m *merger) merge(raws []rawTemplate, rows int) {
 	}
 	if m.active {
 		for i := len(m.tokens); i < len(raws); i++ {
-			t, q := cut(raws[i].text)
-			m.tokens, m.quotes, m.stale = append(m.tokens, t), append(m.quotes, q), append(m.stale, true)
+			m.oneTokens, m.oneQuotes = cut(raws[i].text, m.oneTokens[:0], m.oneQuotes[:0])
+			m.tokens, m.quotes = append(m.tokens, m.tokenSlab.keep(m.oneTokens)), append(m.quotes, m.quoteSlab.keep(m.oneQuotes))
+			m.stale = append(m.stale, true)
 		}
 		if m.scanWords(raws, m.done) { // new variable contexts change the contexts behind them
 			for range 2 {
@@ -94,6 +104,7 @@ func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 			if ctx != t.ctx {
 				t.ctx, t.number, t.noted = ctx, 0, false
 				m.stale[i] = true
+				m.shaped = min(m.shaped, i)
 			}
 			// A text noted in its context once need not be noted again.
 			variable := false
@@ -107,6 +118,7 @@ func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 			if variable != t.variable {
 				t.variable = variable
 				m.stale[i] = true
+				m.shaped = min(m.shaped, i)
 			}
 			switch {
 			case variable || t.slot && t.b-t.a == 1:
@@ -136,7 +148,7 @@ func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 // whether it found new ones.
 func (m *merger) scanQuotes(raws []rawTemplate) bool {
 	changed := false
-	for i := 1; i < len(raws); i++ {
+	for i := max(m.shaped, 1); i < len(raws); i++ {
 		text := raws[i].text
 		for k := range m.quotes[i] {
 			q := &m.quotes[i][k]
@@ -166,6 +178,7 @@ func (m *merger) scanQuotes(raws []rawTemplate) bool {
 			}
 		}
 	}
+	m.shaped = len(raws)
 	return changed
 }
 
@@ -179,7 +192,7 @@ func (m *merger) rewrite(raws []rawTemplate) {
 			m.stale[i] = false
 		}
 		r := &raws[i]
-		w := writer{text: r.text, out: m.buf[:0], spans: r.spans[:0], slot: -1, same: true}
+		w := writer{text: r.text, out: m.buf[:0], spans: m.oneSpans[:0], slot: -1, same: true}
 		if m.active && i > 0 {
 			m.write(&w, m.tokens[i], m.quotes[i])
 		} else {
@@ -190,14 +203,18 @@ func (m *merger) rewrite(raws []rawTemplate) {
 		if !ok && (len(m.out) >= maxFinals || m.text >= maxFinalText) {
 			// The raw template itself, if need be beyond the limit: there are
 			// fewer than maxRaws of those.
-			w = writer{text: r.text, out: m.buf[:0], spans: r.spans[:0], slot: -1, same: true}
+			w = writer{text: r.text, out: m.buf[:0], spans: m.oneSpans[:0], slot: -1, same: true}
 			w.copyTo(len(r.text))
 			m.buf = w.out
 			f, ok = m.index[string(w.out)]
 		}
-		r.same, r.spans = w.same, nil
-		if !w.same {
-			r.spans = w.spans
+		m.oneSpans = w.spans
+		if r.same = w.same; w.same {
+			r.spans = nil
+		} else if cap(r.spans) >= len(w.spans) {
+			r.spans = append(r.spans[:0], w.spans...)
+		} else {
+			r.spans = m.spanSlab.keep(w.spans)
 		}
 		if !ok {
 			f = len(m.out)
