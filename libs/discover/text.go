@@ -35,7 +35,7 @@ func textLevel(line []byte) string {
 	left := uint8(classLeft)
 	for i, c := range line {
 		k := class[c]
-		if left&classLeft != 0 && k&classFirst != 0 {
+		if left&classLeft != 0 && k&classFirst != 0 && i+1 < len(line) && lower[line[i+1]] == second[c] {
 			if l := wordAt(line[i:]); l != "" {
 				return l
 			}
@@ -44,6 +44,10 @@ func textLevel(line []byte) string {
 	}
 	return LevelUnknown
 }
+
+// second is the second letter of the names that begin with a letter, in either case: there
+// is only one.
+var second = [256]byte{'t': 'r', 'd': 'e', 'f': 'a', 'c': 'r', 'i': 'n', 'w': 'a', 'e': 'r', 'T': 'r', 'D': 'e', 'F': 'a', 'C': 'r', 'I': 'n', 'W': 'a', 'E': 'r'}
 
 // wordAt returns the level whose name the text starts with, the right bound included, or "".
 func wordAt(s []byte) string {

@@ -46,13 +46,18 @@ func (b *batchTimes) keep(content uint64, batchTime int64) {
 // contentOf tells requests apart by what they store. It is never 0.
 func contentOf(tenant string, req *ingestv1.WriteRequest) uint64 {
 	h := xxhash.New()
-	var b [8]byte
+	numbers := make([]byte, 0, 4<<10) // not hashed yet
 	number := func(n uint64) {
-		binary.LittleEndian.PutUint64(b[:], n)
-		_, _ = h.Write(b[:]) // never fails
+		if len(numbers)+8 > cap(numbers) {
+			_, _ = h.Write(numbers) // never fails
+			numbers = numbers[:0]
+		}
+		numbers = binary.LittleEndian.AppendUint64(numbers, n)
 	}
 	text := func(s []byte) {
 		number(uint64(len(s)))
+		_, _ = h.Write(numbers)
+		numbers = numbers[:0]
 		_, _ = h.Write(s)
 	}
 	text([]byte(tenant))
@@ -77,5 +82,6 @@ func contentOf(tenant string, req *ingestv1.WriteRequest) uint64 {
 			text(c.GetSlab())
 		}
 	}
+	_, _ = h.Write(numbers)
 	return max(h.Sum64(), 1)
 }

@@ -20,6 +20,20 @@ func malformed(n int) error {
 // fields calls f with each field of a message. Groups are skipped.
 func fields(data []byte, f func(protowire.Number, protowire.Type, value) error) error {
 	for len(data) > 0 {
+		// Nearly all fields are bytes with a tag of one byte and a length of one or two.
+		if c := data[0]; c < 0x80 && c >= 8 && c&7 == byte(protowire.BytesType) && len(data) > 2 {
+			size, head := int(data[1]), 2
+			if size >= 0x80 && data[2] < 0x80 {
+				size, head = size&0x7f|int(data[2])<<7, 3
+			}
+			if (size < 0x80 || head == 3) && size <= len(data)-head {
+				if err := f(protowire.Number(c>>3), protowire.BytesType, value{bytes: data[head : head+size : head+size]}); err != nil {
+					return err
+				}
+				data = data[head+size:]
+				continue
+			}
+		}
 		num, typ, n := protowire.ConsumeTag(data)
 		if n < 0 {
 			return malformed(n)

@@ -91,6 +91,107 @@ func (c *chunk) append(src *model.Rows, i int, key model.OrderKey, seq uint64) i
 	return size
 }
 
+// appendRun is append of up to n rows of src, which is plain, from row i on, of ascending
+// times, a column at a time. It returns how many were taken, and the bytes that they take:
+// none where the chunk has other columns.
+func (c *chunk) appendRun(src *model.Rows, i, n int, batchTime int64, seq uint64) (taken, size int) {
+	r := &c.rows
+	had := r.Len()
+	if r.Copies != nil || len(r.Metadata) > 0 || had > 0 && !sameDense(r.Derived, src.Derived, had) {
+		return 0, 0
+	}
+	begin := uint32(0)
+	if i > 0 {
+		begin = src.Lines.Ends[i-1]
+	}
+	// No more than until the chunk is full.
+	for taken < n && len(r.Lines.Slab)+int(src.Lines.Ends[i+taken]-begin) < chunkBytes {
+		taken++
+	}
+	if taken = min(n, taken+1); taken < 2 {
+		return 0, 0
+	}
+	to := i + taken
+	if had == 0 {
+		c.minTime, c.maxTime = src.Times[i], src.Times[i]
+	}
+	c.minTime, c.maxTime = min(c.minTime, src.Times[i]), max(c.maxTime, src.Times[to-1])
+	r.Times = append(r.Times, src.Times[i:to]...)
+	r.Hashes = append(r.Hashes, src.Hashes[i:to]...)
+	r.Positions = append(r.Positions, src.Positions[i:to]...)
+	for range taken {
+		r.BatchTimes = append(r.BatchTimes, batchTime)
+	}
+	bytes := int(src.Lines.Ends[to-1] - begin)
+	r.Lines.Slab = room(r.Lines.Slab, bytes)
+	appendStrings(&r.Lines, &src.Lines, i, to)
+	size = bytes + taken*rowCost
+	if len(src.Derived) > 0 {
+		d := &src.Derived[0]
+		if len(r.Derived) == 0 {
+			r.Derived = []model.Column{{Name: d.Name, Version: d.Version}}
+			size += len(d.Name) + columnCost
+		}
+		before := len(r.Derived[0].Values.Slab)
+		appendStrings(&r.Derived[0].Values, &d.Values, i, to)
+		r.Derived[0].Version = max(r.Derived[0].Version, d.Version)
+		size += len(r.Derived[0].Values.Slab) - before + taken*valueCost
+	}
+	c.bytes += uint64(bytes)
+	for _, h := range src.Hashes[i:to] {
+		c.digest += h
+	}
+	if k := len(c.seqs); k == 0 || c.seqs[k-1].seq != seq {
+		c.seqs = append(c.seqs, seqRun{uint32(had), seq})
+		size += runCost
+	}
+	return taken, size
+}
+
+// plain reports whether rows have nothing besides times and lines but, all of them, a value
+// of one derived column, as most have.
+func plain(src *model.Rows) bool {
+	if src.Copies != nil || len(src.Metadata) > 0 || len(src.Derived) > 1 {
+		return false
+	}
+	if len(src.Derived) == 0 {
+		return true
+	}
+	d := &src.Derived[0]
+	if d.Rows != nil || d.Values.Len() != src.Len() {
+		return false
+	}
+	from := uint32(0)
+	for _, end := range d.Values.Ends {
+		if end == from { // no value
+			return false
+		}
+		from = end
+	}
+	return true
+}
+
+// sameDense reports whether the columns of n rows are those that src has, dense.
+func sameDense(dst, src []model.Column, n int) bool {
+	if len(dst) != len(src) {
+		return false
+	}
+	return len(dst) == 0 || dst[0].Name == src[0].Name && dst[0].Rows == nil && dst[0].Values.Len() == n
+}
+
+// appendStrings appends strings [from, to) of src.
+func appendStrings(dst, src *model.Strings, from, to int) {
+	begin := uint32(0)
+	if from > 0 {
+		begin = src.Ends[from-1]
+	}
+	at := uint32(len(dst.Slab)) - begin // modulo 2^32
+	dst.Slab = append(dst.Slab, src.Slab[begin:src.Ends[to-1]]...)
+	for _, end := range src.Ends[from:to] {
+		dst.Ends = append(dst.Ends, end+at)
+	}
+}
+
 // room returns b with space for n more bytes. It doubles: append alone would grow
 // a large slice by a quarter at a time, and copy it four times over.
 func room(b []byte, n int) []byte {

@@ -77,7 +77,28 @@ func (x *index) find(hash uint64, src *model.Rows, i int) (ref, bool) {
 func (s *stream) add(src *model.Rows, batchTime int64, seq uint64) (added, size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range src.Times {
+	alone := 0 // rows before this one are appended one by one
+	if !plain(src) {
+		alone = len(src.Times)
+	}
+	for i := 0; i < len(src.Times); i++ {
+		if i >= alone {
+			n := s.fresh(src, i)
+			alone = i + n
+			if n > 1 {
+				c, cost := tip(&s.sorted)
+				size += cost
+				if taken, taking := c.appendRun(src, i, min(n, chunkRows-c.rows.Len()), batchTime, seq); taken > 0 {
+					added += taken
+					size += taking
+					alone = i + taken
+					i += taken - 1
+					s.seq = seq
+					s.last = c.rows.Key(c.rows.Len() - 1)
+					continue
+				}
+			}
+		}
 		key := model.OrderKey{Time: src.Times[i], BatchTime: batchTime, Position: src.Positions[i], Hash: src.Hashes[i]}
 		fresh := len(s.sorted) == 0 || key.Time > s.last.Time
 		if !fresh {
@@ -106,6 +127,18 @@ func (s *stream) add(src *model.Rows, batchTime int64, seq uint64) (added, size 
 	size += s.indexed
 	s.indexed = 0
 	return added, size
+}
+
+// fresh returns how many rows of src from row i on are each later than all before.
+func (s *stream) fresh(src *model.Rows, i int) int {
+	if len(s.sorted) > 0 && src.Times[i] <= s.last.Time {
+		return 0
+	}
+	n := 1
+	for i+n < len(src.Times) && src.Times[i+n] > src.Times[i+n-1] {
+		n++
+	}
+	return n
 }
 
 // tip returns the chunk to append to, and what that takes if it is new.
