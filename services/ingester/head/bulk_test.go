@@ -20,11 +20,11 @@ func TestManyRowsAtOnce(t *testing.T) {
 		position := uint32(0)
 		for seq := range uint64(rapid.IntRange(1, 6).Draw(t, "requests")) {
 			src := &model.Rows{}
-			n := rapid.IntRange(1, 40).Draw(t, "rows")
-			if rapid.IntRange(0, 29).Draw(t, "large") == 0 {
+			n := rapid.IntRange(1, 24).Draw(t, "rows")
+			if rapid.IntRange(0, 99).Draw(t, "large") == 0 {
 				n = chunkRows - rapid.IntRange(0, 30).Draw(t, "less")
 			}
-			long := rapid.IntRange(0, 19).Draw(t, "long") == 0
+			long := rapid.IntRange(0, 99).Draw(t, "long") == 0
 			levels := rapid.SampledFrom([]string{"all", "none", "some"}).Draw(t, "levels")
 			meta := rapid.IntRange(0, 3).Draw(t, "metadata") == 0
 			copies := rapid.IntRange(0, 5).Draw(t, "copies") == 0
