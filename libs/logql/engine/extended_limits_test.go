@@ -72,6 +72,28 @@ func TestSubqueryHasTooManyValues(t *testing.T) {
 	}
 }
 
+// The values of all subqueries together fit into what is sent to a source, and equal
+// subqueries run once.
+func TestSubqueriesHaveTooManyValuesTogether(t *testing.T) {
+	var all []enginetest.Entry
+	pad := strings.Repeat("x", 450)
+	for i := range 1000 {
+		all = append(all, enginetest.Entry{Labels: labels("app", "a"), Time: int64(i), Position: uint32(i), Line: fmt.Sprint("n=", i, pad)})
+	}
+	for _, n := range []int{8, 10} {
+		text := `{app="a"} | logfmt` + strings.Repeat(` | n in ({app="a"} | logfmt)`, n)
+		store := enginetest.NewStore(all...)
+		res, err := run(engine.RangeQuery{Query: engine.Query{Expr: parse(t, text), Sources: sources([]*enginetest.Store{store}, true)}, End: sec, Limit: 5})
+		closed(t, []*enginetest.Store{store})
+		switch {
+		case n == 8 && (err != nil || len(texts(res)) != 5):
+			t.Errorf("%d lists: %v, %v", n, res, err)
+		case n == 10 && (!errors.Is(err, engine.ErrLimit) || !strings.Contains(err.Error(), "too many values together (limit: 4194304 bytes); narrow them, such as that of label 'n': {app=\"a\"}")):
+			t.Errorf("%d lists: %v", n, err)
+		}
+	}
+}
+
 // The budget of searches without a selector is that of what is in the range.
 func TestBareBudget(t *testing.T) {
 	store := enginetest.NewStore(

@@ -17,6 +17,10 @@ func hasSubqueries(e syntax.Expr) bool {
 	return found
 }
 
+// maxResolvedBytes is how many bytes the values of all subqueries of an expression have at
+// most, as printed: it goes to sources as text, in one message.
+const maxResolvedBytes = 4 << 20
+
 // resolved returns an expression with the values that its subqueries have, over the time
 // that the expression itself reads.
 func resolved[E syntax.Expr](ctx context.Context, q *query, e E, start, end int64) (E, error) {
@@ -24,14 +28,24 @@ func resolved[E syntax.Expr](ctx context.Context, q *query, e E, start, end int6
 		return e, nil
 	}
 	known := map[string][]string{} // by label and text, as equal ones are mostly several
+	total := 0
 	out, err := syntax.Resolve(e, func(c *syntax.InCond) ([]string, error) {
 		key := strconv.Quote(c.Name) + c.Query.String()
-		if vs, ok := known[key]; ok {
-			return vs, nil
+		vs, ok := known[key]
+		if !ok {
+			var err error
+			if vs, err = q.values(ctx, c, start, end); err != nil {
+				return nil, err
+			}
+			known[key] = vs
 		}
-		vs, err := q.values(ctx, c, start, end)
-		known[key] = vs
-		return vs, err
+		for _, v := range vs {
+			total += len(strconv.Quote(v)) + 1
+		}
+		if total > maxResolvedBytes {
+			return nil, Errorf(ErrLimit, "the subqueries of a query have too many values together (limit: %d bytes); narrow them, such as that of label '%s': %s", maxResolvedBytes, c.Name, c.Query)
+		}
+		return vs, nil
 	})
 	if err != nil {
 		return e, err
