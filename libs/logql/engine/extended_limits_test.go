@@ -3,12 +3,14 @@ package engine_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
+	"github.com/weir-logs/weir/libs/logql/syntax"
 )
 
 // What a query with stages of many entries holds counts towards its memory.
@@ -85,6 +87,13 @@ func TestSubqueriesHaveTooManyValuesTogether(t *testing.T) {
 		store := enginetest.NewStore(all...)
 		res, err := run(engine.RangeQuery{Query: engine.Query{Expr: parse(t, text), Sources: sources([]*enginetest.Store{store}, true)}, End: sec, Limit: 5})
 		closed(t, []*enginetest.Store{store})
+		if n == 8 {
+			// What is sent to sources can be read there.
+			list := `"` + strings.Join(slices.Repeat([]string{pad}, 1000), `", "`) + `"`
+			if _, err := syntax.ParseCanonical(`{app="a"} | logfmt` + strings.Repeat(` | n in (`+list+`)`, n)); err != nil {
+				t.Error(err)
+			}
+		}
 		switch {
 		case n == 8 && (err != nil || len(texts(res)) != 5):
 			t.Errorf("%d lists: %v, %v", n, res, err)

@@ -17,10 +17,6 @@ func hasSubqueries(e syntax.Expr) bool {
 	return found
 }
 
-// maxResolvedBytes is how many bytes the values of all subqueries of an expression have at
-// most, as printed: it goes to sources as text, in one message.
-const maxResolvedBytes = 4 << 20
-
 // resolved returns an expression with the values that its subqueries have, over the time
 // that the expression itself reads.
 func resolved[E syntax.Expr](ctx context.Context, q *query, e E, start, end int64) (E, error) {
@@ -42,8 +38,8 @@ func resolved[E syntax.Expr](ctx context.Context, q *query, e E, start, end int6
 		for _, v := range vs {
 			total += len(strconv.Quote(v)) + 1
 		}
-		if total > maxResolvedBytes {
-			return nil, Errorf(ErrLimit, "the subqueries of a query have too many values together (limit: %d bytes); narrow them, such as that of label '%s': %s", maxResolvedBytes, c.Name, c.Query)
+		if total > syntax.MaxResolvedBytes {
+			return nil, Errorf(ErrLimit, "the subqueries of a query have too many values together (limit: %d bytes); narrow them, such as that of label '%s': %s", syntax.MaxResolvedBytes, c.Name, c.Query)
 		}
 		return vs, nil
 	})

@@ -341,6 +341,9 @@ const (
 	MaxInValues = 10_000
 	// MaxInBytes is how many bytes they have, as printed.
 	MaxInBytes = 512 << 10
+	// MaxResolvedBytes is how many bytes, as printed, the lists of an expression may have
+	// that were put in for subqueries, all together.
+	MaxResolvedBytes = 4 << 20
 	// maxCount bounds the numbers of limit and top.
 	maxCount = 1 << 30
 )

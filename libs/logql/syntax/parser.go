@@ -20,7 +20,7 @@ const (
 
 	// maxCanonicalSize bounds canonical text, which escapes and parentheses
 	// make longer than the query it came from.
-	maxCanonicalSize = 8 * MaxQuerySize
+	maxCanonicalSize = 8*MaxQuerySize + MaxResolvedBytes
 	// maxRecursion bounds the parser's own nesting. A tree of depth n prints
 	// with at most two levels per node, so that every tree can be read back.
 	maxRecursion = 2*MaxDepth + 100
