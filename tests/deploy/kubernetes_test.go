@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -444,6 +445,45 @@ func TestProbes(t *testing.T) {
 		}
 		return err
 	})
+}
+
+var inPod = regexp.MustCompile(`kubectl -n weir exec (\S+) -- /weirctl (.*?)(?: +#.*)?\n`)
+
+// TestCommandsAreDocumented: weirctl knows what the documentation has operators run in pods, these
+// are pods that there are, and an ingester leaves before the number of them is made smaller.
+func TestCommandsAreDocumented(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(filepath.Join(harness.Root(), "docs/operations/kubernetes.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	weirctl := harness.Program(t, "services/cmd/weirctl")
+	commands := inPod.FindAllStringSubmatch(text, -1)
+	if len(commands) < 3 {
+		t.Fatalf("%d commands: %q", len(commands), commands)
+	}
+	names := map[string]bool{}
+	for _, w := range render(t, "overlays/cluster").workloads {
+		names[w.name] = true
+	}
+	for _, c := range commands {
+		if i := strings.LastIndexByte(c[1], '-'); !names[c[1][:i]] {
+			t.Errorf("there is no %s", c[1])
+		}
+		// Nobody answers, which is another status than that of a wrong command line.
+		cmd := exec.Command(weirctl, strings.Fields(c[2])...)
+		cmd.Env = append(os.Environ(), "WEIR_ADDR="+harness.FreeAddr(t))
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !bytes.Contains(out, []byte("cannot reach")) {
+			t.Errorf("weirctl %s: %v %s", c[2], err, out)
+		}
+	}
+	leave, scale := strings.Index(text, "/weirctl ring leave"), strings.Index(text, "kubectl -n weir scale")
+	if leave < 0 || scale < leave {
+		t.Error("the number of ingesters is made smaller before one has left")
+	}
 }
 
 // TestSecretIsDocumented: the documentation names all keys of the secret.
