@@ -78,6 +78,9 @@ func (c *Compressor) AppendFrame(dst, payload []byte) []byte {
 	return binary.LittleEndian.AppendUint64(dst, xxhash.Sum64(dst[start:]))
 }
 
+// decodeSpare is what zstd's decoder wants behind the payload to be fast.
+const decodeSpare = 64
+
 // MaxFrame is the largest payload of a frame that readers accept.
 const MaxFrame = 1 << 28
 
@@ -136,9 +139,9 @@ func ReadFrame(frame []byte, limit int) ([]byte, error) {
 		}
 		return stored, nil
 	}
-	// One byte more than needed: a payload of 0 bytes would be no capacity, which
-	// is no limit.
-	out, err := decoder().DecodeAll(stored, make([]byte, 0, n+1))
+	// More than needed: a payload of 0 bytes would be no capacity, which is no limit,
+	// and with some bytes to spare the decoder copies matches in large pieces.
+	out, err := decoder().DecodeAll(stored, make([]byte, 0, n+decodeSpare))
 	if err != nil {
 		return nil, Corrupt("frame: %v", err)
 	}
