@@ -3,6 +3,7 @@ package match
 import (
 	"bytes"
 	"sort"
+	"sync"
 
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/block/template"
@@ -213,18 +214,32 @@ type slot struct {
 	layout template.Layout
 }
 
-// slotsOf returns the slots of a template and the text behind the last one.
-func slotsOf(t *template.Template) ([]slot, []byte) {
-	pieces := t.Pieces()
-	slots := make([]slot, len(pieces)-1)
-	for i, p := range pieces[:len(slots)] {
-		s := slot{before: p.Literal, column: p.Column, isTime: p.IsTime, layout: p.Layout}
-		for _, o := range slots[:i] {
-			if o.column == s.column {
-				s.nth++
-			}
-		}
-		slots[i] = s
+// slotList is the slots of a template and the text behind the last one; its memory is
+// used again.
+type slotList struct {
+	slots  []slot
+	last   []byte
+	pieces []template.Piece
+}
+
+var slotLists = sync.Pool{New: func() any { return new(slotList) }}
+
+func (l *slotList) set(t *template.Template) {
+	l.pieces = t.AppendPieces(l.pieces[:0])
+	n := len(l.pieces) - 1
+	l.slots, l.last = l.slots[:0], l.pieces[n].Literal
+	for i := range l.pieces[:n] {
+		p := &l.pieces[i]
+		l.slots = append(l.slots, slot{before: p.Literal, column: p.Column, nth: nthOf(t, i), isTime: p.IsTime, layout: p.Layout})
 	}
-	return slots, pieces[len(slots)].Literal
+}
+
+// nthOf returns how many slots of the same column a template has before slot i.
+func nthOf(t *template.Template, i int) (n int) {
+	for _, c := range t.Columns[:i] {
+		if c == t.Columns[i] {
+			n++
+		}
+	}
+	return n
 }

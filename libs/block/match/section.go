@@ -248,9 +248,11 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 // align adds the alignments of a needle with a template; it fails if there are too many.
 func (t *sectionTerm) align(p *plan, needle int, m *template.Template, how byte) bool {
 	n := &t.needles[needle]
-	slots, last := slotsOf(m)
 	if how&acrossSlots != 0 {
-		list, ok := align(n.needle, slots, last, func(s *slot, w way, part []byte) bool {
+		l := slotLists.Get().(*slotList)
+		defer slotLists.Put(l)
+		l.set(m)
+		list, ok := align(n.needle, l.slots, l.last, func(s *slot, w way, part []byte) bool {
 			if s.isTime {
 				return fits(s.layout, w, part, n.fold)
 			}
@@ -264,9 +266,9 @@ func (t *sectionTerm) align(p *plan, needle int, m *template.Template, how byte)
 		}
 	}
 	if how&inSlot != 0 {
-		for i := range slots {
-			if s := &slots[i]; n.columns[s.column] {
-				p.aligns = append(p.aligns, alignment{needle, []want{{s.column, s.nth, contains, n.text}}})
+		for i, c := range m.Columns {
+			if n.columns[c] {
+				p.aligns = append(p.aligns, alignment{needle, []want{{c, nthOf(m, i), contains, n.text}}})
 			}
 		}
 	}

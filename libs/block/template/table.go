@@ -63,15 +63,17 @@ type Piece struct {
 }
 
 // Pieces returns the template in pieces; the last one has no slot.
-func (t *Template) Pieces() []Piece {
-	out := make([]Piece, 0, len(t.Columns)+1)
-	lit := 0
+func (t *Template) Pieces() []Piece { return t.AppendPieces(make([]Piece, 0, len(t.Columns)+1)) }
+
+// AppendPieces appends the template in pieces to out, as Pieces does.
+func (t *Template) AppendPieces(out []Piece) []Piece {
+	lit, first := 0, len(out)
 	for p := 0; p < len(t.Text); p++ {
 		mark := t.Text[p]
 		if mark > markRaw {
 			continue
 		}
-		s := Piece{Literal: t.Text[lit:p], Slot: true, Column: t.Columns[len(out)]}
+		s := Piece{Literal: t.Text[lit:p], Slot: true, Column: t.Columns[len(out)-first]}
 		if mark == markTime {
 			p++
 			s.IsTime, s.Layout = true, Layout(t.Text[p]-layoutBase)
