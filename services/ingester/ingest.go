@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -64,7 +65,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	}
 	// These are between sender and receiver, not part of what is stored.
 	req.DeadlineUnixNano, req.TableVersion, req.ReplicationFactor = 0, 0, 0
-	payload, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, size), req)
+	payload, err := proto.MarshalOptions{}.MarshalAppend(s.payloads.take(int(size)), req)
 	if err != nil {
 		return nil, fmt.Errorf("encode write-ahead log record: %w", err)
 	}
@@ -76,6 +77,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	// The client may go; the record will be written all the same, and must then
 	// be applied.
 	<-p.ticket.Done()
+	s.payloads.give(payload)
 	err = p.ticket.Wait(context.Background())
 	s.sequence.finish(p, err, s.apply)
 	if err != nil {
@@ -88,6 +90,27 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	}
 	s.noteStreams(req)
 	return &ingestv1.IngestResponse{Added: uint64(p.added), TableVersion: s.deps.TableVersion()}, nil
+}
+
+// payloads keeps the memory of records that are written: each is as large as a request,
+// and needed for a moment only. It may be used by several goroutines.
+type payloads struct{ pool sync.Pool }
+
+// maxPayload is the largest that is kept.
+const maxPayload = 4 << 20
+
+// take returns an empty slice with room for size bytes.
+func (p *payloads) take(size int) []byte {
+	if b, ok := p.pool.Get().(*[]byte); ok && cap(*b) >= size {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, size)
+}
+
+func (p *payloads) give(b []byte) {
+	if cap(b) <= maxPayload {
+		p.pool.Put(&b)
+	}
 }
 
 func rowCount(blocks []head.Block) int64 {

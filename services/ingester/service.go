@@ -112,6 +112,7 @@ type Service struct {
 	tidying        sync.Mutex // held while local blocks are merged or uploaded
 	encoder        sync.Mutex // held by the uploader's encoder
 	writers        sync.Pool  // of *block.Writer: each has some MiB before its first row
+	payloads       payloads
 	knowledge      *block.Knowledge
 	workers        context.Context // ends when the workers are to
 	stopWorkers    context.CancelFunc

@@ -1,10 +1,13 @@
 package weir
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
@@ -53,7 +56,7 @@ func (c MemoryConfig) budget() (budget, error) {
 		return budget{}, fmt.Errorf("there are %s of memory for this process, less than one largest request and one query need (%s)", conf.ByteSize(total), conf.ByteSize(minMemory))
 	}
 	return budget{
-		total: total, head: total * 25 / 100, decode: max(minDecode, total*20/100),
+		total: total, head: total * 20 / 100, decode: max(minDecode, total*20/100),
 		queries: total * 22 / 100, cache: total * 16 / 100, results: total * 2 / 100,
 	}, nil
 }
@@ -80,15 +83,43 @@ func defaultMemory(system, group uint64) int64 {
 	return int64(min(max(system/4, minMemory), system, 1<<30))
 }
 
-// gcPercent is how much memory may grow between collections. What a process holds is
-// mostly slabs without pointers, which cost a collection nothing; so it pays to collect
-// often.
-const gcPercent = 40
+// Between collections memory may double as long as all takes less than gcShare of the
+// budget. What a process holds beyond that is mostly slabs without pointers, which cost a
+// collection nothing; so then it pays to collect often, each time that a quarter was added.
+const (
+	gcShare   = 41 // percent
+	gcPercent = 100
+	gcEvery   = time.Second
+)
 
-// apply tells the garbage collector to stay within the budget.
-func (b budget) apply() {
-	debug.SetMemoryLimit(b.total / 10 * 9)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+// gcLimit is how much memory may be taken before it is collected when live bytes are held.
+func (b budget) gcLimit(live uint64) int64 {
+	held := int64(min(live, math.MaxInt64/2))
+	return min(max(b.total/100*gcShare, held+held/4), b.total/10*9)
+}
+
+// govern tells the garbage collector to stay within the budget, until ctx is done.
+func (b budget) govern(ctx context.Context) {
+	if os.Getenv("GOGC") != "" {
+		debug.SetMemoryLimit(b.total / 10 * 9)
+		return
+	}
+	debug.SetGCPercent(gcPercent)
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	timer := time.NewTicker(gcEvery)
+	defer timer.Stop()
+	limit := b.gcLimit(0)
+	debug.SetMemoryLimit(limit)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		metrics.Read(live)
+		if l := b.gcLimit(live[0].Value.Uint64()); l != limit {
+			limit = l
+			debug.SetMemoryLimit(limit)
+		}
 	}
 }

@@ -41,3 +41,18 @@ func TestRule27SmallBudgetsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestCollectionsKeepToTheBudget: what may be taken before memory is collected is a fixed
+// share of the budget; more only where more is held, and never all.
+func TestCollectionsKeepToTheBudget(t *testing.T) {
+	const mib = 1 << 20
+	b, err := MemoryConfig{Limit: 1000 * mib}.budget()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for live, want := range map[uint64]int64{0: 410, 100 * mib: 410, 320 * mib: 410, 400 * mib: 500, 600 * mib: 750, 800 * mib: 900, 1 << 63: 900} {
+		if got := b.gcLimit(live) / mib; got != want {
+			t.Errorf("%d MiB are held: %d MiB, want %d", live/mib, got, want)
+		}
+	}
+}

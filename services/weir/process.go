@@ -91,8 +91,12 @@ func NewProcess(ctx context.Context, cfg Config, build Build, print func(io.Writ
 
 // Run runs the process until ctx ends or something fails.
 func (p *Process) Run(ctx context.Context) error {
-	p.budget.apply()
+	governed, end := context.WithCancel(ctx)
+	var governor sync.WaitGroup
+	governor.Go(func() { p.budget.govern(governed) })
 	err := serve.Run(ctx, p.server, p.modules)
+	end()
+	governor.Wait()
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, p.tel.Shutdown(bound))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
@@ -129,7 +130,8 @@ func drain(r io.Reader, beyond int64, most Sizes) {
 }
 
 // Snappy decompresses a block in snappy's format (the one without frames). What the
-// block says about its length is checked before anything is allocated for it.
+// block says about its length is checked before anything is allocated for it. Who has
+// no use for the result any more may hand it to [Recycle].
 func Snappy(block []byte, most Sizes, memory *Reservation) ([]byte, error) {
 	n, err := snappy.DecodedLen(block)
 	if err != nil {
@@ -145,11 +147,28 @@ func Snappy(block []byte, most Sizes, memory *Reservation) ([]byte, error) {
 	if err := memory.Grow(n); err != nil {
 		return nil, err
 	}
-	out, err := snappy.Decode(nil, block)
+	dst, _ := unpacked.Get().(*[]byte)
+	if dst == nil || cap(*dst) < n {
+		dst = new([]byte) // one of the right size is made
+	}
+	out, err := snappy.Decode(*dst, block)
 	if err != nil {
 		return nil, compressed("snappy", err)
 	}
 	return out, nil
+}
+
+// unpacked keeps the memory of bodies that are decoded.
+var unpacked sync.Pool
+
+// maxRecycled is the largest that is kept.
+const maxRecycled = 4 << 20
+
+// Recycle gives the memory of what [Snappy] returned to calls to come.
+func Recycle(b []byte) {
+	if cap(b) <= maxRecycled {
+		unpacked.Put(&b)
+	}
 }
 
 var errTooLong = errors.New("too long")

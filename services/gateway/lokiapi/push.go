@@ -51,6 +51,7 @@ func (a *API) decodePush(r *http.Request, decodeJSON func([]byte, *decode.Reserv
 			return nil, err
 		}
 		req, err = decode.Loki(raw, memory)
+		decode.Recycle(raw)
 	}
 	if err == nil && len(req.GetStreams()) == 0 {
 		return nil, errNoStreams

@@ -207,7 +207,7 @@ func after(full *chunk) *chunk {
 	return &chunk{rows: model.Rows{
 		Times: make([]int64, 0, n), Hashes: make([]uint64, 0, n),
 		BatchTimes: make([]int64, 0, n), Positions: make([]uint32, 0, n),
-		Lines: model.Strings{Ends: make([]uint32, 0, n), Slab: make([]byte, 0, len(full.rows.Lines.Slab)/2)},
+		Lines: model.Strings{Ends: make([]uint32, 0, n), Slab: make([]byte, 0, len(full.rows.Lines.Slab)*17/32)},
 	}}
 }
 
@@ -259,9 +259,9 @@ func (c *chunk) seal() {
 	c.seqs = fit(c.seqs)
 }
 
-// fit returns a copy without room to grow.
+// fit returns a copy without room to grow, unless that would save little.
 func fit[T any](s []T) []T {
-	if len(s) == cap(s) {
+	if cap(s)-len(s) <= len(s)/16 {
 		return s
 	}
 	return append(make([]T, 0, len(s)), s...)
