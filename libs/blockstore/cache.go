@@ -117,6 +117,18 @@ func (c *Cache) Forget(r *block.Reader) {
 	}
 }
 
+// missing returns which of some parts are not there, nor being loaded.
+func (c *Cache) missing(keys []key) (out []key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range keys {
+		if c.entries[k] == nil {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
 // forget drops the parts of queries.
 func (c *Cache) forget(keys []key) {
 	c.mu.Lock()

@@ -66,11 +66,16 @@ func (s *selected) Prune() (streams []int, all bool, err error) {
 	}
 	may := make([]bool, len(s.snapshot.numbers))
 	n := 0
+	var groups []int
 	for group := range s.store.block.RowGroups() {
 		from, to := s.streamsOf(group)
-		if least, greatest := s.store.block.GroupTimes(group); from == to || least >= s.snapshot.end || greatest < s.snapshot.start {
-			continue
+		if least, greatest := s.store.block.GroupTimes(group); from < to && least < s.snapshot.end && greatest >= s.snapshot.start {
+			groups = append(groups, group)
 		}
+	}
+	s.store.prepare(s.ctx, groups)
+	for _, group := range groups {
+		from, to := s.streamsOf(group)
 		_, skip, err := s.decide(group)
 		if err != nil {
 			return nil, false, err

@@ -2,8 +2,10 @@ package blockstore
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/lines"
@@ -55,6 +57,35 @@ func ascending(numbers []uint32) (sorted, places []uint32) {
 
 func (s *Store) section(ctx context.Context, n int) (*block.Section, error) {
 	return get(ctx, s.cache, key{block: s.block, kind: kindSection, n: n}, func() (*block.Section, error) { return s.block.ReadSection(ctx, n) })
+}
+
+// prepare opens the sections of row groups, those that are not open yet at the same
+// time: on the first query of a block that takes longer than all else. Errors come again
+// when the sections are asked for.
+func (s *Store) prepare(ctx context.Context, groups []int) {
+	var keys []key
+	for _, g := range groups {
+		n, _ := s.block.Place(g)
+		if k := (key{block: s.block, kind: kindSection, n: n}); len(keys) == 0 || keys[len(keys)-1] != k {
+			keys = append(keys, k)
+		}
+	}
+	missing := s.cache.missing(keys)
+	if len(missing) < 2 {
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(missing)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(missing)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				if _, err := s.section(ctx, missing[i].n); err != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func (s *Store) body(ctx context.Context, group int) (*lines.Body, error) {

@@ -157,9 +157,10 @@ func ParseTable(b []byte) (*Table, error) {
 		t.Templates[i].Text = b[:n:n]
 		b = b[n:]
 	}
+	all := make([]uint32, 0, len(b)) // each takes a byte at least
 	for i := range t.Templates {
 		var err error
-		if b, err = t.parseColumns(&t.Templates[i], b); err != nil {
+		if b, all, err = t.parseColumns(&t.Templates[i], b, all); err != nil {
 			return nil, err
 		}
 	}
@@ -169,20 +170,9 @@ func ParseTable(b []byte) (*Table, error) {
 	return t, nil
 }
 
-func (t *Table) parseColumns(m *Template, b []byte) ([]byte, error) {
-	slots := 0
-	for p := 0; p < len(m.Text); p++ {
-		if m.Text[p] <= markRaw {
-			slots++
-			if m.Text[p] == markTime {
-				p++
-			}
-		}
-	}
-	if slots > len(b) {
-		return nil, column.Corrupt("template table ends within columns")
-	}
-	m.Columns = make([]uint32, 0, slots)
+// parseColumns reads the columns of a template's slots, which it appends to all.
+func (t *Table) parseColumns(m *Template, b []byte, all []uint32) (rest []byte, _ []uint32, _ error) {
+	from := len(all)
 	for p := 0; p < len(m.Text); p++ {
 		mark := m.Text[p]
 		if mark > markRaw {
@@ -190,27 +180,28 @@ func (t *Table) parseColumns(m *Template, b []byte) ([]byte, error) {
 		}
 		c, k := binary.Uvarint(b)
 		if k <= 0 || c >= uint64(len(t.Columns)) {
-			return nil, column.Corrupt("template table: slot of no column")
+			return nil, nil, column.Corrupt("template table: slot of no column")
 		}
 		b = b[k:]
 		want := Column{}
 		switch mark {
 		case markTime:
 			if p++; p == len(m.Text) || m.Text[p] < layoutBase {
-				return nil, column.Corrupt("template table: in-line time without layout")
+				return nil, nil, column.Corrupt("template table: in-line time without layout")
 			}
 			want = Column{IsTime: true, Layout: Layout(m.Text[p] - layoutBase)}
 		case markRaw:
 			if len(m.Text) != 1 {
-				return nil, column.Corrupt("template table: text around a raw line")
+				return nil, nil, column.Corrupt("template table: text around a raw line")
 			}
 		}
 		if t.Columns[c] != want {
-			return nil, column.Corrupt("template table: slot and column %d differ in kind", c)
+			return nil, nil, column.Corrupt("template table: slot and column %d differ in kind", c)
 		}
-		m.Columns = append(m.Columns, uint32(c))
+		all = append(all, uint32(c))
 	}
-	return b, nil
+	m.Columns = all[from:len(all):len(all)]
+	return b, all, nil
 }
 
 // Union returns a table that serves the blocks of both a and b: those of a as they
