@@ -2,8 +2,11 @@ package blockstore
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
+	"sync"
 
+	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/block/template"
@@ -35,6 +38,7 @@ type fieldSlots struct {
 	noted   []notedField
 	nested  bool // some of noted are not at the top
 	text    []byte
+	pieces  []template.Piece // of the template
 }
 
 // notedField is a field that matters. Its value is text[from:to] of the template, with
@@ -61,7 +65,7 @@ func analyzeFields(t *template.Template, f *engine.Fields) fieldSlots {
 			text = append(text, hole)
 		}
 	}
-	w := fieldWalker{line: text, fields: f, fieldSlots: fieldSlots{text: text, use: make([]slotUse, len(pieces)-1), matters: make([]bool, len(pieces)-1)}}
+	w := fieldWalker{line: text, fields: f, fieldSlots: fieldSlots{text: text, pieces: pieces, use: make([]slotUse, len(pieces)-1), matters: make([]bool, len(pieces)-1)}}
 	if f.JSON {
 		w.ok = w.object("", false, 0) && w.blanks() == len(text)
 	} else {
@@ -310,14 +314,7 @@ func usesOf(b *lines.Body, n int, layout *template.Layout) (slotUse, error) {
 		}
 		return inString | inWord, nil
 	}
-	v, err := b.Values(n)
-	if err != nil {
-		return 0, err
-	}
-	values := v
-	if d := v.Dictionary(); info.Kind == column.Dict && d != nil {
-		values, info = d, d.Info()
-	} else if info.Kind == column.Dict {
+	if info.Kind == column.Dict {
 		info = info.Values
 	}
 	switch info.Kind {
@@ -326,9 +323,8 @@ func usesOf(b *lines.Body, n int, layout *template.Layout) (slotUse, error) {
 	case column.Const, column.Int, column.Delta, column.Pad:
 		return plainUses(info.Prefix), nil
 	case column.Bytes:
-		if text, _, _ := values.Packed(); text != nil {
-			return plainUses(text), nil
-		}
+		text, err := b.Text(n)
+		return plainUses(text), err
 	}
 	return 0, nil
 }
@@ -347,13 +343,64 @@ var allowed = func() (t [256]slotUse) {
 
 // plainUses returns the uses that text keeps to.
 func plainUses(b []byte) slotUse {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	use := inString | inWord
+	for ; len(b) >= 8 && use != 0; b = b[8:] {
+		x := binary.LittleEndian.Uint64(b)
+		has := func(c uint64) uint64 { y := x ^ c*ones; return (y - ones) &^ y & highs }
+		if x&highs|(x-' '*ones)&^x&highs|has(0x7f)|has('"') != 0 {
+			return 0
+		}
+		if has('\\') != 0 {
+			use &^= inString
+		}
+		if has(' ')|has('=') != 0 {
+			use &^= inWord
+		}
+	}
 	for _, c := range b {
 		if use &= allowed[c]; use == 0 {
 			break
 		}
 	}
 	return use
+}
+
+// maxAnalyzed is how many templates of a section a query keeps what was worked out of.
+const maxAnalyzed = 1 << 13
+
+// analyses is what a query has worked out of the templates of a section.
+type analyses struct {
+	mu sync.Mutex
+	of map[analyzed]*fieldSlots
+}
+
+type analyzed struct {
+	template uint32
+	fields   *engine.Fields
+}
+
+// analyze is analyzeFields of a template of the section.
+func (k *analyses) analyze(sec *block.Section, number uint32, f *engine.Fields) *fieldSlots {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := k.of[analyzed{number, f}]
+	if a == nil {
+		slots := analyzeFields(&sec.Table.Templates[number], f)
+		if a = &slots; len(k.of) < maxAnalyzed {
+			if k.of == nil {
+				k.of = map[analyzed]*fieldSlots{}
+			}
+			k.of[analyzed{number, f}] = a
+		}
+	}
+	return a
+}
+
+// analysesOf returns what the query has worked out of the templates of a section.
+func (s *selected) analysesOf(section int) *analyses {
+	k, _ := s.analyses.LoadOrStore(section, &analyses{})
+	return k.(*analyses)
 }
 
 // hasNamed reports whether a name of metadata is one that matters, or what such a name

@@ -75,11 +75,11 @@ func (s *selected) fieldPlan(group int, body *lines.Body, f *engine.Fields) (*fi
 		if err != nil {
 			return nil, err
 		}
-		return planFields(sec, body, f)
+		return planFields(sec, body, f, s.analysesOf(number))
 	})
 }
 
-func planFields(sec *block.Section, body *lines.Body, f *engine.Fields) (*fieldPlan, error) {
+func planFields(sec *block.Section, body *lines.Body, f *engine.Fields, known *analyses) (*fieldPlan, error) {
 	info := body.Info()
 	p := &planner{
 		fieldPlan: &fieldPlan{templates: make([]templatePlan, len(info.Templates))},
@@ -87,7 +87,8 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields) (*fieldP
 	}
 	place := make([]int, len(body.Columns())) // in used, plus 1
 	for i := range p.templates {
-		if err := p.template(&p.templates[i], &sec.Table.Templates[info.Templates[i].Template]); err != nil {
+		number := info.Templates[i].Template
+		if err := p.template(&p.templates[i], known.analyze(sec, number, f)); err != nil {
 			return nil, err
 		}
 	}
@@ -145,13 +146,12 @@ type usesKnown struct {
 }
 
 // allow reports whether what was worked out of a template's text holds for its lines.
-func (u *usesKnown) allow(m *template.Template, a *fieldSlots) (bool, error) {
+func (u *usesKnown) allow(a *fieldSlots) (bool, error) {
 	if !a.ok {
 		return false, nil
 	}
-	pieces := m.Pieces()
 	for i, use := range a.use {
-		piece := &pieces[i]
+		piece := &a.pieces[i]
 		c := u.body.Number(piece.Column)
 		have, known := u.of[c]
 		if !known {
@@ -173,23 +173,18 @@ func (u *usesKnown) allow(m *template.Template, a *fieldSlots) (bool, error) {
 }
 
 // template works out the shapes of a template.
-func (p *planner) template(t *templatePlan, m *template.Template) error {
+func (p *planner) template(t *templatePlan, a *fieldSlots) error {
 	*t = templatePlan{full: -1, key: -1, value: -1}
-	a := analyzeFields(m, p.fields)
-	if !a.ok {
-		return nil
-	}
-	if ok, err := p.uses.allow(m, &a); err != nil || !ok {
+	if ok, err := p.uses.allow(a); err != nil || !ok {
 		return err
 	}
-	pieces := m.Pieces()
 	columns := make([]int, len(a.use))
 	for i := range columns {
-		columns[i] = p.body.Number(pieces[i].Column)
+		columns[i] = p.body.Number(a.pieces[i].Column)
 	}
-	b := shapeBuilder{planner: p, slots: &a, columns: columns}
+	b := shapeBuilder{planner: p, slots: a, columns: columns}
 	t.full = b.fields(a.noted, !a.nested)
-	value := p.valueField(&a)
+	value := p.valueField(a)
 	if value < 0 || a.nested {
 		return nil
 	}

@@ -62,20 +62,19 @@ func (s *selected) parsedPlan(group int, body *lines.Body, f *engine.FieldEquals
 		if err != nil {
 			return nil, err
 		}
-		return planParsed(sec, body, f)
+		return planParsed(sec, body, f, s.analysesOf(number))
 	})
 }
 
-func planParsed(sec *block.Section, body *lines.Body, f *engine.FieldEquals) (*parsedPlan, error) {
+func planParsed(sec *block.Section, body *lines.Body, f *engine.FieldEquals, known *analyses) (*parsedPlan, error) {
 	info := body.Info()
 	p := &parsedPlan{templates: make([]parsedField, len(info.Templates)), steps: make([][]fieldStep, len(info.Templates))}
 	u := usesKnown{body: body, of: map[int]slotUse{}}
 	place := make([]int32, len(body.Columns())) // in columns, plus 1
 	for i := range p.templates {
-		m := &sec.Table.Templates[info.Templates[i].Template]
 		t := &p.templates[i]
-		a := analyzeFields(m, f.Fields)
-		if ok, err := u.allow(m, &a); err != nil || !ok {
+		a := known.analyze(sec, info.Templates[i].Template, f.Fields)
+		if ok, err := u.allow(a); err != nil || !ok {
 			if err != nil {
 				return nil, err
 			}
@@ -98,7 +97,7 @@ func planParsed(sec *block.Section, body *lines.Body, f *engine.FieldEquals) (*p
 		switch {
 		case bytes.IndexByte(raw, '\\') >= 0:
 		case len(raw) == 1 && raw[0] == hole:
-			pieces := m.Pieces()
+			pieces := a.pieces
 			c := body.Number(pieces[n.slot].Column)
 			if place[c] == 0 {
 				p.columns = append(p.columns, c)

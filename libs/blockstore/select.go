@@ -32,6 +32,7 @@ type selected struct {
 	lines    filters  // which all rows match that are wanted
 	hints    filters  // which they match besides, but the fields say more
 	texts    []string // of the fields: they tell plans of them apart
+	analyses sync.Map // section → *analyses
 	err      error    // of the filters
 
 	mu    sync.Mutex

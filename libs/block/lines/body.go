@@ -198,6 +198,28 @@ func (b *Body) Values(i int) (*column.Values, error) {
 	return v, at(b.block, err)
 }
 
+// Text returns the values of column i of Columns, or the distinct ones, end to end, where
+// they are kept as text: it does not open them. It is shared.
+func (b *Body) Text(i int) ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := &b.columns[i]
+	p, err := b.payload(c)
+	if err != nil {
+		return nil, at(b.block, err)
+	}
+	if c.Kind == column.Dict && c.Values != nil {
+		if c.IndexAt > len(p) {
+			return nil, at(b.block, column.Corrupt("indexes at %d of %d bytes", c.IndexAt, len(p)))
+		}
+		p, c = p[:c.IndexAt], c.Values
+	}
+	if lengths := c.N * int(c.Width); c.Kind == column.Bytes && lengths >= 0 && lengths <= len(p) {
+		return p[lengths:], nil
+	}
+	return nil, at(b.block, column.Corrupt("%v column of %d bytes has no text", c.Kind, len(p)))
+}
+
 // Find calls hit with the number of each value of column i of Columns that is that text,
 // ascending.
 func (b *Body) Find(i int, text []byte, hit func(n int)) error {
