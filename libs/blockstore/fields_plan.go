@@ -83,7 +83,7 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields, known *a
 	info := body.Info()
 	p := &planner{
 		fieldPlan: &fieldPlan{templates: make([]templatePlan, len(info.Templates))},
-		body:      body, fields: f, uses: usesKnown{body: body, of: map[int]slotUse{}}, shapeOf: map[string]int32{}, valueOf: map[string]int32{},
+		body:      body, fields: f, uses: usesKnown{body: body, of: map[int]slotUse{}}, shapeOf: map[string]int32{}, valueOf: map[string]int32{}, keys: map[string]bool{},
 	}
 	place := make([]int, len(body.Columns())) // in used, plus 1
 	for i := range p.templates {
@@ -136,6 +136,8 @@ type planner struct {
 	uses    usesKnown
 	shapeOf map[string]int32
 	valueOf map[string]int32
+	keys    map[string]bool // Fields.Key, of names that it was asked for
+	builder shapeBuilder
 	id      []byte
 }
 
@@ -178,11 +180,12 @@ func (p *planner) template(t *templatePlan, a *fieldSlots) error {
 	if ok, err := p.uses.allow(a); err != nil || !ok {
 		return err
 	}
-	columns := make([]int, len(a.use))
-	for i := range columns {
-		columns[i] = p.body.Number(a.pieces[i].Column)
+	columns := p.builder.columns[:0]
+	for i := range a.use {
+		columns = append(columns, p.body.Number(a.pieces[i].Column))
 	}
-	b := shapeBuilder{planner: p, slots: a, columns: columns}
+	b := &p.builder
+	b.planner, b.slots, b.columns = p, a, columns
 	t.full = b.fields(a.noted, !a.nested)
 	value := p.valueField(a)
 	if value < 0 || a.nested {
@@ -207,7 +210,12 @@ func (p *planner) valueField(a *fieldSlots) int {
 	}
 	at := -1
 	for i, f := range a.noted {
-		if p.fields.Key(f.name) {
+		is, known := p.keys[f.name]
+		if !known {
+			is = p.fields.Key(f.name)
+			p.keys[f.name] = is
+		}
+		if is {
 			continue
 		}
 		if at >= 0 || f.name != v.Path {
@@ -234,8 +242,9 @@ func (p *planner) valueField(a *fieldSlots) int {
 type shapeBuilder struct {
 	*planner
 	slots   *fieldSlots
-	columns []int // of slots
-	text    []byte
+	columns []int  // of slots
+	text    []byte // literals, end to end
+	cuts    []int  // where each ends
 	out     fieldShape
 }
 
@@ -290,7 +299,8 @@ func (b *shapeBuilder) value(f notedField) int32 {
 }
 
 func (b *shapeBuilder) begin(mark byte, line bool) {
-	b.out, b.text = fieldShape{mark: mark, line: line, codes: 1}, nil
+	b.out = fieldShape{mark: mark, line: line, codes: 1, slots: b.out.slots[:0]}
+	b.text, b.cuts = b.text[:0], b.cuts[:0]
 }
 
 // raw adds text of the template.
@@ -320,7 +330,7 @@ func (b *shapeBuilder) raw(f notedField, from, to int) {
 		case column.Int, column.Delta, column.Pad:
 			s.least, s.width = info.Min, info.Max-info.Min+1
 		}
-		b.out.literals, b.text = append(b.out.literals, b.text), nil
+		b.cuts = append(b.cuts, len(b.text))
 		b.out.slots = append(b.out.slots, s)
 		if codes := b.out.codes; s.width == 0 || codes == 0 || s.width > 1<<62/codes {
 			b.out.codes = 0
@@ -334,19 +344,28 @@ func (b *shapeBuilder) raw(f notedField, from, to int) {
 // end returns the number of the shape.
 func (b *shapeBuilder) end(all *[]fieldShape, numbers map[string]int32) int32 {
 	s := &b.out
-	s.literals = append(s.literals, b.text)
+	b.cuts = append(b.cuts, len(b.text))
 	b.id = append(b.id[:0], s.mark)
-	for i, l := range s.literals {
-		b.id = append(binary.AppendUvarint(b.id, uint64(len(l))), l...)
-		if i < len(s.slots) {
+	from := 0
+	for i, to := range b.cuts {
+		b.id = append(binary.AppendUvarint(b.id, uint64(to-from)), b.text[from:to]...)
+		if from = to; i < len(s.slots) {
 			b.id = binary.AppendUvarint(binary.AppendUvarint(b.id, uint64(s.slots[i].column)), uint64(s.slots[i].nth))
 		}
 	}
 	if n, ok := numbers[string(b.id)]; ok {
 		return n
 	}
+	shape := *s
+	shape.slots = slices.Clone(s.slots)
+	text := bytes.Clone(b.text)
+	from = 0
+	for _, to := range b.cuts {
+		shape.literals = append(shape.literals, text[from:to:to])
+		from = to
+	}
 	n := int32(len(*all))
-	*all = append(*all, *s)
+	*all = append(*all, shape)
 	numbers[string(b.id)] = n
 	return n
 }
