@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -342,5 +343,66 @@ func TestCloseWritesWhatWasBegun(t *testing.T) {
 	log = open(t, options(fs.Reboot(waltest.LoseAll, nil)))
 	if got, _ := replay(t, log); len(got) != 100 {
 		t.Fatal(len(got))
+	}
+}
+
+// A record whose time is over when it would be written is not: its place in the order is
+// kept by a void record, which nobody gets to see, and what is before and behind is as ever.
+func TestLateRecordsAreNotWritten(t *testing.T) {
+	fs := waltest.New()
+	held, release := make(chan struct{}), make(chan struct{})
+	var hold, over atomic.Bool
+	fs.SetHook(func(op waltest.Op) error {
+		if op.Kind == "sync" && hold.CompareAndSwap(true, false) {
+			close(held)
+			<-release
+		}
+		return nil
+	})
+	log := open(t, options(fs))
+	appendOK(t, log, "before")
+	hold.Store(true)
+	begin := func(late func() bool, payload string) *wal.Ticket {
+		t.Helper()
+		ticket, err := log.BeginUnless(t.Context(), late, 1, []byte(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ticket
+	}
+	first := begin(over.Load, "in time")
+	<-held // the process is as good as frozen
+	late, never, other := begin(over.Load, "late"), begin(nil, "never late"), begin(func() bool { return false }, "in time, too")
+	over.Store(true)
+	close(release)
+	for _, ticket := range []*wal.Ticket{first, never, other} {
+		if err := ticket.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := late.Wait(t.Context()); !errors.Is(err, wal.ErrLate) {
+		t.Errorf("a late record: error %v", err)
+	}
+	want := []record{{1, 1, "before"}, {2, 1, "in time"}, {4, 1, "never late"}, {5, 1, "in time, too"}}
+	var got []record
+	keep := func(lsn uint64, typ byte, payload []byte) error {
+		got = append(got, record{lsn, typ, string(payload)})
+		return nil
+	}
+	if err := log.Read(t.Context(), 1, 6, keep); err != nil || !slices.Equal(got, want) {
+		t.Errorf("read: %v, %v", got, err)
+	}
+	closeOK(t, log)
+	log = open(t, options(fs))
+	got = nil
+	report, err := log.Replay(t.Context(), keep)
+	if err != nil || len(report.Damage) > 0 || !slices.Equal(got, want) {
+		t.Errorf("replay: %v, %+v, %v", got, report, err)
+	}
+	if next := log.NextLSN(); next != 6 {
+		t.Errorf("the next record is %d", next)
+	}
+	if _, err := log.Begin(t.Context(), wal.TypeVoid, nil); err == nil {
+		t.Error("a record of the log's own type was taken")
 	}
 }

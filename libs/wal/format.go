@@ -17,6 +17,10 @@ const (
 	recordHeaderSize  = 32
 	segmentSuffix     = ".wal"
 
+	// TypeVoid is the type of records that only keep a place in the order: Replay and Read pass
+	// over them.
+	TypeVoid byte = 0xFF
+
 	// maxPayload is the format's own limit; Options.MaxRecordBytes can only be lower. A reader
 	// accepts anything up to it, so that lowering the option does not lose what is on disk.
 	maxPayload = 1 << 30

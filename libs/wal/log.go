@@ -28,6 +28,8 @@ var (
 	ErrOverloaded = errors.New("wal: overloaded")
 	// ErrTooLarge means that the payload exceeds Options.MaxRecordBytes.
 	ErrTooLarge = errors.New("wal: record too large")
+	// ErrLate means that the record's time was over when it was its turn to be written.
+	ErrLate = errors.New("wal: too late")
 	// ErrClosed means that Close was called before.
 	ErrClosed = errors.New("wal: closed")
 )
@@ -222,6 +224,7 @@ type Ticket struct {
 	crc     uint32
 	payload [][]byte
 	weight  int64
+	late    func() bool // nil: never; asked right before the record is written
 
 	done chan struct{} // closed once err is final
 	err  error
@@ -258,7 +261,17 @@ func (t *Ticket) Wait(ctx context.Context) error {
 // Begin blocks while the queue is full, and returns ErrOverloaded if ctx ends before there is
 // room. The slices, the outer one included, belong to the log until Done.
 func (l *Log) Begin(ctx context.Context, typ byte, payload ...[]byte) (*Ticket, error) {
-	t := &Ticket{typ: typ, payload: payload, done: make(chan struct{})}
+	return l.BeginUnless(ctx, nil, typ, payload...)
+}
+
+// BeginUnless is Begin for a record that is not to be written any more from some time on: late is
+// asked right before that, by the log's goroutine. If it says so the ticket fails with ErrLate, and
+// an empty record of TypeVoid takes the record's place.
+func (l *Log) BeginUnless(ctx context.Context, late func() bool, typ byte, payload ...[]byte) (*Ticket, error) {
+	if typ == TypeVoid {
+		return nil, fmt.Errorf("wal: records of type %d are the log's own", typ)
+	}
+	t := &Ticket{typ: typ, payload: payload, late: late, done: make(chan struct{})}
 	for _, p := range payload {
 		t.length += len(p)
 		if t.length > l.opts.MaxRecordBytes {

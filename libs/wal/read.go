@@ -82,8 +82,10 @@ func (l *Log) readSegment(ctx context.Context, seg *segment, limit uint64, next 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := fn(lsn, typ, payload); err != nil {
-				return err
+			if typ != TypeVoid {
+				if err := fn(lsn, typ, payload); err != nil {
+					return err
+				}
 			}
 			if *next++; *next == to {
 				return errReadEnough

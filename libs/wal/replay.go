@@ -101,8 +101,10 @@ func (w *walker) segment(ctx context.Context, seg *segment, limit uint64, onReco
 				w.report.add(Damage{Segment: seg.name, Reason: ReasonOrder, Detail: fmt.Sprintf("record %d was seen before", lsn)})
 				return nil
 			}
-			if err := onRecord(lsn, typ, payload); err != nil {
-				return err
+			if typ != TypeVoid {
+				if err := onRecord(lsn, typ, payload); err != nil {
+					return err
+				}
 			}
 			if w.report.FirstLSN == 0 {
 				w.report.FirstLSN = lsn

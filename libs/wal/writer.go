@@ -120,7 +120,7 @@ func (l *Log) commit(batch []*Ticket) {
 			l.refuse(batch, err)
 			return
 		}
-		if err := l.append(batch[:n], size); err != nil {
+		if err := l.append(batch[:n], voidLate(batch[:n])); err != nil {
 			l.refuse(batch, err)
 			return
 		}
@@ -134,6 +134,17 @@ func (l *Log) commit(batch []*Ticket) {
 		l.complete(batch[:n], nil)
 		batch = batch[n:]
 	}
+}
+
+// voidLate empties the records whose time is over and returns how many bytes are to be written.
+func voidLate(batch []*Ticket) (size int64) {
+	for _, t := range batch {
+		if t.late != nil && t.late() {
+			t.typ, t.payload, t.length, t.crc, t.err = TypeVoid, nil, 0, 0, ErrLate
+		}
+		size += t.bytes()
+	}
+	return size
 }
 
 // append writes the records behind the last good one. An error other than ErrDiskFull is final.
@@ -359,7 +370,9 @@ func (l *Log) complete(batch []*Ticket, err error) {
 			bytes += int64(t.length)
 		}
 		t.payload = nil
-		t.err = err
+		if t.err == nil { // else it was too late
+			t.err = err
+		}
 		close(t.done)
 	}
 	l.room.Release(weight)

@@ -74,7 +74,7 @@ func TestBreakersDoNotBreakTheQuorum(t *testing.T) {
 	d := cl.distributor(limits.Default())
 	for i := range 2 {
 		for range breakFailures {
-			d.breakers.failed(fmt.Sprint("ingester-", i), now)
+			d.breakers.failed(fmt.Sprint("ingester-", i), time.Now())
 		}
 	}
 	if n := d.breakers.open(); n != 2 {
@@ -143,7 +143,7 @@ func TestBrokenOffIngesterIsAReserve(t *testing.T) {
 	cl := newCluster(t, 3, 3)
 	d := cl.distributor(limits.Default())
 	for range breakFailures {
-		d.breakers.failed("ingester-0", now)
+		d.breakers.failed("ingester-0", time.Now())
 	}
 	cl.replicas["ingester-1"].fail = func(context.Context) error { return rpcerr.New(rpcerr.Unavailable, "down") }
 	if _, err := d.Write(ctx(), request(`{a="b"}`, lines([]int64{now.UnixNano()}, "x"))); err != nil {

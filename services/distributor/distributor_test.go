@@ -47,6 +47,13 @@ func (r *replica) Ingest(ctx context.Context, req *ingestv1.IngestRequest, _ ...
 	return &ingestv1.IngestResponse{}, nil
 }
 
+var processBegan = time.Now()
+
+// Clock implements ingestv1.IngestServiceClient.
+func (r *replica) Clock(context.Context, *ingestv1.ClockRequest, ...grpc.CallOption) (*ingestv1.ClockResponse, error) {
+	return &ingestv1.ClockResponse{Clock: &ingestv1.ProcessClock{Id: 1, Nanos: int64(time.Since(processBegan))}}, nil
+}
+
 // Known implements ingestv1.IngestServiceClient.
 func (r *replica) Known(ctx context.Context, req *ingestv1.KnownRequest, _ ...grpc.CallOption) (*ingestv1.KnownResponse, error) {
 	if r.fail != nil {

@@ -25,6 +25,8 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		func() float64 { return float64(s.streams.active.Total()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_distributor_open_breakers", Help: "Ingesters that are not written to, since they have not answered lately."},
 		func() float64 { return float64(s.breakers.open()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_distributor_clock_skew_seconds", Help: "Most by which the clock of an ingester's machine differs from this one's."},
+		func() float64 { return s.clocks.skew().Seconds() })
 	return &metrics{
 		entries: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_distributor_accepted_entries_total", Help: "Entries acknowledged."}, []string{"door"}),

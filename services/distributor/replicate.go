@@ -18,11 +18,6 @@ import (
 // maxIngestBytes is the largest request to an ingester.
 const maxIngestBytes = 8 << 20
 
-// clockSkew is how far the clocks of two members may be apart before an ingester
-// takes a request for too late. Together with the timeout it stays below the time
-// for which tails remember what they have sent.
-const clockSkew = 10 * time.Second
-
 // replicate sends blocks to their ingesters and returns nil as soon as each block
 // is on disk at a quorum of its replicas. The other replicas' requests go on until
 // their own deadline.
@@ -50,18 +45,18 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 	}
 	blocked := s.blocked(&split, quorum)
 	w := newWait(quorum, split.Copies)
-	deadline := s.now().Add(s.cfg.ReplicaTimeout)
+	deadline := time.Now().Add(s.cfg.ReplicaTimeout)
 	version := view.Table().Digest()
 	for _, t := range split.Targets {
 		for _, part := range parts(blocks, t.Index) {
-			req := &ingestv1.IngestRequest{Tenant: tenantID, BatchTimeUnixNano: batchTime, DeadlineUnixNano: deadline.Add(clockSkew).UnixNano(), TableVersion: version, ReplicationFactor: uint32(view.Config().ReplicationFactor)}
+			req := &ingestv1.IngestRequest{Tenant: tenantID, BatchTimeUnixNano: batchTime, TableVersion: version, ReplicationFactor: uint32(view.Config().ReplicationFactor)}
 			for _, i := range part {
 				req.Streams = append(req.Streams, blocks[i])
 			}
 			size := int64(proto.Size(req))
 			write := func() {
 				if !s.take(t.Member.Name, size) {
-					s.breakers.failed(t.Member.Name, s.now())
+					s.breakers.failed(t.Member.Name, time.Now())
 					w.done(part, rpcerr.New(rpcerr.Overloaded, "too many requests in flight to ingester %s", t.Member.Name).WithRetry(time.Second))
 					return
 				}
@@ -98,7 +93,7 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 func (s *Service) hopeless(view *ring.View, split *ring.Split, quorum int) bool {
 	var left []uint8
 	for _, t := range split.Targets {
-		if view.Healthy(t.Member.Name) || !s.breakers.refuses(t.Member.Name, s.now()) {
+		if view.Healthy(t.Member.Name) || !s.breakers.refuses(t.Member.Name, time.Now()) {
 			continue
 		}
 		if left == nil {
@@ -119,7 +114,7 @@ func (s *Service) blocked(split *ring.Split, quorum int) map[string]error {
 	var out map[string]error
 	var left []uint8
 	for _, t := range split.Targets {
-		err := s.breakers.allow(t.Member.Name, s.now())
+		err := s.breakers.allow(t.Member.Name, time.Now())
 		if err == nil {
 			continue
 		}
@@ -136,20 +131,32 @@ func (s *Service) blocked(split *ring.Split, quorum int) map[string]error {
 	return out
 }
 
-// send makes one ingest call. It outlives the caller's context, up to the deadline.
+// send makes one ingest call, with a request of its own. It outlives the caller's
+// context, up to the deadline.
 func (s *Service) send(ctx context.Context, m *ring.Member, req *ingestv1.IngestRequest, deadline time.Time) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline.Sub(s.now()))
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	began := time.Now()
-	slow := s.breakers.watch(m.Name, s.now)
+	slow := s.breakers.watch(m.Name, time.Now)
 	var resp *ingestv1.IngestResponse
 	c, err := s.ingesters.Ingester(m)
-	if err == nil {
-		resp, err = c.Ingest(ctx, req)
+	for again := false; err == nil; again = true {
+		if req.Deadline, err = s.deadline(ctx, m, c, deadline); err != nil {
+			break
+		}
+		if resp, err = c.Ingest(ctx, req); err == nil {
+			s.clocks.learn(m.Name, resp.GetClock())
+			break
+		}
+		s.clocks.forget(m.Name)
+		if again || !rpcerr.Is(err, rpcerr.Conflict) {
+			break
+		}
+		err = nil // it has restarted, and has another clock
 	}
 	slow.Stop()
 	if err != nil && unreachable(err) {
-		s.breakers.failed(m.Name, s.now())
+		s.breakers.failed(m.Name, time.Now())
 	} else {
 		s.breakers.worked(m.Name)
 	}

@@ -105,6 +105,7 @@ type Service struct {
 	streams   *streamLimit
 	gone      *goneCache
 	breakers  *breakers
+	clocks    *clocks
 	shares    *shares
 	peers     Peers
 	batches   *batchTimes
@@ -126,7 +127,7 @@ func New(cfg Config, d Deps) *Service {
 		labels: newLabelCache(cfg.LabelCache), streams: newStreamLimit(d.Now), gone: newGoneCache(d.Deletes, d.Now), inFlight: map[string]load{},
 	}
 	s.shares, s.peers = newShares(d.Now), d.Peers
-	s.breakers, s.batches, s.learn = newBreakers(d.Log), newBatchTimes(), d.Learn
+	s.breakers, s.clocks, s.batches, s.learn = newBreakers(d.Log), newClocks(d.Log, d.Now), newBatchTimes(), d.Learn
 	s.metrics = newMetrics(d.Reg, s)
 	return s
 }

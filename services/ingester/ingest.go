@@ -34,13 +34,17 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		return nil, err
 	}
 	defer done()
-	if d := req.GetDeadlineUnixNano(); d != 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Unix(0, d).Sub(s.now()))
-		defer cancel()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+	var late func() bool
+	if d := req.GetDeadline(); d != nil {
+		left, err := s.until(d)
+		if err != nil {
+			return nil, err
 		}
+		at := time.Now().Add(left)
+		late = func() bool { return !time.Now().Before(at) }
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, at)
+		defer cancel()
 	}
 	blocks, err := s.rows(req)
 	if err != nil {
@@ -64,12 +68,12 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		defer held()
 	}
 	// These are between sender and receiver, not part of what is stored.
-	req.DeadlineUnixNano, req.TableVersion, req.ReplicationFactor = 0, 0, 0
+	req.Deadline, req.TableVersion, req.ReplicationFactor = nil, 0, 0
 	payload, err := proto.MarshalOptions{}.MarshalAppend(s.payloads.take(int(size)), req)
 	if err != nil {
 		return nil, fmt.Errorf("encode write-ahead log record: %w", err)
 	}
-	p, err := s.sequence.begin(ctx, s.log, recordIngest, payload)
+	p, err := s.sequence.begin(ctx, s.log, late, recordIngest, payload)
 	if err != nil {
 		return nil, s.refused(err)
 	}
@@ -80,6 +84,9 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	s.payloads.give(payload)
 	err = p.ticket.Wait(context.Background())
 	s.sequence.finish(p, err, s.apply)
+	if errors.Is(err, wal.ErrLate) {
+		return nil, s.late()
+	}
 	if err != nil {
 		return nil, s.refused(err)
 	}
@@ -89,7 +96,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		return nil, rpcerr.Wrap(p.broken, rpcerr.Internal, "internal error")
 	}
 	s.noteStreams(req)
-	return &ingestv1.IngestResponse{Added: uint64(p.added), TableVersion: s.deps.TableVersion()}, nil
+	return &ingestv1.IngestResponse{Added: uint64(p.added), TableVersion: s.deps.TableVersion(), Clock: s.tell()}, nil
 }
 
 // payloads keeps the memory of records that are written: each is as large as a request,

@@ -208,7 +208,8 @@ func TestBadBlocksAreRefused(t *testing.T) {
 		},
 		"positions":          func(r *ingestv1.IngestRequest) { r.Streams[0].Positions = []uint32{1, 2} },
 		"copy numbers":       func(r *ingestv1.IngestRequest) { r.Streams[0].Copies = []uint32{1, 2} },
-		"after the deadline": func(r *ingestv1.IngestRequest) { r.DeadlineUnixNano = 1 },
+		"after the deadline": func(r *ingestv1.IngestRequest) { r.Deadline = n.svc.tell() },
+		"another's clock":    func(r *ingestv1.IngestRequest) { r.Deadline = &ingestv1.ProcessClock{Id: 1, Nanos: 1 << 60} },
 	} {
 		req := &ingestv1.IngestRequest{Tenant: "t", BatchTimeUnixNano: 1, Streams: []*ingestv1.StreamBlock{good()}}
 		spoil(req)

@@ -46,7 +46,7 @@ func TestRule9PendingIsBehindTheCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := n.svc.sequence.begin(t.Context(), n.svc.log, recordIngest, payload)
+	p, err := n.svc.sequence.begin(t.Context(), n.svc.log, nil, recordIngest, payload)
 	if err != nil {
 		t.Fatal(err)
 	}

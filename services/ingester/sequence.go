@@ -39,15 +39,15 @@ func newSequence() *sequence {
 	return &sequence{turn: make(chan struct{}, 1)}
 }
 
-// begin appends a record to the log.
-func (q *sequence) begin(ctx context.Context, log *wal.Log, typ byte, payload []byte) (*pending, error) {
+// begin appends a record to the log; late as for wal.Log.BeginUnless.
+func (q *sequence) begin(ctx context.Context, log *wal.Log, late func() bool, typ byte, payload []byte) (*pending, error) {
 	select {
 	case q.turn <- struct{}{}:
 		defer func() { <-q.turn }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	ticket, err := log.Begin(ctx, typ, payload)
+	ticket, err := log.BeginUnless(ctx, late, typ, payload)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func TestPanicOfOneRecordStopsNoOther(t *testing.T) {
 	q := newSequence()
 	var all []*pending
 	for range 3 {
-		p, err := q.begin(context.Background(), log, recordIngest, []byte("x"))
+		p, err := q.begin(context.Background(), log, nil, recordIngest, []byte("x"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -81,7 +81,8 @@ type Service struct {
 	logger  *slog.Logger
 	metrics *metrics
 
-	log           *wal.Log // nil before Start, as are the next two
+	clock         processClock // set by Start
+	log           *wal.Log     // nil before Start, as are the next two
 	incarnation   string
 	incarnationID [16]byte
 	sequence      *sequence
@@ -247,6 +248,9 @@ func (s *Service) Start(ctx context.Context) (err error) {
 	}()
 	covered, err := s.openBlocks(ctx)
 	if err != nil {
+		return err
+	}
+	if s.clock, err = newProcessClock(s.rand); err != nil {
 		return err
 	}
 	s.covered = covered

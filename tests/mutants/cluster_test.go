@@ -28,7 +28,7 @@ func init() {
 			"if v.gaps[m.Name] || !answered(m) {", "if v.gaps[m.Name] {",
 			"libs/ring", "TestCompleteAgainstTwin"},
 		mutant{"26", "a request is stored after its deadline", "services/ingester/ingest.go",
-			"if d := req.GetDeadlineUnixNano(); d != 0 {", "if d := req.GetDeadlineUnixNano(); d < 0 {",
+			"if d := req.GetDeadline(); d != nil {", "if d := req.GetDeadline(); d.GetNanos() < 0 {",
 			"services/ingester", "TestBadBlocksAreRefused"},
 	)
 }

@@ -579,15 +579,15 @@ type IngestRequest struct {
 	BatchTimeUnixNano int64 `protobuf:"fixed64,2,opt,name=batch_time_unix_nano,json=batchTimeUnixNano,proto3" json:"batch_time_unix_nano,omitempty"`
 	// The rows.
 	Streams []*StreamBlock `protobuf:"bytes,3,rep,name=streams,proto3" json:"streams,omitempty"`
-	// After this time nothing of the request may be appended any more. Nanoseconds
-	// since the Unix epoch; 0: no deadline.
-	DeadlineUnixNano int64 `protobuf:"fixed64,4,opt,name=deadline_unix_nano,json=deadlineUnixNano,proto3" json:"deadline_unix_nano,omitempty"`
 	// Digest of the member table that the sender placed by.
 	TableVersion uint64 `protobuf:"fixed64,5,opt,name=table_version,json=tableVersion,proto3" json:"table_version,omitempty"`
 	// The replication factor that the sender placed by. 0: the ingester's own.
 	ReplicationFactor uint32 `protobuf:"varint,6,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// By this clock, the ingester's, nothing of the request is appended any more from
+	// the given time on. Absent: no deadline.
+	Deadline      *ProcessClock `protobuf:"bytes,7,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IngestRequest) Reset() {
@@ -641,13 +641,6 @@ func (x *IngestRequest) GetStreams() []*StreamBlock {
 	return nil
 }
 
-func (x *IngestRequest) GetDeadlineUnixNano() int64 {
-	if x != nil {
-		return x.DeadlineUnixNano
-	}
-	return 0
-}
-
 func (x *IngestRequest) GetTableVersion() uint64 {
 	if x != nil {
 		return x.TableVersion
@@ -662,20 +655,179 @@ func (x *IngestRequest) GetReplicationFactor() uint32 {
 	return 0
 }
 
+func (x *IngestRequest) GetDeadline() *ProcessClock {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+// ProcessClock is a time by the clock of one process, which runs evenly from the
+// process' start whatever is done to the clock of its machine, and while the process
+// is stopped.
+type ProcessClock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which process: drawn at its start.
+	Id uint64 `protobuf:"fixed64,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Nanoseconds since its start.
+	Nanos int64 `protobuf:"fixed64,2,opt,name=nanos,proto3" json:"nanos,omitempty"`
+	// What the clock of its machine says then, nanoseconds since the Unix epoch; 0: it
+	// does not matter. For people, who are told where clocks differ.
+	UnixNanos     int64 `protobuf:"fixed64,3,opt,name=unix_nanos,json=unixNanos,proto3" json:"unix_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessClock) Reset() {
+	*x = ProcessClock{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessClock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessClock) ProtoMessage() {}
+
+func (x *ProcessClock) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessClock.ProtoReflect.Descriptor instead.
+func (*ProcessClock) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ProcessClock) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ProcessClock) GetNanos() int64 {
+	if x != nil {
+		return x.Nanos
+	}
+	return 0
+}
+
+func (x *ProcessClock) GetUnixNanos() int64 {
+	if x != nil {
+		return x.UnixNanos
+	}
+	return 0
+}
+
+// ClockRequest asks for the clock.
+type ClockRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockRequest) Reset() {
+	*x = ClockRequest{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockRequest) ProtoMessage() {}
+
+func (x *ClockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockRequest.ProtoReflect.Descriptor instead.
+func (*ClockRequest) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{9}
+}
+
+// ClockResponse tells it.
+type ClockResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The time when the response was made.
+	Clock         *ProcessClock `protobuf:"bytes,1,opt,name=clock,proto3" json:"clock,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockResponse) Reset() {
+	*x = ClockResponse{}
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockResponse) ProtoMessage() {}
+
+func (x *ClockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockResponse.ProtoReflect.Descriptor instead.
+func (*ClockResponse) Descriptor() ([]byte, []int) {
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ClockResponse) GetClock() *ProcessClock {
+	if x != nil {
+		return x.Clock
+	}
+	return nil
+}
+
 // IngestResponse acknowledges an IngestRequest.
 type IngestResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rows that were not there before.
 	Added uint64 `protobuf:"varint,1,opt,name=added,proto3" json:"added,omitempty"`
 	// Digest of the ingester's member table.
-	TableVersion  uint64 `protobuf:"fixed64,2,opt,name=table_version,json=tableVersion,proto3" json:"table_version,omitempty"`
+	TableVersion uint64 `protobuf:"fixed64,2,opt,name=table_version,json=tableVersion,proto3" json:"table_version,omitempty"`
+	// The ingester's clock when the response was made.
+	Clock         *ProcessClock `protobuf:"bytes,3,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IngestResponse) Reset() {
 	*x = IngestResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[8]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +839,7 @@ func (x *IngestResponse) String() string {
 func (*IngestResponse) ProtoMessage() {}
 
 func (x *IngestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[8]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +852,7 @@ func (x *IngestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestResponse.ProtoReflect.Descriptor instead.
 func (*IngestResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{8}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *IngestResponse) GetAdded() uint64 {
@@ -715,6 +867,13 @@ func (x *IngestResponse) GetTableVersion() uint64 {
 		return x.TableVersion
 	}
 	return 0
+}
+
+func (x *IngestResponse) GetClock() *ProcessClock {
+	if x != nil {
+		return x.Clock
+	}
+	return nil
 }
 
 // ReadRequest is one step of a Read call.
@@ -735,7 +894,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -747,7 +906,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[9]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -760,7 +919,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{9}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadRequest) GetStep() isReadRequest_Step {
@@ -860,7 +1019,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1031,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[10]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1044,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{10}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Open) GetSelector() string {
@@ -938,7 +1097,7 @@ type Excluded struct {
 
 func (x *Excluded) Reset() {
 	*x = Excluded{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1109,7 @@ func (x *Excluded) String() string {
 func (*Excluded) ProtoMessage() {}
 
 func (x *Excluded) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[11]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1122,7 @@ func (x *Excluded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Excluded.ProtoReflect.Descriptor instead.
 func (*Excluded) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{11}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Excluded) GetVersion() string {
@@ -1003,7 +1162,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1174,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[12]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1187,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{12}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Tombstone) GetQuery() string {
@@ -1065,7 +1224,7 @@ type Cutoff struct {
 
 func (x *Cutoff) Reset() {
 	*x = Cutoff{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1236,7 @@ func (x *Cutoff) String() string {
 func (*Cutoff) ProtoMessage() {}
 
 func (x *Cutoff) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[13]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1249,7 @@ func (x *Cutoff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cutoff.ProtoReflect.Descriptor instead.
 func (*Cutoff) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{13}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Cutoff) GetQuery() string {
@@ -1149,7 +1308,7 @@ type Scan struct {
 
 func (x *Scan) Reset() {
 	*x = Scan{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1320,7 @@ func (x *Scan) String() string {
 func (*Scan) ProtoMessage() {}
 
 func (x *Scan) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[14]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1333,7 @@ func (x *Scan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scan.ProtoReflect.Descriptor instead.
 func (*Scan) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{14}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Scan) GetQuery() string {
@@ -1278,7 +1437,7 @@ type OrderKey struct {
 
 func (x *OrderKey) Reset() {
 	*x = OrderKey{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1449,7 @@ func (x *OrderKey) String() string {
 func (*OrderKey) ProtoMessage() {}
 
 func (x *OrderKey) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[15]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1462,7 @@ func (x *OrderKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderKey.ProtoReflect.Descriptor instead.
 func (*OrderKey) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{15}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OrderKey) GetTime() int64 {
@@ -1359,7 +1518,7 @@ type Aggregate struct {
 
 func (x *Aggregate) Reset() {
 	*x = Aggregate{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1530,7 @@ func (x *Aggregate) String() string {
 func (*Aggregate) ProtoMessage() {}
 
 func (x *Aggregate) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[16]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1543,7 @@ func (x *Aggregate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregate.ProtoReflect.Descriptor instead.
 func (*Aggregate) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{16}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Aggregate) GetQuery() string {
@@ -1466,7 +1625,7 @@ type Patterns struct {
 
 func (x *Patterns) Reset() {
 	*x = Patterns{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1637,7 @@ func (x *Patterns) String() string {
 func (*Patterns) ProtoMessage() {}
 
 func (x *Patterns) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[17]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1650,7 @@ func (x *Patterns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Patterns.ProtoReflect.Descriptor instead.
 func (*Patterns) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{17}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Patterns) GetQuery() string {
@@ -1565,7 +1724,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1736,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[18]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1749,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{18}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadResponse) GetPiece() isReadResponse_Piece {
@@ -1715,7 +1874,7 @@ type StreamRuns struct {
 
 func (x *StreamRuns) Reset() {
 	*x = StreamRuns{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1886,7 @@ func (x *StreamRuns) String() string {
 func (*StreamRuns) ProtoMessage() {}
 
 func (x *StreamRuns) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[19]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1899,7 @@ func (x *StreamRuns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRuns.ProtoReflect.Descriptor instead.
 func (*StreamRuns) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{19}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StreamRuns) GetLabels() []string {
@@ -1783,7 +1942,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1795,7 +1954,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[20]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1808,7 +1967,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{20}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Run) GetMinTime() int64 {
@@ -1868,7 +2027,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +2039,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[21]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +2052,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{21}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Opened) GetIncarnation() string {
@@ -1959,7 +2118,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2130,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[22]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2143,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{22}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Rows) GetNewLabels() []*RowLabels {
@@ -2068,7 +2227,7 @@ type RowLabels struct {
 
 func (x *RowLabels) Reset() {
 	*x = RowLabels{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2239,7 @@ func (x *RowLabels) String() string {
 func (*RowLabels) ProtoMessage() {}
 
 func (x *RowLabels) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[23]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2252,7 @@ func (x *RowLabels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowLabels.ProtoReflect.Descriptor instead.
 func (*RowLabels) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{23}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RowLabels) GetStream() uint32 {
@@ -2137,7 +2296,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2308,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[24]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2321,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{24}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Pair) GetName() string {
@@ -2190,7 +2349,7 @@ type Partials struct {
 
 func (x *Partials) Reset() {
 	*x = Partials{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2361,7 @@ func (x *Partials) String() string {
 func (*Partials) ProtoMessage() {}
 
 func (x *Partials) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[25]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2374,7 @@ func (x *Partials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partials.ProtoReflect.Descriptor instead.
 func (*Partials) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{25}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Partials) GetSeries() []*PartialSeries {
@@ -2244,7 +2403,7 @@ type PartialSeries struct {
 
 func (x *PartialSeries) Reset() {
 	*x = PartialSeries{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2415,7 @@ func (x *PartialSeries) String() string {
 func (*PartialSeries) ProtoMessage() {}
 
 func (x *PartialSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[26]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2428,7 @@ func (x *PartialSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartialSeries.ProtoReflect.Descriptor instead.
 func (*PartialSeries) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{26}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PartialSeries) GetLabels() []*Pair {
@@ -2318,7 +2477,7 @@ type PatternCounts struct {
 
 func (x *PatternCounts) Reset() {
 	*x = PatternCounts{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2489,7 @@ func (x *PatternCounts) String() string {
 func (*PatternCounts) ProtoMessage() {}
 
 func (x *PatternCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[27]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2502,7 @@ func (x *PatternCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternCounts.ProtoReflect.Descriptor instead.
 func (*PatternCounts) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{27}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PatternCounts) GetPatterns() []*PatternCount {
@@ -2372,7 +2531,7 @@ type PatternCount struct {
 
 func (x *PatternCount) Reset() {
 	*x = PatternCount{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2543,7 @@ func (x *PatternCount) String() string {
 func (*PatternCount) ProtoMessage() {}
 
 func (x *PatternCount) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[28]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2556,7 @@ func (x *PatternCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternCount.ProtoReflect.Descriptor instead.
 func (*PatternCount) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{28}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PatternCount) GetService() string {
@@ -2452,7 +2611,7 @@ type ScanDone struct {
 
 func (x *ScanDone) Reset() {
 	*x = ScanDone{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2623,7 @@ func (x *ScanDone) String() string {
 func (*ScanDone) ProtoMessage() {}
 
 func (x *ScanDone) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[29]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2636,7 @@ func (x *ScanDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanDone.ProtoReflect.Descriptor instead.
 func (*ScanDone) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{29}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ScanDone) GetRowsRead() uint64 {
@@ -2523,7 +2682,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2694,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[30]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2707,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{30}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FollowRequest) GetQuery() string {
@@ -2586,14 +2745,17 @@ type FollowResponse struct {
 	Incarnation string `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// The position of the request is not known to this incarnation: what it held
 	// behind that position may be missing.
-	Lost          bool `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	Lost bool `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	// Above 0: all that was appended in so many nanoseconds from the beginning of the
+	// call on was sent with this.
+	CompleteNanos int64 `protobuf:"fixed64,5,opt,name=complete_nanos,json=completeNanos,proto3" json:"complete_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2767,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[31]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +2780,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{31}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FollowResponse) GetRows() *Rows {
@@ -2649,6 +2811,13 @@ func (x *FollowResponse) GetLost() bool {
 	return false
 }
 
+func (x *FollowResponse) GetCompleteNanos() int64 {
+	if x != nil {
+		return x.CompleteNanos
+	}
+	return 0
+}
+
 // KnownRequest asks for streams.
 type KnownRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2660,7 +2829,7 @@ type KnownRequest struct {
 
 func (x *KnownRequest) Reset() {
 	*x = KnownRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2841,7 @@ func (x *KnownRequest) String() string {
 func (*KnownRequest) ProtoMessage() {}
 
 func (x *KnownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[32]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2854,7 @@ func (x *KnownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownRequest.ProtoReflect.Descriptor instead.
 func (*KnownRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{32}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *KnownRequest) GetTokens() []uint64 {
@@ -2706,7 +2875,7 @@ type KnownResponse struct {
 
 func (x *KnownResponse) Reset() {
 	*x = KnownResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +2887,7 @@ func (x *KnownResponse) String() string {
 func (*KnownResponse) ProtoMessage() {}
 
 func (x *KnownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[33]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +2900,7 @@ func (x *KnownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownResponse.ProtoReflect.Descriptor instead.
 func (*KnownResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{33}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *KnownResponse) GetKnown() []bool {
@@ -2750,7 +2919,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[34]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +2931,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[34]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +2944,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{34}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{37}
 }
 
 // FlushResponse is a flush that is done.
@@ -2787,7 +2956,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[35]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2799,7 +2968,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[35]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2812,7 +2981,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{35}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{38}
 }
 
 // CompactRequest asks for a merge.
@@ -2824,7 +2993,7 @@ type CompactRequest struct {
 
 func (x *CompactRequest) Reset() {
 	*x = CompactRequest{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[36]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2836,7 +3005,7 @@ func (x *CompactRequest) String() string {
 func (*CompactRequest) ProtoMessage() {}
 
 func (x *CompactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[36]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2849,7 +3018,7 @@ func (x *CompactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
 func (*CompactRequest) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{36}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{39}
 }
 
 // CompactResponse is a merge that is done.
@@ -2861,7 +3030,7 @@ type CompactResponse struct {
 
 func (x *CompactResponse) Reset() {
 	*x = CompactResponse{}
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[37]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +3042,7 @@ func (x *CompactResponse) String() string {
 func (*CompactResponse) ProtoMessage() {}
 
 func (x *CompactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[37]
+	mi := &file_weir_ingest_v1_ingest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +3055,7 @@ func (x *CompactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
 func (*CompactResponse) Descriptor() ([]byte, []int) {
-	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{37}
+	return file_weir_ingest_v1_ingest_proto_rawDescGZIP(), []int{40}
 }
 
 var File_weir_ingest_v1_ingest_proto protoreflect.FileDescriptor
@@ -2934,17 +3103,26 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x04rows\x18\x02 \x03(\aR\x04rows\x12\x12\n" +
 	"\x04ends\x18\x03 \x03(\aR\x04ends\x12\x12\n" +
 	"\x04slab\x18\x04 \x01(\fR\x04slab\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\rR\aversion\"\x91\x02\n" +
+	"\aversion\x18\x05 \x01(\rR\aversion\"\xb7\x02\n" +
 	"\rIngestRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12/\n" +
 	"\x14batch_time_unix_nano\x18\x02 \x01(\x10R\x11batchTimeUnixNano\x125\n" +
-	"\astreams\x18\x03 \x03(\v2\x1b.weir.ingest.v1.StreamBlockR\astreams\x12,\n" +
-	"\x12deadline_unix_nano\x18\x04 \x01(\x10R\x10deadlineUnixNano\x12#\n" +
+	"\astreams\x18\x03 \x03(\v2\x1b.weir.ingest.v1.StreamBlockR\astreams\x12#\n" +
 	"\rtable_version\x18\x05 \x01(\x06R\ftableVersion\x12-\n" +
-	"\x12replication_factor\x18\x06 \x01(\rR\x11replicationFactor\"K\n" +
+	"\x12replication_factor\x18\x06 \x01(\rR\x11replicationFactor\x128\n" +
+	"\bdeadline\x18\a \x01(\v2\x1c.weir.ingest.v1.ProcessClockR\bdeadlineJ\x04\b\x04\x10\x05R\x12deadline_unix_nano\"S\n" +
+	"\fProcessClock\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x06R\x02id\x12\x14\n" +
+	"\x05nanos\x18\x02 \x01(\x10R\x05nanos\x12\x1d\n" +
+	"\n" +
+	"unix_nanos\x18\x03 \x01(\x10R\tunixNanos\"\x0e\n" +
+	"\fClockRequest\"C\n" +
+	"\rClockResponse\x122\n" +
+	"\x05clock\x18\x01 \x01(\v2\x1c.weir.ingest.v1.ProcessClockR\x05clock\"\x7f\n" +
 	"\x0eIngestResponse\x12\x14\n" +
 	"\x05added\x18\x01 \x01(\x04R\x05added\x12#\n" +
-	"\rtable_version\x18\x02 \x01(\x06R\ftableVersion\"\xe0\x01\n" +
+	"\rtable_version\x18\x02 \x01(\x06R\ftableVersion\x122\n" +
+	"\x05clock\x18\x03 \x01(\v2\x1c.weir.ingest.v1.ProcessClockR\x05clock\"\xe0\x01\n" +
 	"\vReadRequest\x12*\n" +
 	"\x04open\x18\x01 \x01(\v2\x14.weir.ingest.v1.OpenH\x00R\x04open\x12*\n" +
 	"\x04scan\x18\x02 \x01(\v2\x14.weir.ingest.v1.ScanH\x00R\x04scan\x129\n" +
@@ -3082,12 +3260,13 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\rFollowRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x1a\n" +
-	"\bposition\x18\x03 \x01(\x04R\bposition\"\x8c\x01\n" +
+	"\bposition\x18\x03 \x01(\x04R\bposition\"\xb3\x01\n" +
 	"\x0eFollowResponse\x12(\n" +
 	"\x04rows\x18\x01 \x01(\v2\x14.weir.ingest.v1.RowsR\x04rows\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x12\n" +
-	"\x04lost\x18\x04 \x01(\bR\x04lost\"&\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\x12%\n" +
+	"\x0ecomplete_nanos\x18\x05 \x01(\x10R\rcompleteNanos\"&\n" +
 	"\fKnownRequest\x12\x16\n" +
 	"\x06tokens\x18\x01 \x03(\x06R\x06tokens\"%\n" +
 	"\rKnownResponse\x12\x14\n" +
@@ -3097,9 +3276,10 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x0eCompactRequest\"\x11\n" +
 	"\x0fCompactResponse2T\n" +
 	"\fWriteService\x12D\n" +
-	"\x05Write\x12\x1c.weir.ingest.v1.WriteRequest\x1a\x1d.weir.ingest.v1.WriteResponse2\xc2\x03\n" +
+	"\x05Write\x12\x1c.weir.ingest.v1.WriteRequest\x1a\x1d.weir.ingest.v1.WriteResponse2\x88\x04\n" +
 	"\rIngestService\x12G\n" +
-	"\x06Ingest\x12\x1d.weir.ingest.v1.IngestRequest\x1a\x1e.weir.ingest.v1.IngestResponse\x12E\n" +
+	"\x06Ingest\x12\x1d.weir.ingest.v1.IngestRequest\x1a\x1e.weir.ingest.v1.IngestResponse\x12D\n" +
+	"\x05Clock\x12\x1c.weir.ingest.v1.ClockRequest\x1a\x1d.weir.ingest.v1.ClockResponse\x12E\n" +
 	"\x04Read\x12\x1b.weir.ingest.v1.ReadRequest\x1a\x1c.weir.ingest.v1.ReadResponse(\x010\x01\x12I\n" +
 	"\x06Follow\x12\x1d.weir.ingest.v1.FollowRequest\x1a\x1e.weir.ingest.v1.FollowResponse0\x01\x12D\n" +
 	"\x05Known\x12\x1c.weir.ingest.v1.KnownRequest\x1a\x1d.weir.ingest.v1.KnownResponse\x12D\n" +
@@ -3121,7 +3301,7 @@ func file_weir_ingest_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_weir_ingest_v1_ingest_proto_rawDescData
 }
 
-var file_weir_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_weir_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_weir_ingest_v1_ingest_proto_goTypes = []any{
 	(*ReadBlocksRequest)(nil),  // 0: weir.ingest.v1.ReadBlocksRequest
 	(*ReadBlocksResponse)(nil), // 1: weir.ingest.v1.ReadBlocksResponse
@@ -3131,89 +3311,97 @@ var file_weir_ingest_v1_ingest_proto_goTypes = []any{
 	(*StreamBlock)(nil),        // 5: weir.ingest.v1.StreamBlock
 	(*Column)(nil),             // 6: weir.ingest.v1.Column
 	(*IngestRequest)(nil),      // 7: weir.ingest.v1.IngestRequest
-	(*IngestResponse)(nil),     // 8: weir.ingest.v1.IngestResponse
-	(*ReadRequest)(nil),        // 9: weir.ingest.v1.ReadRequest
-	(*Open)(nil),               // 10: weir.ingest.v1.Open
-	(*Excluded)(nil),           // 11: weir.ingest.v1.Excluded
-	(*Tombstone)(nil),          // 12: weir.ingest.v1.Tombstone
-	(*Cutoff)(nil),             // 13: weir.ingest.v1.Cutoff
-	(*Scan)(nil),               // 14: weir.ingest.v1.Scan
-	(*OrderKey)(nil),           // 15: weir.ingest.v1.OrderKey
-	(*Aggregate)(nil),          // 16: weir.ingest.v1.Aggregate
-	(*Patterns)(nil),           // 17: weir.ingest.v1.Patterns
-	(*ReadResponse)(nil),       // 18: weir.ingest.v1.ReadResponse
-	(*StreamRuns)(nil),         // 19: weir.ingest.v1.StreamRuns
-	(*Run)(nil),                // 20: weir.ingest.v1.Run
-	(*Opened)(nil),             // 21: weir.ingest.v1.Opened
-	(*Rows)(nil),               // 22: weir.ingest.v1.Rows
-	(*RowLabels)(nil),          // 23: weir.ingest.v1.RowLabels
-	(*Pair)(nil),               // 24: weir.ingest.v1.Pair
-	(*Partials)(nil),           // 25: weir.ingest.v1.Partials
-	(*PartialSeries)(nil),      // 26: weir.ingest.v1.PartialSeries
-	(*PatternCounts)(nil),      // 27: weir.ingest.v1.PatternCounts
-	(*PatternCount)(nil),       // 28: weir.ingest.v1.PatternCount
-	(*ScanDone)(nil),           // 29: weir.ingest.v1.ScanDone
-	(*FollowRequest)(nil),      // 30: weir.ingest.v1.FollowRequest
-	(*FollowResponse)(nil),     // 31: weir.ingest.v1.FollowResponse
-	(*KnownRequest)(nil),       // 32: weir.ingest.v1.KnownRequest
-	(*KnownResponse)(nil),      // 33: weir.ingest.v1.KnownResponse
-	(*FlushRequest)(nil),       // 34: weir.ingest.v1.FlushRequest
-	(*FlushResponse)(nil),      // 35: weir.ingest.v1.FlushResponse
-	(*CompactRequest)(nil),     // 36: weir.ingest.v1.CompactRequest
-	(*CompactResponse)(nil),    // 37: weir.ingest.v1.CompactResponse
+	(*ProcessClock)(nil),       // 8: weir.ingest.v1.ProcessClock
+	(*ClockRequest)(nil),       // 9: weir.ingest.v1.ClockRequest
+	(*ClockResponse)(nil),      // 10: weir.ingest.v1.ClockResponse
+	(*IngestResponse)(nil),     // 11: weir.ingest.v1.IngestResponse
+	(*ReadRequest)(nil),        // 12: weir.ingest.v1.ReadRequest
+	(*Open)(nil),               // 13: weir.ingest.v1.Open
+	(*Excluded)(nil),           // 14: weir.ingest.v1.Excluded
+	(*Tombstone)(nil),          // 15: weir.ingest.v1.Tombstone
+	(*Cutoff)(nil),             // 16: weir.ingest.v1.Cutoff
+	(*Scan)(nil),               // 17: weir.ingest.v1.Scan
+	(*OrderKey)(nil),           // 18: weir.ingest.v1.OrderKey
+	(*Aggregate)(nil),          // 19: weir.ingest.v1.Aggregate
+	(*Patterns)(nil),           // 20: weir.ingest.v1.Patterns
+	(*ReadResponse)(nil),       // 21: weir.ingest.v1.ReadResponse
+	(*StreamRuns)(nil),         // 22: weir.ingest.v1.StreamRuns
+	(*Run)(nil),                // 23: weir.ingest.v1.Run
+	(*Opened)(nil),             // 24: weir.ingest.v1.Opened
+	(*Rows)(nil),               // 25: weir.ingest.v1.Rows
+	(*RowLabels)(nil),          // 26: weir.ingest.v1.RowLabels
+	(*Pair)(nil),               // 27: weir.ingest.v1.Pair
+	(*Partials)(nil),           // 28: weir.ingest.v1.Partials
+	(*PartialSeries)(nil),      // 29: weir.ingest.v1.PartialSeries
+	(*PatternCounts)(nil),      // 30: weir.ingest.v1.PatternCounts
+	(*PatternCount)(nil),       // 31: weir.ingest.v1.PatternCount
+	(*ScanDone)(nil),           // 32: weir.ingest.v1.ScanDone
+	(*FollowRequest)(nil),      // 33: weir.ingest.v1.FollowRequest
+	(*FollowResponse)(nil),     // 34: weir.ingest.v1.FollowResponse
+	(*KnownRequest)(nil),       // 35: weir.ingest.v1.KnownRequest
+	(*KnownResponse)(nil),      // 36: weir.ingest.v1.KnownResponse
+	(*FlushRequest)(nil),       // 37: weir.ingest.v1.FlushRequest
+	(*FlushResponse)(nil),      // 38: weir.ingest.v1.FlushResponse
+	(*CompactRequest)(nil),     // 39: weir.ingest.v1.CompactRequest
+	(*CompactResponse)(nil),    // 40: weir.ingest.v1.CompactResponse
 }
 var file_weir_ingest_v1_ingest_proto_depIdxs = []int32{
-	9,  // 0: weir.ingest.v1.ReadBlocksRequest.read:type_name -> weir.ingest.v1.ReadRequest
-	18, // 1: weir.ingest.v1.ReadBlocksResponse.read:type_name -> weir.ingest.v1.ReadResponse
+	12, // 0: weir.ingest.v1.ReadBlocksRequest.read:type_name -> weir.ingest.v1.ReadRequest
+	21, // 1: weir.ingest.v1.ReadBlocksResponse.read:type_name -> weir.ingest.v1.ReadResponse
 	5,  // 2: weir.ingest.v1.WriteRequest.streams:type_name -> weir.ingest.v1.StreamBlock
 	4,  // 3: weir.ingest.v1.WriteResponse.rejections:type_name -> weir.ingest.v1.Rejection
 	6,  // 4: weir.ingest.v1.StreamBlock.metadata:type_name -> weir.ingest.v1.Column
 	6,  // 5: weir.ingest.v1.StreamBlock.derived:type_name -> weir.ingest.v1.Column
 	5,  // 6: weir.ingest.v1.IngestRequest.streams:type_name -> weir.ingest.v1.StreamBlock
-	10, // 7: weir.ingest.v1.ReadRequest.open:type_name -> weir.ingest.v1.Open
-	14, // 8: weir.ingest.v1.ReadRequest.scan:type_name -> weir.ingest.v1.Scan
-	16, // 9: weir.ingest.v1.ReadRequest.aggregate:type_name -> weir.ingest.v1.Aggregate
-	17, // 10: weir.ingest.v1.ReadRequest.patterns:type_name -> weir.ingest.v1.Patterns
-	11, // 11: weir.ingest.v1.Open.excluded:type_name -> weir.ingest.v1.Excluded
-	12, // 12: weir.ingest.v1.Excluded.tombstones:type_name -> weir.ingest.v1.Tombstone
-	13, // 13: weir.ingest.v1.Excluded.retention:type_name -> weir.ingest.v1.Cutoff
-	15, // 14: weir.ingest.v1.Scan.after:type_name -> weir.ingest.v1.OrderKey
-	19, // 15: weir.ingest.v1.ReadResponse.streams:type_name -> weir.ingest.v1.StreamRuns
-	21, // 16: weir.ingest.v1.ReadResponse.opened:type_name -> weir.ingest.v1.Opened
-	22, // 17: weir.ingest.v1.ReadResponse.rows:type_name -> weir.ingest.v1.Rows
-	25, // 18: weir.ingest.v1.ReadResponse.partials:type_name -> weir.ingest.v1.Partials
-	29, // 19: weir.ingest.v1.ReadResponse.done:type_name -> weir.ingest.v1.ScanDone
-	27, // 20: weir.ingest.v1.ReadResponse.patterns:type_name -> weir.ingest.v1.PatternCounts
-	20, // 21: weir.ingest.v1.StreamRuns.runs:type_name -> weir.ingest.v1.Run
-	23, // 22: weir.ingest.v1.Rows.new_labels:type_name -> weir.ingest.v1.RowLabels
-	24, // 23: weir.ingest.v1.RowLabels.labels:type_name -> weir.ingest.v1.Pair
-	24, // 24: weir.ingest.v1.RowLabels.metadata:type_name -> weir.ingest.v1.Pair
-	24, // 25: weir.ingest.v1.RowLabels.parsed:type_name -> weir.ingest.v1.Pair
-	26, // 26: weir.ingest.v1.Partials.series:type_name -> weir.ingest.v1.PartialSeries
-	24, // 27: weir.ingest.v1.PartialSeries.labels:type_name -> weir.ingest.v1.Pair
-	28, // 28: weir.ingest.v1.PatternCounts.patterns:type_name -> weir.ingest.v1.PatternCount
-	22, // 29: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
-	2,  // 30: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
-	7,  // 31: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
-	9,  // 32: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
-	30, // 33: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
-	32, // 34: weir.ingest.v1.IngestService.Known:input_type -> weir.ingest.v1.KnownRequest
-	34, // 35: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
-	36, // 36: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
-	0,  // 37: weir.ingest.v1.BlockService.ReadBlocks:input_type -> weir.ingest.v1.ReadBlocksRequest
-	3,  // 38: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
-	8,  // 39: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
-	18, // 40: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
-	31, // 41: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
-	33, // 42: weir.ingest.v1.IngestService.Known:output_type -> weir.ingest.v1.KnownResponse
-	35, // 43: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
-	37, // 44: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
-	1,  // 45: weir.ingest.v1.BlockService.ReadBlocks:output_type -> weir.ingest.v1.ReadBlocksResponse
-	38, // [38:46] is the sub-list for method output_type
-	30, // [30:38] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	8,  // 7: weir.ingest.v1.IngestRequest.deadline:type_name -> weir.ingest.v1.ProcessClock
+	8,  // 8: weir.ingest.v1.ClockResponse.clock:type_name -> weir.ingest.v1.ProcessClock
+	8,  // 9: weir.ingest.v1.IngestResponse.clock:type_name -> weir.ingest.v1.ProcessClock
+	13, // 10: weir.ingest.v1.ReadRequest.open:type_name -> weir.ingest.v1.Open
+	17, // 11: weir.ingest.v1.ReadRequest.scan:type_name -> weir.ingest.v1.Scan
+	19, // 12: weir.ingest.v1.ReadRequest.aggregate:type_name -> weir.ingest.v1.Aggregate
+	20, // 13: weir.ingest.v1.ReadRequest.patterns:type_name -> weir.ingest.v1.Patterns
+	14, // 14: weir.ingest.v1.Open.excluded:type_name -> weir.ingest.v1.Excluded
+	15, // 15: weir.ingest.v1.Excluded.tombstones:type_name -> weir.ingest.v1.Tombstone
+	16, // 16: weir.ingest.v1.Excluded.retention:type_name -> weir.ingest.v1.Cutoff
+	18, // 17: weir.ingest.v1.Scan.after:type_name -> weir.ingest.v1.OrderKey
+	22, // 18: weir.ingest.v1.ReadResponse.streams:type_name -> weir.ingest.v1.StreamRuns
+	24, // 19: weir.ingest.v1.ReadResponse.opened:type_name -> weir.ingest.v1.Opened
+	25, // 20: weir.ingest.v1.ReadResponse.rows:type_name -> weir.ingest.v1.Rows
+	28, // 21: weir.ingest.v1.ReadResponse.partials:type_name -> weir.ingest.v1.Partials
+	32, // 22: weir.ingest.v1.ReadResponse.done:type_name -> weir.ingest.v1.ScanDone
+	30, // 23: weir.ingest.v1.ReadResponse.patterns:type_name -> weir.ingest.v1.PatternCounts
+	23, // 24: weir.ingest.v1.StreamRuns.runs:type_name -> weir.ingest.v1.Run
+	26, // 25: weir.ingest.v1.Rows.new_labels:type_name -> weir.ingest.v1.RowLabels
+	27, // 26: weir.ingest.v1.RowLabels.labels:type_name -> weir.ingest.v1.Pair
+	27, // 27: weir.ingest.v1.RowLabels.metadata:type_name -> weir.ingest.v1.Pair
+	27, // 28: weir.ingest.v1.RowLabels.parsed:type_name -> weir.ingest.v1.Pair
+	29, // 29: weir.ingest.v1.Partials.series:type_name -> weir.ingest.v1.PartialSeries
+	27, // 30: weir.ingest.v1.PartialSeries.labels:type_name -> weir.ingest.v1.Pair
+	31, // 31: weir.ingest.v1.PatternCounts.patterns:type_name -> weir.ingest.v1.PatternCount
+	25, // 32: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
+	2,  // 33: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
+	7,  // 34: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
+	9,  // 35: weir.ingest.v1.IngestService.Clock:input_type -> weir.ingest.v1.ClockRequest
+	12, // 36: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
+	33, // 37: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
+	35, // 38: weir.ingest.v1.IngestService.Known:input_type -> weir.ingest.v1.KnownRequest
+	37, // 39: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
+	39, // 40: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
+	0,  // 41: weir.ingest.v1.BlockService.ReadBlocks:input_type -> weir.ingest.v1.ReadBlocksRequest
+	3,  // 42: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
+	11, // 43: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
+	10, // 44: weir.ingest.v1.IngestService.Clock:output_type -> weir.ingest.v1.ClockResponse
+	21, // 45: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
+	34, // 46: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
+	36, // 47: weir.ingest.v1.IngestService.Known:output_type -> weir.ingest.v1.KnownResponse
+	38, // 48: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
+	40, // 49: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
+	1,  // 50: weir.ingest.v1.BlockService.ReadBlocks:output_type -> weir.ingest.v1.ReadBlocksResponse
+	42, // [42:51] is the sub-list for method output_type
+	33, // [33:42] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_weir_ingest_v1_ingest_proto_init() }
@@ -3221,13 +3409,13 @@ func file_weir_ingest_v1_ingest_proto_init() {
 	if File_weir_ingest_v1_ingest_proto != nil {
 		return
 	}
-	file_weir_ingest_v1_ingest_proto_msgTypes[9].OneofWrappers = []any{
+	file_weir_ingest_v1_ingest_proto_msgTypes[12].OneofWrappers = []any{
 		(*ReadRequest_Open)(nil),
 		(*ReadRequest_Scan)(nil),
 		(*ReadRequest_Aggregate)(nil),
 		(*ReadRequest_Patterns)(nil),
 	}
-	file_weir_ingest_v1_ingest_proto_msgTypes[18].OneofWrappers = []any{
+	file_weir_ingest_v1_ingest_proto_msgTypes[21].OneofWrappers = []any{
 		(*ReadResponse_Streams)(nil),
 		(*ReadResponse_Opened)(nil),
 		(*ReadResponse_Rows)(nil),
@@ -3241,7 +3429,7 @@ func file_weir_ingest_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_ingest_v1_ingest_proto_rawDesc), len(file_weir_ingest_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

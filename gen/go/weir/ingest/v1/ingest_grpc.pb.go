@@ -135,6 +135,7 @@ var WriteService_ServiceDesc = grpc.ServiceDesc{
 
 const (
 	IngestService_Ingest_FullMethodName  = "/weir.ingest.v1.IngestService/Ingest"
+	IngestService_Clock_FullMethodName   = "/weir.ingest.v1.IngestService/Clock"
 	IngestService_Read_FullMethodName    = "/weir.ingest.v1.IngestService/Read"
 	IngestService_Follow_FullMethodName  = "/weir.ingest.v1.IngestService/Follow"
 	IngestService_Known_FullMethodName   = "/weir.ingest.v1.IngestService/Known"
@@ -151,8 +152,10 @@ type IngestServiceClient interface {
 	// Ingest appends the batch to the write-ahead log and, when that is on disk,
 	// to the head. At most 8 MiB. Errors: UNAVAILABLE with READ_ONLY or DISK_FULL,
 	// RESOURCE_EXHAUSTED with OVERLOADED (nothing stored), FAILED_PRECONDITION with
-	// FENCED.
+	// FENCED, or with CONFLICT where the deadline is by another process' clock.
 	Ingest(ctx context.Context, in *IngestRequest, opts ...grpc.CallOption) (*IngestResponse, error)
+	// Clock tells the process' clock, by which the deadlines of Ingest are.
+	Clock(ctx context.Context, in *ClockRequest, opts ...grpc.CallOption) (*ClockResponse, error)
 	// Read opens a snapshot and reads from it. The client sends `open` first and
 	// gets StreamRuns messages up to `opened`; then any number of `scan` and
 	// `aggregate` steps, one after the other, each answered up to `done`. The
@@ -181,6 +184,16 @@ func (c *ingestServiceClient) Ingest(ctx context.Context, in *IngestRequest, opt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(IngestResponse)
 	err := c.cc.Invoke(ctx, IngestService_Ingest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *ingestServiceClient) Clock(ctx context.Context, in *ClockRequest, opts ...grpc.CallOption) (*ClockResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClockResponse)
+	err := c.cc.Invoke(ctx, IngestService_Clock_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -258,8 +271,10 @@ type IngestServiceServer interface {
 	// Ingest appends the batch to the write-ahead log and, when that is on disk,
 	// to the head. At most 8 MiB. Errors: UNAVAILABLE with READ_ONLY or DISK_FULL,
 	// RESOURCE_EXHAUSTED with OVERLOADED (nothing stored), FAILED_PRECONDITION with
-	// FENCED.
+	// FENCED, or with CONFLICT where the deadline is by another process' clock.
 	Ingest(context.Context, *IngestRequest) (*IngestResponse, error)
+	// Clock tells the process' clock, by which the deadlines of Ingest are.
+	Clock(context.Context, *ClockRequest) (*ClockResponse, error)
 	// Read opens a snapshot and reads from it. The client sends `open` first and
 	// gets StreamRuns messages up to `opened`; then any number of `scan` and
 	// `aggregate` steps, one after the other, each answered up to `done`. The
@@ -286,6 +301,9 @@ type UnimplementedIngestServiceServer struct{}
 
 func (UnimplementedIngestServiceServer) Ingest(context.Context, *IngestRequest) (*IngestResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ingest not implemented")
+}
+func (UnimplementedIngestServiceServer) Clock(context.Context, *ClockRequest) (*ClockResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Clock not implemented")
 }
 func (UnimplementedIngestServiceServer) Read(grpc.BidiStreamingServer[ReadRequest, ReadResponse]) error {
 	return status.Error(codes.Unimplemented, "method Read not implemented")
@@ -337,6 +355,24 @@ func _IngestService_Ingest_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(IngestServiceServer).Ingest(ctx, req.(*IngestRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IngestService_Clock_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClockRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IngestServiceServer).Clock(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IngestService_Clock_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IngestServiceServer).Clock(ctx, req.(*ClockRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -423,6 +459,10 @@ var IngestService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Ingest",
 			Handler:    _IngestService_Ingest_Handler,
+		},
+		{
+			MethodName: "Clock",
+			Handler:    _IngestService_Clock_Handler,
 		},
 		{
 			MethodName: "Known",
