@@ -332,4 +332,3 @@ func sizeOf(t *testing.T, dir string) int64 {
 	}
 	return sum
 }
-

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"testing"
@@ -44,9 +45,10 @@ func TestInProcess(t *testing.T) {
 	harness.Until(t, func() error { return goleak.Find(before) })
 }
 
-// clocksDiffer has clocks that are five minutes ahead and behind, and one that goes back by
-// an hour over a crash. In the end an ingester is five minutes ahead of the front: then its
-// requests are too late for it, and are stored by the other two.
+// clocksDiffer has clocks that are five minutes ahead and behind, that jump by an hour while
+// their processes run (the front's by as much as leaves it of one mind with the load about
+// what is too far in the future), and one that goes back by an hour over a crash. All three ingesters
+// store every request all the time.
 func clocksDiffer(t *testing.T, change ...func(*harness.Cluster)) {
 	s := start(t, append(slices.Clone(change), func(c *harness.Cluster) {
 		c.Ingesters[0].SetClock(5 * time.Minute)
@@ -54,6 +56,21 @@ func clocksDiffer(t *testing.T, change ...func(*harness.Cluster)) {
 		c.Front.SetClock(5 * time.Minute)
 	})...)
 	s.readUnderLoad()
+	s.allStore()
+	for _, jump := range []struct {
+		node  *harness.Node
+		ahead time.Duration
+	}{
+		{s.Front, -5 * time.Minute}, {s.Ingesters[2], 5 * time.Minute}, {s.Ingesters[1], time.Hour},
+		{s.Ingesters[2], -55 * time.Minute}, {s.Front, 49 * time.Minute}, {s.Front, -9 * time.Minute},
+	} {
+		jump.node.SetClock(jump.ahead)
+		s.allStore()
+		s.readUnderLoad()
+	}
+	if skew := s.Front.Metric("weir_distributor_clock_skew_seconds"); skew < 4000 || skew > 5000 {
+		t.Errorf("the front tells of clocks that differ by %v s", skew)
+	}
 	back := func(n *harness.Node, ahead time.Duration) {
 		t.Helper()
 		n.Kill()
@@ -71,8 +88,26 @@ func clocksDiffer(t *testing.T, change ...func(*harness.Cluster)) {
 	}
 	s.stored(10)
 	back(s.Ingesters[0], 5*time.Minute) // with what is in blocks and what is in its log
+	s.allStore()
 	p := s.load.Pushes()
 	t.Logf("%d requests stored, %d failed: %s", p.Stored, p.Failed, s.check())
+}
+
+// allStore waits for a number of requests in a row that all three ingesters stored.
+func (s *scenario) allStore() {
+	s.t.Helper()
+	writes := func(outcome string) float64 {
+		return s.Front.Metric("weir_distributor_replica_duration_seconds_count", `outcome="`+outcome+`"`)
+	}
+	harness.Until(s.t, func() error {
+		failed, stored := writes("failed"), writes("stored")
+		s.stored(20)
+		// Those that another is still at may be missing.
+		if failed, stored = writes("failed")-failed, writes("stored")-stored; failed > 0 || stored < 50 {
+			return fmt.Errorf("of 20 requests %v copies were stored, %v were not", stored, failed)
+		}
+		return nil
+	})
 }
 
 // clockFarAhead has a member whose clock is ten years ahead: the others find that it is

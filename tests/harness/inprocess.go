@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 // inside is a server within the process of the test.
 type inside struct {
-	ahead time.Duration // of its clock
+	ahead atomic.Int64 // nanoseconds, of its clock
 
 	// Of the one that runs, nil if none does:
 	process *weir.Process
@@ -62,15 +63,10 @@ func CollectAsBefore(t testing.TB) {
 	})
 }
 
-// SetClock sets how far the clock of a node of InProcess is ahead of the true time when it
-// runs next.
-func (n *Node) SetClock(ahead time.Duration) {
-	n.t.Helper()
-	if n.Running() {
-		n.t.Fatalf("%s runs", n.Name)
-	}
-	n.inside.ahead = ahead
-}
+// SetClock sets how far the clock of a node of InProcess is ahead of the true time: a jump
+// if it runs. What a process measures by two readings of it jumps too, which it would not
+// by the operating system's clock.
+func (n *Node) SetClock(ahead time.Duration) { n.inside.ahead.Store(int64(ahead)) }
 
 func (n *Node) startInside(args []string) {
 	n.t.Helper()
@@ -90,9 +86,9 @@ func (n *Node) startInside(args []string) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	ahead, disk := i.ahead, &disk{}
+	disk := &disk{}
 	p, err := weir.NewProcess(context.Background(), cfg, weir.CurrentBuild(), set.Print, log,
-		weir.WithClock(func() time.Time { return time.Now().Add(ahead) }), weir.WithLogFS(disk))
+		weir.WithClock(func() time.Time { return time.Now().Add(time.Duration(i.ahead.Load())) }), weir.WithLogFS(disk))
 	if err != nil {
 		n.t.Fatal(errors.Join(err, log.Close()))
 	}
