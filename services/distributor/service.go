@@ -28,7 +28,7 @@ const maxRejections = 1000
 
 // Config is the configuration of a distributor.
 type Config struct {
-	ReplicaTimeout time.Duration `yaml:"replica_timeout" help:"How long an ingester may take to store a request before it counts as unavailable."`
+	ReplicaTimeout time.Duration `yaml:"replica_timeout" help:"How long an ingester may take to store a request before it counts as unavailable, at most 10s: live tails wait for copies of what they have sent for little longer."`
 	MaxInFlight    int           `yaml:"max_in_flight" help:"Most requests in flight to one ingester."`
 	LabelCache     int           `yaml:"label_cache" help:"Label sets whose canonical form is remembered."`
 }
@@ -41,8 +41,8 @@ func DefaultConfig() Config {
 // Validate returns all problems at once.
 func (c Config) Validate() error {
 	var errs []error
-	if c.ReplicaTimeout <= 0 {
-		errs = append(errs, fmt.Errorf("replica_timeout is %s, must be above 0", c.ReplicaTimeout))
+	if c.ReplicaTimeout <= 0 || c.ReplicaTimeout > 10*time.Second {
+		errs = append(errs, fmt.Errorf("replica_timeout is %s, must be above 0 and at most 10s", c.ReplicaTimeout))
 	}
 	if c.MaxInFlight < 1 {
 		errs = append(errs, fmt.Errorf("max_in_flight is %d, must be at least 1", c.MaxInFlight))

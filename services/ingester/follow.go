@@ -57,11 +57,12 @@ func (s *Service) Follow(req *ingestv1.FollowRequest, stream ingestv1.IngestServ
 	s.metrics.followers.Inc()
 	defer s.metrics.followers.Dec()
 
+	called := time.Now()
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	defer context.AfterFunc(s.stop, cancel)()
 	f := &follower{
-		service: s, tenant: id, pipe: pipe, stream: stream,
+		service: s, tenant: id, pipe: pipe, stream: stream, called: called,
 		match:   func(ls model.Labels) bool { return head.Matches(query.Matchers, ls) },
 		streams: map[string]*pipeline.Stream{},
 	}
@@ -98,6 +99,11 @@ type follower struct {
 	began    uint64 // the position that the log is being read behind
 	reads    bool   // it is one of those that may read from the log now
 
+	called  time.Time // when the call came
+	settled time.Time // what was begun before was appended up to newest
+	newest  uint64
+	sent    time.Time // when the last message was sent
+
 	// The stream of the last row.
 	pipeStream  *pipeline.Stream
 	labels      model.Labels
@@ -112,22 +118,23 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 	}
 	for {
 		wait, cancel := context.WithTimeout(ctx, followIdle)
-		newest, err := f.service.gens.wait(wait, f.position)
+		_, _ = f.service.gens.wait(wait, f.position) // an error: nothing for a while
 		cancel()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil { // nothing for a while
-			if err := f.send(&ingestv1.FollowResponse{}); err != nil {
-				return err
-			}
-			continue
-		}
-		for f.position < newest {
+		f.settled = f.service.sequence.settled()
+		f.newest = f.service.gens.newest().Seq()
+		for f.position < f.newest {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err := f.step(ctx, min(newest, f.position+followStep)); err != nil {
+			if err := f.step(ctx, min(f.newest, f.position+followStep)); err != nil {
+				return err
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if time.Since(f.sent) >= followIdle {
+			if err := f.send(&ingestv1.FollowResponse{}); err != nil {
 				return err
 			}
 		}
@@ -136,7 +143,10 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 
 func (f *follower) send(m *ingestv1.FollowResponse) error {
 	m.Position, m.Incarnation = f.position+1, f.service.incarnation
-	f.told = f.position
+	if f.position >= f.newest && f.settled.After(f.called) {
+		m.CompleteNanos = int64(f.settled.Sub(f.called))
+	}
+	f.told, f.sent = f.position, time.Now()
 	if !f.reads {
 		return f.stream.Send(m)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/weir-logs/weir/libs/wal"
 	"github.com/weir-logs/weir/services/ingester/head"
@@ -17,8 +18,9 @@ type sequence struct {
 	// have the same order. A channel, since waiting for it must end with a context.
 	turn chan struct{}
 
-	mu    sync.Mutex // guards queue, and the outcome of its items
-	queue []*pending // in log order, not applied yet
+	mu        sync.Mutex // guards what follows, and the outcome of the queue's items
+	queue     []*pending // in log order, not applied yet
+	beginning time.Time  // of the record that is on its way into queue, zero if none is
 }
 
 // pending is a record between its append and its insertion into the head.
@@ -27,6 +29,7 @@ type pending struct {
 	tenant    string
 	blocks    []head.Block
 	batchTime int64
+	begun     time.Time
 
 	finished bool // the log has decided
 	failed   bool
@@ -47,14 +50,19 @@ func (q *sequence) begin(ctx context.Context, log *wal.Log, late func() bool, ty
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	p := &pending{begun: time.Now(), applied: make(chan struct{})}
+	q.mu.Lock()
+	q.beginning = p.begun
+	q.mu.Unlock()
 	ticket, err := log.BeginUnless(ctx, late, typ, payload)
+	p.ticket = ticket
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.beginning = time.Time{}
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{ticket: ticket, applied: make(chan struct{})}
-	q.mu.Lock()
 	q.queue = append(q.queue, p)
-	q.mu.Unlock()
 	return p, nil
 }
 
@@ -72,6 +80,19 @@ func (q *sequence) finish(p *pending, err error, apply func(*pending)) {
 		}
 		close(next.applied)
 	}
+}
+
+// settled returns a time before which no record was begun that is still to be applied.
+func (q *sequence) settled() time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case len(q.queue) > 0:
+		return q.queue[0].begun
+	case !q.beginning.IsZero():
+		return q.beginning
+	}
+	return time.Now()
 }
 
 // hold calls f between two records: all before it are in the head, and none behind.

@@ -189,6 +189,9 @@ func (h holder) open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	return s, nil
 }
 
+// behind is how far the clock of whoever recorded a loss may have been behind.
+const behind = 2 * time.Hour
+
 // losses is a source without rows that tells of what is lost for good, or nil if
 // nothing is. What was lost at some time may have been entries up to then, and a little
 // beyond.
@@ -196,7 +199,7 @@ func losses(view *ring.View, future time.Duration) engine.Source {
 	var all lossStore
 	for _, m := range view.Losses() {
 		all = append(all, loss{
-			until: m.Changed().Add(future).UnixNano(),
+			until: m.Changed().Add(future + behind).UnixNano(),
 			text: fmt.Sprintf("entries that ingester %s stored before %s may be lost (%s); an operator acknowledges that with: weirctl ring acknowledge %s",
 				m.Name, m.Changed().UTC().Format(time.RFC3339), m.Incarnation, m.Name),
 		})

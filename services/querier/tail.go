@@ -66,7 +66,7 @@ func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailSe
 	t := &tail{
 		service: s, sc: sc, query: sel, stream: stream, ctx: ctx,
 		events: make(chan tailEvent), following: map[string]bool{},
-		cursor: cursor, seen: newSeen(cursor.Pending), sent: maps.Clone(cursor.Positions), pending: cursor.Pending,
+		cursor: cursor, seen: newSeen(cursor.Pending, time.Now()), sent: maps.Clone(cursor.Positions), pending: cursor.Pending,
 	}
 	if err := t.run(req); err != nil {
 		if ctx.Err() != nil {
@@ -146,6 +146,7 @@ type tailPage struct {
 type tailEvent struct {
 	ingester string
 	messages []*ingestv1.FollowResponse // what leads to one position, the last one's
+	complete time.Time                  // what was appended before has come with this; zero: it does not say
 	err      error                      // a lasting one: the tail ends
 }
 
@@ -183,10 +184,10 @@ func (t *tail) run(req *tailv1.TailRequest) error {
 				continue
 			}
 		case <-members.C:
-			t.seen.age(t.service.deps.Now())
 			if err := t.follow(ctx, false); err != nil {
 				return err
 			}
+			t.seen.age(time.Now(), t.sources())
 			continue
 		case <-idle.C:
 		case <-ctx.Done():
@@ -281,6 +282,16 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 	return nil
 }
 
+// sources returns the members that are followed, or will be from where the cursor is.
+func (t *tail) sources() (names []string) {
+	for _, m := range t.service.deps.Ring.View().Ingesters() {
+		if _, ok := t.cursor.Positions[m.Name]; ok || t.following[m.Name] {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
 // from returns where to follow an ingester from: behind the cursor, or now. One that
 // joined after the tail began has nothing older than that, and is followed from its
 // first entry.
@@ -322,6 +333,9 @@ func (t *tail) take(ev tailEvent) {
 	for _, m := range ev.messages {
 		t.takeMessage(ev.ingester, m)
 	}
+	if !ev.complete.IsZero() {
+		t.seen.complete(ev.ingester, ev.complete)
+	}
 }
 
 func (t *tail) takeMessage(ingester string, m *ingestv1.FollowResponse) {
@@ -334,7 +348,7 @@ func (t *tail) takeMessage(ingester string, m *ingestv1.FollowResponse) {
 	for i, tm := range rows.GetTimes() {
 		ls := rows.GetNewLabels()[rows.GetLabels()[i]]
 		hash := rows.GetHashes()[i]
-		if !t.seen.first(hash, ingester, t.holders, t.service.deps.Now()) {
+		if !t.seen.first(hash, ingester, t.holders, time.Now()) {
 			continue
 		}
 		labels, meta, parsed := fromPairs(ls.GetLabels()), fromPairs(ls.GetMetadata()), fromPairs(ls.GetParsed())
@@ -439,6 +453,7 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	began := time.Now() // not later than by the ingester
 	stream, err := c.Follow(ctx, &ingestv1.FollowRequest{Query: f.query, Incarnation: f.at.Incarnation, Position: f.at.Position})
 	if err != nil {
 		return err
@@ -455,7 +470,11 @@ func (f *follower) follow(ctx context.Context) error {
 			continue // of something that is too large for one message, and comes again if its end does not come
 		}
 		f.at = at
-		if !f.tell(ctx, tailEvent{ingester: f.name, messages: pieces}) {
+		ev := tailEvent{ingester: f.name, messages: pieces}
+		if n := m.GetCompleteNanos(); n > 0 {
+			ev.complete = began.Add(time.Duration(n))
+		}
+		if !f.tell(ctx, ev) {
 			return ctx.Err()
 		}
 		pieces = nil

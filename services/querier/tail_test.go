@@ -287,29 +287,6 @@ func TestTailPagesLargeAppendsAndResumesWithinThem(t *testing.T) {
 	}
 }
 
-// Entries that a replica has yet to send are in the cursor; those that all sent are
-// not.
-func TestPendingEntries(t *testing.T) {
-	s := newSeen(nil)
-	now := time.Unix(100, 0)
-	for _, in := range []string{"one", "two", "three"} {
-		if first := s.first(1, in, 3, now); first != (in == "one") {
-			t.Errorf("first from %s: %v", in, first)
-		}
-	}
-	s.first(2, "one", 3, now)
-	s.first(2, "one", 3, now) // again, after a reconnection
-	s.first(2, "two", 3, now)
-	if p := s.pending(); len(p) != 1 || p[0] != 2 {
-		t.Errorf("pending %v, want 2", p)
-	}
-	s.age(now.Add(seenPeriod))
-	s.age(now.Add(2 * seenPeriod))
-	if p := s.pending(); len(p) != 0 {
-		t.Errorf("pending %v after two periods", p)
-	}
-}
-
 func TestPagesAreBoundedInBytes(t *testing.T) {
 	big := model.NewLabels([]model.Label{{Name: "big", Value: strings.Repeat("x", 3<<20)}})
 	st := engine.LogStream{Labels: big}

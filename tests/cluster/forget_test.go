@@ -26,6 +26,29 @@ func (s *scenario) postRing(action, name string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
+// forget forgets an ingester that is dead, as soon as the others agree, and waits until
+// the front knows two.
+func (s *scenario) forget(n *harness.Node) {
+	s.t.Helper()
+	harness.Until(s.t, func() error {
+		code, body := s.postRing("forget", n.Name)
+		if code != http.StatusNoContent {
+			return fmt.Errorf("%d %s", code, body)
+		}
+		return nil
+	})
+	p, err := s.ring()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, m := range p.Members {
+		if m.Name == n.Name && m.State != "forgotten" {
+			s.t.Errorf("%s is %s", m.Name, m.State)
+		}
+	}
+	s.AwaitHealthy(2)
+}
+
 // TestForgetOne gives up an ingester that does not come back: not while it is alive, and
 // not before the others have flushed. Nothing is lost, and its data directory does not
 // return.
@@ -37,23 +60,7 @@ func TestForgetOne(t *testing.T) {
 		t.Fatalf("it is alive, and forgetting it answers %d %s", code, body)
 	}
 	n.Kill()
-	harness.Until(t, func() error {
-		code, body := s.postRing("forget", n.Name)
-		if code != http.StatusNoContent {
-			return fmt.Errorf("%d %s", code, body)
-		}
-		return nil
-	})
-	p, err := s.ring()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range p.Members {
-		if m.Name == n.Name && m.State != "forgotten" {
-			t.Errorf("%s is %s", m.Name, m.State)
-		}
-	}
-	s.AwaitHealthy(2)
+	s.forget(n)
 	s.stored(50)
 	s.readUnderLoad()
 	v := s.check()

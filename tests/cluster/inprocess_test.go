@@ -110,11 +110,12 @@ func (s *scenario) allStore() {
 	})
 }
 
-// clockFarAhead has a member whose clock is ten years ahead: the others find that it is
-// dead as of any, and take it back with the right time.
+// clockFarAhead has members whose clocks are ten years ahead: the others find that one is
+// dead as of any, take it back with the right time, and forget one that stays away.
 func clockFarAhead(t *testing.T, change ...func(*harness.Cluster)) {
 	s := start(t, append(slices.Clone(change), func(c *harness.Cluster) {
 		c.Ingesters[1].SetClock(10 * 365 * 24 * time.Hour)
+		c.Ingesters[2].SetClock(10 * 365 * 24 * time.Hour)
 	})...)
 	s.readUnderLoad()
 	n := s.Ingesters[1]
@@ -126,6 +127,9 @@ func clockFarAhead(t *testing.T, change ...func(*harness.Cluster)) {
 	n.Start()
 	n.AwaitReady()
 	s.AwaitHealthy(3)
+	s.stored(50)
+	s.Ingesters[2].Kill()
+	s.forget(s.Ingesters[2])
 	s.stored(50)
 	p := s.load.Pushes()
 	t.Logf("%d requests stored, %d failed: %s", p.Stored, p.Failed, s.check())

@@ -6,10 +6,49 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
+
+// swept is done once the networks of processes that were killed are gone.
+var swept sync.Once
+
+// ownName is a name that NewNetwork gives to interfaces and namespaces: the number of the
+// network, the process, and the node.
+var ownName = regexp.MustCompile(`^wt[0-9]+p([0-9]+)(-[0-9]+)?$`)
+
+// sweepNetworks removes what earlier runs of tests left behind that were killed: networks
+// that they named, whose process is gone, and with no process in them.
+func sweepNetworks() {
+	namespaces, err := os.ReadDir("/run/netns")
+	if err != nil {
+		return // there are none
+	}
+	for _, ns := range namespaces {
+		name := ns.Name()
+		m := ownName.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		if _, err := os.Stat("/proc/" + m[1]); err == nil {
+			continue
+		}
+		if pids, err := exec.Command("ip", "netns", "pids", name).Output(); err != nil || len(pids) > 0 {
+			continue
+		}
+		_ = ip("netns", "del", name) // with the links in it; another process may be at it, too
+	}
+}
+
+// taken says whether there is a network of a number.
+func taken(number int) bool {
+	namespaces, err := filepath.Glob(fmt.Sprintf("/run/netns/wt%dp*", number))
+	return err != nil || len(namespaces) > 0
+}
 
 // Network is a bridge to which nodes are attached, each in a network namespace of its
 // own, so that packets between them can be dropped. This process is attached too.
@@ -32,9 +71,13 @@ func NewNetwork(t testing.TB) *Network {
 			t.Skipf("network namespaces need %s", tool)
 		}
 	}
-	for range 20 { // until an id is free
+	swept.Do(sweepNetworks)
+	for range 20 { // until a number is free
 		x := rand.IntN(200 * 250)
-		n := &Network{t: t, id: fmt.Sprintf("wt%d", x), net: fmt.Sprintf("10.%d.%d.", 30+x/250, x%250)}
+		if taken(x) {
+			continue
+		}
+		n := &Network{t: t, id: fmt.Sprintf("wt%dp%d", x, os.Getpid()), net: fmt.Sprintf("10.%d.%d.", 30+x/250, x%250)}
 		// The bridge has a namespace of its own too, in which nobody else filters packets.
 		if err := ip("netns", "add", n.id); err != nil {
 			if strings.Contains(err.Error(), "exists") {
