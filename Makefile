@@ -93,6 +93,10 @@ bench: $(TOOLS)/.built ## Run the Go benchmarks (BENCH=regexp BENCH_COUNT=3 BENC
 chaos: build ## Do random harm to a cluster under load for DURATION (10m); print what was checked and lost.
 	WEIR=$(CURDIR)/bin/weir WEIR_CHAOS=$(DURATION) go test ./tests/cluster -run '^TestChaos$$' -v -count=1 -timeout 0
 
+.PHONY: bench-replication
+bench-replication: build ## Measure what replication costs (WEIR_BENCH_REPLICATION=5 rounds, WEIR_BENCH_MB, WEIR_BENCH_LOGS); print a table.
+	WEIR=$(CURDIR)/bin/weir WEIR_BENCH_REPLICATION=$${WEIR_BENCH_REPLICATION:-5} go test ./tests/bench -run '^TestReplication$$' -v -count=1 -timeout 0
+
 .PHONY: conformance
 conformance: build ## Compare the Loki API with recorded answers of Loki; print a table.
 	tools/conformance.sh

@@ -312,10 +312,7 @@ func TestChaos(t *testing.T) {
 		n.AwaitReady()
 	}
 	all := c.verifyAll(&f)
-	exact := []string{"kill", "restart"}
-	if c.freeze < 10*time.Second { // tails remember what they have delivered for some longer
-		exact = append(exact, "freeze")
-	}
+	exact := []string{"kill", "restart", "freeze"}
 	if slices.ContainsFunc(among, func(x fault) bool { return !slices.Contains(exact, x.name) }) {
 		c.tailed(tail, begun)
 	} else {
@@ -334,8 +331,8 @@ func TestChaos(t *testing.T) {
 }
 
 // tailed checks a tail that went through faults after which it may repeat entries, where
-// its own server was killed or an ingester was frozen for long, or has to say that it left some out, where an ingester's
-// disk was lost: nothing is missing without a word.
+// its own server was killed, or has to say that it left some out, where an ingester's disk
+// was lost: nothing is missing without a word.
 func (c *chaos) tailed(tail *harness.Tail, begun checker.Mark) {
 	c.t.Helper()
 	acked := c.load.History.Acknowledged(begun)

@@ -237,6 +237,7 @@ func TestFreezeOne(t *testing.T) {
 	s.stored(200)
 	s.noGap("one frozen")
 	s.readUnderLoad() // as soon as the members take it for dead
+	time.Sleep(time.Duration(some(0, 60)) * time.Second)
 	n.Thaw()
 	s.AwaitHealthy(3)
 	s.stored(50)
