@@ -78,13 +78,19 @@ func TestR2DerivedValuesHaveVersions(t *testing.T) {
 func TestR7R8Runs(t *testing.T) {
 	const minute = int64(60e9)
 	for name, c := range map[string]struct {
-		rows int
-		step int64
-		runs int
+		rows   int
+		step   int64
+		runs   int
+		narrow bool
 	}{
-		"twenty rows of a day":    {20, 70 * minute, 1},
-		"many rows of 10 minutes": {20000, minute / 2000, 2},
-		"a row a minute":          {1440, minute, 4},
+		"twenty rows of a day":                   {20, 70 * minute, 1, false},
+		"many rows of 10 minutes":                {20000, minute / 2000, 2, false},
+		"a row a minute":                         {1440, minute, 4, false},
+		"twenty rows of a day, narrow":           {20, 70 * minute, 1, true},
+		"many rows of 10 minutes, narrow":        {20000, minute / 2000, 40, true},
+		"a row a minute, narrow":                 {1440, minute, 4, true},
+		"two thousand rows a second, narrow":     {20000, int64(5e5), 10, true},
+		"few hundred rows of one second, narrow": {300, int64(1e6), 1, true},
 	} {
 		var rows []row
 		var digest uint64
@@ -93,7 +99,7 @@ func TestR7R8Runs(t *testing.T) {
 			one := rowsOf(rows[i:], false)
 			digest += one.Hash(0)
 		}
-		b, _ := write(t, oneStream(rows...), block.Meta{ID: "b"}, block.Options{RowGroupBytes: 5000, NoGrams: true}, 1000)
+		b, _ := write(t, oneStream(rows...), block.Meta{ID: "b"}, block.Options{RowGroupBytes: 5000, NoGrams: true, NarrowRuns: c.narrow}, 1000)
 		r := open(t, b)
 		runs := r.Runs(0, math.MinInt64, math.MaxInt64)
 		var sum block.Run

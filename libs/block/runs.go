@@ -1,6 +1,10 @@
 package block
 
-import "github.com/weir-logs/weir/libs/model"
+import (
+	"time"
+
+	"github.com/weir-logs/weir/libs/model"
+)
 
 // Run is the rows of a stream within one interval of time. A stream's runs ascend and
 // do not touch, and hold all of its rows.
@@ -11,8 +15,31 @@ type Run struct {
 	Digest           uint64 // sum of the rows' hashes modulo 2^64
 }
 
-// runRows is how many rows are worth a run of their own, on average.
-const runRows = 256
+// slot is a width of slots of time, and how many rows are worth a run by it, on average.
+type slot struct {
+	width int64
+	rows  uint64
+}
+
+// wide are the slots of all blocks, narrow those of Options.NarrowRuns.
+var wide, narrow []slot
+
+func init() {
+	for _, width := range []time.Duration{time.Second, 5 * time.Second, 15 * time.Second, time.Minute} {
+		narrow = append(narrow, slot{int64(width), 512})
+	}
+	for _, width := range model.SlotWidths {
+		wide = append(wide, slot{width, 256})
+	}
+	narrow = append(narrow, wide...)
+}
+
+func (w *Writer) slots() []slot {
+	if w.opts.NarrowRuns {
+		return narrow
+	}
+	return wide
+}
 
 func (r *Run) join(o Run) {
 	r.MaxTime = o.MaxTime
@@ -21,10 +48,10 @@ func (r *Run) join(o Run) {
 	r.Digest += o.Digest
 }
 
-// addRow adds a row to runs by the narrowest slots.
-func addRow(runs []Run, from int, t int64, bytes int, hash uint64) []Run {
+// addRow adds a row to runs by slots of a width.
+func addRow(runs []Run, from int, t int64, bytes int, hash uint64, width int64) []Run {
 	row := Run{t, t, 1, uint64(bytes), hash}
-	if n := len(runs); n > from && sameSlot(runs[n-1].MinTime, t, model.SlotWidths[0]) {
+	if n := len(runs); n > from && sameSlot(runs[n-1].MinTime, t, width) {
 		runs[n-1].join(row)
 		return runs
 	}
@@ -33,24 +60,23 @@ func addRow(runs []Run, from int, t int64, bytes int, hash uint64) []Run {
 
 func sameSlot(a, b, width int64) bool { return model.Slot(a, width) == model.Slot(b, width) }
 
-// coarse joins the runs of a stream until they are worth telling apart, and returns
-// how many are left: one for few rows, otherwise those of the narrowest slots that
-// hold enough rows.
-func coarse(runs []Run) int {
+// coarse joins the runs of a stream, which are by the narrowest slots, until they are
+// worth telling apart, and returns how many are left: one for few rows, otherwise those of
+// the narrowest slots that hold enough rows.
+func coarse(runs []Run, slots []slot) int {
 	rows := uint64(0)
 	for i := range runs {
 		rows += runs[i].Rows
 	}
-	for _, width := range model.SlotWidths[1:] {
-		if uint64(len(runs)-1)*runRows < rows {
+	for i, s := range slots {
+		if i > 0 {
+			runs = runs[:joinSlots(runs, func(a, b Run) bool { return sameSlot(a.MinTime, b.MinTime, s.width) })]
+		}
+		if uint64(len(runs)-1)*s.rows < rows {
 			return len(runs)
 		}
-		runs = runs[:joinSlots(runs, func(a, b Run) bool { return sameSlot(a.MinTime, b.MinTime, width) })]
 	}
-	if uint64(len(runs)-1)*runRows >= rows {
-		return joinSlots(runs, func(a, b Run) bool { return true })
-	}
-	return len(runs)
+	return joinSlots(runs, func(a, b Run) bool { return true })
 }
 
 func joinSlots(runs []Run, same func(a, b Run) bool) int {

@@ -24,6 +24,10 @@ type Options struct {
 	// Knowledge, if there is any, is what is known of the lines of blocks written
 	// before: less is to be learnt.
 	Knowledge *Knowledge
+	// NarrowRuns cuts the runs of streams with many rows in a short time at seconds, too.
+	// It is for blocks of which others are copies that begin and end elsewhere: those of
+	// the ingesters, until they are merged.
+	NarrowRuns bool
 	// NoGrams leaves out the matrices that filters use to rule row groups out.
 	NoGrams bool
 }
@@ -246,7 +250,7 @@ func (w *Writer) row(rows *model.Rows, i, line int) error {
 		}
 	}
 	w.last = key
-	w.runs = addRow(w.runs, 0, key.Time, line, key.Hash)
+	w.runs = addRow(w.runs, 0, key.Time, line, key.Hash, w.slots()[0].width)
 	info := &w.foot.info
 	info.MinTime, info.MaxTime = min(info.MinTime, key.Time), max(info.MaxTime, key.Time)
 	info.Rows++
@@ -282,7 +286,7 @@ func (w *Writer) begin(ls model.Labels) error {
 }
 
 func (w *Writer) endStream() error {
-	err := w.index.add(w.labels, w.runs[:coarse(w.runs)])
+	err := w.index.add(w.labels, w.runs[:coarse(w.runs, w.slots())])
 	w.runs = w.runs[:0]
 	return err
 }

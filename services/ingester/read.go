@@ -91,4 +91,6 @@ func (s *Service) blockStore(r *block.Reader) engine.Store {
 	return blockstore.NewStore(r, s.deps.Cache)
 }
 
-func (s *Service) blockOptions() block.Options { return block.Options{Knowledge: s.knowledge} }
+func (s *Service) blockOptions() block.Options {
+	return block.Options{Knowledge: s.knowledge, NarrowRuns: true}
+}
