@@ -98,9 +98,7 @@ func measure(t *testing.T, rf int, logs *logs) figures {
 		t.Fatal(err)
 	}
 	nodes := append(slices.Clone(c.Ingesters), c.Front)
-	// Cut so that replicas' blocks begin and end at different entries, as they do where more
-	// is stored.
-	args := []string{"--config=" + config, "--ingester.cut-size=24MiB", fmt.Sprint("--cluster.replication-factor=", rf), "--log.level=warn"}
+	args := []string{"--config=" + config, fmt.Sprint("--cluster.replication-factor=", rf), "--log.level=warn"}
 	var join []string
 	for _, n := range nodes {
 		n.Args = append(n.Args, args...)
@@ -206,7 +204,7 @@ var questions = []question{
 }
 
 // repeats is how often each question is asked.
-const repeats = 5
+const repeats = 3
 
 // ask asks all questions and checks that the count of all is right.
 func ask(t *testing.T, c *client.Client, nodes []*harness.Node, logs *logs) map[string]cost {
