@@ -198,6 +198,13 @@ func (t Table) Without(name string) Table {
 	return newTable(slices.DeleteFunc(slices.Clone(t.records()), func(r Member) bool { return r == m }))
 }
 
+// WithoutIncarnation returns the table less one record. Like Without it is no part of the merging.
+func (t Table) WithoutIncarnation(name, incarnation string) Table {
+	return newTable(slices.DeleteFunc(slices.Clone(t.records()), func(r Member) bool {
+		return r.Name == name && r.Incarnation == incarnation
+	}))
+}
+
 // Only returns the table of the records of one name.
 func (t Table) Only(name string) Table {
 	return newTable(slices.DeleteFunc(slices.Clone(t.records()), func(r Member) bool { return r.Name != name }))

@@ -30,5 +30,14 @@ func init() {
 		mutant{"26", "a request is stored after its deadline", "services/ingester/ingest.go",
 			"if d := req.GetDeadline(); d != nil {", "if d := req.GetDeadline(); d.GetNanos() < 0 {",
 			"services/ingester", "TestBadBlocksAreRefused"},
+		mutant{"21", "a replication factor is given up though an entry came behind the flush", "services/weir/factors.go",
+			"if now, _ := f.held.seen(f.former); now != begun {", "if now, _ := f.held.seen(f.former); now < begun {",
+			"services/weir", "TestFormerFactorOfALateWrite"},
+		mutant{"21", "a replication factor is held before it is saved", "libs/ring/gossip/factor.go",
+			"	kept := func() bool { return ring.Factors(c.kept.Load()).Has(rf) }", "	kept := func() bool { self := c.Self(); return self.Factors.Has(rf) }",
+			"libs/ring/gossip", "TestHeldFactorIsSaved"},
+		mutant{"19", "a newcomer takes the name of a member that is alive", "libs/ring/gossip/core.go",
+			"if c.yields && heard", "if c.given && heard",
+			"libs/ring/gossip", "TestNameIsTaken"},
 	)
 }

@@ -63,6 +63,9 @@ func (d *delegate) LocalState(bool) []byte {
 	n := d.n
 	n.mu.Lock()
 	s := state{sender: n.self.Name, table: n.table, peers: make(map[string]string, len(n.alive))}
+	if n.yields { // to others a record that is not the newest of its name is of something lost
+		s.table = s.table.WithoutIncarnation(n.self.Name, n.self.Incarnation)
+	}
 	for name, p := range n.alive {
 		s.peers[name] = p.addr()
 	}

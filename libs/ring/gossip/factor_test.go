@@ -92,10 +92,8 @@ func TestHeldFactorIsSaved(t *testing.T) {
 	if err := c.HoldFactor(3); err != nil { // it is saved
 		t.Error(err)
 	}
-	select {
-	case err := <-held:
-		t.Errorf("it is held before it is saved: %v", err)
-	default:
+	if len(held) > 0 {
+		t.Error("it is held before it is saved")
 	}
 	c.refreshMu.Unlock()
 	for range 2 {

@@ -32,6 +32,9 @@ func TestNameIsTaken(t *testing.T) {
 		if m, _ := n.View().Table().Get("b"); m.Incarnation != b.Self().Incarnation || m.State != ring.Active {
 			t.Error(n.RingStatus())
 		}
+		if _, ok := n.View().Table().Incarnation("b", "another"); ok {
+			t.Errorf("%s takes what the other has not for lost", n.Self().Name)
+		}
 	}
 	// One that comes back under its name at another address is told nothing.
 	if err := b.Abandon(); err != nil {
