@@ -3,15 +3,20 @@ package block
 import (
 	"slices"
 
+	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/model"
 )
 
 // pending is the rows of a row group that is not encoded yet.
 type pending struct {
 	times      []int64
-	lines      model.Strings
-	runEnds    []uint32 // of streams
-	batchTimes []int64  // nil: not kept
+	parts      []lines.Part  // of all rows
+	lines      model.Strings // of those that are text
+	carried    int           // bytes of the others' lines
+	runEnds    []uint32      // of streams
+	kinds      []uint64      // of these runs' lines
+	kind       uint64        // of the lines that come
+	batchTimes []int64       // nil: not kept
 	positions  []uint32
 	copyRows   []uint32
 	copies     []uint32
@@ -22,20 +27,21 @@ type pending struct {
 }
 
 func (p *pending) len() int   { return len(p.times) }
-func (p *pending) bytes() int { return len(p.lines.Slab) + int(p.metaBytes) }
+func (p *pending) bytes() int { return p.lineBytes() + int(p.metaBytes) }
+
+func (p *pending) lineBytes() int { return len(p.lines.Slab) + p.carried }
 
 // endRun says that the rows that follow are another stream's.
 func (p *pending) endRun() {
 	n := uint32(p.len())
 	if n > 0 && (len(p.runEnds) == 0 || p.runEnds[len(p.runEnds)-1] < n) {
 		p.runEnds = append(p.runEnds, n)
+		p.kinds = append(p.kinds, p.kind)
 	}
 }
 
 // add adds rows [from, to).
 func (p *pending) add(rows *model.Rows, from, to int, ordered bool) {
-	n := p.len()
-	p.times = append(p.times, rows.Times[from:to]...)
 	begin := uint32(0)
 	if from > 0 {
 		begin = rows.Lines.Ends[from-1]
@@ -45,6 +51,28 @@ func (p *pending) add(rows *model.Rows, from, to int, ordered bool) {
 	for _, end := range rows.Lines.Ends[from:to] {
 		p.lines.Ends = append(p.lines.Ends, end+at)
 	}
+	if n := len(p.parts); n > 0 && p.parts[n-1].Body == nil {
+		p.parts[n-1].To += to - from
+	} else {
+		p.parts = append(p.parts, lines.Part{To: to - from})
+	}
+	p.addRest(rows, from, to, ordered)
+}
+
+// carry adds the lines of rows [from, to) of a body, of so many bytes.
+func (p *pending) carry(b *lines.Body, from, to, bytes int) {
+	p.carried += bytes
+	if n := len(p.parts); n > 0 && p.parts[n-1].Body == b && p.parts[n-1].To == from {
+		p.parts[n-1].To = to
+		return
+	}
+	p.parts = append(p.parts, lines.Part{Body: b, From: from, To: to})
+}
+
+// addRest adds all of rows [from, to) but the lines.
+func (p *pending) addRest(rows *model.Rows, from, to int, ordered bool) {
+	n := p.len()
+	p.times = append(p.times, rows.Times[from:to]...)
 	for i := from; i < to && rows.Copies != nil; i++ {
 		if rows.Copies[i] != 0 {
 			p.copyRows = append(p.copyRows, uint32(n+i-from))
@@ -128,7 +156,8 @@ func (p *pending) reset() {
 		}
 		c.rows, c.refs, c.slab = c.rows[:0], c.refs[:0], c.slab[:0]
 	}
-	*p = pending{times: p.times[:0], lines: model.Strings{Ends: p.lines.Ends[:0], Slab: p.lines.Slab[:0]},
-		runEnds: p.runEnds[:0], batchTimes: p.batchTimes[:0], positions: p.positions[:0],
+	clear(p.parts)
+	*p = pending{times: p.times[:0], parts: p.parts[:0], lines: model.Strings{Ends: p.lines.Ends[:0], Slab: p.lines.Slab[:0]},
+		runEnds: p.runEnds[:0], kinds: p.kinds[:0], kind: p.kind, batchTimes: p.batchTimes[:0], positions: p.positions[:0],
 		copyRows: p.copyRows[:0], copies: p.copies[:0], columns: columns}
 }

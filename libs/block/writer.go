@@ -6,6 +6,8 @@ import (
 	"io"
 	"math"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/lines"
@@ -79,6 +81,11 @@ type Writer struct {
 	last     model.OrderKey
 	same     uint32 // rows before with the last one's time
 	runs     []Run
+
+	carries         bool // the stream's rows are carried
+	announced, came Run  // of these: what they are to be together, and what came
+	page            model.Rows
+	list            []uint32
 }
 
 // NewWriter returns the writer of a block. Nothing is written before it must be.
@@ -109,7 +116,7 @@ func (w *Writer) Reset(to io.Writer, meta Meta) {
 		w.grams.Reset()
 	}
 	w.group.reset()
-	*w = Writer{w: to, opts: w.opts, lines: w.lines, grams: w.grams, compress: w.compress, enc: w.enc, out: w.out, group: w.group, runs: w.runs[:0]}
+	*w = Writer{w: to, opts: w.opts, lines: w.lines, grams: w.grams, compress: w.compress, enc: w.enc, out: w.out, group: w.group, runs: w.runs[:0], list: w.list[:0]}
 	w.foot.info = Info{Meta: meta, MinTime: math.MaxInt64, MaxTime: math.MinInt64, HashVersion: model.HashVersion}
 	w.foot.info.Partition = meta.Partition.UTC()
 	w.write(appendHead(nil))
@@ -154,6 +161,9 @@ func (w *Writer) add(ls model.Labels, rows *model.Rows) error {
 		if err := w.begin(ls); err != nil {
 			return err
 		}
+	}
+	if w.carries {
+		return fmt.Errorf("some rows of %s are carried, others are not", ls)
 	}
 	sizes, err := metadataSizes(rows)
 	if err != nil {
@@ -273,7 +283,7 @@ func (w *Writer) begin(ls model.Labels) error {
 		if err := w.endStream(); err != nil {
 			return err
 		}
-		if affinity != w.affinity && w.sectionBytes+int64(len(w.group.lines.Slab)) >= groupedBytes {
+		if affinity != w.affinity && w.sectionBytes+int64(w.group.lineBytes()) >= groupedBytes {
 			if err := w.flushSection(); err != nil {
 				return err
 			}
@@ -281,12 +291,22 @@ func (w *Writer) begin(ls model.Labels) error {
 	}
 	w.mixed = w.mixed || affinity != w.affinity
 	w.started, w.labels, w.affinity, w.same = true, append(model.Labels(nil), ls...), affinity, 0
+	w.carries, w.announced, w.came = false, Run{}, Run{}
 	w.group.endRun()
+	w.group.kind = xxhash.Sum64String(affinity)
 	return nil
 }
 
 func (w *Writer) endStream() error {
-	err := w.index.add(w.labels, w.runs[:coarse(w.runs, w.slots())])
+	runs, err := w.runs, error(nil)
+	if w.carries {
+		runs, err = w.carriedRuns()
+	} else {
+		runs = runs[:coarse(runs, w.slots())]
+	}
+	if err == nil {
+		err = w.index.add(w.labels, runs)
+	}
 	w.runs = w.runs[:0]
 	return err
 }
@@ -314,14 +334,18 @@ func (w *Writer) flushGroup() error {
 	}
 	// Where others begin within the row group there may be too few of them yet.
 	w.mixed = w.mixed && len(p.runEnds) > 1
-	if _, err := w.lines.Add(&p.lines, p.times, p.runEnds); err != nil {
+	if _, err := w.lines.AddParts(p.parts, &p.lines, p.times, p.runEnds, p.kinds, p.lineBytes()); err != nil {
 		return err
 	}
-	g := group{rows: p.len(), bytes: int64(len(p.lines.Slab)), base: p.base, minTime: p.times[0], maxTime: p.times[0]}
+	g := group{rows: p.len(), bytes: int64(p.lineBytes()), base: p.base, minTime: p.times[0], maxTime: p.times[0]}
 	for _, t := range p.times {
 		g.minTime, g.maxTime = min(g.minTime, t), max(g.maxTime, t)
 	}
-	w.out = appendOrder(w.out[:0], w.compress, &w.enc.columns, p.times, p.batchTimes, p.positions, p.copyRows, p.copies)
+	batchTimes := p.batchTimes
+	if w.foot.info.Ordered {
+		batchTimes = nil // not only empty: the writer wrote another block before
+	}
+	w.out = appendOrder(w.out[:0], w.compress, &w.enc.columns, p.times, batchTimes, p.positions, p.copyRows, p.copies)
 	g.orderSize = int64(len(w.out))
 	if cols := p.table(); len(cols) > 0 {
 		if len(cols) > MaxNames {

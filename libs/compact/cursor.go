@@ -35,11 +35,11 @@ type part struct {
 
 var errStopped = errors.New("stopped")
 
-func (m *Merge) open(ctx context.Context, source int, start, end int64) *cursor {
+func (m *Merge) open(ctx context.Context, source int, start, end int64, carried [][]sourceRun) *cursor {
 	c := &cursor{merge: m, source: source, start: start, end: end, last: -1}
 	s := m.sources[source]
 	c.next, c.stop = iter.Pull(func(yield func(part) bool) {
-		err := s.Each(ctx, start, end, c.skippable(s.Streams()), func(ls model.Labels, rows *model.Rows, from, to int) error {
+		err := s.Each(ctx, start, end, c.skippable(s.Streams(), carried), func(ls model.Labels, rows *model.Rows, from, to int) error {
 			if !yield(part{ls, rows, from, to}) {
 				return errStopped
 			}
@@ -53,10 +53,13 @@ func (m *Merge) open(ctx context.Context, source int, start, end int64) *cursor 
 }
 
 // skippable returns a function that tells whether all rows of a stream are copies
-// of an earlier source's, by their runs.
-func (c *cursor) skippable(streams []Stream) func(int) bool {
+// of an earlier source's, by their runs, or are taken over as they are.
+func (c *cursor) skippable(streams []Stream, carried [][]sourceRun) func(int) bool {
 	skips := c.merge.skips[c.source]
 	return func(i int) bool {
+		if carried != nil && len(carried[c.merge.index[c.source][i]]) > 0 {
+			return true
+		}
 		return len(streams[i].Runs) > 0 && len(skips[int(c.merge.index[c.source][i])]) == len(streams[i].Runs)
 	}
 }

@@ -168,14 +168,15 @@ func compareRuns(a, b block.Run) int {
 // Run writes the rows with start <= time < end that remain. Parts of one merge must
 // not overlap.
 func (m *Merge) Run(ctx context.Context, start, end int64, w Writer) (err error) {
+	carried, to := m.carried(w, start, end)
 	cursors := make([]*cursor, len(m.sources))
 	for i := range m.sources {
-		cursors[i] = m.open(ctx, i, start, end)
+		cursors[i] = m.open(ctx, i, start, end, carried)
 		defer cursors[i].close()
 	}
 	out := &output{merge: m, w: w}
 	var same []*cursor
-	for {
+	for next := 0; ; {
 		least := -1
 		for _, c := range cursors {
 			if err := c.fill(); err != nil {
@@ -183,6 +184,13 @@ func (m *Merge) Run(ctx context.Context, start, end int64, w Writer) (err error)
 			}
 			if c.rows != nil && (least < 0 || c.stream < least) {
 				least = c.stream
+			}
+		}
+		for ; next < len(carried) && (least < 0 || next < least); next++ {
+			if len(carried[next]) > 0 {
+				if err := m.carry(ctx, next, carried[next], to); err != nil {
+					return err
+				}
 			}
 		}
 		if least < 0 {

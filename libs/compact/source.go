@@ -14,6 +14,11 @@ import (
 type BlockSource struct {
 	reader  *block.Reader
 	streams []Stream
+
+	// Where rows are taken over from.
+	carried   *block.Carried
+	section   *block.Section
+	sectionAt int
 }
 
 var _ Source = (*BlockSource)(nil)
@@ -44,7 +49,7 @@ func NewBlockSource(r *block.Reader) (*BlockSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &BlockSource{r, streams}, nil
+	return &BlockSource{reader: r, streams: streams}, nil
 }
 
 // ID implements Source.

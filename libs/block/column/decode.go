@@ -389,3 +389,77 @@ func Texts(text []byte, ends []uint32) *Values {
 	}
 	return &Values{info: info, kind: Bytes, n: len(ends), bytes: text, ends: ends}
 }
+
+// Lengths tells how long values are.
+type Lengths struct {
+	// Fixed is added to all of them.
+	Fixed int
+	each  []uint8  // of values, or of distinct ones
+	long  []uint32 // likewise, if one is longer than that
+	index []uint64
+}
+
+// At returns the length of value i.
+func (l *Lengths) At(i int) int {
+	if l.index != nil {
+		i = int(l.index[i])
+	}
+	switch {
+	case l.each != nil:
+		return l.Fixed + int(l.each[i])
+	case l.long != nil:
+		return l.Fixed + int(l.long[i])
+	}
+	return l.Fixed
+}
+
+// Same reports whether all values are as long.
+func (l *Lengths) Same() bool { return l.each == nil && l.long == nil }
+
+// Lengths returns how long the values are. A Signed column has no text.
+func (v *Values) Lengths() Lengths {
+	c := v.info
+	switch v.kind {
+	case Const, Pad, Hex, UUID:
+		return Lengths{Fixed: c.MinLen}
+	case Int, Delta:
+		if v.nums == nil {
+			return Lengths{Fixed: len(c.Prefix) + digitsOf(c.Min)}
+		}
+		l := Lengths{Fixed: len(c.Prefix), each: make([]uint8, v.n)}
+		for i, x := range v.nums {
+			l.each[i] = uint8(digitsOf(x))
+		}
+		return l
+	case IPv4:
+		l := Lengths{Fixed: 3, each: make([]uint8, v.n)}
+		for i, x := range v.nums {
+			l.each[i] = uint8(digitsOf(x>>24&255) + digitsOf(x>>16&255) + digitsOf(x>>8&255) + digitsOf(x&255))
+		}
+		return l
+	case Dict:
+		if v.values != nil {
+			l := v.values.Lengths()
+			if !l.Same() {
+				l.index = v.nums
+			}
+			return l
+		}
+		fallthrough
+	case Bytes:
+		if v.ends == nil {
+			return Lengths{Fixed: v.size}
+		}
+		l := Lengths{long: make([]uint32, len(v.ends))}
+		if v.kind == Dict {
+			l.index = v.nums
+		}
+		from := uint32(0)
+		for i, end := range v.ends {
+			l.long[i] = end - from
+			from = end
+		}
+		return l
+	}
+	return Lengths{}
+}

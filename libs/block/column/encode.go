@@ -12,6 +12,14 @@ import (
 type Encoder struct {
 	dict dictBuilder
 	nums []uint64
+
+	// Of EncodeRuns.
+	ints   []int64
+	slab   []byte
+	refs   []Ref
+	packs  []byte
+	known  []uint32
+	parsed []uint64
 }
 
 // Encode appends the payload of a column of values to dst and returns its

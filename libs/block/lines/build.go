@@ -23,9 +23,11 @@ type Builder struct {
 	grams    *grams.Builder   // nil: none
 
 	frames  frames
+	infos   []column.Info // of the block
 	payload []byte
 	tids    []int64
 	rows    []uint32 // of the block added last, the analyzer's numbers of its rows' templates
+	carry   carrier
 }
 
 // NewBuilder returns the builder of an empty section.
@@ -40,6 +42,7 @@ func NewBuilder(level column.Level) *Builder {
 func (b *Builder) Reset() {
 	b.analyzer.Reset()
 	b.out, b.blocks, b.sums = b.out[:0], b.blocks[:0], b.sums[:0]
+	b.carry.reset()
 }
 
 // Learnt is what a builder knows of lines of a kind. It holds no lines, but words of them.
@@ -101,6 +104,10 @@ type Stats struct {
 // each that end at the given rows (nil: one run). Lines and times are given back in
 // the same order, whatever it is.
 func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (Stats, error) {
+	return b.add(lines, times, runEnds, nil)
+}
+
+func (b *Builder) add(lines *model.Strings, times []int64, runEnds []uint32, kinds []uint64) (Stats, error) {
 	rows := len(times)
 	if err := lines.Check(); err != nil {
 		return Stats{}, err
@@ -117,17 +124,15 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 	if err := checkRuns(runEnds, rows); err != nil {
 		return Stats{}, err
 	}
-	blk, err := b.analyzer.Analyze(lines, times)
+	blk, err := b.analyzer.Analyze(lines, times, runEnds, kinds)
 	if err != nil {
 		return Stats{}, err
 	}
-	b.rows = blk.Rows
 	info := BlockInfo{Rows: rows, Bytes: len(lines.Slab), MinTime: slices.Min(times), MaxTime: slices.Max(times),
 		RunEnds: slices.Clone(runEnds), Templates: slices.Clone(blk.Templates), Offset: int64(len(b.out))}
 
-	f := &b.frames
-	f.begin(b.compress, b.out)
-	infos := make([]column.Info, 0, len(blk.Columns)) // frames hold pointers into it
+	b.begin()
+	b.infos = slices.Grow(b.infos, len(blk.Columns)) // frames hold pointers into it
 	for _, v := range blk.Columns {
 		var c column.Info
 		if v.Deltas != nil {
@@ -135,19 +140,43 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 		} else {
 			c, b.payload = b.columns.Encode(b.payload[:0], lines.Slab, v.Refs)
 		}
-		c.ID = v.Column
-		for len(b.sums) <= int(c.ID) {
-			b.sums = append(b.sums, column.Summary{})
-		}
-		if v.Deltas == nil {
-			b.sums[c.ID].Add(c.Summary())
-		}
-		infos = append(infos, c)
-		f.add(&infos[len(infos)-1], b.payload)
+		b.column(v.Column, c)
 	}
-	tid := b.encodeTemplates(blk)
+	b.end(&info, blk.Rows, times)
+	if b.grams != nil {
+		rows := grams.Rows{Ends: lines.Ends, Shapes: blk.Rows}
+		rows.Slots, rows.Counts = b.analyzer.Slots()
+		b.grams.AddBlock(lines.Slab, &rows, int(info.Size))
+	}
+	return Stats{Bytes: int(info.Size), Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(b.infos)}, nil
+}
+
+// begin begins the frames of a block.
+func (b *Builder) begin() {
+	b.frames.begin(b.compress, b.out)
+	b.infos = b.infos[:0]
+}
+
+// column places a column, whose payload is b.payload. There is room for it in infos.
+func (b *Builder) column(id uint32, c column.Info) {
+	c.ID = id
+	for len(b.sums) <= int(id) {
+		b.sums = append(b.sums, column.Summary{})
+	}
+	if c.Kind != column.Signed {
+		b.sums[id].Add(c.Summary())
+	}
+	b.infos = append(b.infos, c)
+	b.frames.add(&b.infos[len(b.infos)-1], b.payload)
+}
+
+// end ends the block, whose rows have these templates and times.
+func (b *Builder) end(info *BlockInfo, templates []uint32, times []int64) {
+	b.rows = templates
+	f := &b.frames
+	tid := b.encodeTemplates(info.Templates, templates)
 	f.flush()
-	b.payload = column.AppendTimes(b.payload[:0], times, runEnds)
+	b.payload = column.AppendTimes(b.payload[:0], times, info.RunEnds)
 	timesFrame := f.frame(b.payload)
 
 	b.payload = append(b.payload[:0], directoryVersion)
@@ -157,33 +186,27 @@ func (b *Builder) Add(lines *model.Strings, times []int64, runEnds []uint32) (St
 	}
 	b.payload = binary.AppendUvarint(b.payload, uint64(timesFrame))
 	b.payload = column.AppendInfos(b.payload, []column.Info{tid})
-	b.payload = column.AppendInfos(b.payload, infos)
+	b.payload = column.AppendInfos(b.payload, b.infos)
 	b.out = f.out
 	at := len(b.out)
 	b.out = b.compress.AppendFrame(b.out, b.payload)
 	info.directory = len(b.out) - at
 	info.Size = int64(len(b.out)) - info.Offset
-	b.blocks = append(b.blocks, info)
-	if b.grams != nil {
-		rows := grams.Rows{Ends: lines.Ends, Shapes: blk.Rows}
-		rows.Slots, rows.Counts = b.analyzer.Slots()
-		b.grams.AddBlock(lines.Slab, &rows, int(info.Size))
-	}
-	return Stats{Bytes: int(info.Size), Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(infos)}, nil
+	b.blocks = append(b.blocks, *info)
 }
 
 // encodeTemplates encodes each row's template, as its place in the block's list.
-func (b *Builder) encodeTemplates(blk *template.Block) column.Info {
+func (b *Builder) encodeTemplates(list []template.Count, rows []uint32) column.Info {
 	most := uint32(0)
-	for _, c := range blk.Templates {
+	for _, c := range list {
 		most = max(most, c.Template)
 	}
 	rank := make([]int64, most+1)
-	for i, c := range blk.Templates {
+	for i, c := range list {
 		rank[c.Template] = int64(i)
 	}
 	b.tids = b.tids[:0]
-	for _, t := range blk.Rows {
+	for _, t := range rows {
 		b.tids = append(b.tids, rank[t])
 	}
 	var c column.Info

@@ -130,7 +130,10 @@ func (a *Analyzer) MemorySize() int {
 // Analyze cuts the lines of the section's next block, whose entries have these
 // times, into templates and values. The result is valid until the next call. Lines
 // are at most 1 GiB together.
-func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) {
+//
+// kinds, if they are not nil, say of lines up to the given ends what they are likely to
+// be like: words of lines of different kinds are not compared with each other.
+func (a *Analyzer) Analyze(lines *model.Strings, times []int64, ends []uint32, kinds []uint64) (*Block, error) {
 	if lines.Len() != len(times) || len(lines.Slab) > 1<<30 {
 		return nil, fmt.Errorf("%d lines of %d bytes with %d times", lines.Len(), len(lines.Slab), len(times))
 	}
@@ -146,7 +149,13 @@ func (a *Analyzer) Analyze(lines *model.Strings, times []int64) (*Block, error) 
 	}
 	t.begin()
 	start := uint32(0)
+	t.kind = 0
 	for i, end := range lines.Ends {
+		for ; len(kinds) > 0 && len(ends) > 0 && int(ends[0]) <= i; ends, kinds = ends[1:], kinds[1:] {
+		}
+		if len(kinds) > 0 {
+			t.kind = kinds[0]
+		}
 		t.line(lines.Slab[start:end], start, times[i])
 		start = end
 	}
@@ -242,16 +251,21 @@ func (a *Analyzer) assign() {
 		if f.rows == 0 || f.cols != nil {
 			continue
 		}
-		f.cols = []uint32{}
-		for _, c := range slotContexts(f.text) {
-			id, ok := a.ids[c]
-			if !ok {
-				id = uint32(len(a.cols))
-				a.ids[c] = id
-				a.cols = append(a.cols, Column{IsTime: c.time, Layout: c.lay})
-			}
-			f.cols = append(f.cols, id)
+		a.place(f)
+	}
+}
+
+// place gives the slots of a template columns.
+func (a *Analyzer) place(f *finalTemplate) {
+	f.cols = []uint32{}
+	for _, c := range slotContexts(f.text) {
+		id, ok := a.ids[c]
+		if !ok {
+			id = uint32(len(a.cols))
+			a.ids[c] = id
+			a.cols = append(a.cols, Column{IsTime: c.time, Layout: c.lay})
 		}
+		f.cols = append(f.cols, id)
 	}
 }
 

@@ -482,3 +482,6 @@ func (l Layout) Fraction() (at, digits int) {
 	}
 	return layouts[l].fraction, layouts[l].frac
 }
+
+// Len returns the length of the layout's times.
+func (l Layout) Len() int { return layouts[l].n }

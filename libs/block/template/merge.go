@@ -100,7 +100,7 @@ func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 		tokens := m.tokens[i]
 		for k := range tokens {
 			t := &tokens[k]
-			ctx := mix(prev, t.lead)
+			ctx := mix(prev, t.lead) ^ raws[i].kind
 			if ctx != t.ctx {
 				t.ctx, t.number, t.noted = ctx, 0, false
 				m.stale[i] = true

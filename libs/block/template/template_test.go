@@ -111,7 +111,7 @@ func TestTemplates(t *testing.T) {
 		t.Run(c.line, func(t *testing.T) {
 			lines, times := input(day.UnixNano(), c.line)
 			a := NewAnalyzer()
-			b, err := a.Analyze(lines, times)
+			b, err := a.Analyze(lines, times, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestLimitsOfALine(t *testing.T) {
 	} {
 		lines, times := input(0, line)
 		a := NewAnalyzer()
-		b, err := a.Analyze(lines, times)
+		b, err := a.Analyze(lines, times, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestVariableWordsBecomeValues(t *testing.T) {
 	lines, times := input(0, texts...)
 	a := NewAnalyzer()
 	for range 3 { // what was learnt holds for later blocks
-		b, err := a.Analyze(lines, times)
+		b, err := a.Analyze(lines, times, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func TestQuotesBecomeValues(t *testing.T) {
 		lines, times := input(day.UnixNano(), texts...)
 		a := NewAnalyzer()
 		for range 2 {
-			b, err := a.Analyze(lines, times)
+			b, err := a.Analyze(lines, times, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -225,7 +225,7 @@ func TestExplosionsEndUpRaw(t *testing.T) {
 	}
 	lines, times := input(0, texts...)
 	a := NewAnalyzer()
-	b, err := a.Analyze(lines, times)
+	b, err := a.Analyze(lines, times, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestExplosionsEndUpRaw(t *testing.T) {
 		texts = append(texts, strings.Repeat(string('a'+rune(rng.IntN(26)))+string('a'+rune(rng.IntN(26))), MaxTokenized/2-20)+fmt.Sprint(" ", rng.Int()))
 	}
 	lines, times = input(0, texts...)
-	if b, err = a.Analyze(lines, times); err != nil {
+	if b, err = a.Analyze(lines, times, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if a.tok.text > maxText || a.tok.text < maxText/2 {
@@ -344,7 +344,7 @@ func analyzed(t fataler, start int64, texts ...string) (*Table, *Block, *model.S
 	t.Helper()
 	lines, times := input(start, texts...)
 	a := NewAnalyzer()
-	b, err := a.Analyze(lines, times)
+	b, err := a.Analyze(lines, times, nil, nil)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -463,7 +463,7 @@ func FuzzAnalyze(f *testing.F) {
 		lines, times := input(start, texts...)
 		a := NewAnalyzer()
 		for range 2 {
-			b, err := a.Analyze(lines, times)
+			b, err := a.Analyze(lines, times, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -498,7 +498,7 @@ func TestWhatWasLearntChangesNoLine(t *testing.T) {
 					}
 				}
 				lines, times := input(day.UnixNano(), texts...)
-				b, err := a.Analyze(lines, times)
+				b, err := a.Analyze(lines, times, nil, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -36,6 +36,7 @@ type rawTemplate struct {
 	hash  uint64
 	slots int // in-line times included
 	rows  int // in this block
+	kind  uint64
 	final int // merged template
 	same  bool
 	spans []span // of the merged template's values, unless they are the same
@@ -67,6 +68,7 @@ type tokenizer struct {
 	text  int     // bytes of all texts
 
 	// Of the current block.
+	kind   uint64  // of lines that come
 	unseen int     // lookups of templates not seen before
 	rows   []int32 // raw template of each row
 	slots  []Slot
@@ -145,7 +147,7 @@ func (t *tokenizer) lookup(text []byte, slots int) int32 {
 	at := len(t.arena)
 	t.arena = append(t.arena, text...)
 	t.text += len(text)
-	t.raws = append(t.raws, rawTemplate{text: t.arena[at:len(t.arena):len(t.arena)], hash: h, slots: slots, rows: 1})
+	t.raws = append(t.raws, rawTemplate{text: t.arena[at:len(t.arena):len(t.arena)], hash: h, slots: slots, rows: 1, kind: t.kind})
 	t.table[i] = int32(len(t.raws))
 	if len(t.raws)*2 > len(t.table) {
 		t.table = make([]int32, len(t.table)*4)

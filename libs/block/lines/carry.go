@@ -1,0 +1,520 @@
+package lines
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/grams"
+	"github.com/weir-logs/weir/libs/block/template"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Part is rows that follow each other: rows From … To-1 of a block that was opened, or,
+// without a body, of lines that are given as text.
+type Part struct {
+	Body     *Body
+	From, To int
+}
+
+// Lengths returns the length of each row's line, without printing them.
+func (b *Body) Lengths() ([]uint32, error) {
+	tids, err := b.RowTemplates()
+	if err != nil {
+		return nil, err
+	}
+	type slot struct {
+		lengths *column.Lengths
+		column  int
+	}
+	columns := make([]*column.Lengths, len(b.columns))
+	fixed := make([]int, len(b.info.Templates))
+	slots := make([][]slot, len(b.info.Templates))
+	for t := range slots {
+		for _, p := range b.section.Table.Templates[b.info.Templates[t].Template].Pieces() {
+			fixed[t] += len(p.Literal)
+			if !p.Slot {
+				break
+			}
+			if p.IsTime {
+				fixed[t] += p.Layout.Len()
+				continue
+			}
+			n := b.place(p.Column)
+			if columns[n] == nil {
+				v, err := b.Values(n)
+				if err != nil {
+					return nil, err
+				}
+				l := v.Lengths()
+				columns[n] = &l
+			}
+			if columns[n].Same() {
+				fixed[t] += columns[n].Fixed
+				continue
+			}
+			slots[t] = append(slots[t], slot{columns[n], n})
+		}
+	}
+	next := make([]int, len(b.columns))
+	out := make([]uint32, len(tids))
+	sum := 0
+	for i, t := range tids {
+		n := fixed[t]
+		for _, s := range slots[t] {
+			n += s.lengths.At(next[s.column])
+			next[s.column]++
+		}
+		if sum += n; sum > b.info.Bytes {
+			return nil, at(b.block, errTooLong(b.info))
+		}
+		out[i] = uint32(n)
+	}
+	if sum != b.info.Bytes {
+		return nil, at(b.block, column.Corrupt("%d bytes of lines, %d missing", b.info.Bytes, b.info.Bytes-sum))
+	}
+	return out, nil
+}
+
+// carrier takes over rows of other blocks.
+type carrier struct {
+	sections map[*Section]*placed
+	takers   map[*Body]*taker
+	idle     map[*Body]*taker // empty
+	last     *taker
+
+	runs    [][]column.Run // by column
+	used    []uint32       // columns that have runs
+	counts  []uint32       // rows by template
+	rows    []uint32
+	text    model.Strings
+	slots   []template.Slot
+	slotsOf []int32
+}
+
+func (c *carrier) reset() {
+	if c.sections == nil {
+		c.sections, c.takers, c.idle = map[*Section]*placed{}, map[*Body]*taker{}, map[*Body]*taker{}
+	}
+	clear(c.sections)
+	clear(c.takers)
+	c.last = nil
+}
+
+// placed is where templates of another section are in this one.
+type placed struct {
+	known   []bool
+	numbers []uint32
+	columns [][]uint32
+}
+
+// taker walks through the rows of one block.
+type taker struct {
+	body    *Body
+	tids    []uint16
+	times   []int64
+	numbers []uint32 // of the block's templates, here
+	columns []uint32 // of the block's columns, here
+	values  []*column.Values
+	moves   []movement
+	pieces  [][]template.Piece
+	row     int
+	cursors []uint32
+	before  []uint32
+}
+
+// errApart: templates or columns of another section cannot be told by those of this one.
+var errApart = errors.New("no place for templates of another section")
+
+// take returns what walks through a block, at a row. Only one block of a section is kept
+// in mind: rows come in their order.
+func (b *Builder) take(body *Body, row int) (*taker, error) {
+	c := &b.carry
+	t := c.last
+	if t == nil || t.body != body {
+		if t = c.takers[body]; t == nil {
+			var err error
+			if t, err = b.newTaker(body); err != nil {
+				return nil, err
+			}
+			c.takers[body] = t
+		}
+		c.last = t
+	}
+	if t.row > row {
+		t.row = 0
+		clear(t.cursors)
+	}
+	t.skip(row)
+	return t, nil
+}
+
+func (b *Builder) newTaker(body *Body) (*taker, error) {
+	tids, err := body.RowTemplates()
+	if err != nil {
+		return nil, err
+	}
+	times, err := body.SharedTimes()
+	if err != nil {
+		return nil, err
+	}
+	n, table := len(body.columns), body.section.Table
+	t := &taker{body: body, tids: tids, times: times, numbers: make([]uint32, len(body.info.Templates)), columns: make([]uint32, n),
+		values: make([]*column.Values, n), moves: make([]movement, len(body.info.Templates)), cursors: make([]uint32, n), before: make([]uint32, n)}
+	p := b.carry.sections[body.section]
+	if p == nil {
+		p = &placed{make([]bool, len(table.Templates)), make([]uint32, len(table.Templates)), make([][]uint32, len(table.Templates))}
+		b.carry.sections[body.section] = p
+	}
+	const none = ^uint32(0)
+	for i := range t.columns {
+		t.columns[i] = none
+	}
+	taken := map[uint32]bool{}
+	for i, k := range body.info.Templates {
+		m := &table.Templates[k.Template]
+		if !p.known[k.Template] {
+			number, columns, ok := b.analyzer.Place(m.Text)
+			if !ok || len(columns) != len(m.Columns) {
+				return nil, errApart
+			}
+			p.known[k.Template], p.numbers[k.Template], p.columns[k.Template] = true, number, columns
+		}
+		t.numbers[i] = p.numbers[k.Template]
+		for s, id := range p.columns[k.Template] {
+			own := &t.columns[body.place(m.Columns[s])]
+			switch {
+			case *own == id:
+			case *own != none || taken[id]:
+				return nil, errApart
+			default:
+				*own, taken[id] = id, true
+			}
+		}
+		t.moves[i] = movement{true, body.stepsOf(i, nil)}
+	}
+	for i := range t.values {
+		if t.values[i], err = body.Values(i); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// skip moves to a later row.
+func (t *taker) skip(row int) {
+	for _, id := range t.tids[t.row:row] {
+		for _, s := range t.moves[id].steps {
+			t.cursors[s.column] += s.n
+		}
+	}
+	t.row = row
+}
+
+// AddParts is Add of rows of which some are taken over from other blocks as they are
+// stored: their lines are not printed, cut and learnt from. Their templates become the
+// section's. Parts without a body are the rows of text, in their order. kinds are those of
+// the runs, numbers that stand for what their lines are likely to be like; nil: none are
+// known. size is the bytes of all lines. Where a block's templates have no place here its lines are printed.
+func (b *Builder) AddParts(parts []Part, text *model.Strings, times []int64, runEnds []uint32, kinds []uint64, size int) (Stats, error) {
+	rows := len(times)
+	if rows < 1 || rows > MaxRows || size < len(text.Slab) || size > MaxBytes {
+		return Stats{}, fmt.Errorf("a block of %d lines of %d bytes: at most %d and %d are allowed", rows, size, MaxRows, MaxBytes)
+	}
+	if len(b.blocks) == MaxBlocks {
+		return Stats{}, fmt.Errorf("the section has %d blocks already", MaxBlocks)
+	}
+	if runEnds == nil {
+		runEnds = []uint32{uint32(rows)}
+	}
+	if err := checkRuns(runEnds, rows); err != nil {
+		return Stats{}, err
+	}
+	parts, text, err := b.placeParts(parts, text)
+	if err != nil {
+		return Stats{}, err
+	}
+	n, carried := 0, 0
+	for _, p := range parts {
+		n += p.To - p.From
+		if p.Body != nil {
+			carried += p.To - p.From
+		}
+	}
+	if n != rows || n-carried != text.Len() {
+		return Stats{}, fmt.Errorf("parts of %d rows, %d as text, not %d, %d", n, n-carried, rows, text.Len())
+	}
+	if carried == 0 {
+		return b.add(text, times, runEnds, kinds)
+	}
+	return b.addParts(parts, text, times, runEnds, kinds, size)
+}
+
+// placeParts makes the templates of all parts known, or their lines text.
+func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.Strings, error) {
+	apart := map[*Body]bool{}
+	for _, p := range parts {
+		if p.Body == nil || apart[p.Body] {
+			continue
+		}
+		if _, err := b.take(p.Body, p.From); errors.Is(err, errApart) {
+			apart[p.Body] = true
+		} else if err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(apart) == 0 {
+		return parts, text, nil
+	}
+	var all model.Rows
+	out := make([]Part, 0, len(parts))
+	row := 0
+	for _, p := range parts {
+		switch {
+		case p.Body == nil:
+			for range p.To - p.From {
+				all.Lines.Append(text.At(row))
+				row++
+			}
+		case apart[p.Body]:
+			if err := p.Body.Rows(p.From, p.To, &all); err != nil {
+				return nil, nil, err
+			}
+			p.Body = nil
+		}
+		out = append(out, p)
+	}
+	return out, &all.Lines, nil
+}
+
+func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, runEnds []uint32, kinds []uint64, size int) (Stats, error) {
+	c := &b.carry
+	blk, err := b.analyzeText(parts, text, times, runEnds, kinds)
+	if err != nil {
+		return Stats{}, err
+	}
+	c.rows, c.used = c.rows[:0], c.used[:0]
+	var textSlots []template.Slot
+	textRow := 0
+	next := make([]int, len(blk.Columns)) // of the text's values
+	place := map[uint32]int{}
+	for i := range blk.Columns {
+		place[blk.Columns[i].Column] = i
+	}
+	if b.grams != nil {
+		textSlots, _ = b.analyzer.Slots()
+		c.text.Slab, c.text.Ends, c.slots = c.text.Slab[:0], c.text.Ends[:0], c.slots[:0]
+	}
+	for _, p := range parts {
+		if p.Body == nil {
+			to := textRow + p.To - p.From
+			b.textRuns(blk, text, textRow, to, next, place)
+			c.rows = append(c.rows, blk.Rows[textRow:to]...)
+			if b.grams != nil {
+				textSlots = b.textGrams(blk, text, textRow, to, textSlots)
+			}
+			textRow = to
+			continue
+		}
+		t, err := b.take(p.Body, p.From)
+		if err != nil {
+			return Stats{}, err
+		}
+		copy(t.before, t.cursors)
+		if b.grams != nil {
+			if err := b.print(t, p.To); err != nil {
+				return Stats{}, err
+			}
+		}
+		t.row = p.From
+		copy(t.cursors, t.before)
+		t.skip(p.To)
+		for _, id := range t.tids[p.From:p.To] {
+			c.rows = append(c.rows, t.numbers[id])
+		}
+		for i, v := range t.values {
+			if from, to := t.before[i], t.cursors[i]; from < to {
+				c.run(t.columns[i], column.Run{Values: v, From: int(from), To: int(to)})
+			}
+		}
+	}
+	info := BlockInfo{Rows: len(times), Bytes: size, MinTime: slices.Min(times), MaxTime: slices.Max(times),
+		RunEnds: slices.Clone(runEnds), Templates: c.count(), Offset: int64(len(b.out))}
+	slices.Sort(c.used)
+	b.begin()
+	b.infos = slices.Grow(b.infos, len(c.used))
+	for _, id := range c.used {
+		var k column.Info
+		k, b.payload = b.columns.EncodeRuns(b.payload[:0], c.runs[id])
+		b.column(id, k)
+		clear(c.runs[id])
+		c.runs[id] = c.runs[id][:0]
+	}
+	b.end(&info, c.rows, times)
+	if b.grams != nil {
+		if len(c.text.Slab) != size {
+			return Stats{}, column.Corrupt("%d bytes of lines, not %d", len(c.text.Slab), size)
+		}
+		c.slotsOf = c.slotsOf[:0]
+		for _, k := range info.Templates {
+			for len(c.slotsOf) <= int(k.Template) {
+				c.slotsOf = append(c.slotsOf, 0)
+			}
+			c.slotsOf[k.Template] = int32(len(b.analyzer.Columns(k.Template)))
+		}
+		rows := grams.Rows{Ends: c.text.Ends, Shapes: c.rows, Slots: c.slots, Counts: c.slotsOf}
+		b.grams.AddBlock(c.text.Slab, &rows, int(info.Size))
+	}
+	// Blocks that had no rows here are not needed again.
+	for _, p := range parts {
+		if t := c.takers[p.Body]; t != nil && t.row < p.Body.info.Rows {
+			c.idle[p.Body] = t
+		}
+	}
+	clear(c.takers)
+	c.takers, c.idle, c.last = c.idle, c.takers, nil
+	return Stats{Bytes: int(info.Size), Templates: len(info.Templates), RawRows: blk.RawRows, Columns: len(b.infos)}, nil
+}
+
+// analyzeText cuts the lines that are given as text.
+func (b *Builder) analyzeText(parts []Part, text *model.Strings, times []int64, runEnds []uint32, kinds []uint64) (*template.Block, error) {
+	if text.Len() == 0 {
+		return &template.Block{}, nil
+	}
+	var own []int64
+	var ends []uint32 // of the runs' rows that are text
+	row, run := 0, 0
+	for _, p := range parts {
+		n := p.To - p.From
+		for k := row; k < row+n; k++ {
+			for run < len(runEnds) && int(runEnds[run]) <= k {
+				run++
+				ends = append(ends, uint32(len(own)))
+			}
+			if p.Body == nil {
+				own = append(own, times[k])
+			}
+		}
+		row += n
+	}
+	return b.analyzer.Analyze(text, own, append(ends, uint32(len(own))), kinds)
+}
+
+// run adds values of a column.
+func (c *carrier) run(id uint32, r column.Run) {
+	for len(c.runs) <= int(id) {
+		c.runs = append(c.runs, nil)
+	}
+	all := c.runs[id]
+	n := len(all)
+	if n == 0 {
+		c.used = append(c.used, id)
+	} else if l := &all[n-1]; r.Values != nil && l.Values == r.Values && l.To == r.From {
+		l.To = r.To
+		return
+	}
+	c.runs[id] = append(all, r)
+}
+
+// textRuns adds the values of rows that are text.
+func (b *Builder) textRuns(blk *template.Block, text *model.Strings, from, to int, next []int, place map[uint32]int) {
+	counts := make([]int, len(blk.Columns))
+	for _, t := range blk.Rows[from:to] {
+		for _, id := range b.analyzer.Columns(t) {
+			counts[place[id]]++
+		}
+	}
+	for i, n := range counts {
+		if n == 0 {
+			continue
+		}
+		v, at := &blk.Columns[i], next[i]
+		r := column.Run{Slab: text.Slab}
+		if v.Deltas != nil {
+			r.Ints = v.Deltas[at : at+n]
+		} else {
+			r.Refs = v.Refs[at : at+n]
+		}
+		next[i] += n
+		b.carry.run(v.Column, r)
+	}
+}
+
+// count returns the templates in use, the most frequent first.
+func (c *carrier) count() []template.Count {
+	for _, t := range c.rows {
+		for len(c.counts) <= int(t) {
+			c.counts = append(c.counts, 0)
+		}
+		c.counts[t]++
+	}
+	var out []template.Count
+	for _, t := range c.rows {
+		if n := c.counts[t]; n > 0 {
+			out = append(out, template.Count{Template: t, Rows: n})
+			c.counts[t] = 0
+		}
+	}
+	slices.SortFunc(out, func(a, b template.Count) int {
+		return cmp.Or(cmp.Compare(b.Rows, a.Rows), cmp.Compare(a.Template, b.Template))
+	})
+	return out
+}
+
+// textGrams and print lay out lines, and where slots are in them, for the gram matrix.
+func (b *Builder) textGrams(blk *template.Block, text *model.Strings, from, to int, slots []template.Slot) []template.Slot {
+	c := &b.carry
+	begin := uint32(0)
+	if from > 0 {
+		begin = text.Ends[from-1]
+	}
+	shift := uint32(len(c.text.Slab)) - begin
+	c.text.Slab = append(c.text.Slab, text.Slab[begin:text.Ends[to-1]]...)
+	for i, end := range text.Ends[from:to] {
+		c.text.Ends = append(c.text.Ends, end+shift)
+		n := len(b.analyzer.Columns(blk.Rows[from+i]))
+		for _, s := range slots[:n] {
+			c.slots = append(c.slots, s+template.Slot(shift)<<32)
+		}
+		slots = slots[n:]
+	}
+	return slots
+}
+
+func (b *Builder) print(t *taker, to int) error {
+	c := &b.carry
+	body := t.body
+	if t.pieces == nil {
+		t.pieces = make([][]template.Piece, len(t.numbers))
+	}
+	for ; t.row < to; t.row++ {
+		id := t.tids[t.row]
+		if t.pieces[id] == nil {
+			t.pieces[id] = body.section.Table.Templates[body.info.Templates[id].Template].Pieces()
+		}
+		for _, p := range t.pieces[id] {
+			c.text.Slab = append(c.text.Slab, p.Literal...)
+			if !p.Slot {
+				break
+			}
+			n := body.place(p.Column)
+			i := int(t.cursors[n])
+			t.cursors[n]++
+			from := uint32(len(c.text.Slab))
+			if p.IsTime {
+				v := p.Layout.Floor(t.times[t.row]) - t.values[n].Signed(i)
+				if !p.Layout.InRange(v) {
+					return at(body.block, column.Corrupt("in-line time %d of row %d", v, t.row))
+				}
+				c.text.Slab = p.Layout.Append(c.text.Slab, v)
+			} else {
+				c.text.Slab = t.values[n].Append(c.text.Slab, i)
+			}
+			c.slots = append(c.slots, template.Slot(from)<<32|template.Slot(uint32(len(c.text.Slab))-from))
+		}
+		c.text.Ends = append(c.text.Ends, uint32(len(c.text.Slab)))
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package compact
+
+import (
+	"context"
+	"slices"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// carrier is a Writer that takes rows over as they are stored in other blocks.
+type carrier interface {
+	Writer
+	Carry(ls model.Labels, c *block.Carried, from, to int) error
+	CarryRuns(ls model.Labels, runs []block.Run) error
+}
+
+// sourceRun is a run of a source's stream.
+type sourceRun struct {
+	source, stream int
+	run            block.Run
+}
+
+// carriable returns the runs of a stream with start <= time < end, ascending, if they can
+// be taken over whole: they do not touch, so that none of their rows is a copy of
+// another's and their order is that of their times, and nothing is removed of them.
+func (m *Merge) carriable(stream int, lists [][]sourceRun, start, end int64) ([]sourceRun, bool) {
+	for _, r := range m.removes {
+		if r.ForStream(m.streams[stream]) != nil {
+			return nil, false
+		}
+	}
+	var all []sourceRun
+	for _, r := range lists[stream] {
+		if r.run.MaxTime < start || r.run.MinTime >= end && end != MaxTime {
+			continue
+		}
+		if r.run.MinTime < start || r.run.MaxTime >= end || r.run.MaxTime == MaxTime {
+			return nil, false
+		}
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b sourceRun) int { return compareRuns(a.run, b.run) })
+	for i := range all {
+		if i > 0 && all[i-1].run.MaxTime >= all[i].run.MinTime {
+			return nil, false
+		}
+	}
+	return all, true
+}
+
+// carried returns the runs that are taken over, by stream, and the writer that can; none
+// of those streams' rows come in another way. nil: there are none.
+func (m *Merge) carried(w Writer, start, end int64) ([][]sourceRun, carrier) {
+	to, ok := w.(carrier)
+	if !ok || slices.ContainsFunc(m.sources, func(s Source) bool { _, is := s.(*BlockSource); return !is }) {
+		return nil, nil
+	}
+	lists := m.runs()
+	for i := range lists {
+		if lists[i], ok = m.carriable(i, lists, start, end); !ok {
+			lists[i] = nil
+		}
+	}
+	return lists, to
+}
+
+// runs returns the runs of each stream that are not copies of another source's.
+func (m *Merge) runs() [][]sourceRun {
+	lists := make([][]sourceRun, len(m.streams))
+	for i, s := range m.sources {
+		for k, st := range s.Streams() {
+			at := m.index[i][k]
+			skip := m.skips[i][int(at)]
+			for _, r := range st.Runs {
+				if !slices.Contains(skip, r) {
+					lists[at] = append(lists[at], sourceRun{i, k, r})
+				}
+			}
+		}
+	}
+	return lists
+}
+
+// carry takes over the runs of a stream.
+func (m *Merge) carry(ctx context.Context, stream int, runs []sourceRun, w carrier) error {
+	ls := m.streams[stream]
+	for from := 0; from < len(runs); {
+		to := from + 1
+		for to < len(runs) && runs[to].source == runs[from].source {
+			to++
+		}
+		var list []block.Run
+		for _, r := range runs[from:to] {
+			list = append(list, r.run)
+			m.ledger[stream].out.add(r.run.Rows, r.run.Digest)
+			m.report.RowsOut += r.run.Rows
+		}
+		if err := w.CarryRuns(ls, list); err != nil {
+			return err
+		}
+		src := m.sources[runs[from].source].(*BlockSource)
+		for _, r := range list {
+			if err := src.carry(ctx, ls, runs[from].stream, r, w); err != nil {
+				return err
+			}
+		}
+		from = to
+	}
+	return nil
+}
+
+// carry takes over the rows of a run.
+func (s *BlockSource) carry(ctx context.Context, ls model.Labels, stream int, run block.Run, w carrier) error {
+	for _, span := range s.reader.Spans(stream, run.MinTime, run.MaxTime+1) {
+		if s.carried == nil || s.carried.Number() != span.Group {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			k, _ := s.reader.Place(span.Group)
+			if s.section == nil || s.sectionAt != k {
+				section, err := s.reader.ReadSection(ctx, k)
+				if err != nil {
+					return err
+				}
+				s.section, s.sectionAt = section, k
+			}
+			g, err := s.reader.ReadRowGroup(ctx, s.section, span.Group)
+			if err != nil {
+				return err
+			}
+			if s.carried, err = s.reader.Carry(g); err != nil {
+				return err
+			}
+		}
+		if err := w.Carry(ls, s.carried, span.From, span.To); err != nil {
+			return err
+		}
+	}
+	return nil
+}

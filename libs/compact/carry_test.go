@@ -1,0 +1,336 @@
+package compact_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/match"
+	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/compact"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// inMemory is an object.
+type inMemory []byte
+
+func (m inMemory) ReadRange(_ context.Context, off int64, n int) ([]byte, error) {
+	if off < 0 || off+int64(n) > int64(len(m)) {
+		return nil, fmt.Errorf("no bytes [%d, +%d) of %d", off, n, len(m))
+	}
+	return m[off : off+int64(n)], nil
+}
+
+// textOnly hides that a writer can take rows over.
+type textOnly struct{ w *block.Writer }
+
+func (t textOnly) Add(ls model.Labels, rows *model.Rows) error { return t.w.Add(ls, rows) }
+
+// writers are used again: each has memory of some MiB.
+type writers map[block.Options]*block.Writer
+
+func (ws writers) get(to io.Writer, meta block.Meta, o block.Options) *block.Writer {
+	w := ws[o]
+	if w == nil {
+		w = block.NewWriter(io.Discard, meta, o)
+		ws[o] = w
+	}
+	w.Reset(to, meta)
+	return w
+}
+
+// line makes a line of one of some kinds, among them what encoders do not expect.
+func line(r *rand.Rand, kind int, at int64) string {
+	stamp := time.Unix(0, at).UTC()
+	word := func() string { return []string{"alpha", "beta", "gamma", "delta", "epsilon"}[r.IntN(5)] }
+	switch kind {
+	case 0:
+		return fmt.Sprintf("%s INFO dfs.%s: block blk_%d of size %d from /10.%d.%d.7", stamp.Format("2006-01-02 15:04:05.000"), word(), r.Uint64N(1<<40), r.IntN(900), r.IntN(256), r.IntN(3))
+	case 1:
+		return fmt.Sprintf(`{"ts":"%s","level":%q,"id":"%016x","n":%d}`, stamp.Format(time.RFC3339Nano), []string{"info", "error"}[r.IntN(2)], r.Uint64(), r.IntN(3))
+	case 2:
+		return fmt.Sprintf("%s-%04x ab%02x:%d.%d %s=%03d;%d:%d", word(), r.IntN(1<<16), r.IntN(256), r.IntN(30), r.IntN(30), word(), r.IntN(1000), r.IntN(10), r.IntN(10))
+	case 3:
+		return strings.Repeat("w"+word()+" ", r.IntN(40)) + fmt.Sprintf("user%c%c %d", 'a'+r.IntN(26), 'a'+r.IntN(26), r.IntN(5))
+	case 4:
+		b := make([]byte, r.IntN(30))
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return string(b)
+	case 5:
+		return fmt.Sprintf("x %08x-1234-%04x-abcd-%012x 1.2.%d.4:%d %d%d%d", r.Uint32(), r.IntN(1<<16), r.Uint64N(1<<48), r.IntN(300), r.IntN(1<<16), r.IntN(3), r.IntN(3), r.IntN(3))
+	case 6:
+		return []string{"", "7", "same line", "\x00", "abc12def 00", "ff 0xff", "Ünïcode 12 Kelvin K"}[r.IntN(7)]
+	}
+	return fmt.Sprintf("%s%d %s", word(), r.IntN(4), strings.Repeat("long ", r.IntN(300)))
+}
+
+// sources draws blocks of rows of the same streams, whose times follow each other,
+// overlap, or are the same.
+func drawBlocks(t *rapid.T, ws writers) (blocks [][]byte, lines []string) {
+	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 7))
+	kinds := rapid.SliceOfN(rapid.IntRange(0, 7), 1, 4).Draw(t, "kinds")
+	step := []int64{1, 1e6, 1e9, 40e9, 2000e9}[rapid.IntRange(0, 4).Draw(t, "step")]
+	apart := rapid.IntRange(0, 3).Draw(t, "apart") > 0
+	streams := rapid.IntRange(1, 5).Draw(t, "streams")
+	most := rapid.SampledFrom([]int{3, 40, 400}).Draw(t, "rows")
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano() + r.Int64N(1e9)
+	var before []*model.Rows // of the block before, by stream
+	for k := range rapid.IntRange(1, 4).Draw(t, "blocks") {
+		copied := k > 0 && rapid.IntRange(0, 4).Draw(t, "copied") == 0
+		var all []*model.Rows
+		end := at
+		for s := range streams {
+			rows := &model.Rows{}
+			own, last := at, int64(-1)
+			n := r.IntN(most)
+			for i := range n {
+				rows.Lines.AppendString(line(r, kinds[(s+r.IntN(2)*i)%len(kinds)], own))
+				rows.Times = append(rows.Times, own)
+				rows.BatchTimes = append(rows.BatchTimes, own/60e9*60e9)
+				rows.Positions = append(rows.Positions, uint32(i))
+				if r.IntN(50) == 0 || rows.Copies != nil {
+					rows.Copies = append(append(rows.Copies, make([]uint32, i-len(rows.Copies))...), uint32(r.IntN(2)))
+				}
+				if last = own; r.IntN(4) > 0 {
+					own += r.Int64N(step) + 1
+				}
+				for _, set := range []*[]model.Column{&rows.Metadata, &rows.Derived} {
+					if r.IntN(3) > 0 {
+						if len(*set) == 0 {
+							*set = []model.Column{{Name: "m", Version: uint32(1 + k%2)}}
+						}
+						(*set)[0].AppendString(i, fmt.Sprint("v", r.IntN(5)))
+					}
+				}
+				lines = append(lines, string(rows.Lines.At(i)))
+			}
+			for _, set := range [][]model.Column{rows.Metadata, rows.Derived} {
+				for i := range set {
+					set[i].Finish(n)
+				}
+			}
+			if rows.Metadata != nil {
+				rows.Metadata[0].Version = 0
+			}
+			if copied && r.IntN(2) == 0 {
+				rows = before[s]
+			}
+			end = max(end, last+1)
+			all = append(all, rows)
+		}
+		before = all
+		if apart {
+			at = end
+		} else {
+			at += (end - at) / 2
+		}
+		var out bytes.Buffer
+		w := ws.get(&out, block.Meta{ID: catalog.ID(fmt.Sprintf("b%d", k)), Tenant: "t"}, block.Options{RowGroupBytes: []int{50, 900, 9000}[r.IntN(3)], SectionBytes: 20000})
+		order := make([]int, streams)
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortFunc(order, func(a, b int) int { return block.Compare(labelsOf(a), labelsOf(b)) })
+		for _, s := range order {
+			if all[s].Len() == 0 {
+				continue
+			}
+			if err := w.Add(labelsOf(s), all[s]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		blocks = append(blocks, out.Bytes())
+	}
+	return blocks, lines
+}
+
+func labelsOf(s int) model.Labels {
+	return model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprint("a", s/2)}, {Name: "pod", Value: fmt.Sprint(s)}})
+}
+
+// merged is what a merge made of blocks.
+func merged(t *rapid.T, ws writers, blocks [][]byte, fix, text bool, cuts []int64, o block.Options) (out []*block.Reader, report compact.Report) {
+	ctx := context.Background()
+	var sources []compact.Source
+	for _, b := range blocks {
+		r, err := block.Open(ctx, inMemory(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := compact.NewBlockSource(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, s)
+	}
+	m, err := compact.NewMerge(sources, nil, fix, block.Compare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lists [][]compact.Stream
+	start := int64(compact.MinTime)
+	for _, end := range append(slices.Clone(cuts), compact.MaxTime) {
+		var buf bytes.Buffer
+		w := ws.get(&buf, block.Meta{ID: "m", Tenant: "t", Ordered: fix}, o)
+		var to compact.Writer = w
+		if text {
+			to = textOnly{w}
+		}
+		if err := m.Run(ctx, start, end, to); err != nil {
+			t.Fatal(err)
+		}
+		info, err := w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := block.Open(ctx, inMemory(buf.Bytes()), info.Size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Verify(ctx); err != nil {
+			t.Fatal(err)
+		}
+		streams, err := compact.Streams(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lists = append(lists, streams)
+		out = append(out, r)
+		start = end
+	}
+	if err := m.Prove(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.ProveResults(lists...); err != nil {
+		t.Fatal(err)
+	}
+	return out, m.Report()
+}
+
+// everything is all rows of a block, and how they are counted.
+func everything(t *rapid.T, r *block.Reader) (out []string) {
+	err := r.Each(context.Background(), func(ls model.Labels, rows *model.Rows) error {
+		for i := range rows.Len() {
+			k := rows.Key(i)
+			out = append(out, fmt.Sprintf("%s %d %d %d copy %d %q %v %v", ls, k.Time, k.BatchTime, k.Position, rows.Copy(i), rows.Lines.At(i), rows.AppendMetadata(nil, i), rows.AppendDerived(nil, i)))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.Streams() {
+		var sum block.Run
+		for k, run := range r.Runs(i, compact.MinTime, compact.MaxTime) {
+			if k == 0 {
+				sum.MinTime = run.MinTime
+			} else if run.MinTime <= sum.MaxTime {
+				t.Fatalf("runs of %s touch", r.Labels(i))
+			}
+			sum.MaxTime, sum.Rows, sum.Bytes, sum.Digest = run.MaxTime, sum.Rows+run.Rows, sum.Bytes+run.Bytes, sum.Digest+run.Digest
+		}
+		out = append(out, fmt.Sprint(r.Labels(i), sum))
+	}
+	i := r.Info()
+	return append(out, fmt.Sprint(i.Rows, i.RawBytes, i.MetadataBytes, i.Streams, i.MinTime, i.MaxTime))
+}
+
+// found returns how many lines of a block a filter finds.
+func found(t *rapid.T, r *block.Reader, p *match.Program) (n int) {
+	ctx := context.Background()
+	g := 0
+	for k := range r.Sections() {
+		s, err := r.ReadSection(ctx, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sp := p.Section(s.Section, s.Grams)
+		for i := range s.Blocks {
+			body, err := r.ReadBody(ctx, s, g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g++
+			if sp.Skip(i) {
+				continue
+			}
+			var rows match.Bitmap
+			rows.Reset(s.Blocks[i].Rows)
+			if err := sp.Rows(i, body, 0, s.Blocks[i].Rows, &rows); err != nil {
+				t.Fatal(err)
+			}
+			n += rows.Count()
+		}
+	}
+	return n
+}
+
+// A merge that takes rows over as they are stored gives the rows, the counts and the
+// answers of one that writes their lines anew.
+func TestCarriedIsWrittenAnew(t *testing.T) {
+	carried, ws := uint64(0), writers{}
+	rapid.Check(t, func(t *rapid.T) {
+		blocks, lines := drawBlocks(t, ws)
+		fix := rapid.Bool().Draw(t, "fix")
+		o := block.Options{RowGroupBytes: rapid.SampledFrom([]int{300, 20000, 1 << 20}).Draw(t, "group"), SectionBytes: 200000}
+		var cuts []int64
+		if rapid.IntRange(0, 3).Draw(t, "cut") == 0 {
+			cuts = []int64{time.Date(2026, 3, 1, 12, 0, 20, 0, time.UTC).UnixNano()}
+		}
+		got, report := merged(t, ws, blocks, fix, false, cuts, o)
+		want, other := merged(t, ws, blocks, fix, true, cuts, o)
+		if report != other {
+			t.Fatalf("%+v, not %+v", report, other)
+		}
+		for i := range got {
+			if a, b := everything(t, got[i]), everything(t, want[i]); !slices.Equal(a, b) {
+				for k := range b {
+					if k >= len(a) || a[k] != b[k] {
+						t.Fatalf("block %d, row %d of %d:\n%q\n%q", i, k, len(b), a[min(k, len(a)-1)], b[k])
+					}
+				}
+				t.Fatalf("%d rows too many", len(a)-len(b))
+			}
+		}
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "filters"), 3))
+		for range 12 {
+			if len(lines) == 0 {
+				break
+			}
+			l := lines[r.IntN(len(lines))]
+			from := r.IntN(len(l) + 1)
+			needle := l[from : from+r.IntN(min(len(l)-from, 16)+1)]
+			if needle == "" {
+				continue
+			}
+			p, err := match.Compile([]match.Filter{{Any: []match.Term{{Literal: needle, Fold: utf8.ValidString(needle) && r.IntN(3) == 0}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range got {
+				if a, b := found(t, got[i], p), found(t, want[i], p); a != b {
+					t.Fatalf("%q: %d lines, not %d", needle, a, b)
+				}
+			}
+		}
+		carried += report.RowsOut
+	})
+	if carried == 0 {
+		t.Fatal("nothing was merged")
+	}
+}
