@@ -42,6 +42,9 @@ type Builder struct {
 	starts []int32         // of each shape, where in lasts its slots are, plus one
 	lasts  []template.Slot // of each shape, those of its last line
 	news   []uint8         // of each of lasts: pieces at its place not seen lately, one after the other
+
+	more   []byte  // text of pieces
+	pieces []Piece // besides the lines
 }
 
 // Shape is how many rows the columns of some blocks have, and which grams are in them.
@@ -291,6 +294,7 @@ func (b *Builder) gather(slab []byte, rows *Rows) {
 	b.starts = append(b.starts[:0], make([]int32, len(rows.Counts))...)
 	b.lasts, b.news = b.lasts[:0], b.news[:0]
 	start, slots := uint32(0), rows.Slots
+	defer b.gatherPieces()
 	for i, end := range rows.Ends {
 		shape := rows.Shapes[i]
 		n := int(rows.Counts[shape])

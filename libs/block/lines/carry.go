@@ -89,9 +89,8 @@ type carrier struct {
 	used    []uint32       // columns that have runs
 	counts  []uint32       // rows by template
 	rows    []uint32
-	text    model.Strings
-	slots   []template.Slot
 	slotsOf []int32
+	pieces  pieces
 }
 
 func (c *carrier) reset() {
@@ -101,6 +100,7 @@ func (c *carrier) reset() {
 	clear(c.sections)
 	clear(c.takers)
 	c.last = nil
+	c.pieces.reset()
 }
 
 // placed is where templates of another section are in this one.
@@ -112,17 +112,21 @@ type placed struct {
 
 // taker walks through the rows of one block.
 type taker struct {
-	body    *Body
-	tids    []uint16
-	times   []int64
-	numbers []uint32 // of the block's templates, here
-	columns []uint32 // of the block's columns, here
-	values  []*column.Values
-	moves   []movement
-	pieces  [][]template.Piece
-	row     int
-	cursors []uint32
-	before  []uint32
+	body     *Body
+	tids     []uint16
+	times    []int64
+	numbers  []uint32 // of the block's templates, here
+	columns  []uint32 // of the block's columns, here
+	values   []*column.Values
+	moves    []movement
+	plans    []*plan // of the templates
+	block    int     // of pieces: of which seen tells
+	seen     [][]bool
+	printers []*slotPrinter
+	places   [][]int32 // of each template, by slot, where its column is
+	row      int
+	cursors  []uint32
+	before   []uint32
 }
 
 // errApart: templates or columns of another section cannot be told by those of this one.
@@ -296,25 +300,18 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 		return Stats{}, err
 	}
 	c.rows, c.used = c.rows[:0], c.used[:0]
-	var textSlots []template.Slot
 	textRow := 0
 	next := make([]int, len(blk.Columns)) // of the text's values
 	place := map[uint32]int{}
 	for i := range blk.Columns {
 		place[blk.Columns[i].Column] = i
 	}
-	if b.grams != nil {
-		textSlots, _ = b.analyzer.Slots()
-		c.text.Slab, c.text.Ends, c.slots = c.text.Slab[:0], c.text.Ends[:0], c.slots[:0]
-	}
+	c.pieces.begin()
 	for _, p := range parts {
 		if p.Body == nil {
 			to := textRow + p.To - p.From
 			b.textRuns(blk, text, textRow, to, next, place)
 			c.rows = append(c.rows, blk.Rows[textRow:to]...)
-			if b.grams != nil {
-				textSlots = b.textGrams(blk, text, textRow, to, textSlots)
-			}
 			textRow = to
 			continue
 		}
@@ -323,14 +320,11 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 			return Stats{}, err
 		}
 		copy(t.before, t.cursors)
-		if b.grams != nil {
-			if err := b.print(t, p.To); err != nil {
-				return Stats{}, err
-			}
+		if b.grams == nil {
+			t.skip(p.To)
+		} else if err := c.pieces.add(t, p.To); err != nil {
+			return Stats{}, err
 		}
-		t.row = p.From
-		copy(t.cursors, t.before)
-		t.skip(p.To)
 		for _, id := range t.tids[p.From:p.To] {
 			c.rows = append(c.rows, t.numbers[id])
 		}
@@ -354,18 +348,12 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 	}
 	b.end(&info, c.rows, times)
 	if b.grams != nil {
-		if len(c.text.Slab) != size {
-			return Stats{}, column.Corrupt("%d bytes of lines, not %d", len(c.text.Slab), size)
+		var rows grams.Rows
+		if text.Len() > 0 {
+			slots, _ := b.analyzer.Slots()
+			rows = b.textGrams(blk, text, slots)
 		}
-		c.slotsOf = c.slotsOf[:0]
-		for _, k := range info.Templates {
-			for len(c.slotsOf) <= int(k.Template) {
-				c.slotsOf = append(c.slotsOf, 0)
-			}
-			c.slotsOf[k.Template] = int32(len(b.analyzer.Columns(k.Template)))
-		}
-		rows := grams.Rows{Ends: c.text.Ends, Shapes: c.rows, Slots: c.slots, Counts: c.slotsOf}
-		b.grams.AddBlock(c.text.Slab, &rows, int(info.Size))
+		b.grams.AddPieces(text.Slab, &rows, c.pieces.slab, c.pieces.list, int(info.Size))
 	}
 	// Blocks that had no rows here are not needed again.
 	for _, p := range parts {
@@ -463,58 +451,15 @@ func (c *carrier) count() []template.Count {
 	return out
 }
 
-// textGrams and print lay out lines, and where slots are in them, for the gram matrix.
-func (b *Builder) textGrams(blk *template.Block, text *model.Strings, from, to int, slots []template.Slot) []template.Slot {
+// textGrams notes where slots are in lines that are text, for the gram matrix.
+func (b *Builder) textGrams(blk *template.Block, text *model.Strings, slots []template.Slot) grams.Rows {
 	c := &b.carry
-	begin := uint32(0)
-	if from > 0 {
-		begin = text.Ends[from-1]
-	}
-	shift := uint32(len(c.text.Slab)) - begin
-	c.text.Slab = append(c.text.Slab, text.Slab[begin:text.Ends[to-1]]...)
-	for i, end := range text.Ends[from:to] {
-		c.text.Ends = append(c.text.Ends, end+shift)
-		n := len(b.analyzer.Columns(blk.Rows[from+i]))
-		for _, s := range slots[:n] {
-			c.slots = append(c.slots, s+template.Slot(shift)<<32)
+	c.slotsOf = c.slotsOf[:0]
+	for _, k := range blk.Templates {
+		for len(c.slotsOf) <= int(k.Template) {
+			c.slotsOf = append(c.slotsOf, 0)
 		}
-		slots = slots[n:]
+		c.slotsOf[k.Template] = int32(len(b.analyzer.Columns(k.Template)))
 	}
-	return slots
-}
-
-func (b *Builder) print(t *taker, to int) error {
-	c := &b.carry
-	body := t.body
-	if t.pieces == nil {
-		t.pieces = make([][]template.Piece, len(t.numbers))
-	}
-	for ; t.row < to; t.row++ {
-		id := t.tids[t.row]
-		if t.pieces[id] == nil {
-			t.pieces[id] = body.section.Table.Templates[body.info.Templates[id].Template].Pieces()
-		}
-		for _, p := range t.pieces[id] {
-			c.text.Slab = append(c.text.Slab, p.Literal...)
-			if !p.Slot {
-				break
-			}
-			n := body.place(p.Column)
-			i := int(t.cursors[n])
-			t.cursors[n]++
-			from := uint32(len(c.text.Slab))
-			if p.IsTime {
-				v := p.Layout.Floor(t.times[t.row]) - t.values[n].Signed(i)
-				if !p.Layout.InRange(v) {
-					return at(body.block, column.Corrupt("in-line time %d of row %d", v, t.row))
-				}
-				c.text.Slab = p.Layout.Append(c.text.Slab, v)
-			} else {
-				c.text.Slab = t.values[n].Append(c.text.Slab, i)
-			}
-			c.slots = append(c.slots, template.Slot(from)<<32|template.Slot(uint32(len(c.text.Slab))-from))
-		}
-		c.text.Ends = append(c.text.Ends, uint32(len(c.text.Slab)))
-	}
-	return nil
+	return grams.Rows{Ends: text.Ends, Shapes: blk.Rows, Slots: slots, Counts: c.slotsOf}
 }

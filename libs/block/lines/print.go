@@ -198,14 +198,8 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 			}
 			n += to - from
 		case printTime:
-			v := c.layout.Floor(p.times[row]) - int64(c.number(i))
-			if v < c.from || v >= c.to {
-				if !c.layout.InRange(v) {
-					return slab, column.Corrupt("in-line time %d of row %d", v, row)
-				}
-				c.tick(v)
-			} else if c.to-c.from > 1 {
-				putDigits(c.clock[c.fraction:c.fraction+c.digits], uint64(v-c.from))
+			if err := c.time(c.layout.Floor(p.times[row]) - int64(c.number(i))); err != nil {
+				return slab, err
 			}
 			*(*[40]byte)(out[n:]) = c.clock
 			n += c.length
@@ -222,13 +216,7 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 			putHex(out[n:n+c.length], c.text[i*c.size:])
 			n += c.length
 		case printUUID:
-			b, to := c.text[i*16:][:16], out[n:][:column.UUIDLen]
-			to[8], to[13], to[18], to[23] = '-', '-', '-', '-'
-			putHex(to[:8], b)
-			putHex(to[9:13], b[4:])
-			putHex(to[14:18], b[6:])
-			putHex(to[19:23], b[8:])
-			putHex(to[24:], b[10:])
+			putUUID(out[n:], c.text[i*16:])
 			n += column.UUIDLen
 		case printIPv4:
 			x := c.nums[i]
@@ -267,6 +255,30 @@ func (c *slotPrinter) number(i int) uint64 {
 		return c.least
 	}
 	return c.nums[i]
+}
+
+// putUUID prints a UUID of 16 bytes.
+func putUUID(out, b []byte) {
+	b, to := b[:16], out[:column.UUIDLen]
+	to[8], to[13], to[18], to[23] = '-', '-', '-', '-'
+	putHex(to[:8], b)
+	putHex(to[9:13], b[4:])
+	putHex(to[14:18], b[6:])
+	putHex(to[19:23], b[8:])
+	putHex(to[24:], b[10:])
+}
+
+// time makes clock the text of a time.
+func (c *slotPrinter) time(v int64) error {
+	if v < c.from || v >= c.to {
+		if !c.layout.InRange(v) {
+			return column.Corrupt("in-line time %d", v)
+		}
+		c.tick(v)
+	} else if c.to-c.from > 1 {
+		putDigits(c.clock[c.fraction:c.fraction+c.digits], uint64(v-c.from))
+	}
+	return nil
 }
 
 // tick prints a time of another second.
