@@ -91,7 +91,7 @@ func (a *Analyzer) next(raws, text, contexts int) {
 	if len(t.raws) > raws || t.text > text || m.text > 4*text {
 		found := t.layouts
 		t.reset(found)
-		a.merger = &merger{words: m.words, quoted: m.quoted, active: m.active, index: map[string]int{}, buf: m.buf}
+		a.merger = &merger{words: m.words, quoted: m.quoted, active: m.active, kinds: map[uint64]*kind{}, index: map[string]int{}, buf: m.buf}
 		return
 	}
 	for i := range m.out {
@@ -112,7 +112,7 @@ func (a *Analyzer) Lend(to *Analyzer) {
 // MemorySize returns about how many bytes of memory what was learnt takes.
 func (a *Analyzer) MemorySize() int {
 	t, m := &a.tok, a.merger
-	n := 8<<10 + 4*len(t.table) + 128*len(t.raws) + t.text + 64*len(m.index) + 2*m.text + 64*len(a.ids)
+	n := 8<<10 + 4*len(t.table) + 128*len(t.raws) + t.text + 64*len(m.index) + 2*m.text + 64*len(a.ids) + 96*len(m.kinds)
 	for i := range t.raws {
 		n += 24 * len(t.raws[i].spans)
 	}

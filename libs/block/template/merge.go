@@ -20,7 +20,9 @@ type merger struct {
 	quotes [][]quote
 	words  contexts
 	quoted contexts
-	active bool   // there are enough templates to be worth it
+	active bool // of some kind there are enough templates to be worth it
+	kinds  map[uint64]*kind
+	kinded int    // raw templates counted by kind
 	done   int    // raw templates rewritten
 	stale  []bool // of those, whose tokens are others by now
 	shaped int    // raw templates whose quoted strings are noted
@@ -38,18 +40,21 @@ type merger struct {
 	oneSpans  []span
 }
 
+// kind is what is known of the lines of one kind.
+type kind struct {
+	raws, rows int
+	active     bool // there are enough templates
+}
+
 func newMerger() *merger {
-	return &merger{words: newContexts(wordLimit), quoted: newContexts(quoteLimit), index: map[string]int{}}
+	return &merger{kinds: map[uint64]*kind{}, words: newContexts(wordLimit), quoted: newContexts(quoteLimit), index: map[string]int{}}
 }
 
 // merge gives every raw template its final one and counts the rows of this block.
 // rows is how many the section has so far.
 func (m *merger) merge(raws []rawTemplate, rows int) {
 	limit := 64 + rows/256
-	if !m.active && len(raws) > limit {
-		m.active = true
-		m.done = 0
-	}
+	m.count(raws)
 	if m.active {
 		for i := len(m.tokens); i < len(raws); i++ {
 			m.oneTokens, m.oneQuotes = cut(raws[i].text, m.oneTokens[:0], m.oneQuotes[:0])
@@ -77,6 +82,32 @@ func (m *merger) merge(raws []rawTemplate, rows int) {
 	}
 }
 
+// count counts raw templates and rows by kind, and finds kinds with enough templates.
+func (m *merger) count(raws []rawTemplate) {
+	for ; m.kinded < len(raws); m.kinded++ {
+		k := m.kinds[raws[m.kinded].kind]
+		if k == nil {
+			k = &kind{}
+			m.kinds[raws[m.kinded].kind] = k
+		}
+		k.raws++
+	}
+	for i := range raws {
+		if n := raws[i].rows; n > 0 {
+			m.kinds[raws[i].kind].rows += n
+		}
+	}
+	for _, k := range m.kinds {
+		if !k.active && k.raws > 64+k.rows/256 {
+			k.active, m.active = true, true
+			m.done, m.shaped = 0, 0
+			for i := range m.stale {
+				m.stale[i] = true
+			}
+		}
+	}
+}
+
 // live counts the merged templates that the block uses.
 func (m *merger) live(raws []rawTemplate) int {
 	seen := make([]bool, len(m.out))
@@ -96,6 +127,9 @@ func (m *merger) live(raws []rawTemplate) int {
 func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 	changed := false
 	for i := max(from, 1); i < len(raws); i++ {
+		if !m.kinds[raws[i].kind].active {
+			continue
+		}
 		prev := uint64(1)
 		tokens := m.tokens[i]
 		for k := range tokens {
@@ -149,6 +183,9 @@ func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 func (m *merger) scanQuotes(raws []rawTemplate) bool {
 	changed := false
 	for i := max(m.shaped, 1); i < len(raws); i++ {
+		if !m.kinds[raws[i].kind].active {
+			continue
+		}
 		text := raws[i].text
 		for k := range m.quotes[i] {
 			q := &m.quotes[i][k]
@@ -193,7 +230,7 @@ func (m *merger) rewrite(raws []rawTemplate) {
 		}
 		r := &raws[i]
 		w := writer{text: r.text, out: m.buf[:0], spans: m.oneSpans[:0], slot: -1, same: true}
-		if m.active && i > 0 {
+		if m.active && i > 0 && m.kinds[r.kind].active {
 			m.write(&w, m.tokens[i], m.quotes[i])
 		} else {
 			w.copyTo(len(r.text))
