@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/weir-logs/weir/libs/block/column"
-	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -137,6 +136,21 @@ func (slotsOfThree) SlotValues(slots []uint32) (*column.Values, []uint32, error)
 	return column.Texts(text, ends), rows, nil
 }
 
+// threeSlots is rows of which each has as many slots as its number tells, with equal
+// values.
+type threeSlots struct{ row int }
+
+func (s *threeSlots) Next() int {
+	s.row++
+	return s.row % 3
+}
+
+func (s *threeSlots) Holds(_ int, value []byte) bool {
+	return string(value) == string(threeSlot(s.row))
+}
+
+func threeSlot(row int) []byte { return fmt.Appendf(nil, "%016x", uint64(row+1)<<40) }
+
 func FuzzTable(f *testing.F) {
 	e := newEncoder()
 	const n = 40
@@ -154,14 +168,10 @@ func FuzzTable(f *testing.F) {
 		cols = append(cols, c)
 	}
 	ids := &tableColumn{tableKey: tableKey{name: "trace"}}
-	of := &rowLines{templates: templates, slotsOf: func(row int) int { return row % 3 }}
+	of := &rowLines{templates: templates, slots: func() slotReader { return &threeSlots{row: -1} }}
 	for row := range n {
-		for range row % 3 {
-			of.slots = append(of.slots, template.Slot(len(of.slab))<<32|16)
-			of.slab = fmt.Appendf(of.slab, "%016x", uint64(row+1)<<40)
-		}
 		if row%3 > 0 {
-			ids.add(uint32(row), of.slab[len(of.slab)-16:])
+			ids.add(uint32(row), threeSlot(row))
 		}
 	}
 	cols = append(cols, ids)

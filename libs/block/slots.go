@@ -14,9 +14,13 @@ import (
 // rowLines is what is known of the lines of rows.
 type rowLines struct {
 	templates []int64 // of each row, as its place in the block's list
-	slab      []byte
-	slots     []template.Slot // of all rows, one behind the other
-	slotsOf   func(row int) int
+	slots     func() slotReader
+}
+
+// slotReader is lines.SlotReader, as far as tables ask it.
+type slotReader interface {
+	Next() int
+	Holds(slot int, value []byte) bool
 }
 
 // count returns how many templates there are.
@@ -24,11 +28,11 @@ func (l *rowLines) count() int { return int(slices.Max(l.templates)) + 1 }
 
 // byTemplate returns which templates have a value, and the values, if all rows of a
 // template have the same one or none.
-func (c *tableColumn) byTemplate(n int, lines *rowLines) (bitmap []byte, of []column.Ref) {
-	if lines == nil || c.class != classDerived {
+func (c *tableColumn) byTemplate(n int, rows *rowLines) (bitmap []byte, of []column.Ref) {
+	if rows == nil || c.class != classDerived {
 		return nil, nil
 	}
-	templates, count := lines.templates, lines.count()
+	templates, count := rows.templates, rows.count()
 	const unknown, none = ^column.Ref(0), ^column.Ref(1)
 	known := make([]column.Ref, count)
 	for i := range known {
@@ -69,35 +73,34 @@ const (
 // bySlot returns the slot of each template, counted from 1, that the values are in; 0:
 // rows of the template have none. nil: they are not, all of them, in one slot of their
 // row's template.
-func (c *tableColumn) bySlot(n int, lines *rowLines) []uint32 {
-	if lines == nil || lines.slots == nil || len(c.slab) < max(slottedAll, slottedEach*len(c.refs)) {
+func (c *tableColumn) bySlot(n int, rows *rowLines) []uint32 {
+	if rows == nil || rows.slots == nil || len(c.slab) < max(slottedAll, slottedEach*len(c.refs)) {
 		return nil
 	}
 	const unknown = ^uint32(0)
-	out := make([]uint32, lines.count())
+	out := make([]uint32, rows.count())
 	for i := range out {
 		out[i] = unknown
 	}
-	first, k := 0, 0
+	k, slots := 0, rows.slots()
 	for row := range n {
-		slots := lines.slots[first : first+lines.slotsOf(row)]
-		first += len(slots)
+		count := slots.Next()
 		var value []byte
 		if k < len(c.rows) && c.rows[k] == uint32(row) {
 			value = c.refs[k].Of(c.slab)
 			k++
 		}
-		slot := &out[lines.templates[row]]
+		slot := &out[rows.templates[row]]
 		if *slot == unknown {
 			*slot = 0
-			for i := range slots {
-				if value != nil && lines.holds(slots[i], value) {
+			for i := range count {
+				if value != nil && slots.Holds(i, value) {
 					*slot = uint32(i + 1)
 					break
 				}
 			}
 		}
-		if *slot == 0 != (value == nil) || value != nil && !lines.holds(slots[*slot-1], value) {
+		if *slot == 0 != (value == nil) || value != nil && !slots.Holds(int(*slot-1), value) {
 			return nil
 		}
 	}
@@ -105,11 +108,6 @@ func (c *tableColumn) bySlot(n int, lines *rowLines) []uint32 {
 		out = out[:len(out)-1]
 	}
 	return out
-}
-
-// holds reports whether a slot holds the value.
-func (l *rowLines) holds(s template.Slot, value []byte) bool {
-	return !s.IsTime() && int(s.Len()) == len(value) && string(l.slab[s.Start():s.End()]) == string(value)
 }
 
 // slotValues is lines.Body, as far as tables ask it.

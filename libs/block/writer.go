@@ -351,8 +351,7 @@ func (w *Writer) flushGroup() error {
 		if len(cols) > MaxNames {
 			return fmt.Errorf("%d columns of metadata, at most %d are allowed", len(cols), MaxNames)
 		}
-		of := &rowLines{templates: w.lines.RowTemplates(), slab: p.lines.Slab}
-		of.slots, of.slotsOf = w.lines.RowSlots()
+		of := &rowLines{w.lines.RowTemplates(), func() slotReader { return w.lines.RowSlots() }}
 		w.out = w.enc.append(w.out, p.len(), cols, of)
 		g.metaSize = int64(len(w.out)) - g.orderSize
 	}

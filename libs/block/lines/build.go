@@ -27,6 +27,7 @@ type Builder struct {
 	payload []byte
 	tids    []int64
 	rows    []uint32 // of the block added last, the analyzer's numbers of its rows' templates
+	text    []byte   // lines of the block added last that are text
 	carry   carrier
 }
 
@@ -124,6 +125,7 @@ func (b *Builder) add(lines *model.Strings, times []int64, runEnds []uint32, kin
 	if err := checkRuns(runEnds, rows); err != nil {
 		return Stats{}, err
 	}
+	b.carry.walked, b.text = b.carry.walked[:0], lines.Slab
 	blk, err := b.analyzer.Analyze(lines, times, runEnds, kinds)
 	if err != nil {
 		return Stats{}, err

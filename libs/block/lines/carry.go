@@ -91,6 +91,7 @@ type carrier struct {
 	rows    []uint32
 	slotsOf []int32
 	pieces  pieces
+	walked  []walkedPart // of the block added last; none: all of it is text
 }
 
 func (c *carrier) reset() {
@@ -300,6 +301,9 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 		return Stats{}, err
 	}
 	c.rows, c.used = c.rows[:0], c.used[:0]
+	b.text = text.Slab
+	clear(c.walked)
+	c.walked = c.walked[:0]
 	textRow := 0
 	next := make([]int, len(blk.Columns)) // of the text's values
 	place := map[uint32]int{}
@@ -312,6 +316,7 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 			to := textRow + p.To - p.From
 			b.textRuns(blk, text, textRow, to, next, place)
 			c.rows = append(c.rows, blk.Rows[textRow:to]...)
+			c.walked = append(c.walked, walkedPart{from: textRow, to: to})
 			textRow = to
 			continue
 		}
@@ -320,6 +325,7 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 			return Stats{}, err
 		}
 		copy(t.before, t.cursors)
+		c.walked = append(c.walked, walkedPart{t, p.From, p.To, slices.Clone(t.cursors)})
 		if b.grams == nil {
 			t.skip(p.To)
 		} else if err := c.pieces.add(t, p.To); err != nil {

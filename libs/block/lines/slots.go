@@ -5,13 +5,90 @@ import (
 	"github.com/weir-logs/weir/libs/block/template"
 )
 
-// RowSlots returns where the values of slots of the block added last are in its lines:
-// those of all rows one behind the other; and how many a row has. All is valid until the
-// next Add.
-func (b *Builder) RowSlots() (slots []template.Slot, count func(row int) int) {
-	slots, counts := b.analyzer.Slots()
-	rows := b.rows
-	return slots, func(row int) int { return int(counts[rows[row]]) }
+// SlotReader tells of the values of slots of the block added last, row by row.
+type SlotReader struct {
+	b      *Builder
+	text   []byte
+	slots  []template.Slot // of the rows that are text, from this one on
+	counts []int32
+	parts  []walkedPart // from this one on; none: all is text
+	row    int
+	left   int      // rows of the part
+	cursor []uint32 // of the part's columns
+	places []uint32 // of the row's slots, among these; nil: it is text
+	own    []template.Slot
+	buf    []byte
+}
+
+// walkedPart is a part that was taken over, and where its values begin; or, without a
+// taker, rows of text.
+type walkedPart struct {
+	t        *taker
+	from, to int
+	start    []uint32
+}
+
+// RowSlots returns what tells of the rows of the block added last. It is before the first
+// row, and valid as long as the lines that were added are, until the next Add.
+func (b *Builder) RowSlots() *SlotReader {
+	r := &SlotReader{b: b, text: b.text, parts: b.carry.walked}
+	r.slots, r.counts = b.analyzer.Slots()
+	return r
+}
+
+// Next moves to the next row and returns how many slots it has.
+func (r *SlotReader) Next() int {
+	if t := r.b.rows[r.row]; len(r.parts) == 0 {
+		r.own, r.slots = r.slots[:r.counts[t]], r.slots[r.counts[t]:]
+		r.row++
+		return len(r.own)
+	}
+	if r.left == 0 {
+		if r.row > 0 {
+			r.parts = r.parts[1:]
+		}
+		p := &r.parts[0]
+		r.left = p.to - p.from
+		r.cursor = append(r.cursor[:0], p.start...)
+		r.places = r.places[:0]
+	}
+	p := &r.parts[0]
+	row := p.to - r.left
+	r.left--
+	r.row++
+	if p.t == nil {
+		n := len(r.b.analyzer.Columns(r.b.rows[r.row-1]))
+		r.own, r.slots = r.slots[:n], r.slots[n:]
+		return n
+	}
+	for _, c := range r.places { // of the row before
+		r.cursor[c]++
+	}
+	r.places = r.places[:0]
+	for _, id := range p.t.body.columnsOf(int(p.t.tids[row])) {
+		r.places = append(r.places, uint32(p.t.body.place(id)))
+	}
+	return len(r.places)
+}
+
+// Holds reports whether a slot of the row holds the value.
+func (r *SlotReader) Holds(slot int, value []byte) bool {
+	if len(r.parts) == 0 || r.parts[0].t == nil {
+		s := r.own[slot]
+		return !s.IsTime() && int(s.Len()) == len(value) && string(r.text[s.Start():s.End()]) == string(value)
+	}
+	c := r.places[slot]
+	v, at := r.parts[0].t.values[c], r.cursor[c]
+	for _, o := range r.places[:slot] {
+		if o == c {
+			at++
+		}
+	}
+	if i := v.Info(); i.Kind == column.Signed || len(value) < i.MinLen || len(value) > i.MaxLen {
+		return false
+	}
+	r.buf = v.Append(r.buf[:0], int(at))
+	return string(r.buf) == string(value)
 }
 
 // SlotValues returns the values that rows have in a slot of their template: slots says,
