@@ -16,9 +16,53 @@ type pieces struct {
 	slab  []byte
 	list  []grams.Piece
 	plans map[string]*plan // by the template's text
+	known [1 << 12]combination
+}
+
+// combination is values of a cluster's slots that were seen, as a number that tells those
+// of one block's dictionaries from each other.
+type combination struct {
+	t     *taker
+	c     *cluster
+	block int
+	key   uint64
+}
+
+// passed reports whether the next values of a cluster with several slots, all of which
+// have dictionaries, were seen lately, and if so goes behind them.
+func (p *pieces) passed(t *taker, c *cluster, places []int32) (seen, few bool) {
+	key, all := uint64(0), uint64(1)
+	for _, n := range places[c.from:c.to] {
+		v := t.values[n]
+		switch v.Info().Kind {
+		case column.Const:
+		case column.Dict:
+			// No column comes twice: a template's slots have a column each.
+			k := uint64(v.Distinct())
+			if all *= k; all >= 1<<48 {
+				return false, false
+			}
+			key = key*k + v.Number(int(t.cursors[n]))
+		default:
+			return false, false
+		}
+	}
+	h := (key ^ uint64(c.from)<<40 ^ uint64(len(c.before))<<50) * 0x9E3779B97F4A7C15
+	e, now := &p.known[h>>52], combination{t, c, p.block, key}
+	if *e != now {
+		*e = now
+		return false, true
+	}
+	for _, n := range places[c.from:c.to] {
+		t.cursors[n]++
+	}
+	return true, true
 }
 
 func (p *pieces) reset() {
+	if p.block > 0 {
+		clear(p.known[:]) // what it refers to goes
+	}
 	p.block = 0
 	clear(p.plans)
 }
@@ -127,7 +171,11 @@ func (p *pieces) add(t *taker, to int) error {
 					continue
 				}
 			}
-			if err := p.cluster(t, l, c, t.places[id], false); err != nil {
+			known, few := p.passed(t, c, t.places[id])
+			if known {
+				continue
+			}
+			if err := p.cluster(t, l, c, t.places[id], few); err != nil {
 				return err
 			}
 		}
