@@ -73,7 +73,7 @@ func (m *Merge) runs() [][]sourceRun {
 			at := m.index[i][k]
 			skip := m.skips[i][int(at)]
 			for _, r := range st.Runs {
-				if !slices.Contains(skip, r) {
+				if !has(skip, r) {
 					lists[at] = append(lists[at], sourceRun{i, k, r})
 				}
 			}
