@@ -36,8 +36,8 @@ func init() {
 		mutant{"21", "a replication factor is held before it is saved", "libs/ring/gossip/factor.go",
 			"	kept := func() bool { return ring.Factors(c.kept.Load()).Has(rf) }", "	kept := func() bool { self := c.Self(); return self.Factors.Has(rf) }",
 			"libs/ring/gossip", "TestHeldFactorIsSaved"},
-		mutant{"19", "a newcomer takes the name of a member that is alive", "libs/ring/gossip/core.go",
-			"if c.yields && heard", "if c.given && heard",
+		mutant{"20", "who joins tells of itself before it is sure of its name", "libs/ring/gossip/delegate.go",
+			"if n.yields {", "if n.given {",
 			"libs/ring/gossip", "TestNameIsTaken"},
 	)
 }
