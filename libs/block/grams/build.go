@@ -425,7 +425,8 @@ func widen(slab []byte, start, end, from, to uint32) piece {
 	for p.from > start && inRun[slab[p.from]] && inRun[slab[p.from-1]] {
 		p.from--
 	}
-	for p.limit < end && inRun[slab[p.limit-1]] && inRun[slab[p.limit]] {
+	// Digits behind, too: what was there before may have been one of their run.
+	for p.limit < end && inRun[slab[p.limit]] {
 		p.limit++
 	}
 	p.to = min(p.limit+behind, end)

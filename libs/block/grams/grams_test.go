@@ -101,6 +101,32 @@ func TestPiecesGiveTheBitsOfWholeLines(t *testing.T) {
 	}
 }
 
+// So is one of lines that differ from the ones before by a byte next to a run of digits,
+// which is shorter or longer by it: grams of another class are looked at again.
+func TestRunsOfDigitsThatGetShorterOrLonger(t *testing.T) {
+	for seed := range uint64(10) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		var b block
+		for range 200 {
+			n := 11 + 8*r.IntN(2)
+			digits := fmt.Sprintf("%020d", r.Uint64())[20-n:]
+			for _, c := range "axbxgf"[r.IntN(3):] {
+				b.add(fmt.Sprintf("id %c%s end %s%c", c, digits, digits, c))
+			}
+		}
+		for _, share := range []float64{0.05, 0.2, 1} {
+			_, matrix := build(t, share, []block{b})
+			region, err := grams.Open(matrix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := grams.Compare(region, 0, &b.lines); diff != "" {
+				t.Fatalf("seed %d, share %g: %s", seed, share, diff)
+			}
+		}
+	}
+}
+
 // So is one of lines of which templates and shapes are known from the section before,
 // some of whose words are long.
 func TestKnownLinesGiveTheBitsOfWholeLines(t *testing.T) {
