@@ -74,3 +74,23 @@ func TestStagesArePushedDown(t *testing.T) {
 		t.Errorf("%d entries, %v", len(texts(res)), err)
 	}
 }
+
+// Entries in error are counted by what is wrong with them, too.
+func TestTopOfErrors(t *testing.T) {
+	var all []enginetest.Entry
+	for i := range 30 {
+		line := `{"a":1}`
+		if i%3 == 0 {
+			line = "no JSON"
+		}
+		all = append(all, enginetest.Entry{Labels: labels("app", "a"), Time: int64(i) * sec / 100, Line: line, BatchTime: 1})
+	}
+	res, err := run(engine.RangeQuery{Query: engine.Query{Expr: parse(t, `{app="a"} | json | top 2 __error__ | keep __error__, top_count`),
+		Sources: []engine.Source{engine.Local(enginetest.NewStore(all...), "s")}}, End: 1000 * sec, Limit: 10})
+	if err != nil || len(res.Streams) != 1 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if got := res.Streams[0].Entries[0].Parsed.Get("top_count"); got != "10" {
+		t.Errorf("%s of 10 entries", got)
+	}
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -23,17 +24,18 @@ func logParts(start, end, split int64, backward bool) []TimeRange {
 		return []TimeRange{{start, end}}
 	}
 	var out []TimeRange
-	floor := func(t int64) int64 { t, _, _ = alignSteps(t, t, split); return t }
-	width := split
+	behind := func(t int64) int64 { return (t%split + split) % split } // a multiple of split
 	if backward {
-		for at := floor(end - 1); start < end; at, width = at-width, 2*width {
-			out = append(out, TimeRange{max(at, start), end})
+		for width, next := behind(end-1)+1, split; start < end; width, next = next, 2*next {
+			at := end - min(width, end-start) // times may be as far off as there are any
+			out = append(out, TimeRange{at, end})
 			end = at
 		}
 		return out
 	}
-	for at := floor(start) + split; start < end; at, width = at+width, 2*width {
-		out = append(out, TimeRange{start, min(at, end)})
+	for width, next := split-behind(start), split; start < end; width, next = next, 2*next {
+		at := start + min(width, end-start)
+		out = append(out, TimeRange{start, at})
 		start = at
 	}
 	return out
@@ -48,7 +50,7 @@ func gridParts(begin int64, g *grid, split int64) []stretch {
 	if split <= 0 || g.step <= 0 || int64(g.steps)*g.step <= split {
 		return whole
 	}
-	n := max(split, 4*g.interval) / g.step // steps of a part
+	n := max(split, 4*min(g.interval, math.MaxInt64/4)) / g.step // steps of a part
 	if n > partSteps {
 		n -= n % partSteps
 	} else if partSteps*g.step <= 4*split {

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -41,6 +42,29 @@ func TestLogParts(t *testing.T) {
 			t.Fatalf("%v of [%d, %d)", parts, start, end)
 		}
 	})
+}
+
+// Times at the ends of what there is are split like others.
+func TestLogPartsFarOff(t *testing.T) {
+	const hour = 3600 * sec
+	for _, r := range []engine.TimeRange{{Start: math.MaxInt64 - 721*hour, End: math.MaxInt64}, {Start: math.MinInt64, End: math.MinInt64 + 721*hour}, {Start: 0, End: math.MaxInt64}} {
+		for _, backward := range []bool{false, true} {
+			parts := engine.LogParts(r.Start, r.End, 24*hour, backward)
+			if backward {
+				slices.Reverse(parts)
+			}
+			at := r.Start
+			for _, p := range parts {
+				if p.Start != at || p.End <= at {
+					t.Fatalf("%v of %v", parts, r)
+				}
+				at = p.End
+			}
+			if at != r.End || len(parts) > 24 {
+				t.Fatalf("%v of %v", parts, r)
+			}
+		}
+	}
 }
 
 // ranged is a source that notes which ranges it was opened for.

@@ -84,11 +84,11 @@ func (q *query) stagedLogs(ctx context.Context, sel *syntax.LogSelector, in *Ran
 	c := &collector{q: q, in: in, o: o}
 	s := &sink{c: c, begin: begin}
 	spec := scanSpec{query: head, start: start, end: end, backward: in.Backward}
-	spec.pushed(rest)
 	counts, err := q.topCounts(ctx, o, head, rest[0], start, end)
 	if err != nil {
 		return nil, err
 	}
+	spec.pushed(rest, counts != nil)
 	for {
 		most := in.Limit + 1
 		if in.Limit == 0 || s.begin != nil || in.Interval > 0 {

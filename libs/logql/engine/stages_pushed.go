@@ -13,15 +13,18 @@ import (
 // What the first of the stages that the engine runs says of the rows that it needs goes
 // down to the sources: it only saves work, the stage sees to it itself.
 
-// pushed fills in what the sources of a scan are told of the stages behind it.
-func (s *scanSpec) pushed(stages []syntax.Stage) {
+// pushed fills in what the sources of a scan are told of the stages behind it. counted
+// tells that the entries of a top stage are counted elsewhere.
+func (s *scanSpec) pushed(stages []syntax.Stage, counted bool) {
 	switch first := stages[0].(type) {
 	case *syntax.Limit:
 		s.limit = first.N
 	case *syntax.Distinct:
 		s.distinct = first.Labels
 	case *syntax.Top:
-		s.distinct = []string{first.Label} // the first row of each value is wanted
+		if counted {
+			s.distinct = []string{first.Label} // the first row of each value is wanted
+		}
 	}
 }
 
