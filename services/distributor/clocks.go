@@ -8,6 +8,7 @@ import (
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/ring"
+	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
 // clocks knows the clocks of ingesters' processes, by which deadlines are: what is done to
@@ -101,6 +102,12 @@ func (s *Service) deadline(ctx context.Context, m *ring.Member, c ingestv1.Inges
 	if err != nil {
 		return nil, err
 	}
-	s.clocks.learn(m.Name, resp.GetClock())
-	return s.clocks.deadline(m.Name, t), nil
+	clock := resp.GetClock()
+	if clock == nil {
+		return nil, rpcerr.New(rpcerr.Internal, "ingester %s does not tell its clock", m.Name)
+	}
+	// Not by what is known now: that may have been forgotten again.
+	d := &ingestv1.ProcessClock{Id: clock.GetId(), Nanos: clock.GetNanos() + int64(time.Until(t))}
+	s.clocks.learn(m.Name, clock)
+	return d, nil
 }

@@ -111,6 +111,33 @@ func TestRule26DeadlinesByTheIngestersClocks(t *testing.T) {
 	})
 }
 
+// A request has a deadline even if the clock that was asked for is not trusted any more at
+// once, as when the process was stopped or another request failed meanwhile.
+func TestRule26DeadlineOfAClockThatIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newCluster(t, 1, 1).distributor(limits.Default())
+		c := &toldClock{clocked{began: time.Now()}}
+		d.clocks.now = func() time.Time {
+			time.Sleep(2 * clockAge)
+			return time.Now()
+		}
+		until := time.Now().Add(time.Second)
+		at, err := d.deadline(t.Context(), d.ring.View().Ingesters()[0], c, until)
+		if err != nil || at == nil || !c.began.Add(time.Duration(at.GetNanos())).Equal(until) {
+			t.Errorf("the deadline is %v, %v", at, err)
+		}
+	})
+}
+
+// toldClock is clocked that tells of its machine's clock.
+type toldClock struct{ clocked }
+
+func (c *toldClock) Clock(context.Context, *ingestv1.ClockRequest, ...grpc.CallOption) (*ingestv1.ClockResponse, error) {
+	clock := c.clock()
+	clock.UnixNanos = time.Now().UnixNano()
+	return &ingestv1.ClockResponse{Clock: clock}, nil
+}
+
 type clockedClients struct{ of map[string]*clocked }
 
 func (c clockedClients) Ingester(m *ring.Member) (ingestv1.IngestServiceClient, error) {

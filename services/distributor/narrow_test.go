@@ -133,6 +133,11 @@ func TestStampedRowsAreNewEachTime(t *testing.T) {
 		if err != nil || resp.GetStampedEntries() != 4 {
 			t.Fatalf("%v, %v", resp, err)
 		}
+		for _, in := range req.GetStreams() { // which is the sender's
+			if in.GetTimes()[0] != 0 || in.GetTimes()[1] != 0 {
+				t.Fatalf("the request was changed: %v", in)
+			}
+		}
 	}
 	for e, n := range c.replicas["ingester-0"].entries() {
 		if n != 1 {

@@ -3,6 +3,7 @@ package distributor
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -67,9 +68,13 @@ func (c *checker) oldest() int64 { return c.now - int64(c.limits.MaxAge) }
 func (c *checker) rows(stream string, r *model.Rows, position uint32) (rej rejects, stamped int) {
 	oldest, newest := c.oldest(), c.now+int64(c.limits.MaxFuture)
 	maxLine := int(c.limits.MaxLineSize)
+	own := false // Times is not the request's
 	for i := range r.Times {
 		untimed, refused := r.Times[i] == 0 && c.stamp, rej.rows
 		if untimed {
+			if !own { // the sender has the request's
+				r.Times, own = slices.Clone(r.Times), true
+			}
 			// The position keeps stamped rows of one request apart and in order.
 			r.Times[i] = c.stamps + int64(position) + int64(i)
 		}
