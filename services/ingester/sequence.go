@@ -50,8 +50,9 @@ func (q *sequence) begin(ctx context.Context, log *wal.Log, late func() bool, ty
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	p := &pending{begun: time.Now(), applied: make(chan struct{})}
+	p := &pending{applied: make(chan struct{})}
 	q.mu.Lock()
+	p.begun = time.Now() // not before, or settled might already have passed it
 	q.beginning = p.begun
 	q.mu.Unlock()
 	ticket, err := log.BeginUnless(ctx, late, typ, payload)
