@@ -141,8 +141,8 @@ func (w *fieldWalker) object(path string, matters bool, depth int) bool {
 			return false
 		}
 		key := w.line[w.at+1 : w.at+1+n]
-		if bytes.IndexByte(key, '\\') >= 0 || bytes.IndexByte(key, hole) >= 0 {
-			return false
+		if bytes.IndexByte(key, '\\') >= 0 || bytes.IndexByte(key, hole) >= 0 || len(bytes.TrimSpace(key)) != len(key) {
+			return false // blanks are no part of the label that it makes
 		}
 		w.at += n + 2
 		name := path + string(key)
