@@ -16,6 +16,7 @@ type Values struct {
 	bytes []byte   // Bytes, Hex, UUID; Dict: the text of the distinct values
 	ends  []uint32 // where the values in bytes end; nil: one length
 	size  int      // length of each value in bytes
+	owned bool     // bytes are no part of a payload
 
 	values *Values // Dict with a long prefix: not printed beforehand
 
@@ -350,7 +351,7 @@ func AppendPadded(dst []byte, x uint64, digits int) []byte {
 // not counted.
 func (v *Values) MemorySize() int {
 	n := 128 + 8*len(v.nums) + 4*len(v.ends)
-	if v.kind == Dict {
+	if v.kind == Dict || v.owned {
 		n += len(v.bytes)
 	}
 	if p := v.planes.Load(); p != nil {
@@ -387,7 +388,7 @@ func Texts(text []byte, ends []uint32) *Values {
 	for _, b := range text {
 		info.Classes |= classes[b]
 	}
-	return &Values{info: info, kind: Bytes, n: len(ends), bytes: text, ends: ends}
+	return &Values{info: info, kind: Bytes, n: len(ends), bytes: text, ends: ends, owned: true}
 }
 
 // Lengths tells how long values are.

@@ -47,3 +47,11 @@ func TestFind(t *testing.T) {
 		}
 	})
 }
+
+// Text that is no payload's is the values' own, and counted.
+func TestMemoryOfTexts(t *testing.T) {
+	text := []byte(strings.Repeat("x", 1<<16))
+	if n := Texts(text, []uint32{1 << 15, 1 << 16}).MemorySize(); n < len(text) {
+		t.Fatalf("%d bytes of text take %d", len(text), n)
+	}
+}
