@@ -94,3 +94,15 @@ func TestTopOfErrors(t *testing.T) {
 		t.Errorf("%s of 10 entries", got)
 	}
 }
+
+// A range in which there is no time has no entries.
+func TestTopOfNoTime(t *testing.T) {
+	store := enginetest.NewStore(enginetest.Entry{Labels: labels("app", "a"), Time: 5, Line: "a=b", BatchTime: 1})
+	for _, backward := range []bool{false, true} {
+		res, err := run(engine.RangeQuery{Query: engine.Query{Expr: parse(t, `{app="a"} | logfmt | top 2 a`),
+			Sources: []engine.Source{engine.Local(store, "s")}}, Start: 5, End: 5, Limit: 10, Backward: backward})
+		if err != nil || len(res.Streams) != 0 {
+			t.Errorf("%+v, %v", res, err)
+		}
+	}
+}

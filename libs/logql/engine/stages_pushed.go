@@ -32,7 +32,7 @@ func (s *scanSpec) pushed(stages []syntax.Stage, counted bool) {
 // them, as an aggregation finds them where the entries are. nil: they are to be counted.
 func (q *query) topCounts(ctx context.Context, o *opened, head *syntax.LogSelector, stage syntax.Stage, start, end int64) (map[string]uint64, error) {
 	by, ok := stage.(*syntax.Top)
-	if !ok || isStaged(head) || strings.HasPrefix(by.Label, "__error") {
+	if !ok || start >= end || isStaged(head) || strings.HasPrefix(by.Label, "__error") {
 		return nil, nil
 	}
 	sel := *head
