@@ -16,6 +16,7 @@ type Analyzer struct {
 	merger *merger
 	ids    map[slotContext]uint32 // columns by context
 	cols   []Column
+	limit  int // of columns
 	lines  int
 
 	refs   []column.Ref
@@ -56,7 +57,7 @@ type Count struct {
 
 // NewAnalyzer returns an analyzer for a new section.
 func NewAnalyzer() *Analyzer {
-	a := &Analyzer{}
+	a := &Analyzer{limit: maxColumns}
 	a.Reset()
 	return a
 }
@@ -244,21 +245,34 @@ func slotContexts(text []byte) []slotContext {
 	return out
 }
 
-// assign gives the slots of the templates in use columns.
+// maxColumns is how many columns a section has at most, but for that of raw lines: half of
+// those that readers accept.
+const maxColumns = column.MaxColumns / 2
+
+// assign gives the slots of the templates in use columns. Rows of templates for which
+// there is no room are raw.
 func (a *Analyzer) assign() {
+	raw := &a.merger.out[a.tok.raws[0].final]
 	for i := range a.merger.out {
 		f := &a.merger.out[i]
-		if f.rows == 0 || f.cols != nil {
-			continue
+		if f.rows > 0 && f.cols == nil && !a.place(f) {
+			raw.rows += f.rows
+			f.rows = 0
 		}
-		a.place(f)
+	}
+	if raw.rows > 0 && raw.cols == nil { // it was passed before
+		a.place(raw)
 	}
 }
 
-// place gives the slots of a template columns.
-func (a *Analyzer) place(f *finalTemplate) {
+// place gives the slots of a template columns; false: there may be no room for them.
+func (a *Analyzer) place(f *finalTemplate) bool {
+	contexts := slotContexts(f.text)
+	if isRaw := len(contexts) == 1 && contexts[0].hash == rawContext; !isRaw && len(a.cols)+len(contexts) > a.limit {
+		return false
+	}
 	f.cols = []uint32{}
-	for _, c := range slotContexts(f.text) {
+	for _, c := range contexts {
 		id, ok := a.ids[c]
 		if !ok {
 			id = uint32(len(a.cols))
@@ -267,6 +281,7 @@ func (a *Analyzer) place(f *finalTemplate) {
 		}
 		f.cols = append(f.cols, id)
 	}
+	return true
 }
 
 // scatter gathers the values of every column.
@@ -319,12 +334,29 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 	}
 	slot, deltas := 0, t.deltas
 	start := uint32(0)
+	b.RawRows = t.raws[0].rows
 	for i, end := range lines.Ends {
 		r := &t.raws[t.rows[i]]
 		b.Rows[i] = uint32(r.final)
 		cols := finals[r.final].cols
 		slots := t.slots[slot : slot+r.slots]
 		slot += r.slots
+		if cols == nil { // there was no room: it is raw
+			raw := t.raws[0].final
+			b.Rows[i] = uint32(raw)
+			b.RawRows++
+			at := &next[finals[raw].cols[0]]
+			a.refs[*at] = column.MakeRef(start, end-start)
+			*at++
+			a.slots = append(a.slots, Slot(start)<<32|Slot(end-start))
+			for _, v := range slots {
+				if v&timeFlag != 0 {
+					deltas = deltas[1:]
+				}
+			}
+			start = end
+			continue
+		}
 		if r.same {
 			cols = cols[:len(slots)]
 			a.slots = append(a.slots, slots...)
@@ -366,7 +398,6 @@ func (a *Analyzer) scatter(lines *model.Strings) {
 		}
 		start = end
 	}
-	b.RawRows = t.raws[0].rows
 }
 
 func grow[T any](s []T, n int) []T {

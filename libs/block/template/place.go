@@ -17,8 +17,8 @@ func (a *Analyzer) Place(text []byte) (number uint32, columns []uint32, ok bool)
 		m.text += len(s)
 	}
 	f := &m.out[i]
-	if f.cols == nil {
-		a.place(f)
+	if f.cols == nil && !a.place(f) {
+		return 0, nil, false
 	}
 	return uint32(i), f.cols, true
 }
