@@ -4,22 +4,39 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/objstore"
 )
 
+// recheckFailures is for how many tenants it may fail before the store is taken for away.
+const recheckFailures = 4
+
 // recheck looks for the uploads whose local copies are old enough to go. What the object
 // store lost before anybody had listed it no catalog misses; so blocks that are neither
-// there nor known to the tenant's catalog are to be uploaded again.
+// there nor known to the tenant's catalog are to be uploaded again. The error tells of
+// those that could not be looked for; a tenant's that cannot do not keep others from it.
 func (s *Service) recheck(ctx context.Context) error {
 	indexes := map[string]*catalog.Index{}
 	var vanished []string
+	failed := map[string]error{} // by tenant
 	for _, u := range s.uncheckedUploads() {
-		is, err := s.accountedFor(ctx, u, indexes)
+		b, err := catalog.ParseKey(u.Key)
+		if err == nil && failed[b.Tenant] != nil {
+			continue
+		}
+		is := false
+		if err == nil {
+			is, err = s.accountedFor(ctx, u, b, indexes)
+		}
 		if err != nil {
-			return fmt.Errorf("look for %s before its local copy goes: %w", u.Key, err)
+			failed[b.Tenant] = fmt.Errorf("look for %s before its local copy goes: %w", u.Key, err)
+			if len(failed) == recheckFailures {
+				break
+			}
+			continue
 		}
 		if !is {
 			s.logger.Error("a block vanished from the object store before it was listed; it is uploaded again", "key", u.Key)
@@ -30,11 +47,11 @@ func (s *Service) recheck(ctx context.Context) error {
 		s.blocks.checked[u.Key] = true
 		s.blocks.mu.Unlock()
 	}
-	return s.changeState(func(st *state) bool {
+	return errors.Join(errors.Join(slices.Collect(maps.Values(failed))...), s.changeState(func(st *state) bool {
 		before := len(st.Uploads)
 		st.Uploads = slices.DeleteFunc(st.Uploads, func(u upload) bool { return slices.Contains(vanished, u.Key) })
 		return len(st.Uploads) < before
-	})
+	}))
 }
 
 // uncheckedUploads returns the uploads of local blocks that are old enough to go.
@@ -56,11 +73,7 @@ func (s *Service) uncheckedUploads() (old []upload) {
 
 // accountedFor reports whether an upload is in the bucket, or the tenant's index tells
 // what became of it: it was merged into others, or removed, or is known to be lost.
-func (s *Service) accountedFor(ctx context.Context, u upload, indexes map[string]*catalog.Index) (bool, error) {
-	b, err := catalog.ParseKey(u.Key)
-	if err != nil {
-		return false, err
-	}
+func (s *Service) accountedFor(ctx context.Context, u upload, b catalog.Block, indexes map[string]*catalog.Index) (bool, error) {
 	o, err := s.deps.Bucket.Stat(ctx, u.Key)
 	if err == nil && o.Size == b.Size {
 		return true, nil

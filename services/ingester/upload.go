@@ -67,14 +67,12 @@ func (s *Service) runUploader(ctx context.Context) {
 func (s *Service) upload(ctx context.Context, all bool) error {
 	s.tidying.Lock()
 	defer s.tidying.Unlock()
-	if err := s.recheck(ctx); err != nil {
-		return err
-	}
+	rechecked := s.recheck(ctx)
 	held := s.dueUploads(all)
 	defer held.release()
 	jobs := s.uploadJobs(held.blocks)
 	if len(jobs) == 0 {
-		return nil
+		return rechecked
 	}
 	var (
 		mu   sync.Mutex // guards done and errs
@@ -119,7 +117,7 @@ func (s *Service) upload(ctx context.Context, all bool) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errors.Join(errs...), note(1), ctx.Err())
+	return errors.Join(rechecked, errors.Join(errs...), note(1), ctx.Err())
 }
 
 // pendingUpload reports whether a block is to be uploaded one day. It is called with the
