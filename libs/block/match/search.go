@@ -53,16 +53,25 @@ func (s *searcher) index(b []byte) int {
 	if s.shift == nil {
 		return bytes.Index(b, s.text)
 	}
-	for at := s.most - 4; at+4 <= len(b); {
+	for at, failed := s.most-4, 0; at+4 <= len(b); {
 		d := int(s.shift[hashFour(b[at:])])
 		if d > 0 {
 			at += d
 			continue
 		}
-		if from := at - (s.most - 4); bytes.HasPrefix(b[from:], s.text) {
+		from := at - (s.most - 4)
+		if bytes.HasPrefix(b[from:], s.text) {
 			return from
 		}
 		at++
+		if failed++; failed > 16+at/16 {
+			// Of one thing again and again: bytes.Index takes no more time for it.
+			i := bytes.Index(b[from+1:], s.text)
+			if i >= 0 {
+				i += from + 1
+			}
+			return i
+		}
 	}
 	return -1
 }

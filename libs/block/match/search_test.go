@@ -40,3 +40,19 @@ func TestSearcher(t *testing.T) {
 		}
 	})
 }
+
+// So it does in text that is nothing but beginnings of what is wanted.
+func TestSearcherAmongBeginnings(t *testing.T) {
+	wanted := append(bytes.Repeat([]byte("x0"), 30), bytes.Repeat([]byte("0"), 40)...)
+	for _, end := range []int{0, 5000, 9000} {
+		slab := bytes.Repeat([]byte("0"), 9000)
+		copy(slab[end:], wanted)
+		s := newSearcher(wanted, len(slab))
+		if s.shift == nil {
+			t.Fatal("no table")
+		}
+		if got, want := s.index(slab), bytes.Index(slab, wanted); got != want {
+			t.Fatalf("found at %d, it is at %d", got, want)
+		}
+	}
+}
