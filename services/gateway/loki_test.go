@@ -21,6 +21,7 @@ import (
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/services/gateway"
 )
@@ -348,6 +349,34 @@ func TestLokiVolume(t *testing.T) {
 		`sum by (app) (bytes_over_time({app=~".+"}[60000ms]))`,
 		`sum by (app, zone) (bytes_over_time({service_name=~".+"}[60000ms]))`,
 		`sum (bytes_over_time({app="x", zone!=""}[60000ms]))`,
+	}
+	if strings.Join(queries, "\n") != strings.Join(want, "\n") {
+		t.Error(queries)
+	}
+}
+
+// Names that are not plain stand in quotes in the queries of the volume.
+func TestLokiVolumeOfNames(t *testing.T) {
+	e := start(t, func(l *limits.Limits, _ *gateway.Config) { l.UTF8Names = true })
+	var queries []string
+	e.backend.query = func(r *queryv1.QueryRequest) (*queryv1.QueryResponse, error) {
+		if _, err := syntax.ParseExpr(r.GetQuery()); err != nil {
+			t.Error(err)
+		}
+		queries = append(queries, r.GetQuery())
+		return &queryv1.QueryResponse{}, nil
+	}
+	for _, params := range []string{
+		"query=%7B%22k8s.pod%22%3D%22x%22%7D",
+		"query=%7B%7D&targetLabels=by,k8s.pod",
+		"query=%7Ba%3D%22x%22%7D&targetLabels=k8s.pod&aggregateBy=labels",
+	} {
+		e.want(200, "", "GET", "/loki/api/v1/index/volume?start=0&end=60&"+params, "")
+	}
+	want := []string{
+		`sum by ("k8s.pod") (bytes_over_time({"k8s.pod"="x"}[60000ms]))`,
+		`sum by ("by", "k8s.pod") (bytes_over_time({service_name=~".+"}[60000ms]))`,
+		`sum (bytes_over_time({a="x", "k8s.pod"!=""}[60000ms]))`,
 	}
 	if strings.Join(queries, "\n") != strings.Join(want, "\n") {
 		t.Error(queries)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func (a *API) volumeRequest(r *http.Request) (*volumeRequest, error) {
 			if name == "" {
 				continue
 			}
-			if !syntax.IsLabelName(name) {
+			if !syntax.IsLabelName(name) && !a.limits(r).UTF8Names {
 				return nil, badParam("invalid label name %q in targetLabels", name)
 			}
 			v.by = append(v.by, name)
@@ -111,15 +112,27 @@ func (v *volumeRequest) queries(window time.Duration) map[string]string {
 		return fmt.Sprintf("(bytes_over_time(%s[%dms]))", selector, max(window.Milliseconds(), 1))
 	}
 	if !v.single {
-		return map[string]string{"": "sum by (" + strings.Join(v.by, ", ") + ") " + bytes(v.selector)}
+		var by []string
+		for _, name := range v.by {
+			by = append(by, quoted(name))
+		}
+		return map[string]string{"": "sum by (" + strings.Join(by, ", ") + ") " + bytes(v.selector)}
 	}
 	out := make(map[string]string, len(v.by))
 	for _, name := range v.by {
 		selector := strings.TrimSuffix(strings.TrimSpace(v.selector), "}")
-		selector = strings.TrimSpace(selector) + ", " + name + `!=""}`
+		selector = strings.TrimSpace(selector) + ", " + quoted(name) + `!=""}`
 		out[name] = "sum " + bytes(selector)
 	}
 	return out
+}
+
+// quoted is a label's name as queries have it.
+func quoted(name string) string {
+	if syntax.IsPlainName(name) {
+		return name
+	}
+	return strconv.Quote(name)
 }
 
 // volume answers how many bytes each label set has.
