@@ -253,48 +253,6 @@ func TestExplosionsEndUpRaw(t *testing.T) {
 }
 
 // Whatever is parsed prints as the same bytes, whatever layouts claim it.
-// Lines whose templates would need more columns than a section can have are raw.
-func TestColumnsAreBounded(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 8))
-	for range 30 {
-		a := NewAnalyzer()
-		a.limit = r.IntN(40)
-		raw, cut := 0, 0
-		for k := range 6 {
-			if k == 3 {
-				a.Next()
-			}
-			var texts []string
-			for range 1 + r.IntN(120) {
-				s := strings.Repeat("=:;,|!/*"[r.IntN(8):], 1+r.IntN(2))
-				if r.IntN(3) == 0 {
-					s += day.Format("2006-01-02T15:04:05.000") + " up"
-				}
-				texts = append(texts, s+strings.Repeat(" 1", r.IntN(12))+[]string{"", "\x00", " word", " other"}[r.IntN(4)])
-			}
-			lines, times := input(day.UnixNano(), texts...)
-			b, err := a.Analyze(lines, times, nil, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			slots, counts := a.Slots()
-			n := 0
-			for _, f := range b.Rows {
-				n += int(counts[f])
-			}
-			if n != len(slots) || len(a.cols) > a.limit+1 {
-				t.Fatalf("%d slots, not %d; %d columns, at most %d and that of raw lines are allowed", len(slots), n, len(a.cols), a.limit)
-			}
-			tab, number := all(a)
-			rebuild(t, tab, number, b, lines, times)
-			raw, cut = raw+b.RawRows, cut+len(times)-b.RawRows
-		}
-		if raw == 0 || a.limit > 20 && cut == 0 {
-			t.Fatalf("%d raw lines, %d others", raw, cut)
-		}
-	}
-}
-
 func TestLayoutsPrintWhatTheyParse(t *testing.T) {
 	goLayouts := []string{"Mon Jan 02 15:04:05 2006", time.ANSIC, "02/Jan/2006:15:04:05", "2006-01-02T15:04:05.000000000", "2006-01-02T15:04:05", "2006-01-02 15:04:05.000", "2006-01-02 15:04:05,000000",
 		"2006/01/02 15:04:05", "2006-01-02-15.04.05.000000", "Jan 02 15:04:05", time.Stamp, "01-02 15:04:05.000", "0102 15:04:05.000000", "01.02 15:04:05", "06/01/02 15:04:05", "060102 150405"}
