@@ -36,6 +36,7 @@ type seen struct {
 	most    int             // maxSeen, less in tests
 	oldest  []uint64        // of waiting, where there are more than maxPending, as of late
 	history map[uint64]bool // content of the entries sent as history
+	since   time.Time       // when that was forgotten last
 }
 
 // span is entries that were first sent within some time.
@@ -47,7 +48,7 @@ type span struct {
 func newSeen(pending []uint64, now time.Time) *seen {
 	s := &seen{
 		from: map[uint64]uint64{}, waiting: map[uint64]struct{}{}, number: map[string]int{}, told: map[string]time.Time{},
-		spans: []*span{{from: now, to: now}}, most: maxSeen, history: map[uint64]bool{},
+		spans: []*span{{from: now, to: now}}, most: maxSeen, history: map[uint64]bool{}, since: now,
 	}
 	for _, key := range pending {
 		s.add(key, 0, now)
@@ -98,9 +99,13 @@ func (s *seen) complete(ingester string, at time.Time) {
 // age begins a new span when it is time, and forgets those that none of the ingesters has
 // anything of to send.
 func (s *seen) age(now time.Time, ingesters []string) {
-	if last := s.spans[len(s.spans)-1]; now.Sub(last.from) >= spanPeriod {
+	// The last span is not forgotten: it must not be what there is room for in all.
+	if last := s.spans[len(s.spans)-1]; now.Sub(last.from) >= spanPeriod || len(last.keys) > s.most/4 {
 		s.spans = append(s.spans, &span{from: now, to: now})
+	}
+	if now.Sub(s.since) >= spanPeriod {
 		clear(s.history)
+		s.since = now
 	}
 	told := now
 	for _, name := range ingesters {

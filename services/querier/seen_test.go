@@ -106,6 +106,17 @@ func TestWhoIsStoppedIsWaitedFor(t *testing.T) {
 	if len(s.from) > s.most {
 		t.Errorf("%d entries are remembered", len(s.from))
 	}
+	// However many come within one period, too.
+	for range 10 * s.most {
+		key++
+		if s.first(key, "one", 3, now); key%1000 == 0 {
+			s.age(now, all)
+		}
+	}
+	s.age(now, all)
+	if len(s.from) > s.most {
+		t.Errorf("%d entries are remembered", len(s.from))
+	}
 }
 
 // A tail delivers once what an ingester sends that was stopped for long; when its
