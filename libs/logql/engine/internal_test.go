@@ -113,6 +113,18 @@ func TestUniteSkipsCopies(t *testing.T) {
 		classes []int // of each piece
 		rows    uint64
 	}{
+		"both united": {[][]Run{
+			unionRuns(t, []Run{run(0, 9, 5, 7)}, []Run{run(8, 19, 5, 9)}),
+			unionRuns(t, []Run{run(0, 14, 7, 10)}, []Run{run(12, 19, 3, 6)}), {run(0, 19, 10, 16)},
+		}, 2, []int{1}, 10},
+		"united, a copy more": {[][]Run{
+			unionRuns(t, []Run{run(0, 9, 5, 7)}, []Run{run(8, 19, 5, 9)}),
+			unionRuns(t, []Run{run(0, 14, 7, 10)}, []Run{run(12, 19, 4, 8)}), nil,
+		}, 0, []int{2}, 21},
+		"united, no digest": {[][]Run{
+			unionRuns(t, []Run{run(0, 9, 5, 7)}, []Run{run(8, 19, 5, 0)}),
+			unionRuns(t, []Run{run(0, 9, 5, 7)}, []Run{run(8, 19, 5, 0)}), nil,
+		}, 0, []int{2}, 20},
 		"equal":             {[][]Run{{run(0, 9, 5, 7)}, {run(0, 9, 5, 7)}, {run(0, 9, 5, 7)}}, 2, []int{1}, 5},
 		"apart":             {[][]Run{{run(0, 9, 5, 7)}, {run(10, 19, 5, 8)}, {run(20, 29, 5, 9)}}, 0, []int{1, 1, 1}, 15},
 		"overlap":           {[][]Run{{run(0, 9, 5, 7)}, {run(9, 19, 5, 8)}, nil}, 0, []int{2}, 10},
@@ -144,6 +156,22 @@ func TestUniteSkipsCopies(t *testing.T) {
 			}
 		}
 	}
+}
+
+// unionRuns are the runs of a union of sources that have runs of a stream.
+func unionRuns(t *testing.T, runs ...[]Run) []Run {
+	t.Helper()
+	var streams [][]Stream
+	var names []string
+	for i, r := range runs {
+		names = append(names, string(rune('a'+i)))
+		streams = append(streams, []Stream{{Labels: model.Labels{{Name: "x", Value: "y"}}, Runs: r}})
+	}
+	got, _ := unite(names, streams, 0, 100)
+	if len(got) != 1 {
+		t.Fatalf("%d streams", len(got))
+	}
+	return got[0].known
 }
 
 // However work nests, no more helpers are at work than there may be, and all is done.

@@ -10,7 +10,8 @@ import (
 // Run is the rows of one stream within one interval of time inside one source.
 // Two sources whose runs of a stream have equal interval, count and digest hold
 // the same rows there, so one of them need not be read. Digests only save work:
-// without them every answer is the same.
+// without them every answer is the same. In a run of a union a row may count several
+// times: two that count each row as often hold the same rows, too.
 type Run struct {
 	MinTime, MaxTime int64 // of the first and the last row, both inclusive
 	Rows             uint64

@@ -59,7 +59,7 @@ type unionStream struct {
 	rows, bytes uint64
 	skipped     int // runs that need not be read, as an equal one is
 	// known is what is known of its rows: the runs that are read, and one run for
-	// each piece of several classes, with the most rows that it can have.
+	// each piece of several classes, the sum of theirs.
 	known  []Run
 	pieces []piece
 }
@@ -307,8 +307,8 @@ func (u *unionStream) addPiece(groups []group, last int64, rank *ranking) {
 		u.join(piece{start: g.MinTime, end: last + 1, classes: [][]place{g.places}})
 		return
 	}
-	// A session's runs do not touch each other, so their digests add up, and
-	// sessions that cut the same rows into other runs are found equal too.
+	// Digests add up, so sessions that cut the same rows into other runs are found
+	// equal too.
 	var classes []group
 	sums := map[place]Run{}
 	var places []place
@@ -365,12 +365,11 @@ func (u *unionStream) addPiece(groups []group, last int64, rank *ranking) {
 			}
 		}
 	} else {
-		// What the rows of several classes make together is not known: a digest of 0
-		// equals no other.
-		r := Run{MinTime: p.start, MaxTime: last}
-		for _, g := range groups {
-			r.Rows += g.Rows
-			r.Bytes += g.Bytes
+		// Some rows may be there several times. Who has the same rows as often, by the sum
+		// of their hashes, has the same rows.
+		r := classes[0].Run
+		for _, c := range classes[1:] {
+			r = r.plus(c.Run, false)
 		}
 		u.known = append(u.known, r)
 	}
@@ -389,7 +388,7 @@ func (u *unionStream) join(p piece) {
 	u.pieces = append(u.pieces, p)
 }
 
-// plus adds a run that does not touch r; a digest of 0, which says nothing, stays.
+// plus adds a run; a digest of 0, which says nothing, stays.
 func (r Run) plus(o Run, first bool) Run {
 	if first {
 		return o

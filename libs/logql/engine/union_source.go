@@ -18,8 +18,8 @@ import (
 // a limit begins with those that come first.
 //
 // The runs of its streams are those of its sources. Where sources overlap and differ
-// there is one run instead that says how many rows there are at most, and whose
-// digest is 0, which says nothing and equals no other.
+// there is one run instead, the sum of theirs: it says how many rows there are at most,
+// and its digest counts a row as often as it is there.
 //
 // If a source fails, a copy of its rows is read from another one where there is
 // one that is known to be equal. Else the error is passed on and names the source.

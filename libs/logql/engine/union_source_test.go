@@ -154,6 +154,60 @@ func TestUnionReadsTheCopy(t *testing.T) {
 	}
 }
 
+// Replicas whose blocks overlap, and are cut at other rows in each, are known to be
+// copies, and if one has a row twice instead of another one, they are united.
+func TestUnionsCutElsewhereAreCopies(t *testing.T) {
+	var all []enginetest.Entry
+	for i := range 100 {
+		all = append(all, enginetest.Entry{Labels: labels("a", "b"), Time: int64(i) * sec, Line: fmt.Sprint("line ", i), BatchTime: 1, Position: uint32(i)})
+	}
+	for name, c := range map[string]struct {
+		a, b [][]enginetest.Entry
+		both bool // are read
+	}{
+		"equal": {
+			[][]enginetest.Entry{slices.Concat(all[:40], all[50:60]), slices.Concat(all[40:50], all[60:])},
+			[][]enginetest.Entry{slices.Concat(all[:60], all[70:80]), slices.Concat(all[60:70], all[80:])}, false,
+		},
+		"another row is there twice": {
+			[][]enginetest.Entry{slices.Concat(all[:40], all[50:60]), slices.Concat(all[40:50], all[59:70], all[71:])},
+			[][]enginetest.Entry{slices.Concat(all[:60], all[70:80]), slices.Concat(all[60:70], all[79:90], all[91:])}, true,
+		},
+	} {
+		var src []engine.Source
+		var reads [2]atomic.Int64
+		for r, parts := range [][][]enginetest.Entry{c.a, c.b} {
+			var own []engine.Source
+			for i, part := range parts {
+				s := enginetest.NewStore(part...)
+				s.FailRows = func() error { reads[r].Add(1); return nil }
+				own = append(own, engine.Local(s, fmt.Sprint(r, "/", i)))
+			}
+			src = append(src, engine.Union(fmt.Sprint(r), own...))
+		}
+		for _, query := range []string{`{a="b"}`, `sum(rate({a="b"} |= "line" [10s]))`} {
+			reads[0].Store(0)
+			reads[1].Store(0)
+			q := engine.RangeQuery{Query: engine.Query{Expr: parse(t, query), Sources: src}, End: 101 * sec, Step: time.Minute}
+			res, err := run(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := reads[0].Load() > 0 && reads[1].Load() > 0; got != c.both {
+				t.Errorf("%s: %s: both were read: %t", name, query, got)
+			}
+			q.Sources = []engine.Source{engine.Local(enginetest.NewStore(all...), "one")}
+			want, err := run(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(texts(res), texts(want)) || diff(points(res), points(want)) != "" {
+				t.Errorf("%s: %s: got %v %v, want %v %v", name, query, texts(res), points(res), texts(want), points(want))
+			}
+		}
+	}
+}
+
 // A scan with a limit leaves sources alone whose rows come later.
 func TestUnionStopsEarly(t *testing.T) {
 	var src []engine.Source

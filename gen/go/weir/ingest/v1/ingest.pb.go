@@ -1934,7 +1934,8 @@ type Run struct {
 	Rows uint64 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
 	// Bytes of their lines.
 	Bytes uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	// Sum of their hashes modulo 2^64.
+	// Sum of their hashes modulo 2^64. Rows that may be there several times, as blocks
+	// overlap, count as often, here and in rows.
 	Digest        uint64 `protobuf:"fixed64,5,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
