@@ -10,7 +10,8 @@ import (
 	"github.com/weir-logs/weir/libs/model"
 )
 
-// BlockSource is a block as the source of a merge. It holds one row group at a time.
+// BlockSource is a block as the source of a merge. It holds two row groups at a time: one whose rows
+// are read, and one whose rows are taken over.
 type BlockSource struct {
 	reader  *block.Reader
 	streams []Stream

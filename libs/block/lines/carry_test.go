@@ -1,0 +1,124 @@
+package lines_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/grams"
+	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Rows of damaged blocks, with checksums that are right, are taken over or refused.
+func TestChangedPayloadsAreCarried(t *testing.T) {
+	section := smallSection(t)
+	g, b := grams.NewBuilder(1), lines.NewBuilder(column.LevelFastest)
+	b.SetGrams(g)
+	refused, taken := 0, 0
+	carry := func(section []byte) {
+		s, err := lines.Open(section)
+		if err != nil {
+			return
+		}
+		for i := range s.Blocks {
+			k := &s.Blocks[i]
+			if k.Bytes > 1<<20 {
+				continue // within the limits, but slow
+			}
+			b.Reset()
+			g.Reset()
+			err := func() error {
+				body, err := s.Body(i, section[k.Offset:][:k.Size])
+				if err != nil {
+					return err
+				}
+				lengths, err := body.Lengths()
+				if err != nil {
+					return err
+				}
+				times, err := body.SharedTimes()
+				if err != nil {
+					return err
+				}
+				var parts []lines.Part
+				var kept []int64
+				size := 0
+				for _, part := range [][2]int{{1, k.Rows / 3}, {k.Rows / 2, k.Rows}} {
+					if part[0] >= part[1] {
+						continue
+					}
+					parts, kept = append(parts, lines.Part{Body: body, From: part[0], To: part[1]}), append(kept, times[part[0]:part[1]]...)
+					for _, n := range lengths[part[0]:part[1]] {
+						size += int(n)
+					}
+				}
+				if len(parts) == 0 {
+					return nil
+				}
+				if _, err := b.AddParts(parts, &model.Strings{}, kept, nil, nil, size); err != nil {
+					return err
+				}
+				r := b.RowSlots()
+				for range kept {
+					for k := range r.Next() {
+						r.Holds(k, []byte("17"))
+					}
+				}
+				slots := make([]uint32, len(k.Templates))
+				for i := range slots {
+					slots[i] = uint32(i % 3)
+				}
+				if _, _, err := body.SlotValues(slots); err != nil && !errors.Is(err, column.ErrCorrupt) {
+					t.Fatal(err)
+				}
+				var before, after model.Rows
+				whole := s.Decode(i, &before)
+				taken, err := lines.Open(b.Finish())
+				if err == nil {
+					err = taken.Decode(0, &after)
+				}
+				if err != nil && (whole == nil || !errors.Is(err, column.ErrCorrupt)) {
+					t.Fatal(err)
+				}
+				row := 0
+				for _, p := range parts {
+					for k := p.From; k < p.To && whole == nil; k++ {
+						if string(after.Lines.At(row)) != string(before.Lines.At(k)) || after.Times[row] != before.Times[k] {
+							t.Fatalf("row %d is %q, not %q", row, after.Lines.At(row), before.Lines.At(k))
+						}
+						row++
+					}
+				}
+				return nil
+			}()
+			if err == nil {
+				taken++
+				continue
+			}
+			if refused++; !errors.Is(err, column.ErrCorrupt) {
+				t.Fatalf("%v does not say that it is damage", err)
+			}
+		}
+	}
+	var sizes []int
+	lines.Edit(section, func(n int, b []byte) []byte {
+		sizes = append(sizes, len(b))
+		return b
+	})
+	for frame := range sizes {
+		for at := range sizes[frame] {
+			for _, x := range []byte{1, 0x80, 0xff} {
+				carry(lines.Edit(section, func(n int, b []byte) []byte {
+					if n == frame {
+						b[at] ^= x
+					}
+					return b
+				}))
+			}
+		}
+	}
+	if taken == 0 || refused == 0 {
+		t.Fatalf("%d taken over, %d refused", taken, refused)
+	}
+}
