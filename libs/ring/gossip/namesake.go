@@ -14,6 +14,9 @@ func (c *core) Taken() <-chan error { return c.taken }
 func (c *core) insist() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.given {
+		return ring.ErrForgotten // which is known, and must not be found out again
+	}
 	if !c.yields {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -53,5 +54,28 @@ func TestNameIsTaken(t *testing.T) {
 			t.Error(err)
 		default:
 		}
+	}
+}
+
+// A directory that was forgotten while its ingester was away is not put forward again by one
+// that joins with it.
+func TestForgottenWhileJoining(t *testing.T) {
+	c, _, _ := opened(t)
+	c.yields = true // as when its table file is gone
+	given := c.Self()
+	given.State, given.Version = ring.Forgotten, 30
+	if err := c.Merge(tableOf(t, given)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.Forgotten():
+	default:
+		t.Error("it was not told")
+	}
+	if err := c.insist(); !errors.Is(err, ring.ErrForgotten) {
+		t.Errorf("error %v", err)
+	}
+	if m, _ := c.table.Get("self"); m.State != ring.Forgotten {
+		t.Errorf("%+v", m)
 	}
 }
