@@ -20,9 +20,12 @@ type Config struct {
 	CutInterval     time.Duration `yaml:"cut_interval" help:"Recent entries are written to blocks when the oldest of them has been in memory for this long."`
 	UploadSize      conf.ByteSize `yaml:"upload_size" help:"A tenant's blocks are uploaded when their lines have this size."`
 	UploadInterval  time.Duration `yaml:"upload_interval" help:"A tenant's blocks are uploaded when the oldest is this old, whatever their size."`
-	KeepUploaded    time.Duration `yaml:"keep_uploaded" help:"How long blocks stay on the local disk after they were uploaded."`
+	KeepUploaded    time.Duration `yaml:"keep_uploaded" help:"How long blocks stay on the local disk after they were uploaded, at most 168h."`
 	MaxFollowers    int           `yaml:"max_followers" help:"Most live tails served at a time."`
 }
+
+// maxKeepUploaded is half of how long an index remembers which blocks were removed.
+const maxKeepUploaded = 7 * 24 * time.Hour
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
@@ -63,8 +66,9 @@ func (c Config) Validate() error {
 	if c.TailLog < 0 {
 		errs = append(errs, fmt.Errorf("tail_log is %s, must not be negative", c.TailLog))
 	}
-	if c.KeepUploaded < 0 {
-		errs = append(errs, fmt.Errorf("keep_uploaded is %s, must not be negative", c.KeepUploaded))
+	// A copy of what nothing remembers the removal of could be taken for lost, and come back.
+	if c.KeepUploaded < 0 || c.KeepUploaded > maxKeepUploaded {
+		errs = append(errs, fmt.Errorf("keep_uploaded is %s, must be between 0 and %s", c.KeepUploaded, maxKeepUploaded))
 	}
 	if c.UploadSize < 1<<20 {
 		errs = append(errs, fmt.Errorf("upload_size is %s, at least 1MiB is needed", c.UploadSize))
