@@ -21,7 +21,6 @@ import (
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
-	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/services/gateway"
 )
@@ -298,9 +297,7 @@ func TestLokiMetadata(t *testing.T) {
 		{"/loki/api/v1/label/my%20app/values", `{"status":"success"}`},
 		{"/loki/api/v1/series?match[]=%7B%7D&match=x", `{"status":"success","data":[{"a":"1\"","b":"2"},{"a":"x","b":"3"}]}`},
 		{"/loki/api/v1/index/stats?query=%7Bapp%3D%22x%22%7D", `{"streams":1,"chunks":2,"bytes":3,"entries":4}`},
-		{"/loki/api/v1/detected_labels", `{"detectedLabels":[{"label":"a","cardinality":2}]}`},
 		{"/loki/api/v1/format_query?query=x", `{"status":"success","data":"{app=\"x\"} |= \"y\""}`},
-		{"/loki/api/v1/index/volume_range?query=%7Bapp%3D%22x%22%7D", `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"app":"x"},"values":[[60,"5"]]}],"stats":{}}}`},
 	} {
 		if _, text := e.want(200, "", "GET", c.path, ""); text != c.text+"\n" {
 			t.Errorf("%s: %s", c.path, text)
@@ -323,109 +320,7 @@ func TestLokiMetadata(t *testing.T) {
 		t.Error(text, resp.Header)
 	}
 	e.want(400, "queries require at least one", "GET", "/loki/api/v1/index/stats?query=%7B%7D", "")
-	e.want(400, "only label matchers are supported", "GET", "/loki/api/v1/index/volume?query=rate(%7Ba%3D%22b%22%7D[5m])", "")
-	e.want(400, "invalid aggregation option", "GET", "/loki/api/v1/index/volume?query=%7B%7D&aggregateBy=x", "")
-	e.want(400, "invalid label name", "GET", "/loki/api/v1/index/volume?query=%7B%7D&targetLabels=a,b%29", "")
 	e.want(200, `"max_entries_limit_per_query":5000`, "GET", "/loki/api/v1/drilldown-limits", "")
-}
-
-func TestLokiVolume(t *testing.T) {
-	e := start(t)
-	var queries []string
-	e.backend.query = func(r *queryv1.QueryRequest) (*queryv1.QueryResponse, error) {
-		queries = append(queries, r.GetQuery())
-		return &queryv1.QueryResponse{Result: &queryv1.QueryResponse_Vector{Vector: &queryv1.Vector{Samples: []*queryv1.VectorSample{
-			{Labels: map[string]string{"app": "b"}, Sample: &queryv1.Sample{TimestampUnixNano: 60e9, Value: 5}},
-			{Labels: map[string]string{"app": "a"}, Sample: &queryv1.Sample{TimestampUnixNano: 60e9, Value: 50}},
-		}}}}, nil
-	}
-	e.want(200, `[{"metric":{"app":"a"},"value":[60,"50"]},{"metric":{"app":"b"},"value":[60,"5"]}]`,
-		"GET", "/loki/api/v1/index/volume?query=%7Bapp%3D~%22.%2B%22%7D&start=0&end=60", "")
-	e.want(200, `[{"metric":{"app":"a"},"value":[60,"50"]}]`,
-		"GET", "/loki/api/v1/index/volume?query=%7B%7D&start=0&end=60&limit=1&targetLabels=zone,app", "")
-	e.want(200, `{"metric":{"zone":""}`,
-		"GET", "/loki/api/v1/index/volume?query=%7Bapp%3D%22x%22%20%7D&start=0&end=60&aggregateBy=labels&targetLabels=zone", "")
-	want := []string{
-		`sum by (app) (bytes_over_time({app=~".+"}[60000ms]))`,
-		`sum by (app, zone) (bytes_over_time({service_name=~".+"}[60000ms]))`,
-		`sum (bytes_over_time({app="x", zone!=""}[60000ms]))`,
-	}
-	if strings.Join(queries, "\n") != strings.Join(want, "\n") {
-		t.Error(queries)
-	}
-}
-
-// Names that are not plain stand in quotes in the queries of the volume.
-func TestLokiVolumeOfNames(t *testing.T) {
-	e := start(t, func(l *limits.Limits, _ *gateway.Config) { l.UTF8Names = true })
-	var queries []string
-	e.backend.query = func(r *queryv1.QueryRequest) (*queryv1.QueryResponse, error) {
-		if _, err := syntax.ParseExpr(r.GetQuery()); err != nil {
-			t.Error(err)
-		}
-		queries = append(queries, r.GetQuery())
-		return &queryv1.QueryResponse{}, nil
-	}
-	for _, params := range []string{
-		"query=%7B%22k8s.pod%22%3D%22x%22%7D",
-		"query=%7B%7D&targetLabels=by,k8s.pod",
-		"query=%7Ba%3D%22x%22%7D&targetLabels=k8s.pod&aggregateBy=labels",
-	} {
-		e.want(200, "", "GET", "/loki/api/v1/index/volume?start=0&end=60&"+params, "")
-	}
-	want := []string{
-		`sum by ("k8s.pod") (bytes_over_time({"k8s.pod"="x"}[60000ms]))`,
-		`sum by ("by", "k8s.pod") (bytes_over_time({service_name=~".+"}[60000ms]))`,
-		`sum (bytes_over_time({a="x", "k8s.pod"!=""}[60000ms]))`,
-	}
-	if strings.Join(queries, "\n") != strings.Join(want, "\n") {
-		t.Error(queries)
-	}
-}
-
-func TestLokiDetectedFields(t *testing.T) {
-	e := start(t)
-	e.backend.stream = func(r *queryv1.QueryStreamRequest, s queryv1.QueryService_QueryStreamServer) error {
-		x := map[string]string{"app": "x"}
-		info := map[string]string{"detected_level": "info"}
-		entries := []*queryv1.LogEntry{
-			entry(5, `{"app":"y","n":5,"o":{"x-y":"10ms"}}`, info, nil),
-			entry(4, `n=6 ok=true size=5KB f=1.5 plain`, info, nil),
-			entry(3, "nothing to parse", nil, nil),
-		}
-		if strings.Contains(r.GetQuery().GetQuery(), "json") {
-			entries = []*queryv1.LogEntry{entry(5, "x", nil, map[string]string{"n": "7", "__error__": "e"})}
-		}
-		if err := s.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Streams{Streams: &queryv1.Streams{Streams: []*queryv1.LogStream{
-			{Labels: x, Entries: entries},
-		}}}}); err != nil {
-			return err
-		}
-		return s.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Done{Done: &queryv1.Done{}}})
-	}
-	for _, c := range []struct{ path, text string }{
-		{`detected_fields?line_limit=7&query={app="x"}`, `{"fields":[` +
-			`{"label":"app_extracted","type":"string","cardinality":1,"parsers":["json"],"jsonPath":["app"]},` +
-			`{"label":"detected_level","type":"string","cardinality":1,"parsers":null},` +
-			`{"label":"f","type":"float","cardinality":1,"parsers":["logfmt"]},` +
-			`{"label":"n","type":"int","cardinality":2,"parsers":["json","logfmt"],"jsonPath":["n"]},` +
-			`{"label":"o_x_y","type":"duration","cardinality":1,"parsers":["json"],"jsonPath":["o","x-y"]},` +
-			`{"label":"ok","type":"boolean","cardinality":1,"parsers":["logfmt"]},` +
-			`{"label":"size","type":"bytes","cardinality":1,"parsers":["logfmt"]}],"limit":1000}`},
-		{`detected_fields?limit=1&query={app="x"}|json`, `{"fields":[{"label":"n","type":"int","cardinality":1,"parsers":["json"]}],"limit":1}`},
-		{`detected_field/n/values?query={app="x"}`, `{"values":["5","6"],"limit":1000}`},
-		{`detected_field/none/values?query={app="x"}`, `{"values":[],"limit":1000}`},
-	} {
-		path, query, _ := strings.Cut(c.path, "?")
-		values, _ := url.ParseQuery(query)
-		if _, text := e.want(200, "", "GET", "/loki/api/v1/"+path+"?"+values.Encode(), ""); text != c.text+"\n" {
-			t.Errorf("%s: %s\nwant %s", c.path, text, c.text)
-		}
-	}
-	if got := last[*queryv1.QueryStreamRequest](t, e.backend).GetQuery().GetLimit(); got != 100 {
-		t.Error(got)
-	}
-	e.want(400, "parse error", "GET", "/loki/api/v1/detected_fields", "")
 }
 
 func (e *env) dial(query string, headers http.Header) *websocket.Conn {

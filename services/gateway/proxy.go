@@ -64,6 +64,31 @@ func (p queryProxy) Stats(ctx context.Context, r *queryv1.StatsRequest) (*queryv
 	return p.to.Stats(ctx, r)
 }
 
+// Volume implements queryv1.QueryServiceServer.
+func (p queryProxy) Volume(ctx context.Context, r *queryv1.VolumeRequest) (*queryv1.VolumeResponse, error) {
+	return p.to.Volume(ctx, r)
+}
+
+// VolumeRange implements queryv1.QueryServiceServer.
+func (p queryProxy) VolumeRange(ctx context.Context, r *queryv1.VolumeRangeRequest) (*queryv1.VolumeRangeResponse, error) {
+	return p.to.VolumeRange(ctx, r)
+}
+
+// DetectedLabels implements queryv1.QueryServiceServer.
+func (p queryProxy) DetectedLabels(ctx context.Context, r *queryv1.DetectedLabelsRequest) (*queryv1.DetectedLabelsResponse, error) {
+	return p.to.DetectedLabels(ctx, r)
+}
+
+// DetectedFields implements queryv1.QueryServiceServer.
+func (p queryProxy) DetectedFields(ctx context.Context, r *queryv1.DetectedFieldsRequest) (*queryv1.DetectedFieldsResponse, error) {
+	return p.to.DetectedFields(ctx, r)
+}
+
+// DetectedFieldValues implements queryv1.QueryServiceServer.
+func (p queryProxy) DetectedFieldValues(ctx context.Context, r *queryv1.DetectedFieldValuesRequest) (*queryv1.DetectedFieldValuesResponse, error) {
+	return p.to.DetectedFieldValues(ctx, r)
+}
+
 // FormatQuery implements queryv1.QueryServiceServer.
 func (p queryProxy) FormatQuery(ctx context.Context, r *queryv1.FormatQueryRequest) (*queryv1.FormatQueryResponse, error) {
 	return p.to.FormatQuery(ctx, r)

@@ -56,7 +56,8 @@ func (sc scope) tenants() []string {
 	return out
 }
 
-// least returns of each limit of queries the lesser one.
+// least returns of each limit of queries the lesser one, and takes all names that one
+// of the tenants may have.
 func least(a, b limits.Limits) limits.Limits {
 	a.MaxQueryText = min(a.MaxQueryText, b.MaxQueryText)
 	a.MaxQuerySeries = min(a.MaxQuerySeries, b.MaxQuerySeries)
@@ -69,6 +70,7 @@ func least(a, b limits.Limits) limits.Limits {
 	a.MaxUnselectiveQueryBytes = min(a.MaxUnselectiveQueryBytes, b.MaxUnselectiveQueryBytes)
 	a.QueryTimeout = min(a.QueryTimeout, b.QueryTimeout)
 	a.MaxQueuedQueries = min(a.MaxQueuedQueries, b.MaxQueuedQueries)
+	a.UTF8Names = a.UTF8Names || b.UTF8Names
 	return a
 }
 

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
@@ -102,6 +104,16 @@ func TestNamesInUTF8(t *testing.T) {
 		sum, err := q.Query(ctx, &queryv1.QueryRequest{Query: `sum by ("k8s.pod.name", "http.method") (count_over_time({"k8s.pod.name"=~".+"}[5m]))`})
 		if err != nil || len(sum.GetVector().GetSamples()) != 2 || sum.GetVector().GetSamples()[0].GetLabels()["http.method"] != "GET" {
 			t.Errorf("round %d: %v, %v", round, sum, err)
+		}
+		for _, by := range []queryv1.AggregateBy{queryv1.AggregateBy_AGGREGATE_BY_SERIES, queryv1.AggregateBy_AGGREGATE_BY_LABELS} {
+			volume := &queryv1.VolumeRequest{Selector: `{"k8s.pod.name"="p2"}`, TargetLabels: []string{"k8s.pod.name"}, AggregateBy: by}
+			resp, err := q.Volume(ctx, volume)
+			if err != nil || len(resp.GetVolumes()) != 1 || resp.GetVolumes()[0].GetSample().GetValue() != 9 {
+				t.Errorf("round %d: %v, %v", round, resp, err)
+			}
+			if resp, err := q.Volume(t.Context(), volume); status.Code(err) != codes.InvalidArgument {
+				t.Errorf("round %d: %v, %v", round, resp, err)
+			}
 		}
 		if round == 0 {
 			if _, err := adminv1.NewAdminServiceClient(p.conn).Flush(ctx, &adminv1.FlushRequest{}); err != nil {

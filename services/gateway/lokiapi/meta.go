@@ -2,7 +2,6 @@ package lokiapi
 
 import (
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 
@@ -180,52 +179,19 @@ func (a *API) detectedLabels(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	req := &queryv1.SeriesRequest{Start: start, End: end}
-	if q := r.Form.Get("query"); q != "" {
-		req.Selectors = []string{q}
-	}
-	resp, err := a.deps.Query.Series(r.Context(), req)
+	resp, err := a.deps.Query.DetectedLabels(r.Context(), &queryv1.DetectedLabelsRequest{Selector: r.Form.Get("query"), Start: start, End: end})
 	if err != nil {
 		return err
 	}
-	values := map[string]map[string]struct{}{}
-	var names []string
-	for _, s := range resp.GetSeries() {
-		for k, v := range s.GetLabels() {
-			if values[k] == nil {
-				values[k] = map[string]struct{}{}
-				names = append(names, k)
-			}
-			values[k][v] = struct{}{}
-		}
-	}
-	names = slices.DeleteFunc(names, func(k string) bool { return identifiers(values[k]) })
-	slices.Sort(names)
 	b := []byte(`{"detectedLabels":[`)
-	for i, k := range names {
+	for i, l := range resp.GetLabels() {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendString(append(b, `{"label":`...), k)
-		b = strconv.AppendInt(append(b, `,"cardinality":`...), int64(len(values[k])), 10)
+		b = appendString(append(b, `{"label":`...), l.GetName())
+		b = strconv.AppendUint(append(b, `,"cardinality":`...), l.GetCardinality(), 10)
 		b = append(b, '}')
 	}
 	writeJSON(w, append(b, ']', '}'))
 	return nil
 }
-
-// identifiers reports whether all values are numbers (other than 0 and 1, which may
-// be flags) or UUIDs: nobody wants to group by such a label.
-func identifiers(values map[string]struct{}) bool {
-	for v := range values {
-		if _, err := strconv.ParseFloat(v, 64); err == nil && v != "0" && v != "1" {
-			continue
-		}
-		if !uuid.MatchString(v) {
-			return false
-		}
-	}
-	return true
-}
-
-var uuid = regexp.MustCompile(`^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)

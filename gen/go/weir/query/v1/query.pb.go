@@ -83,6 +83,59 @@ func (Direction) EnumDescriptor() ([]byte, []int) {
 	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{0}
 }
 
+// AggregateBy is what volumes are summed up by.
+type AggregateBy int32
+
+const (
+	// SERIES.
+	AggregateBy_AGGREGATE_BY_UNSPECIFIED AggregateBy = 0
+	// By the values of all names together.
+	AggregateBy_AGGREGATE_BY_SERIES AggregateBy = 1
+	// By each name alone: of all streams that have it, whatever its value.
+	AggregateBy_AGGREGATE_BY_LABELS AggregateBy = 2
+)
+
+// Enum value maps for AggregateBy.
+var (
+	AggregateBy_name = map[int32]string{
+		0: "AGGREGATE_BY_UNSPECIFIED",
+		1: "AGGREGATE_BY_SERIES",
+		2: "AGGREGATE_BY_LABELS",
+	}
+	AggregateBy_value = map[string]int32{
+		"AGGREGATE_BY_UNSPECIFIED": 0,
+		"AGGREGATE_BY_SERIES":      1,
+		"AGGREGATE_BY_LABELS":      2,
+	}
+)
+
+func (x AggregateBy) Enum() *AggregateBy {
+	p := new(AggregateBy)
+	*p = x
+	return p
+}
+
+func (x AggregateBy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AggregateBy) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_query_v1_query_proto_enumTypes[1].Descriptor()
+}
+
+func (AggregateBy) Type() protoreflect.EnumType {
+	return &file_weir_query_v1_query_proto_enumTypes[1]
+}
+
+func (x AggregateBy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AggregateBy.Descriptor instead.
+func (AggregateBy) EnumDescriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{1}
+}
+
 // QueryRequest is an instant query.
 type QueryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2165,6 +2218,932 @@ func (x *StatsResponse) GetWarnings() []string {
 	return nil
 }
 
+// VolumeRequest asks how many bytes of lines there are.
+type VolumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A stream selector; `{}`: all streams.
+	Selector string `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"`
+	// Default: one hour before end.
+	Start *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
+	// Behind start. Default: now.
+	End *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	// Most volumes. Default: 100; at most 1000.
+	Limit uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Label names to sum by, at most 50. Default: for SERIES those that the selector
+	// names, for LABELS those of the streams, the first 50.
+	TargetLabels []string `protobuf:"bytes,5,rep,name=target_labels,json=targetLabels,proto3" json:"target_labels,omitempty"`
+	// How to sum up.
+	AggregateBy AggregateBy `protobuf:"varint,6,opt,name=aggregate_by,json=aggregateBy,proto3,enum=weir.query.v1.AggregateBy" json:"aggregate_by,omitempty"`
+	// As in QueryRangeRequest.
+	Partial       bool `protobuf:"varint,7,opt,name=partial,proto3" json:"partial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeRequest) Reset() {
+	*x = VolumeRequest{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeRequest) ProtoMessage() {}
+
+func (x *VolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeRequest.ProtoReflect.Descriptor instead.
+func (*VolumeRequest) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *VolumeRequest) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
+func (x *VolumeRequest) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *VolumeRequest) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *VolumeRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *VolumeRequest) GetTargetLabels() []string {
+	if x != nil {
+		return x.TargetLabels
+	}
+	return nil
+}
+
+func (x *VolumeRequest) GetAggregateBy() AggregateBy {
+	if x != nil {
+		return x.AggregateBy
+	}
+	return AggregateBy_AGGREGATE_BY_UNSPECIFIED
+}
+
+func (x *VolumeRequest) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
+// VolumeResponse is bytes by labels.
+type VolumeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The value of each is bytes at the end of the range, which is more than 0; the
+	// greatest first. Of LABELS each has one label, whose value is empty.
+	Volumes []*VectorSample `protobuf:"bytes,1,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	// What is missing or was cut, for people.
+	Warnings      []string `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeResponse) Reset() {
+	*x = VolumeResponse{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeResponse) ProtoMessage() {}
+
+func (x *VolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeResponse.ProtoReflect.Descriptor instead.
+func (*VolumeResponse) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *VolumeResponse) GetVolumes() []*VectorSample {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+func (x *VolumeResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// VolumeRangeRequest asks how many bytes of lines there are over time.
+type VolumeRangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A stream selector; `{}`: all streams.
+	Selector string `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"`
+	// Default: one hour before end.
+	Start *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
+	// Behind start. Default: now.
+	End *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	// Distance of samples. Default: the range in seconds / 250, at least 1 s.
+	Step *durationpb.Duration `protobuf:"bytes,4,opt,name=step,proto3" json:"step,omitempty"`
+	// Most volumes. Default: 100; at most 1000.
+	Limit uint32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// As in VolumeRequest.
+	TargetLabels []string `protobuf:"bytes,6,rep,name=target_labels,json=targetLabels,proto3" json:"target_labels,omitempty"`
+	// How to sum up.
+	AggregateBy AggregateBy `protobuf:"varint,7,opt,name=aggregate_by,json=aggregateBy,proto3,enum=weir.query.v1.AggregateBy" json:"aggregate_by,omitempty"`
+	// As in QueryRangeRequest.
+	Partial       bool `protobuf:"varint,8,opt,name=partial,proto3" json:"partial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeRangeRequest) Reset() {
+	*x = VolumeRangeRequest{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeRangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeRangeRequest) ProtoMessage() {}
+
+func (x *VolumeRangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeRangeRequest.ProtoReflect.Descriptor instead.
+func (*VolumeRangeRequest) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *VolumeRangeRequest) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
+func (x *VolumeRangeRequest) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *VolumeRangeRequest) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *VolumeRangeRequest) GetStep() *durationpb.Duration {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *VolumeRangeRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *VolumeRangeRequest) GetTargetLabels() []string {
+	if x != nil {
+		return x.TargetLabels
+	}
+	return nil
+}
+
+func (x *VolumeRangeRequest) GetAggregateBy() AggregateBy {
+	if x != nil {
+		return x.AggregateBy
+	}
+	return AggregateBy_AGGREGATE_BY_UNSPECIFIED
+}
+
+func (x *VolumeRangeRequest) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
+// VolumeRangeResponse is bytes by labels over time.
+type VolumeRangeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Samples are bytes within the step before their time. Those that have most in all
+	// come first. Of LABELS each has one label, whose value is empty.
+	Volumes []*Series `protobuf:"bytes,1,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	// What is missing or was cut, for people.
+	Warnings      []string `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeRangeResponse) Reset() {
+	*x = VolumeRangeResponse{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeRangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeRangeResponse) ProtoMessage() {}
+
+func (x *VolumeRangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeRangeResponse.ProtoReflect.Descriptor instead.
+func (*VolumeRangeResponse) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *VolumeRangeResponse) GetVolumes() []*Series {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+func (x *VolumeRangeResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// DetectedLabelsRequest asks for label names and how many values they have.
+type DetectedLabelsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A stream selector. Default: all streams.
+	Selector string `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"`
+	// Default: one hour before end.
+	Start *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
+	// Default: now.
+	End *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	// As in QueryRangeRequest.
+	Partial       bool `protobuf:"varint,4,opt,name=partial,proto3" json:"partial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectedLabelsRequest) Reset() {
+	*x = DetectedLabelsRequest{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectedLabelsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectedLabelsRequest) ProtoMessage() {}
+
+func (x *DetectedLabelsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectedLabelsRequest.ProtoReflect.Descriptor instead.
+func (*DetectedLabelsRequest) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *DetectedLabelsRequest) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
+func (x *DetectedLabelsRequest) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *DetectedLabelsRequest) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *DetectedLabelsRequest) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
+// DetectedLabelsResponse is label names and how many values they have.
+type DetectedLabelsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sorted by name.
+	Labels []*DetectedLabel `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty"`
+	// What is missing, for people.
+	Warnings      []string `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectedLabelsResponse) Reset() {
+	*x = DetectedLabelsResponse{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectedLabelsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectedLabelsResponse) ProtoMessage() {}
+
+func (x *DetectedLabelsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectedLabelsResponse.ProtoReflect.Descriptor instead.
+func (*DetectedLabelsResponse) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *DetectedLabelsResponse) GetLabels() []*DetectedLabel {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *DetectedLabelsResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// DetectedLabel is a label name.
+type DetectedLabel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How many values.
+	Cardinality   uint64 `protobuf:"varint,2,opt,name=cardinality,proto3" json:"cardinality,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectedLabel) Reset() {
+	*x = DetectedLabel{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectedLabel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectedLabel) ProtoMessage() {}
+
+func (x *DetectedLabel) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectedLabel.ProtoReflect.Descriptor instead.
+func (*DetectedLabel) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *DetectedLabel) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DetectedLabel) GetCardinality() uint64 {
+	if x != nil {
+		return x.Cardinality
+	}
+	return 0
+}
+
+// DetectedFieldsRequest asks for the fields of entries.
+type DetectedFieldsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A log query with a stream selector.
+	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	// Inclusive. Default: one hour before end.
+	Start *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
+	// Exclusive. Default: now.
+	End *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	// Most entries that are looked at, the newest. Default 100; the tenant's limit
+	// (5,000) caps it with LIMIT_EXCEEDED.
+	LineLimit uint32 `protobuf:"varint,4,opt,name=line_limit,json=lineLimit,proto3" json:"line_limit,omitempty"`
+	// Most fields. Default: 1000.
+	Limit uint32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// As in QueryRangeRequest.
+	Partial       bool `protobuf:"varint,6,opt,name=partial,proto3" json:"partial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectedFieldsRequest) Reset() {
+	*x = DetectedFieldsRequest{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectedFieldsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectedFieldsRequest) ProtoMessage() {}
+
+func (x *DetectedFieldsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectedFieldsRequest.ProtoReflect.Descriptor instead.
+func (*DetectedFieldsRequest) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *DetectedFieldsRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *DetectedFieldsRequest) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *DetectedFieldsRequest) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *DetectedFieldsRequest) GetLineLimit() uint32 {
+	if x != nil {
+		return x.LineLimit
+	}
+	return 0
+}
+
+func (x *DetectedFieldsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *DetectedFieldsRequest) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
+// DetectedFieldsResponse is the fields of entries.
+type DetectedFieldsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sorted by name; the first `limit`.
+	Fields []*DetectedField `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty"`
+	// The limit that held.
+	Limit uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The cost.
+	Statistics *Statistics `protobuf:"bytes,3,opt,name=statistics,proto3" json:"statistics,omitempty"`
+	// What is missing, for people.
+	Warnings      []string `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectedFieldsResponse) Reset() {
+	*x = DetectedFieldsResponse{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectedFieldsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectedFieldsResponse) ProtoMessage() {}
+
+func (x *DetectedFieldsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectedFieldsResponse.ProtoReflect.Descriptor instead.
+func (*DetectedFieldsResponse) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *DetectedFieldsResponse) GetFields() []*DetectedField {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *DetectedFieldsResponse) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *DetectedFieldsResponse) GetStatistics() *Statistics {
+	if x != nil {
+		return x.Statistics
+	}
+	return nil
+}
+
+func (x *DetectedFieldsResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// DetectedField is a field of entries.
+type DetectedField struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name, by which queries find it behind its parser.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What its oldest value looks like: `int`, `float`, `boolean`, `duration`, `bytes` or
+	// `string`.
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// How many values.
+	Cardinality uint64 `protobuf:"varint,3,opt,name=cardinality,proto3" json:"cardinality,omitempty"`
+	// What finds it in lines: `json`, `logfmt`. Empty: it is structured metadata.
+	Parsers []string `protobuf:"bytes,4,rep,name=parsers,proto3" json:"parsers,omitempty"`
+	// The keys that lead to it in JSON, the outermost first.
+	JsonPath      []string `protobuf:"bytes,5,rep,name=json_path,json=jsonPath,proto3" json:"json_path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectedField) Reset() {
+	*x = DetectedField{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectedField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectedField) ProtoMessage() {}
+
+func (x *DetectedField) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectedField.ProtoReflect.Descriptor instead.
+func (*DetectedField) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *DetectedField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DetectedField) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *DetectedField) GetCardinality() uint64 {
+	if x != nil {
+		return x.Cardinality
+	}
+	return 0
+}
+
+func (x *DetectedField) GetParsers() []string {
+	if x != nil {
+		return x.Parsers
+	}
+	return nil
+}
+
+func (x *DetectedField) GetJsonPath() []string {
+	if x != nil {
+		return x.JsonPath
+	}
+	return nil
+}
+
+// DetectedFieldValuesRequest asks for the values of a field.
+type DetectedFieldValuesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The field's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// A log query with a stream selector.
+	Query string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
+	// Inclusive. Default: one hour before end.
+	Start *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start,proto3" json:"start,omitempty"`
+	// Exclusive. Default: now.
+	End *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end,proto3" json:"end,omitempty"`
+	// As in DetectedFieldsRequest.
+	LineLimit uint32 `protobuf:"varint,5,opt,name=line_limit,json=lineLimit,proto3" json:"line_limit,omitempty"`
+	// Most values. Default: 1000.
+	Limit uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	// As in QueryRangeRequest.
+	Partial       bool `protobuf:"varint,7,opt,name=partial,proto3" json:"partial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectedFieldValuesRequest) Reset() {
+	*x = DetectedFieldValuesRequest{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectedFieldValuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectedFieldValuesRequest) ProtoMessage() {}
+
+func (x *DetectedFieldValuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectedFieldValuesRequest.ProtoReflect.Descriptor instead.
+func (*DetectedFieldValuesRequest) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *DetectedFieldValuesRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DetectedFieldValuesRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *DetectedFieldValuesRequest) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *DetectedFieldValuesRequest) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *DetectedFieldValuesRequest) GetLineLimit() uint32 {
+	if x != nil {
+		return x.LineLimit
+	}
+	return 0
+}
+
+func (x *DetectedFieldValuesRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *DetectedFieldValuesRequest) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
+// DetectedFieldValuesResponse is the values of a field.
+type DetectedFieldValuesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sorted; the first `limit`. Empty: no entry has that field.
+	Values []string `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	// The limit that held.
+	Limit uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The cost.
+	Statistics *Statistics `protobuf:"bytes,3,opt,name=statistics,proto3" json:"statistics,omitempty"`
+	// What is missing, for people.
+	Warnings      []string `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DetectedFieldValuesResponse) Reset() {
+	*x = DetectedFieldValuesResponse{}
+	mi := &file_weir_query_v1_query_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DetectedFieldValuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DetectedFieldValuesResponse) ProtoMessage() {}
+
+func (x *DetectedFieldValuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_query_v1_query_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DetectedFieldValuesResponse.ProtoReflect.Descriptor instead.
+func (*DetectedFieldValuesResponse) Descriptor() ([]byte, []int) {
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *DetectedFieldValuesResponse) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *DetectedFieldValuesResponse) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *DetectedFieldValuesResponse) GetStatistics() *Statistics {
+	if x != nil {
+		return x.Statistics
+	}
+	return nil
+}
+
+func (x *DetectedFieldValuesResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 // PatternsRequest asks for patterns.
 type PatternsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2188,7 +3167,7 @@ type PatternsRequest struct {
 
 func (x *PatternsRequest) Reset() {
 	*x = PatternsRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	mi := &file_weir_query_v1_query_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +3179,7 @@ func (x *PatternsRequest) String() string {
 func (*PatternsRequest) ProtoMessage() {}
 
 func (x *PatternsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[28]
+	mi := &file_weir_query_v1_query_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +3192,7 @@ func (x *PatternsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternsRequest.ProtoReflect.Descriptor instead.
 func (*PatternsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{28}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PatternsRequest) GetQuery() string {
@@ -2280,7 +3259,7 @@ type PatternsResponse struct {
 
 func (x *PatternsResponse) Reset() {
 	*x = PatternsResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	mi := &file_weir_query_v1_query_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +3271,7 @@ func (x *PatternsResponse) String() string {
 func (*PatternsResponse) ProtoMessage() {}
 
 func (x *PatternsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[29]
+	mi := &file_weir_query_v1_query_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +3284,7 @@ func (x *PatternsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternsResponse.ProtoReflect.Descriptor instead.
 func (*PatternsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{29}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PatternsResponse) GetPatterns() []*Pattern {
@@ -2346,7 +3325,7 @@ type Pattern struct {
 
 func (x *Pattern) Reset() {
 	*x = Pattern{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	mi := &file_weir_query_v1_query_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +3337,7 @@ func (x *Pattern) String() string {
 func (*Pattern) ProtoMessage() {}
 
 func (x *Pattern) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[30]
+	mi := &file_weir_query_v1_query_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +3350,7 @@ func (x *Pattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pattern.ProtoReflect.Descriptor instead.
 func (*Pattern) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{30}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Pattern) GetPattern() string {
@@ -2415,7 +3394,7 @@ type PatternSample struct {
 
 func (x *PatternSample) Reset() {
 	*x = PatternSample{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[31]
+	mi := &file_weir_query_v1_query_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +3406,7 @@ func (x *PatternSample) String() string {
 func (*PatternSample) ProtoMessage() {}
 
 func (x *PatternSample) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[31]
+	mi := &file_weir_query_v1_query_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +3419,7 @@ func (x *PatternSample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatternSample.ProtoReflect.Descriptor instead.
 func (*PatternSample) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{31}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PatternSample) GetTimestampUnixNano() int64 {
@@ -2468,7 +3447,7 @@ type FormatQueryRequest struct {
 
 func (x *FormatQueryRequest) Reset() {
 	*x = FormatQueryRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[32]
+	mi := &file_weir_query_v1_query_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +3459,7 @@ func (x *FormatQueryRequest) String() string {
 func (*FormatQueryRequest) ProtoMessage() {}
 
 func (x *FormatQueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[32]
+	mi := &file_weir_query_v1_query_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2493,7 +3472,7 @@ func (x *FormatQueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatQueryRequest.ProtoReflect.Descriptor instead.
 func (*FormatQueryRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{32}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FormatQueryRequest) GetQuery() string {
@@ -2514,7 +3493,7 @@ type FormatQueryResponse struct {
 
 func (x *FormatQueryResponse) Reset() {
 	*x = FormatQueryResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[33]
+	mi := &file_weir_query_v1_query_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +3505,7 @@ func (x *FormatQueryResponse) String() string {
 func (*FormatQueryResponse) ProtoMessage() {}
 
 func (x *FormatQueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[33]
+	mi := &file_weir_query_v1_query_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +3518,7 @@ func (x *FormatQueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatQueryResponse.ProtoReflect.Descriptor instead.
 func (*FormatQueryResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{33}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FormatQueryResponse) GetQuery() string {
@@ -2560,7 +3539,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[34]
+	mi := &file_weir_query_v1_query_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +3551,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[34]
+	mi := &file_weir_query_v1_query_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +3564,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{34}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExplainRequest) GetQuery() *QueryRangeRequest {
@@ -2620,7 +3599,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[35]
+	mi := &file_weir_query_v1_query_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2632,7 +3611,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[35]
+	mi := &file_weir_query_v1_query_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2645,7 +3624,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{35}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainResponse) GetPlan() *PlanNode {
@@ -2721,7 +3700,7 @@ type PlanNode struct {
 
 func (x *PlanNode) Reset() {
 	*x = PlanNode{}
-	mi := &file_weir_query_v1_query_proto_msgTypes[36]
+	mi := &file_weir_query_v1_query_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +3712,7 @@ func (x *PlanNode) String() string {
 func (*PlanNode) ProtoMessage() {}
 
 func (x *PlanNode) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_query_v1_query_proto_msgTypes[36]
+	mi := &file_weir_query_v1_query_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +3725,7 @@ func (x *PlanNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanNode.ProtoReflect.Descriptor instead.
 func (*PlanNode) Descriptor() ([]byte, []int) {
-	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{36}
+	return file_weir_query_v1_query_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PlanNode) GetOperator() string {
@@ -2947,7 +3926,78 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\x04runs\x18\x02 \x01(\x04R\x04runs\x12\x18\n" +
 	"\aentries\x18\x03 \x01(\x04R\aentries\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x1a\n" +
-	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\x87\x02\n" +
+	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\x9f\x02\n" +
+	"\rVolumeRequest\x12\x1a\n" +
+	"\bselector\x18\x01 \x01(\tR\bselector\x120\n" +
+	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\x12#\n" +
+	"\rtarget_labels\x18\x05 \x03(\tR\ftargetLabels\x12=\n" +
+	"\faggregate_by\x18\x06 \x01(\x0e2\x1a.weir.query.v1.AggregateByR\vaggregateBy\x12\x18\n" +
+	"\apartial\x18\a \x01(\bR\apartial\"c\n" +
+	"\x0eVolumeResponse\x125\n" +
+	"\avolumes\x18\x01 \x03(\v2\x1b.weir.query.v1.VectorSampleR\avolumes\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\xd3\x02\n" +
+	"\x12VolumeRangeRequest\x12\x1a\n" +
+	"\bselector\x18\x01 \x01(\tR\bselector\x120\n" +
+	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12-\n" +
+	"\x04step\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04step\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12#\n" +
+	"\rtarget_labels\x18\x06 \x03(\tR\ftargetLabels\x12=\n" +
+	"\faggregate_by\x18\a \x01(\x0e2\x1a.weir.query.v1.AggregateByR\vaggregateBy\x12\x18\n" +
+	"\apartial\x18\b \x01(\bR\apartial\"b\n" +
+	"\x13VolumeRangeResponse\x12/\n" +
+	"\avolumes\x18\x01 \x03(\v2\x15.weir.query.v1.SeriesR\avolumes\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\xad\x01\n" +
+	"\x15DetectedLabelsRequest\x12\x1a\n" +
+	"\bselector\x18\x01 \x01(\tR\bselector\x120\n" +
+	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x18\n" +
+	"\apartial\x18\x04 \x01(\bR\apartial\"j\n" +
+	"\x16DetectedLabelsResponse\x124\n" +
+	"\x06labels\x18\x01 \x03(\v2\x1c.weir.query.v1.DetectedLabelR\x06labels\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"E\n" +
+	"\rDetectedLabel\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vcardinality\x18\x02 \x01(\x04R\vcardinality\"\xdc\x01\n" +
+	"\x15DetectedFieldsRequest\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\x120\n" +
+	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x1d\n" +
+	"\n" +
+	"line_limit\x18\x04 \x01(\rR\tlineLimit\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x18\n" +
+	"\apartial\x18\x06 \x01(\bR\apartial\"\xbb\x01\n" +
+	"\x16DetectedFieldsResponse\x124\n" +
+	"\x06fields\x18\x01 \x03(\v2\x1c.weir.query.v1.DetectedFieldR\x06fields\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\x129\n" +
+	"\n" +
+	"statistics\x18\x03 \x01(\v2\x19.weir.query.v1.StatisticsR\n" +
+	"statistics\x12\x1a\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"\x90\x01\n" +
+	"\rDetectedField\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12 \n" +
+	"\vcardinality\x18\x03 \x01(\x04R\vcardinality\x12\x18\n" +
+	"\aparsers\x18\x04 \x03(\tR\aparsers\x12\x1b\n" +
+	"\tjson_path\x18\x05 \x03(\tR\bjsonPath\"\xf5\x01\n" +
+	"\x1aDetectedFieldValuesRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05query\x18\x02 \x01(\tR\x05query\x120\n" +
+	"\x05start\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x1d\n" +
+	"\n" +
+	"line_limit\x18\x05 \x01(\rR\tlineLimit\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\rR\x05limit\x12\x18\n" +
+	"\apartial\x18\a \x01(\bR\apartial\"\xa2\x01\n" +
+	"\x1bDetectedFieldValuesResponse\x12\x16\n" +
+	"\x06values\x18\x01 \x03(\tR\x06values\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\x129\n" +
+	"\n" +
+	"statistics\x18\x03 \x01(\v2\x19.weir.query.v1.StatisticsR\n" +
+	"statistics\x12\x1a\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"\x87\x02\n" +
 	"\x0fPatternsRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x120\n" +
 	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
@@ -2996,7 +4046,11 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12DIRECTION_BACKWARD\x10\x01\x12\x15\n" +
-	"\x11DIRECTION_FORWARD\x10\x022\x97\v\n" +
+	"\x11DIRECTION_FORWARD\x10\x02*]\n" +
+	"\vAggregateBy\x12\x1c\n" +
+	"\x18AGGREGATE_BY_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13AGGREGATE_BY_SERIES\x10\x01\x12\x17\n" +
+	"\x13AGGREGATE_BY_LABELS\x10\x022\x88\x10\n" +
 	"\fQueryService\x12m\n" +
 	"\x05Query\x12\x1b.weir.query.v1.QueryRequest\x1a\x1c.weir.query.v1.QueryResponse\")\x82\xd3\xe4\x93\x02#Z\x12:\x01*\"\r/api/v1/query\x12\r/api/v1/query\x12\x88\x01\n" +
 	"\n" +
@@ -3005,7 +4059,12 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\x06Labels\x12\x1c.weir.query.v1.LabelsRequest\x1a\x1d.weir.query.v1.LabelsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/labels\x12z\n" +
 	"\vLabelValues\x12!.weir.query.v1.LabelValuesRequest\x1a\".weir.query.v1.LabelValuesResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v1/labels/{name}/values\x12r\n" +
 	"\x06Series\x12\x1c.weir.query.v1.SeriesRequest\x1a\x1d.weir.query.v1.SeriesResponse\"+\x82\xd3\xe4\x93\x02%Z\x13:\x01*\"\x0e/api/v1/series\x12\x0e/api/v1/series\x12Y\n" +
-	"\x05Stats\x12\x1b.weir.query.v1.StatsRequest\x1a\x1c.weir.query.v1.StatsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/stats\x12e\n" +
+	"\x05Stats\x12\x1b.weir.query.v1.StatsRequest\x1a\x1c.weir.query.v1.StatsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/stats\x12]\n" +
+	"\x06Volume\x12\x1c.weir.query.v1.VolumeRequest\x1a\x1d.weir.query.v1.VolumeResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/volume\x12r\n" +
+	"\vVolumeRange\x12!.weir.query.v1.VolumeRangeRequest\x1a\".weir.query.v1.VolumeRangeResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/volume_range\x12~\n" +
+	"\x0eDetectedLabels\x12$.weir.query.v1.DetectedLabelsRequest\x1a%.weir.query.v1.DetectedLabelsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/detected_labels\x12~\n" +
+	"\x0eDetectedFields\x12$.weir.query.v1.DetectedFieldsRequest\x1a%.weir.query.v1.DetectedFieldsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/detected_fields\x12\x9b\x01\n" +
+	"\x13DetectedFieldValues\x12).weir.query.v1.DetectedFieldValuesRequest\x1a*.weir.query.v1.DetectedFieldValuesResponse\"-\x82\xd3\xe4\x93\x02'\x12%/api/v1/detected_fields/{name}/values\x12e\n" +
 	"\bPatterns\x12\x1e.weir.query.v1.PatternsRequest\x1a\x1f.weir.query.v1.PatternsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/patterns\x12\x8d\x01\n" +
 	"\vFormatQuery\x12!.weir.query.v1.FormatQueryRequest\x1a\".weir.query.v1.FormatQueryResponse\"7\x82\xd3\xe4\x93\x021Z\x19:\x01*\"\x14/api/v1/format_query\x12\x14/api/v1/format_query\x12w\n" +
 	"\aExplain\x12\x1d.weir.query.v1.ExplainRequest\x1a\x1e.weir.query.v1.ExplainResponse\"-\x82\xd3\xe4\x93\x02'Z\x14:\x01*\"\x0f/api/v1/explain\x12\x0f/api/v1/explain\x12m\n" +
@@ -3024,143 +4083,185 @@ func file_weir_query_v1_query_proto_rawDescGZIP() []byte {
 	return file_weir_query_v1_query_proto_rawDescData
 }
 
-var file_weir_query_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weir_query_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_weir_query_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_weir_query_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_weir_query_v1_query_proto_goTypes = []any{
-	(Direction)(0),                // 0: weir.query.v1.Direction
-	(*QueryRequest)(nil),          // 1: weir.query.v1.QueryRequest
-	(*QueryResponse)(nil),         // 2: weir.query.v1.QueryResponse
-	(*QueryRangeRequest)(nil),     // 3: weir.query.v1.QueryRangeRequest
-	(*QueryRangeResponse)(nil),    // 4: weir.query.v1.QueryRangeResponse
-	(*QueryStreamRequest)(nil),    // 5: weir.query.v1.QueryStreamRequest
-	(*QueryStreamResponse)(nil),   // 6: weir.query.v1.QueryStreamResponse
-	(*Progress)(nil),              // 7: weir.query.v1.Progress
-	(*Done)(nil),                  // 8: weir.query.v1.Done
-	(*Streams)(nil),               // 9: weir.query.v1.Streams
-	(*LogStream)(nil),             // 10: weir.query.v1.LogStream
-	(*LogEntry)(nil),              // 11: weir.query.v1.LogEntry
-	(*Sample)(nil),                // 12: weir.query.v1.Sample
-	(*Scalar)(nil),                // 13: weir.query.v1.Scalar
-	(*Vector)(nil),                // 14: weir.query.v1.Vector
-	(*VectorSample)(nil),          // 15: weir.query.v1.VectorSample
-	(*Matrix)(nil),                // 16: weir.query.v1.Matrix
-	(*Series)(nil),                // 17: weir.query.v1.Series
-	(*Statistics)(nil),            // 18: weir.query.v1.Statistics
-	(*ResultCache)(nil),           // 19: weir.query.v1.ResultCache
-	(*LabelsRequest)(nil),         // 20: weir.query.v1.LabelsRequest
-	(*LabelsResponse)(nil),        // 21: weir.query.v1.LabelsResponse
-	(*LabelValuesRequest)(nil),    // 22: weir.query.v1.LabelValuesRequest
-	(*LabelValuesResponse)(nil),   // 23: weir.query.v1.LabelValuesResponse
-	(*SeriesRequest)(nil),         // 24: weir.query.v1.SeriesRequest
-	(*SeriesResponse)(nil),        // 25: weir.query.v1.SeriesResponse
-	(*LabelSet)(nil),              // 26: weir.query.v1.LabelSet
-	(*StatsRequest)(nil),          // 27: weir.query.v1.StatsRequest
-	(*StatsResponse)(nil),         // 28: weir.query.v1.StatsResponse
-	(*PatternsRequest)(nil),       // 29: weir.query.v1.PatternsRequest
-	(*PatternsResponse)(nil),      // 30: weir.query.v1.PatternsResponse
-	(*Pattern)(nil),               // 31: weir.query.v1.Pattern
-	(*PatternSample)(nil),         // 32: weir.query.v1.PatternSample
-	(*FormatQueryRequest)(nil),    // 33: weir.query.v1.FormatQueryRequest
-	(*FormatQueryResponse)(nil),   // 34: weir.query.v1.FormatQueryResponse
-	(*ExplainRequest)(nil),        // 35: weir.query.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 36: weir.query.v1.ExplainResponse
-	(*PlanNode)(nil),              // 37: weir.query.v1.PlanNode
-	nil,                           // 38: weir.query.v1.LogStream.LabelsEntry
-	nil,                           // 39: weir.query.v1.LogEntry.StructuredMetadataEntry
-	nil,                           // 40: weir.query.v1.LogEntry.ParsedEntry
-	nil,                           // 41: weir.query.v1.VectorSample.LabelsEntry
-	nil,                           // 42: weir.query.v1.Series.LabelsEntry
-	nil,                           // 43: weir.query.v1.LabelSet.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
-	(*ListQueriesRequest)(nil),    // 46: weir.query.v1.ListQueriesRequest
-	(*CancelQueryRequest)(nil),    // 47: weir.query.v1.CancelQueryRequest
-	(*ListQueriesResponse)(nil),   // 48: weir.query.v1.ListQueriesResponse
-	(*CancelQueryResponse)(nil),   // 49: weir.query.v1.CancelQueryResponse
+	(Direction)(0),                      // 0: weir.query.v1.Direction
+	(AggregateBy)(0),                    // 1: weir.query.v1.AggregateBy
+	(*QueryRequest)(nil),                // 2: weir.query.v1.QueryRequest
+	(*QueryResponse)(nil),               // 3: weir.query.v1.QueryResponse
+	(*QueryRangeRequest)(nil),           // 4: weir.query.v1.QueryRangeRequest
+	(*QueryRangeResponse)(nil),          // 5: weir.query.v1.QueryRangeResponse
+	(*QueryStreamRequest)(nil),          // 6: weir.query.v1.QueryStreamRequest
+	(*QueryStreamResponse)(nil),         // 7: weir.query.v1.QueryStreamResponse
+	(*Progress)(nil),                    // 8: weir.query.v1.Progress
+	(*Done)(nil),                        // 9: weir.query.v1.Done
+	(*Streams)(nil),                     // 10: weir.query.v1.Streams
+	(*LogStream)(nil),                   // 11: weir.query.v1.LogStream
+	(*LogEntry)(nil),                    // 12: weir.query.v1.LogEntry
+	(*Sample)(nil),                      // 13: weir.query.v1.Sample
+	(*Scalar)(nil),                      // 14: weir.query.v1.Scalar
+	(*Vector)(nil),                      // 15: weir.query.v1.Vector
+	(*VectorSample)(nil),                // 16: weir.query.v1.VectorSample
+	(*Matrix)(nil),                      // 17: weir.query.v1.Matrix
+	(*Series)(nil),                      // 18: weir.query.v1.Series
+	(*Statistics)(nil),                  // 19: weir.query.v1.Statistics
+	(*ResultCache)(nil),                 // 20: weir.query.v1.ResultCache
+	(*LabelsRequest)(nil),               // 21: weir.query.v1.LabelsRequest
+	(*LabelsResponse)(nil),              // 22: weir.query.v1.LabelsResponse
+	(*LabelValuesRequest)(nil),          // 23: weir.query.v1.LabelValuesRequest
+	(*LabelValuesResponse)(nil),         // 24: weir.query.v1.LabelValuesResponse
+	(*SeriesRequest)(nil),               // 25: weir.query.v1.SeriesRequest
+	(*SeriesResponse)(nil),              // 26: weir.query.v1.SeriesResponse
+	(*LabelSet)(nil),                    // 27: weir.query.v1.LabelSet
+	(*StatsRequest)(nil),                // 28: weir.query.v1.StatsRequest
+	(*StatsResponse)(nil),               // 29: weir.query.v1.StatsResponse
+	(*VolumeRequest)(nil),               // 30: weir.query.v1.VolumeRequest
+	(*VolumeResponse)(nil),              // 31: weir.query.v1.VolumeResponse
+	(*VolumeRangeRequest)(nil),          // 32: weir.query.v1.VolumeRangeRequest
+	(*VolumeRangeResponse)(nil),         // 33: weir.query.v1.VolumeRangeResponse
+	(*DetectedLabelsRequest)(nil),       // 34: weir.query.v1.DetectedLabelsRequest
+	(*DetectedLabelsResponse)(nil),      // 35: weir.query.v1.DetectedLabelsResponse
+	(*DetectedLabel)(nil),               // 36: weir.query.v1.DetectedLabel
+	(*DetectedFieldsRequest)(nil),       // 37: weir.query.v1.DetectedFieldsRequest
+	(*DetectedFieldsResponse)(nil),      // 38: weir.query.v1.DetectedFieldsResponse
+	(*DetectedField)(nil),               // 39: weir.query.v1.DetectedField
+	(*DetectedFieldValuesRequest)(nil),  // 40: weir.query.v1.DetectedFieldValuesRequest
+	(*DetectedFieldValuesResponse)(nil), // 41: weir.query.v1.DetectedFieldValuesResponse
+	(*PatternsRequest)(nil),             // 42: weir.query.v1.PatternsRequest
+	(*PatternsResponse)(nil),            // 43: weir.query.v1.PatternsResponse
+	(*Pattern)(nil),                     // 44: weir.query.v1.Pattern
+	(*PatternSample)(nil),               // 45: weir.query.v1.PatternSample
+	(*FormatQueryRequest)(nil),          // 46: weir.query.v1.FormatQueryRequest
+	(*FormatQueryResponse)(nil),         // 47: weir.query.v1.FormatQueryResponse
+	(*ExplainRequest)(nil),              // 48: weir.query.v1.ExplainRequest
+	(*ExplainResponse)(nil),             // 49: weir.query.v1.ExplainResponse
+	(*PlanNode)(nil),                    // 50: weir.query.v1.PlanNode
+	nil,                                 // 51: weir.query.v1.LogStream.LabelsEntry
+	nil,                                 // 52: weir.query.v1.LogEntry.StructuredMetadataEntry
+	nil,                                 // 53: weir.query.v1.LogEntry.ParsedEntry
+	nil,                                 // 54: weir.query.v1.VectorSample.LabelsEntry
+	nil,                                 // 55: weir.query.v1.Series.LabelsEntry
+	nil,                                 // 56: weir.query.v1.LabelSet.LabelsEntry
+	(*timestamppb.Timestamp)(nil),       // 57: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 58: google.protobuf.Duration
+	(*ListQueriesRequest)(nil),          // 59: weir.query.v1.ListQueriesRequest
+	(*CancelQueryRequest)(nil),          // 60: weir.query.v1.CancelQueryRequest
+	(*ListQueriesResponse)(nil),         // 61: weir.query.v1.ListQueriesResponse
+	(*CancelQueryResponse)(nil),         // 62: weir.query.v1.CancelQueryResponse
 }
 var file_weir_query_v1_query_proto_depIdxs = []int32{
-	44, // 0: weir.query.v1.QueryRequest.time:type_name -> google.protobuf.Timestamp
-	13, // 1: weir.query.v1.QueryResponse.scalar:type_name -> weir.query.v1.Scalar
-	14, // 2: weir.query.v1.QueryResponse.vector:type_name -> weir.query.v1.Vector
-	18, // 3: weir.query.v1.QueryResponse.statistics:type_name -> weir.query.v1.Statistics
-	44, // 4: weir.query.v1.QueryRangeRequest.start:type_name -> google.protobuf.Timestamp
-	44, // 5: weir.query.v1.QueryRangeRequest.end:type_name -> google.protobuf.Timestamp
-	45, // 6: weir.query.v1.QueryRangeRequest.step:type_name -> google.protobuf.Duration
-	45, // 7: weir.query.v1.QueryRangeRequest.interval:type_name -> google.protobuf.Duration
+	57, // 0: weir.query.v1.QueryRequest.time:type_name -> google.protobuf.Timestamp
+	14, // 1: weir.query.v1.QueryResponse.scalar:type_name -> weir.query.v1.Scalar
+	15, // 2: weir.query.v1.QueryResponse.vector:type_name -> weir.query.v1.Vector
+	19, // 3: weir.query.v1.QueryResponse.statistics:type_name -> weir.query.v1.Statistics
+	57, // 4: weir.query.v1.QueryRangeRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 5: weir.query.v1.QueryRangeRequest.end:type_name -> google.protobuf.Timestamp
+	58, // 6: weir.query.v1.QueryRangeRequest.step:type_name -> google.protobuf.Duration
+	58, // 7: weir.query.v1.QueryRangeRequest.interval:type_name -> google.protobuf.Duration
 	0,  // 8: weir.query.v1.QueryRangeRequest.direction:type_name -> weir.query.v1.Direction
-	9,  // 9: weir.query.v1.QueryRangeResponse.streams:type_name -> weir.query.v1.Streams
-	16, // 10: weir.query.v1.QueryRangeResponse.matrix:type_name -> weir.query.v1.Matrix
-	18, // 11: weir.query.v1.QueryRangeResponse.statistics:type_name -> weir.query.v1.Statistics
-	3,  // 12: weir.query.v1.QueryStreamRequest.query:type_name -> weir.query.v1.QueryRangeRequest
-	7,  // 13: weir.query.v1.QueryStreamResponse.progress:type_name -> weir.query.v1.Progress
-	9,  // 14: weir.query.v1.QueryStreamResponse.streams:type_name -> weir.query.v1.Streams
-	16, // 15: weir.query.v1.QueryStreamResponse.matrix:type_name -> weir.query.v1.Matrix
-	8,  // 16: weir.query.v1.QueryStreamResponse.done:type_name -> weir.query.v1.Done
-	18, // 17: weir.query.v1.Done.statistics:type_name -> weir.query.v1.Statistics
-	10, // 18: weir.query.v1.Streams.streams:type_name -> weir.query.v1.LogStream
-	38, // 19: weir.query.v1.LogStream.labels:type_name -> weir.query.v1.LogStream.LabelsEntry
-	11, // 20: weir.query.v1.LogStream.entries:type_name -> weir.query.v1.LogEntry
-	39, // 21: weir.query.v1.LogEntry.structured_metadata:type_name -> weir.query.v1.LogEntry.StructuredMetadataEntry
-	40, // 22: weir.query.v1.LogEntry.parsed:type_name -> weir.query.v1.LogEntry.ParsedEntry
-	12, // 23: weir.query.v1.Scalar.sample:type_name -> weir.query.v1.Sample
-	15, // 24: weir.query.v1.Vector.samples:type_name -> weir.query.v1.VectorSample
-	41, // 25: weir.query.v1.VectorSample.labels:type_name -> weir.query.v1.VectorSample.LabelsEntry
-	12, // 26: weir.query.v1.VectorSample.sample:type_name -> weir.query.v1.Sample
-	17, // 27: weir.query.v1.Matrix.series:type_name -> weir.query.v1.Series
-	42, // 28: weir.query.v1.Series.labels:type_name -> weir.query.v1.Series.LabelsEntry
-	12, // 29: weir.query.v1.Series.samples:type_name -> weir.query.v1.Sample
-	45, // 30: weir.query.v1.Statistics.execution_time:type_name -> google.protobuf.Duration
-	45, // 31: weir.query.v1.Statistics.queue_time:type_name -> google.protobuf.Duration
-	19, // 32: weir.query.v1.Statistics.result_cache:type_name -> weir.query.v1.ResultCache
-	45, // 33: weir.query.v1.ResultCache.length_found:type_name -> google.protobuf.Duration
-	44, // 34: weir.query.v1.LabelsRequest.start:type_name -> google.protobuf.Timestamp
-	44, // 35: weir.query.v1.LabelsRequest.end:type_name -> google.protobuf.Timestamp
-	44, // 36: weir.query.v1.LabelValuesRequest.start:type_name -> google.protobuf.Timestamp
-	44, // 37: weir.query.v1.LabelValuesRequest.end:type_name -> google.protobuf.Timestamp
-	44, // 38: weir.query.v1.SeriesRequest.start:type_name -> google.protobuf.Timestamp
-	44, // 39: weir.query.v1.SeriesRequest.end:type_name -> google.protobuf.Timestamp
-	26, // 40: weir.query.v1.SeriesResponse.series:type_name -> weir.query.v1.LabelSet
-	43, // 41: weir.query.v1.LabelSet.labels:type_name -> weir.query.v1.LabelSet.LabelsEntry
-	44, // 42: weir.query.v1.StatsRequest.start:type_name -> google.protobuf.Timestamp
-	44, // 43: weir.query.v1.StatsRequest.end:type_name -> google.protobuf.Timestamp
-	44, // 44: weir.query.v1.PatternsRequest.start:type_name -> google.protobuf.Timestamp
-	44, // 45: weir.query.v1.PatternsRequest.end:type_name -> google.protobuf.Timestamp
-	45, // 46: weir.query.v1.PatternsRequest.step:type_name -> google.protobuf.Duration
-	31, // 47: weir.query.v1.PatternsResponse.patterns:type_name -> weir.query.v1.Pattern
-	18, // 48: weir.query.v1.PatternsResponse.statistics:type_name -> weir.query.v1.Statistics
-	32, // 49: weir.query.v1.Pattern.samples:type_name -> weir.query.v1.PatternSample
-	3,  // 50: weir.query.v1.ExplainRequest.query:type_name -> weir.query.v1.QueryRangeRequest
-	37, // 51: weir.query.v1.ExplainResponse.plan:type_name -> weir.query.v1.PlanNode
-	37, // 52: weir.query.v1.PlanNode.inputs:type_name -> weir.query.v1.PlanNode
-	1,  // 53: weir.query.v1.QueryService.Query:input_type -> weir.query.v1.QueryRequest
-	3,  // 54: weir.query.v1.QueryService.QueryRange:input_type -> weir.query.v1.QueryRangeRequest
-	5,  // 55: weir.query.v1.QueryService.QueryStream:input_type -> weir.query.v1.QueryStreamRequest
-	20, // 56: weir.query.v1.QueryService.Labels:input_type -> weir.query.v1.LabelsRequest
-	22, // 57: weir.query.v1.QueryService.LabelValues:input_type -> weir.query.v1.LabelValuesRequest
-	24, // 58: weir.query.v1.QueryService.Series:input_type -> weir.query.v1.SeriesRequest
-	27, // 59: weir.query.v1.QueryService.Stats:input_type -> weir.query.v1.StatsRequest
-	29, // 60: weir.query.v1.QueryService.Patterns:input_type -> weir.query.v1.PatternsRequest
-	33, // 61: weir.query.v1.QueryService.FormatQuery:input_type -> weir.query.v1.FormatQueryRequest
-	35, // 62: weir.query.v1.QueryService.Explain:input_type -> weir.query.v1.ExplainRequest
-	46, // 63: weir.query.v1.QueryService.ListQueries:input_type -> weir.query.v1.ListQueriesRequest
-	47, // 64: weir.query.v1.QueryService.CancelQuery:input_type -> weir.query.v1.CancelQueryRequest
-	2,  // 65: weir.query.v1.QueryService.Query:output_type -> weir.query.v1.QueryResponse
-	4,  // 66: weir.query.v1.QueryService.QueryRange:output_type -> weir.query.v1.QueryRangeResponse
-	6,  // 67: weir.query.v1.QueryService.QueryStream:output_type -> weir.query.v1.QueryStreamResponse
-	21, // 68: weir.query.v1.QueryService.Labels:output_type -> weir.query.v1.LabelsResponse
-	23, // 69: weir.query.v1.QueryService.LabelValues:output_type -> weir.query.v1.LabelValuesResponse
-	25, // 70: weir.query.v1.QueryService.Series:output_type -> weir.query.v1.SeriesResponse
-	28, // 71: weir.query.v1.QueryService.Stats:output_type -> weir.query.v1.StatsResponse
-	30, // 72: weir.query.v1.QueryService.Patterns:output_type -> weir.query.v1.PatternsResponse
-	34, // 73: weir.query.v1.QueryService.FormatQuery:output_type -> weir.query.v1.FormatQueryResponse
-	36, // 74: weir.query.v1.QueryService.Explain:output_type -> weir.query.v1.ExplainResponse
-	48, // 75: weir.query.v1.QueryService.ListQueries:output_type -> weir.query.v1.ListQueriesResponse
-	49, // 76: weir.query.v1.QueryService.CancelQuery:output_type -> weir.query.v1.CancelQueryResponse
-	65, // [65:77] is the sub-list for method output_type
-	53, // [53:65] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	10, // 9: weir.query.v1.QueryRangeResponse.streams:type_name -> weir.query.v1.Streams
+	17, // 10: weir.query.v1.QueryRangeResponse.matrix:type_name -> weir.query.v1.Matrix
+	19, // 11: weir.query.v1.QueryRangeResponse.statistics:type_name -> weir.query.v1.Statistics
+	4,  // 12: weir.query.v1.QueryStreamRequest.query:type_name -> weir.query.v1.QueryRangeRequest
+	8,  // 13: weir.query.v1.QueryStreamResponse.progress:type_name -> weir.query.v1.Progress
+	10, // 14: weir.query.v1.QueryStreamResponse.streams:type_name -> weir.query.v1.Streams
+	17, // 15: weir.query.v1.QueryStreamResponse.matrix:type_name -> weir.query.v1.Matrix
+	9,  // 16: weir.query.v1.QueryStreamResponse.done:type_name -> weir.query.v1.Done
+	19, // 17: weir.query.v1.Done.statistics:type_name -> weir.query.v1.Statistics
+	11, // 18: weir.query.v1.Streams.streams:type_name -> weir.query.v1.LogStream
+	51, // 19: weir.query.v1.LogStream.labels:type_name -> weir.query.v1.LogStream.LabelsEntry
+	12, // 20: weir.query.v1.LogStream.entries:type_name -> weir.query.v1.LogEntry
+	52, // 21: weir.query.v1.LogEntry.structured_metadata:type_name -> weir.query.v1.LogEntry.StructuredMetadataEntry
+	53, // 22: weir.query.v1.LogEntry.parsed:type_name -> weir.query.v1.LogEntry.ParsedEntry
+	13, // 23: weir.query.v1.Scalar.sample:type_name -> weir.query.v1.Sample
+	16, // 24: weir.query.v1.Vector.samples:type_name -> weir.query.v1.VectorSample
+	54, // 25: weir.query.v1.VectorSample.labels:type_name -> weir.query.v1.VectorSample.LabelsEntry
+	13, // 26: weir.query.v1.VectorSample.sample:type_name -> weir.query.v1.Sample
+	18, // 27: weir.query.v1.Matrix.series:type_name -> weir.query.v1.Series
+	55, // 28: weir.query.v1.Series.labels:type_name -> weir.query.v1.Series.LabelsEntry
+	13, // 29: weir.query.v1.Series.samples:type_name -> weir.query.v1.Sample
+	58, // 30: weir.query.v1.Statistics.execution_time:type_name -> google.protobuf.Duration
+	58, // 31: weir.query.v1.Statistics.queue_time:type_name -> google.protobuf.Duration
+	20, // 32: weir.query.v1.Statistics.result_cache:type_name -> weir.query.v1.ResultCache
+	58, // 33: weir.query.v1.ResultCache.length_found:type_name -> google.protobuf.Duration
+	57, // 34: weir.query.v1.LabelsRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 35: weir.query.v1.LabelsRequest.end:type_name -> google.protobuf.Timestamp
+	57, // 36: weir.query.v1.LabelValuesRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 37: weir.query.v1.LabelValuesRequest.end:type_name -> google.protobuf.Timestamp
+	57, // 38: weir.query.v1.SeriesRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 39: weir.query.v1.SeriesRequest.end:type_name -> google.protobuf.Timestamp
+	27, // 40: weir.query.v1.SeriesResponse.series:type_name -> weir.query.v1.LabelSet
+	56, // 41: weir.query.v1.LabelSet.labels:type_name -> weir.query.v1.LabelSet.LabelsEntry
+	57, // 42: weir.query.v1.StatsRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 43: weir.query.v1.StatsRequest.end:type_name -> google.protobuf.Timestamp
+	57, // 44: weir.query.v1.VolumeRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 45: weir.query.v1.VolumeRequest.end:type_name -> google.protobuf.Timestamp
+	1,  // 46: weir.query.v1.VolumeRequest.aggregate_by:type_name -> weir.query.v1.AggregateBy
+	16, // 47: weir.query.v1.VolumeResponse.volumes:type_name -> weir.query.v1.VectorSample
+	57, // 48: weir.query.v1.VolumeRangeRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 49: weir.query.v1.VolumeRangeRequest.end:type_name -> google.protobuf.Timestamp
+	58, // 50: weir.query.v1.VolumeRangeRequest.step:type_name -> google.protobuf.Duration
+	1,  // 51: weir.query.v1.VolumeRangeRequest.aggregate_by:type_name -> weir.query.v1.AggregateBy
+	18, // 52: weir.query.v1.VolumeRangeResponse.volumes:type_name -> weir.query.v1.Series
+	57, // 53: weir.query.v1.DetectedLabelsRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 54: weir.query.v1.DetectedLabelsRequest.end:type_name -> google.protobuf.Timestamp
+	36, // 55: weir.query.v1.DetectedLabelsResponse.labels:type_name -> weir.query.v1.DetectedLabel
+	57, // 56: weir.query.v1.DetectedFieldsRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 57: weir.query.v1.DetectedFieldsRequest.end:type_name -> google.protobuf.Timestamp
+	39, // 58: weir.query.v1.DetectedFieldsResponse.fields:type_name -> weir.query.v1.DetectedField
+	19, // 59: weir.query.v1.DetectedFieldsResponse.statistics:type_name -> weir.query.v1.Statistics
+	57, // 60: weir.query.v1.DetectedFieldValuesRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 61: weir.query.v1.DetectedFieldValuesRequest.end:type_name -> google.protobuf.Timestamp
+	19, // 62: weir.query.v1.DetectedFieldValuesResponse.statistics:type_name -> weir.query.v1.Statistics
+	57, // 63: weir.query.v1.PatternsRequest.start:type_name -> google.protobuf.Timestamp
+	57, // 64: weir.query.v1.PatternsRequest.end:type_name -> google.protobuf.Timestamp
+	58, // 65: weir.query.v1.PatternsRequest.step:type_name -> google.protobuf.Duration
+	44, // 66: weir.query.v1.PatternsResponse.patterns:type_name -> weir.query.v1.Pattern
+	19, // 67: weir.query.v1.PatternsResponse.statistics:type_name -> weir.query.v1.Statistics
+	45, // 68: weir.query.v1.Pattern.samples:type_name -> weir.query.v1.PatternSample
+	4,  // 69: weir.query.v1.ExplainRequest.query:type_name -> weir.query.v1.QueryRangeRequest
+	50, // 70: weir.query.v1.ExplainResponse.plan:type_name -> weir.query.v1.PlanNode
+	50, // 71: weir.query.v1.PlanNode.inputs:type_name -> weir.query.v1.PlanNode
+	2,  // 72: weir.query.v1.QueryService.Query:input_type -> weir.query.v1.QueryRequest
+	4,  // 73: weir.query.v1.QueryService.QueryRange:input_type -> weir.query.v1.QueryRangeRequest
+	6,  // 74: weir.query.v1.QueryService.QueryStream:input_type -> weir.query.v1.QueryStreamRequest
+	21, // 75: weir.query.v1.QueryService.Labels:input_type -> weir.query.v1.LabelsRequest
+	23, // 76: weir.query.v1.QueryService.LabelValues:input_type -> weir.query.v1.LabelValuesRequest
+	25, // 77: weir.query.v1.QueryService.Series:input_type -> weir.query.v1.SeriesRequest
+	28, // 78: weir.query.v1.QueryService.Stats:input_type -> weir.query.v1.StatsRequest
+	30, // 79: weir.query.v1.QueryService.Volume:input_type -> weir.query.v1.VolumeRequest
+	32, // 80: weir.query.v1.QueryService.VolumeRange:input_type -> weir.query.v1.VolumeRangeRequest
+	34, // 81: weir.query.v1.QueryService.DetectedLabels:input_type -> weir.query.v1.DetectedLabelsRequest
+	37, // 82: weir.query.v1.QueryService.DetectedFields:input_type -> weir.query.v1.DetectedFieldsRequest
+	40, // 83: weir.query.v1.QueryService.DetectedFieldValues:input_type -> weir.query.v1.DetectedFieldValuesRequest
+	42, // 84: weir.query.v1.QueryService.Patterns:input_type -> weir.query.v1.PatternsRequest
+	46, // 85: weir.query.v1.QueryService.FormatQuery:input_type -> weir.query.v1.FormatQueryRequest
+	48, // 86: weir.query.v1.QueryService.Explain:input_type -> weir.query.v1.ExplainRequest
+	59, // 87: weir.query.v1.QueryService.ListQueries:input_type -> weir.query.v1.ListQueriesRequest
+	60, // 88: weir.query.v1.QueryService.CancelQuery:input_type -> weir.query.v1.CancelQueryRequest
+	3,  // 89: weir.query.v1.QueryService.Query:output_type -> weir.query.v1.QueryResponse
+	5,  // 90: weir.query.v1.QueryService.QueryRange:output_type -> weir.query.v1.QueryRangeResponse
+	7,  // 91: weir.query.v1.QueryService.QueryStream:output_type -> weir.query.v1.QueryStreamResponse
+	22, // 92: weir.query.v1.QueryService.Labels:output_type -> weir.query.v1.LabelsResponse
+	24, // 93: weir.query.v1.QueryService.LabelValues:output_type -> weir.query.v1.LabelValuesResponse
+	26, // 94: weir.query.v1.QueryService.Series:output_type -> weir.query.v1.SeriesResponse
+	29, // 95: weir.query.v1.QueryService.Stats:output_type -> weir.query.v1.StatsResponse
+	31, // 96: weir.query.v1.QueryService.Volume:output_type -> weir.query.v1.VolumeResponse
+	33, // 97: weir.query.v1.QueryService.VolumeRange:output_type -> weir.query.v1.VolumeRangeResponse
+	35, // 98: weir.query.v1.QueryService.DetectedLabels:output_type -> weir.query.v1.DetectedLabelsResponse
+	38, // 99: weir.query.v1.QueryService.DetectedFields:output_type -> weir.query.v1.DetectedFieldsResponse
+	41, // 100: weir.query.v1.QueryService.DetectedFieldValues:output_type -> weir.query.v1.DetectedFieldValuesResponse
+	43, // 101: weir.query.v1.QueryService.Patterns:output_type -> weir.query.v1.PatternsResponse
+	47, // 102: weir.query.v1.QueryService.FormatQuery:output_type -> weir.query.v1.FormatQueryResponse
+	49, // 103: weir.query.v1.QueryService.Explain:output_type -> weir.query.v1.ExplainResponse
+	61, // 104: weir.query.v1.QueryService.ListQueries:output_type -> weir.query.v1.ListQueriesResponse
+	62, // 105: weir.query.v1.QueryService.CancelQuery:output_type -> weir.query.v1.CancelQueryResponse
+	89, // [89:106] is the sub-list for method output_type
+	72, // [72:89] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_weir_query_v1_query_proto_init() }
@@ -3192,8 +4293,8 @@ func file_weir_query_v1_query_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_query_v1_query_proto_rawDesc), len(file_weir_query_v1_query_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   43,
+			NumEnums:      2,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,18 +25,23 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	QueryService_Query_FullMethodName       = "/weir.query.v1.QueryService/Query"
-	QueryService_QueryRange_FullMethodName  = "/weir.query.v1.QueryService/QueryRange"
-	QueryService_QueryStream_FullMethodName = "/weir.query.v1.QueryService/QueryStream"
-	QueryService_Labels_FullMethodName      = "/weir.query.v1.QueryService/Labels"
-	QueryService_LabelValues_FullMethodName = "/weir.query.v1.QueryService/LabelValues"
-	QueryService_Series_FullMethodName      = "/weir.query.v1.QueryService/Series"
-	QueryService_Stats_FullMethodName       = "/weir.query.v1.QueryService/Stats"
-	QueryService_Patterns_FullMethodName    = "/weir.query.v1.QueryService/Patterns"
-	QueryService_FormatQuery_FullMethodName = "/weir.query.v1.QueryService/FormatQuery"
-	QueryService_Explain_FullMethodName     = "/weir.query.v1.QueryService/Explain"
-	QueryService_ListQueries_FullMethodName = "/weir.query.v1.QueryService/ListQueries"
-	QueryService_CancelQuery_FullMethodName = "/weir.query.v1.QueryService/CancelQuery"
+	QueryService_Query_FullMethodName               = "/weir.query.v1.QueryService/Query"
+	QueryService_QueryRange_FullMethodName          = "/weir.query.v1.QueryService/QueryRange"
+	QueryService_QueryStream_FullMethodName         = "/weir.query.v1.QueryService/QueryStream"
+	QueryService_Labels_FullMethodName              = "/weir.query.v1.QueryService/Labels"
+	QueryService_LabelValues_FullMethodName         = "/weir.query.v1.QueryService/LabelValues"
+	QueryService_Series_FullMethodName              = "/weir.query.v1.QueryService/Series"
+	QueryService_Stats_FullMethodName               = "/weir.query.v1.QueryService/Stats"
+	QueryService_Volume_FullMethodName              = "/weir.query.v1.QueryService/Volume"
+	QueryService_VolumeRange_FullMethodName         = "/weir.query.v1.QueryService/VolumeRange"
+	QueryService_DetectedLabels_FullMethodName      = "/weir.query.v1.QueryService/DetectedLabels"
+	QueryService_DetectedFields_FullMethodName      = "/weir.query.v1.QueryService/DetectedFields"
+	QueryService_DetectedFieldValues_FullMethodName = "/weir.query.v1.QueryService/DetectedFieldValues"
+	QueryService_Patterns_FullMethodName            = "/weir.query.v1.QueryService/Patterns"
+	QueryService_FormatQuery_FullMethodName         = "/weir.query.v1.QueryService/FormatQuery"
+	QueryService_Explain_FullMethodName             = "/weir.query.v1.QueryService/Explain"
+	QueryService_ListQueries_FullMethodName         = "/weir.query.v1.QueryService/ListQueries"
+	QueryService_CancelQuery_FullMethodName         = "/weir.query.v1.QueryService/CancelQuery"
 )
 
 // QueryServiceClient is the client API for QueryService service.
@@ -76,6 +81,21 @@ type QueryServiceClient interface {
 	// Stats counts the streams, entries and bytes that a selector covers, without
 	// reading a line.
 	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
+	// Volume tells how many bytes of lines a selector covers, by labels: the greatest
+	// volumes first.
+	Volume(ctx context.Context, in *VolumeRequest, opts ...grpc.CallOption) (*VolumeResponse, error)
+	// VolumeRange tells the same over time.
+	VolumeRange(ctx context.Context, in *VolumeRangeRequest, opts ...grpc.CallOption) (*VolumeRangeResponse, error)
+	// DetectedLabels lists the label names of the streams that Labels covers, with how
+	// many values each has. Names all of whose values are numbers (other than 0 and 1) or
+	// UUIDs are left out: nobody groups by those.
+	DetectedLabels(ctx context.Context, in *DetectedLabelsRequest, opts ...grpc.CallOption) (*DetectedLabelsResponse, error)
+	// DetectedFields tells which fields the newest entries of a log query have: their
+	// structured metadata, and what the query's parsers make of their lines or, where it
+	// has none, JSON, else logfmt.
+	DetectedFields(ctx context.Context, in *DetectedFieldsRequest, opts ...grpc.CallOption) (*DetectedFieldsResponse, error)
+	// DetectedFieldValues lists the values of one of those fields.
+	DetectedFieldValues(ctx context.Context, in *DetectedFieldValuesRequest, opts ...grpc.CallOption) (*DetectedFieldValuesResponse, error)
 	// Patterns tells what the lines of a log query have in common, and how many lines
 	// of each pattern there are over time. Where entries are stored as templates no line
 	// is read for it, unless the query filters. How many and which patterns are told
@@ -183,6 +203,56 @@ func (c *queryServiceClient) Stats(ctx context.Context, in *StatsRequest, opts .
 	return out, nil
 }
 
+func (c *queryServiceClient) Volume(ctx context.Context, in *VolumeRequest, opts ...grpc.CallOption) (*VolumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VolumeResponse)
+	err := c.cc.Invoke(ctx, QueryService_Volume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) VolumeRange(ctx context.Context, in *VolumeRangeRequest, opts ...grpc.CallOption) (*VolumeRangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VolumeRangeResponse)
+	err := c.cc.Invoke(ctx, QueryService_VolumeRange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) DetectedLabels(ctx context.Context, in *DetectedLabelsRequest, opts ...grpc.CallOption) (*DetectedLabelsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DetectedLabelsResponse)
+	err := c.cc.Invoke(ctx, QueryService_DetectedLabels_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) DetectedFields(ctx context.Context, in *DetectedFieldsRequest, opts ...grpc.CallOption) (*DetectedFieldsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DetectedFieldsResponse)
+	err := c.cc.Invoke(ctx, QueryService_DetectedFields_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) DetectedFieldValues(ctx context.Context, in *DetectedFieldValuesRequest, opts ...grpc.CallOption) (*DetectedFieldValuesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DetectedFieldValuesResponse)
+	err := c.cc.Invoke(ctx, QueryService_DetectedFieldValues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *queryServiceClient) Patterns(ctx context.Context, in *PatternsRequest, opts ...grpc.CallOption) (*PatternsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PatternsResponse)
@@ -270,6 +340,21 @@ type QueryServiceServer interface {
 	// Stats counts the streams, entries and bytes that a selector covers, without
 	// reading a line.
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
+	// Volume tells how many bytes of lines a selector covers, by labels: the greatest
+	// volumes first.
+	Volume(context.Context, *VolumeRequest) (*VolumeResponse, error)
+	// VolumeRange tells the same over time.
+	VolumeRange(context.Context, *VolumeRangeRequest) (*VolumeRangeResponse, error)
+	// DetectedLabels lists the label names of the streams that Labels covers, with how
+	// many values each has. Names all of whose values are numbers (other than 0 and 1) or
+	// UUIDs are left out: nobody groups by those.
+	DetectedLabels(context.Context, *DetectedLabelsRequest) (*DetectedLabelsResponse, error)
+	// DetectedFields tells which fields the newest entries of a log query have: their
+	// structured metadata, and what the query's parsers make of their lines or, where it
+	// has none, JSON, else logfmt.
+	DetectedFields(context.Context, *DetectedFieldsRequest) (*DetectedFieldsResponse, error)
+	// DetectedFieldValues lists the values of one of those fields.
+	DetectedFieldValues(context.Context, *DetectedFieldValuesRequest) (*DetectedFieldValuesResponse, error)
 	// Patterns tells what the lines of a log query have in common, and how many lines
 	// of each pattern there are over time. Where entries are stored as templates no line
 	// is read for it, unless the query filters. How many and which patterns are told
@@ -318,6 +403,21 @@ func (UnimplementedQueryServiceServer) Series(context.Context, *SeriesRequest) (
 }
 func (UnimplementedQueryServiceServer) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stats not implemented")
+}
+func (UnimplementedQueryServiceServer) Volume(context.Context, *VolumeRequest) (*VolumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Volume not implemented")
+}
+func (UnimplementedQueryServiceServer) VolumeRange(context.Context, *VolumeRangeRequest) (*VolumeRangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VolumeRange not implemented")
+}
+func (UnimplementedQueryServiceServer) DetectedLabels(context.Context, *DetectedLabelsRequest) (*DetectedLabelsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DetectedLabels not implemented")
+}
+func (UnimplementedQueryServiceServer) DetectedFields(context.Context, *DetectedFieldsRequest) (*DetectedFieldsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DetectedFields not implemented")
+}
+func (UnimplementedQueryServiceServer) DetectedFieldValues(context.Context, *DetectedFieldValuesRequest) (*DetectedFieldValuesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DetectedFieldValues not implemented")
 }
 func (UnimplementedQueryServiceServer) Patterns(context.Context, *PatternsRequest) (*PatternsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Patterns not implemented")
@@ -474,6 +574,96 @@ func _QueryService_Stats_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueryService_Volume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).Volume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_Volume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).Volume(ctx, req.(*VolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueryService_VolumeRange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VolumeRangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).VolumeRange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_VolumeRange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).VolumeRange(ctx, req.(*VolumeRangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueryService_DetectedLabels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DetectedLabelsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).DetectedLabels(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_DetectedLabels_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).DetectedLabels(ctx, req.(*DetectedLabelsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueryService_DetectedFields_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DetectedFieldsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).DetectedFields(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_DetectedFields_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).DetectedFields(ctx, req.(*DetectedFieldsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueryService_DetectedFieldValues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DetectedFieldValuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).DetectedFieldValues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_DetectedFieldValues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).DetectedFieldValues(ctx, req.(*DetectedFieldValuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _QueryService_Patterns_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PatternsRequest)
 	if err := dec(in); err != nil {
@@ -594,6 +784,26 @@ var QueryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Stats",
 			Handler:    _QueryService_Stats_Handler,
+		},
+		{
+			MethodName: "Volume",
+			Handler:    _QueryService_Volume_Handler,
+		},
+		{
+			MethodName: "VolumeRange",
+			Handler:    _QueryService_VolumeRange_Handler,
+		},
+		{
+			MethodName: "DetectedLabels",
+			Handler:    _QueryService_DetectedLabels_Handler,
+		},
+		{
+			MethodName: "DetectedFields",
+			Handler:    _QueryService_DetectedFields_Handler,
+		},
+		{
+			MethodName: "DetectedFieldValues",
+			Handler:    _QueryService_DetectedFieldValues_Handler,
 		},
 		{
 			MethodName: "Patterns",
