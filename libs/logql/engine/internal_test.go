@@ -117,6 +117,8 @@ func TestUniteSkipsCopies(t *testing.T) {
 			unionRuns(t, []Run{run(0, 9, 5, 7)}, []Run{run(8, 19, 5, 9)}),
 			unionRuns(t, []Run{run(0, 14, 7, 10)}, []Run{run(12, 19, 3, 6)}), {run(0, 19, 10, 16)},
 		}, 2, []int{1}, 10},
+		"one has what two have":       {[][]Run{{run(0, 9, 5, 7)}, {run(9, 19, 5, 9)}, {run(0, 19, 10, 16)}}, 2, []int{1}, 10},
+		"one has what two have, less": {[][]Run{{run(0, 9, 5, 7)}, {run(9, 19, 5, 9)}, {run(0, 19, 9, 16)}}, 0, []int{3}, 19},
 		"united, a copy more": {[][]Run{
 			unionRuns(t, []Run{run(0, 9, 5, 7)}, []Run{run(8, 19, 5, 9)}),
 			unionRuns(t, []Run{run(0, 14, 7, 10)}, []Run{run(12, 19, 4, 8)}), nil,

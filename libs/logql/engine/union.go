@@ -334,6 +334,7 @@ func (u *unionStream) addPiece(groups []group, last int64, rank *ranking) {
 		}
 		classes[i].places = append(classes[i].places, pl)
 	}
+	classes = withoutSums(classes)
 	p := piece{start: groups[0].MinTime, end: last + 1}
 	chosen := make(map[place]bool, len(classes))
 	for _, c := range classes {
