@@ -205,7 +205,7 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 	switch {
 	case t.always:
 		return planAll
-	case t.safe && t.re != nil && !m.IsRaw() && t.re.Match(m.Text):
+	case t.safe && t.re != nil && !m.IsRaw() && t.inLiteral(number) && t.re.Match(m.Text):
 		return planAll
 	case t.unknown:
 		return planAsk
@@ -243,6 +243,18 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 		return planNone
 	}
 	return p
+}
+
+// inLiteral reports whether the text of a template holds a needle, as all text that the
+// expression matches does: it is much faster than the expression.
+func (t *sectionTerm) inLiteral(number uint32) bool {
+	for i := range t.needles {
+		n := &t.needles[i]
+		if n.prepare(t.section); n.how != nil && n.how[number]&inLiteral != 0 {
+			return true
+		}
+	}
+	return t.unknown
 }
 
 // align adds the alignments of a needle with a template; it fails if there are too many.
