@@ -371,12 +371,12 @@ func (b *Builder) changes(slab []byte, start, end uint32, own, lasts []template.
 				first = behind - 8 + uint32(bits.TrailingZeros64(x))>>3
 				behind -= uint32(bits.LeadingZeros64(x)) >> 3
 			} else {
-				i, k := differ(slab[first:behind], slab[o.Start():][:n])
+				i, k := Differ(slab[first:behind], slab[o.Start():][:n])
 				if i == k {
 					continue
 				}
-				behind = first + k
-				first += i
+				behind = first + uint32(k)
+				first += uint32(i)
 			}
 		}
 		lasts[j] = s
@@ -394,9 +394,9 @@ func (b *Builder) changes(slab []byte, start, end uint32, own, lasts []template.
 	}
 }
 
-// differ returns where a and b, of one length, begin to differ, and behind which byte
+// Differ returns where a and b, of one length, begin to differ, and behind which byte
 // they no longer do.
-func differ(a, b []byte) (from, to uint32) {
+func Differ(a, b []byte) (from, to int) {
 	i, n := 0, len(a)
 	for i+8 <= n && binary.LittleEndian.Uint64(a[i:]) == binary.LittleEndian.Uint64(b[i:]) {
 		i += 8
@@ -410,7 +410,7 @@ func differ(a, b []byte) (from, to uint32) {
 	for n > i && a[n-1] == b[n-1] {
 		n--
 	}
-	return uint32(i), uint32(n)
+	return i, n
 }
 
 // widen returns the piece with every gram which depends on bytes from … to-1 of the

@@ -1,8 +1,6 @@
 package lines
 
 import (
-	"encoding/binary"
-
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/template"
@@ -240,7 +238,7 @@ func (p *pieces) cluster(t *taker, l *plan, c *cluster, places []int32, often bo
 	end := uint32(len(p.slab))
 	if end-start == c.end-c.last {
 		a, b := p.slab[from:to], p.slab[c.last+from-start:][:to-from]
-		i, k := differ(a, b)
+		i, k := grams.Differ(a, b)
 		if i == k {
 			p.slab = p.slab[:start]
 			return nil
@@ -296,23 +294,4 @@ func (p *pieces) value(t *taker, s *template.Piece, n int) error {
 		p.slab = t.values[n].Append(p.slab, i)
 	}
 	return nil
-}
-
-// differ returns where a and b, of one length, begin to differ, and behind which byte
-// they no longer do.
-func differ(a, b []byte) (from, to int) {
-	i, n := 0, len(a)
-	for i+8 <= n && binary.LittleEndian.Uint64(a[i:]) == binary.LittleEndian.Uint64(b[i:]) {
-		i += 8
-	}
-	for i < n && a[i] == b[i] {
-		i++
-	}
-	for n >= i+8 && binary.LittleEndian.Uint64(a[n-8:]) == binary.LittleEndian.Uint64(b[n-8:]) {
-		n -= 8
-	}
-	for n > i && a[n-1] == b[n-1] {
-		n--
-	}
-	return i, n
 }
