@@ -27,8 +27,7 @@ func (l *Log) judge(free, total uint64) DiskState {
 	if total > 0 {
 		s.UsedPercent = 100 * (1 - float64(free)/float64(total))
 	}
-	s.Full = (l.opts.MaxUsedPercent > 0 && s.UsedPercent > l.opts.MaxUsedPercent) ||
-		(l.opts.MinFreeBytes > 0 && free < uint64(l.opts.MinFreeBytes))
+	s.Full = free < l.opts.MustStayFree(total)
 	return s
 }
 

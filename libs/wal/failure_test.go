@@ -406,3 +406,26 @@ func TestLateRecordsAreNotWritten(t *testing.T) {
 		t.Error("a record of the log's own type was taken")
 	}
 }
+
+// TestMustStayFree: a part of a small disk, and no more than is ample of a large one.
+func TestMustStayFree(t *testing.T) {
+	for _, c := range []struct {
+		percent     float64
+		min         int64
+		total, want uint64
+	}{
+		{0, 0, 100 << 30, 5 << 30},
+		{90, 0, 50 << 30, 5 << 30},
+		{95, 0, 4 << 40, wal.AmpleBytes},
+		{95, 1 << 30, 1 << 30, 1 << 30},
+		{-1, 0, 4 << 40, 64 << 20},
+		{100, -1, 4 << 40, 0},
+		{-1, -1, 4 << 40, 0},
+	} {
+		// A percentage is no exact binary fraction.
+		got := wal.Options{MaxUsedPercent: c.percent, MinFreeBytes: c.min}.MustStayFree(c.total)
+		if max(got, c.want)-min(got, c.want) > 1 {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}

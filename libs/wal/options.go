@@ -27,8 +27,9 @@ type Options struct {
 	// others stops the log between segments only.
 	Preallocate bool
 
-	// The log writes nothing while more than MaxUsedPercent of the file system is used or fewer
-	// than MinFreeBytes are free. Defaults 95 and 64 MiB; negative switches a check off.
+	// The log writes nothing while more than MaxUsedPercent of the file system is used and fewer
+	// than AmpleBytes are free, or while fewer than MinFreeBytes are. Defaults 95 and 64 MiB;
+	// negative switches a check off.
 	MaxUsedPercent float64
 	MinFreeBytes   int64
 
@@ -44,6 +45,19 @@ type Options struct {
 }
 
 const mebibyte = 1 << 20
+
+// AmpleBytes of free space are enough, whatever part of a large disk they are.
+const AmpleBytes = 10 << 30
+
+// MustStayFree returns how many bytes of a file system of that size the log leaves free.
+func (o Options) MustStayFree(total uint64) uint64 {
+	o = o.withDefaults()
+	var free float64
+	if o.MaxUsedPercent > 0 {
+		free = min(AmpleBytes, max(0, 1-o.MaxUsedPercent/100)*float64(total))
+	}
+	return max(uint64(free), uint64(max(0, o.MinFreeBytes)))
+}
 
 func (o Options) withDefaults() Options {
 	setDefault(&o.SegmentBytes, 64*mebibyte)

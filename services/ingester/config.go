@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weir-logs/weir/libs/conf"
+	"github.com/weir-logs/weir/libs/wal"
 )
 
 // Config is the configuration of an ingester.
@@ -14,7 +15,7 @@ type Config struct {
 	WALSyncInterval time.Duration `yaml:"wal_sync_interval" help:"0 syncs the write-ahead log to disk before each acknowledgement. Above 0 trades safety for speed: a power cut loses up to this much of what was acknowledged."`
 	TailLog         conf.ByteSize `yaml:"tail_log" help:"Write-ahead log that is kept for live tails that come back, for 15 minutes at most, when what it holds is in blocks. 0: none."`
 	DiskReserve     conf.ByteSize `yaml:"disk_reserve" help:"Size of a file that is given up when the disk is full, so that the ingester can start and free space. 0: none."`
-	DiskMaxUsed     float64       `yaml:"disk_max_used_percent" help:"Stop taking writes while more than this percentage of the disk is used."`
+	DiskMaxUsed     float64       `yaml:"disk_max_used_percent" help:"Stop taking writes while more than this percentage of the disk is used and less than 10 GiB is free."`
 	DiskMinFree     conf.ByteSize `yaml:"disk_min_free" help:"Stop taking writes while less than this is free on the disk."`
 	CutSize         conf.ByteSize `yaml:"cut_size" help:"Memory that recent entries take before they are written to blocks on the local disk. 0: a quarter of the memory for recent entries, and never more than half of it."`
 	CutInterval     time.Duration `yaml:"cut_interval" help:"Recent entries are written to blocks when the oldest of them has been in memory for this long."`
@@ -41,6 +42,19 @@ func DefaultConfig() Config {
 		KeepUploaded:   24 * time.Hour,
 		MaxFollowers:   1000,
 	}
+}
+
+// MustStayFree returns how many bytes of a disk of that size writes leave free.
+func (c Config) MustStayFree(total uint64) uint64 {
+	return wal.Options{MaxUsedPercent: c.DiskMaxUsed, MinFreeBytes: off(c.DiskMinFree)}.MustStayFree(total)
+}
+
+// off translates 0 for none to what it is in the options of the log: -1.
+func off(n conf.ByteSize) int64 {
+	if n == 0 {
+		return -1
+	}
+	return int64(n)
 }
 
 // Validate returns all problems at once.

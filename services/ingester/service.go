@@ -30,7 +30,6 @@ import (
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/blockstore"
-	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/objstore"
 	"github.com/weir-logs/weir/libs/rpcerr"
@@ -178,12 +177,6 @@ func (s *Service) step(prefix string) local.Step {
 func (s *Service) open() error {
 	if err := os.MkdirAll(s.deps.DataDir, 0o700); err != nil {
 		return fmt.Errorf("create the data directory: %w", err)
-	}
-	off := func(n conf.ByteSize) int64 { // 0 means none in the configuration, -1 in the log's options
-		if n == 0 {
-			return -1
-		}
-		return int64(n)
 	}
 	log, err := wal.Open(filepath.Join(s.deps.DataDir, "wal"), wal.Options{
 		SyncInterval:   s.cfg.WALSyncInterval,

@@ -38,7 +38,8 @@ func startProcess(t *testing.T, dir string, edit func(*Config)) *process {
 	cfg := DefaultConfig()
 	cfg.DataDir = dir
 	cfg.Server.Listen, cfg.Server.GRPCListen = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Ingester.DiskReserve = 0
+	// How full this machine's disk is does not matter.
+	cfg.Ingester.DiskReserve, cfg.Ingester.DiskMinFree, cfg.Ingester.DiskMaxUsed = 0, 0, 100
 	if edit != nil {
 		edit(&cfg)
 	}

@@ -50,8 +50,8 @@ func (p *Process) cached(bucket objstore.Bucket) (objstore.Bucket, error) {
 	c, err := diskcache.New(bucket, diskcache.Options{
 		Dir: filepath.Join(p.cfg.DataDir, "cache"), Size: min(size, int64(now/2)),
 		Keep: func(key string) bool { _, err := catalog.ParseKey(key); return err == nil },
-		// Writes end when much less than a tenth of the disk is free.
-		Reserve: int64(total / 10),
+		// The cache gives way long before writes end.
+		Reserve: int64(2 * p.cfg.Ingester.MustStayFree(total)),
 		Free: func() (int64, error) {
 			n, _, err := free()
 			return int64(n), err
