@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 )
@@ -93,7 +94,8 @@ func (q *query) planRange(ctx context.Context, e syntax.Expr, agg *syntax.RangeA
 	g := newGrid(q.start-int64(agg.Range.Offset), q.end-int64(agg.Range.Offset), q.step, int64(agg.Range.Interval))
 	n.Notes = append(n.Notes, fmt.Sprintf("%d windows of %s", g.steps, agg.Range.Interval))
 	if parts := gridParts(q.start, &g, int64(q.Split)); len(parts) > 1 && q.splits(agg.Range.Selector) {
-		n.Notes = append(n.Notes, splitText(len(parts), q.Split)+", some at once")
+		long := max(parts[0].to, parts[1].to-parts[1].from) // one of both is whole, if there are others
+		n.Notes = append(n.Notes, splitText(len(parts), time.Duration(int64(long)*g.step))+", some at once")
 	}
 	if _, ok := foldOf(agg); ok {
 		n.Notes = append(n.Notes, "sources send partial aggregates")

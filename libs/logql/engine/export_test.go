@@ -13,3 +13,13 @@ func Sampled(hash uint64, share float64) bool { return sampled(hash, share) }
 func LogParts(start, end, split int64, backward bool) []TimeRange {
 	return logParts(start, end, split, backward)
 }
+
+// GridParts is how many steps the parts have into which those of a metric query are cut.
+func GridParts(start, end, step, interval, split int64) (out []int) {
+	start, end, step = alignSteps(start, end, step)
+	g := newGrid(start, end, step, interval)
+	for _, p := range gridParts(start, &g, split) {
+		out = append(out, p.to-p.from)
+	}
+	return out
+}

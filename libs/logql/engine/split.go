@@ -41,10 +41,14 @@ func logParts(start, end, split int64, backward bool) []TimeRange {
 	return out
 }
 
+// mostParts is how many parts of a grid there are at most: where split is short for that,
+// parts are longer. Each opens all sources.
+const mostParts = 512
+
 // gridParts cuts the steps [0, steps) of a grid whose first step is at begin. Parts
 // begin at multiples of their length, so that they are those of the result cache, and
-// are long enough that windows do not read much twice. The grid is not to be split if
-// there is one.
+// are long enough that windows do not read much twice, and that there are not too many.
+// The grid is not to be split if there is one.
 func gridParts(begin int64, g *grid, split int64) []stretch {
 	whole := []stretch{{to: g.steps}}
 	if split <= 0 || g.step <= 0 || int64(g.steps)*g.step <= split {
@@ -55,6 +59,9 @@ func gridParts(begin int64, g *grid, split int64) []stretch {
 		n -= n % partSteps
 	} else if partSteps*g.step <= 4*split {
 		n = partSteps
+	}
+	if least := (int64(g.steps) + mostParts - 2) / (mostParts - 1); n >= 1 && n < least { // the first may be short
+		n = (least + partSteps - 1) / partSteps * partSteps
 	}
 	if n < 1 || n >= int64(g.steps) {
 		return whole

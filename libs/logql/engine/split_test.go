@@ -67,6 +67,34 @@ func TestLogPartsFarOff(t *testing.T) {
 	}
 }
 
+// Parts of a grid are all its steps, begin at multiples of one length, and are bounded in
+// number, however short a part is asked for.
+func TestGridParts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		step := rapid.Int64Range(1, 1e6).Draw(t, "step") * 1e6
+		start := rapid.Int64Range(-1e6, 1e6).Draw(t, "start") * step
+		steps := rapid.SampledFrom([]int64{1, 31, 500, 512, 11_000, 16_352, 16_353, 1_000_000}).Draw(t, "steps") + rapid.Int64Range(0, 40).Draw(t, "more")
+		interval := rapid.Int64Range(1, 1e12).Draw(t, "interval")
+		split := rapid.SampledFrom([]int64{0, 1, 60 * sec, 24 * 3600 * sec}).Draw(t, "split")
+		parts := engine.GridParts(start, start+(steps-1)*step, step, interval, split)
+		if len(parts) > 512 || split == 0 && len(parts) > 1 {
+			t.Fatalf("%d parts", len(parts))
+		}
+		total := 0
+		for i, n := range parts {
+			if total += n; n < 1 {
+				t.Fatalf("part %d has %d steps", i, n)
+			}
+			if i < len(parts)-1 && len(parts) > 2 && (start/step+int64(total))%int64(parts[1]) != 0 {
+				t.Fatalf("%v do not end at multiples of one length", parts)
+			}
+		}
+		if int64(total) != steps {
+			t.Fatalf("%v are %d steps of %d", parts, total, steps)
+		}
+	})
+}
+
 // ranged is a source that notes which ranges it was opened for.
 type ranged struct {
 	engine.Source
