@@ -13,14 +13,16 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// direct calls the unary methods of internal services of this process without a transport:
-// what services send each other to write is most of what comes in, and need not be encoded,
-// copied through a pipe and decoded for a handler in the same memory. All interceptors of
-// both sides run, as over the memory door.
+// direct calls methods of services of this process without a transport: what services send
+// each other to write and to answer need not be encoded, copied through a pipe and decoded
+// for somebody in the same memory. All interceptors of both sides run, as over the memory
+// door.
 type direct struct {
-	methods map[string]directMethod       // not changed any more once calls are made
-	chain   []grpc.UnaryServerInterceptor // of the memory door
-	peer    *peer.Peer
+	methods     map[string]directMethod       // not changed any more once calls are made
+	streams     map[string]directStreamMethod // likewise
+	chain       []grpc.UnaryServerInterceptor // of the memory door
+	streamChain []grpc.StreamServerInterceptor
+	peer        *peer.Peer
 
 	over context.Context // ends with end
 	end  context.CancelFunc
@@ -35,10 +37,37 @@ type directMethod struct {
 	impl any
 }
 
+type directStreamMethod struct {
+	grpc.StreamDesc
+	impl any
+}
+
+// register adds the unary methods of a service.
 func (d *direct) register(desc *grpc.ServiceDesc, impl any) {
 	for _, m := range desc.Methods {
 		d.methods["/"+desc.ServiceName+"/"+m.MethodName] = directMethod{m, impl}
 	}
+}
+
+// registerStreams adds the methods of a service that answer one request with a stream. Its
+// handlers do not touch again what they have sent.
+func (d *direct) registerStreams(desc *grpc.ServiceDesc, impl any) {
+	for _, m := range desc.Streams {
+		if m.ServerStreams && !m.ClientStreams {
+			d.streams["/"+desc.ServiceName+"/"+m.StreamName] = directStreamMethod{m, impl}
+		}
+	}
+}
+
+// enter counts a call that begins; false: the server is closed. Whoever enters calls
+// calls.Done.
+func (d *direct) enter() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed {
+		d.calls.Add(1)
+	}
+	return !d.closed
 }
 
 // intercept is the innermost interceptor of Server.Conn: what it calls is what goes over the
@@ -53,13 +82,9 @@ func (d *direct) intercept(ctx context.Context, method string, req, reply any, c
 	if err := ctx.Err(); err != nil {
 		return status.FromContextError(err).Err()
 	}
-	d.mu.Lock()
-	if d.closed {
-		d.mu.Unlock()
+	if !d.enter() {
 		return status.Error(codes.Canceled, "the server is closed")
 	}
-	d.calls.Add(1)
-	d.mu.Unlock()
 	type answer struct {
 		resp any
 		err  error
@@ -75,7 +100,7 @@ func (d *direct) intercept(ctx context.Context, method string, req, reply any, c
 		if a.err != nil {
 			return status.Convert(a.err).Err()
 		}
-		proto.Merge(out, a.resp.(proto.Message))
+		share(out, a.resp.(proto.Message))
 		return nil
 	case <-ctx.Done(): // whatever the handler is at, as over a connection
 		return status.FromContextError(ctx.Err()).Err()
@@ -84,18 +109,25 @@ func (d *direct) intercept(ctx context.Context, method string, req, reply any, c
 
 // handle runs a handler with a context like that of a call which came in.
 func (d *direct) handle(ctx context.Context, method string, m *directMethod, req proto.Message) (any, error) {
+	ctx, end := d.incoming(ctx, method)
+	defer end()
+	return m.Handler(m.impl, ctx, func(in any) error {
+		share(in.(proto.Message), req)
+		return nil
+	}, d.around)
+}
+
+// incoming returns a context like that of a call which came in. end is to be called when
+// the call is over.
+func (d *direct) incoming(ctx context.Context, method string) (_ context.Context, end func()) {
 	md, _ := metadata.FromOutgoingContext(ctx)
 	ctx = metadata.NewIncomingContext(ctx, md)
 	ctx = metadata.NewOutgoingContext(ctx, metadata.MD{})
 	ctx = peer.NewContext(ctx, d.peer)
 	ctx = grpc.NewContextWithServerTransportStream(ctx, noTransport(method))
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(d.over, cancel)()
-	return m.Handler(m.impl, ctx, func(in any) error {
-		share(in.(proto.Message), req)
-		return nil
-	}, d.around)
+	stop := context.AfterFunc(d.over, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // around is all interceptors of the memory door.
@@ -147,7 +179,7 @@ func asksTransport(opts []grpc.CallOption) bool {
 
 // newDirect returns the direct way; the chain is added when the door is made.
 func newDirect(at *peer.Peer) *direct {
-	d := &direct{methods: map[string]directMethod{}, peer: at}
+	d := &direct{methods: map[string]directMethod{}, streams: map[string]directStreamMethod{}, peer: at}
 	d.over, d.end = context.WithCancel(context.Background())
 	return d
 }

@@ -150,6 +150,7 @@ func New(cfg Config, o Options) (*Server, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.memory.DialContext(ctx) }),
 		grpc.WithChainUnaryInterceptor(s.direct.intercept),
+		grpc.WithChainStreamInterceptor(s.direct.interceptStream),
 	)...)
 	if err != nil {
 		return nil, err
@@ -197,7 +198,7 @@ func (s *Server) newDoor(d Door, inFlight *obs.InFlight) *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}
 	if d == DoorMemory {
-		s.direct.chain = unary
+		s.direct.chain, s.direct.streamChain = unary, stream
 		// One connection carries everything that services say to each other.
 		options = append(options, grpc.MaxConcurrentStreams(100_000))
 	}
@@ -237,9 +238,10 @@ func (s *Server) DialOptions() []grpc.DialOption {
 }
 
 // Conn is the connection to this process's own services, through the memory door. It may be used
-// from Start until Close. The caller does not close it. Unary calls of internal services are made
-// directly: the handler gets a message of its own whose fields refer to what the request's do, and
-// goes on with them when the caller's context ends. Neither side changes what they refer to.
+// from Start until Close. The caller does not close it. Unary calls of internal services and those of
+// PublicDirect are made directly: each side gets messages of its own whose fields refer to what the
+// other's do, and a handler goes on with them when the caller's context ends. The caller changes
+// nothing that a request refers to; what an answer refers to is the caller's.
 func (s *Server) Conn() *grpc.ClientConn { return s.conn }
 
 // Mux is where HTTP handlers are registered. They run behind the whole chain of middlewares, with
@@ -253,6 +255,24 @@ func (s *Server) Ops() *http.ServeMux { return s.ops }
 // Public registers services on all doors.
 func (s *Server) Public() grpc.ServiceRegistrar {
 	return registrar{s.doors[DoorHTTP], s.doors[DoorGRPC], s.doors[DoorMemory]}
+}
+
+// PublicDirect registers services on all doors whose calls over Conn are made directly, streams with
+// one request included. Their handlers take generated messages, and do not touch again what they
+// have sent.
+func (s *Server) PublicDirect() grpc.ServiceRegistrar {
+	return publicRegistrar{registrar{s.doors[DoorHTTP], s.doors[DoorGRPC], s.doors[DoorMemory]}, s.direct}
+}
+
+type publicRegistrar struct {
+	registrar
+	direct *direct
+}
+
+func (r publicRegistrar) RegisterService(d *grpc.ServiceDesc, impl any) {
+	r.direct.register(d, impl)
+	r.direct.registerStreams(d, impl)
+	r.registrar.RegisterService(d, impl)
 }
 
 type registrar []*grpc.Server

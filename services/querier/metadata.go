@@ -2,6 +2,7 @@ package querier
 
 import (
 	"context"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -19,6 +20,9 @@ func selector(text string, sc scope) ([]*syntax.Matcher, error) {
 	}
 	if limit := int(sc.limits.MaxQueryText); len(text) > limit {
 		return nil, rpcerr.New(rpcerr.LimitExceeded, "parse error : input size too long (%d > %d)", len(text), limit)
+	}
+	if !utf8.ValidString(text) {
+		return nil, rpcerr.New(rpcerr.ParseError, "parse error : the selector is not valid UTF-8")
 	}
 	m, err := syntax.ParseSelector(text)
 	if err != nil {

@@ -1,6 +1,7 @@
 package querier
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -344,7 +345,7 @@ func entry(t int64, line []byte) *queryv1.LogEntry {
 	if utf8.Valid(line) {
 		e.Line = &queryv1.LogEntry_Text{Text: string(line)}
 	} else {
-		e.Line = &queryv1.LogEntry_Raw{Raw: line}
+		e.Line = &queryv1.LogEntry_Raw{Raw: bytes.Clone(line)}
 	}
 	return e
 }

@@ -256,7 +256,7 @@ func (p *Process) initQuerier() (serve.Service, error) {
 		Store: p.storage.store(), Deletes: p.storage.deletes, Peers: queriers{p}, Workers: others, Learn: p.learn, Memory: p.budget.queries, Results: p.budget.results, Now: p.now,
 	})
 	p.querier = s
-	s.Register(p.server.Public())
+	s.Register(p.server.PublicDirect())
 	s.RegisterInternal(p.server.Internal())
 	return idle()
 }
