@@ -190,4 +190,8 @@ func TestStatistics(t *testing.T) {
 	if err != nil || res.Statistics.BytesRead != 0 || res.Matrix[0].Points[1].Value != 19 {
 		t.Errorf("a count without filters read lines: %+v, %v", res, err)
 	}
+	res, err = run(engine.RangeQuery{Query: engine.Query{Expr: parse(t, `sum(bytes_over_time({env="x"}[1h]))`), Sources: sources([]*enginetest.Store{small()}, true)}, End: 3600 * sec, Step: time.Hour})
+	if err != nil || res.Statistics.BytesRead != 0 || res.Matrix[0].Points[0].Value+res.Matrix[0].Points[1].Value != 130 {
+		t.Errorf("a sum of lengths without filters read lines: %+v, %v", res, err)
+	}
 }

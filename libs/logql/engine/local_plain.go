@@ -11,11 +11,12 @@ import (
 	"github.com/weir-logs/weir/libs/model"
 )
 
-// countRuns adds whole runs that lie in one bucket by their counts, if their
-// rows need not be seen, and returns the ranges that are left.
+// countRuns adds whole runs that lie in one bucket by their counts, or their bytes, if
+// their rows need not be seen, and returns the ranges that are left.
 func (a *aggregator) countRuns(t task, labels model.Labels) ([]TimeRange, error) {
 	g := a.prog.group
-	if a.fold != foldCount || !a.prog.counts() || g == nil || g.Without {
+	bytes := a.prog.bytes()
+	if a.fold != foldCount && !bytes || !a.prog.counts() || g == nil || g.Without {
 		return t.ranges, nil
 	}
 	if mayBeMetadata(g.Names, labels, a.selection.has) {
@@ -55,7 +56,11 @@ func (a *aggregator) countRuns(t task, labels model.Labels) ([]TimeRange, error)
 			}
 			counted = true
 		}
-		if err := a.addTo(series, bucket, partial{n: r.Rows}); err != nil {
+		p := partial{n: r.Rows}
+		if bytes {
+			p.a = float64(r.Bytes)
+		}
+		if err := a.addTo(series, bucket, p); err != nil {
 			return nil, err
 		}
 		a.stats.RowsRead += r.Rows

@@ -150,10 +150,26 @@ func diff(got, want map[string]map[int64]float64) string {
 func TestMetricsEqualTwin(t *testing.T) { rapid.Check(t, metricsEqualTwin) }
 
 func metricsEqualTwin(t *rapid.T) {
+	metricEqualsTwin(t, func() syntax.Expr {
+		return words.MetricQueries(2).Filter(func(e syntax.Expr) bool { return !inexact(e) && supported(e) }).Draw(t, "query")
+	})
+}
+
+// What runs are enough for: numbers and lengths of all lines.
+func TestSizesEqualTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		metricEqualsTwin(t, func() syntax.Expr {
+			return parse(t, `sum by (`+pick(t, "by", "app", "env", "app, level", "detected_level")+`) (`+pick(t, "op", "bytes_over_time", "bytes_rate", "count_over_time")+
+				`({app=~"`+pick(t, "apps", ".+", "a", "b")+`"}[`+pick(t, "window", "3s", "20s", "1m", "5m")+`]`+pick(t, "offset", "", " offset 13s")+`))`)
+		})
+	})
+}
+
+func metricEqualsTwin(t *rapid.T, query func() syntax.Expr) {
 	all := entries(t)
 	digests := rapid.Bool().Draw(t, "digests")
 	stores := spread(t, all, !digests)
-	expr := words.MetricQueries(2).Filter(func(e syntax.Expr) bool { return !inexact(e) && supported(e) }).Draw(t, "query")
+	expr := query()
 	start := int64(rapid.IntRange(0, 200).Draw(t, "start")) * sec
 	q := engine.RangeQuery{
 		Query: engine.Query{Expr: expr, Sources: arrange(t, sources(stores, digests))},
