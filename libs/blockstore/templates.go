@@ -187,9 +187,13 @@ func (t *templates) flush(sec *block.Section) error {
 	keys := slices.SortedFunc(maps.Keys(t.counts), func(a, b templateKey) int {
 		return cmp.Or(cmp.Compare(a.template, b.template), cmp.Compare(a.level, b.level), cmp.Compare(a.bucket, b.bucket))
 	})
-	for _, k := range keys {
+	text := ""
+	for i, k := range keys {
+		if i == 0 || k.template != keys[i-1].template {
+			text = sec.Table.Templates[k.template].Pattern()
+		}
 		if err := t.yield(engine.TemplateCount{
-			Service: t.service, Pattern: sec.Table.Templates[k.template].Pattern(), Level: k.level, Bucket: k.bucket, Rows: t.counts[k],
+			Service: t.service, Pattern: text, Level: k.level, Bucket: k.bucket, Rows: t.counts[k],
 		}); err != nil {
 			return err
 		}

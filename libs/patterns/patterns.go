@@ -46,6 +46,15 @@ type Set struct {
 	clock    uint64
 	shapes   map[shapeKey]*shape
 	words    []uint64 // of the line at work
+	last     lastPattern
+}
+
+// lastPattern is what AddPattern added last. The same once more belongs to the same
+// cluster, if nothing else came in between.
+type lastPattern struct {
+	key     treeKey
+	text    string
+	cluster *cluster // nil: there is none
 }
 
 type treeKey struct{ stream, level string }
@@ -66,6 +75,7 @@ func (s *Set) Add(stream, level string, time int64, line string) {
 	if time%s.width < 0 {
 		bucket--
 	}
+	s.last.cluster = nil
 	key := treeKey{stream, level}
 	k := shapeKey{treeKey: key}
 	k.hash, s.words = skeleton(s.words[:0], line)
@@ -94,13 +104,18 @@ func (s *Set) Add(stream, level string, time int64, line string) {
 // word. bucket is that of their time.
 func (s *Set) AddPattern(stream, level string, bucket int64, text string, n uint64) {
 	key := treeKey{stream, level}
+	if l := &s.last; l.cluster != nil && l.key == key && l.text == text {
+		s.count(l.cluster, bucket, n)
+		return
+	}
+	s.last.cluster = nil
 	tokens, ok := cutPattern(text)
 	if ok && len(tokens) <= maxTokens && slices.ContainsFunc(tokens, func(t token) bool { return t.text != Wildcard }) {
 		t := s.trees[key]
 		if t == nil {
 			t = &tree{cut: tokenizer(text), roots: map[int]*node{}}
 		}
-		s.add(key, t, tokens, bucket, n)
+		s.last = lastPattern{key, text, s.add(key, t, tokens, bucket, n)}
 	}
 }
 

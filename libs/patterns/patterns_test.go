@@ -296,3 +296,31 @@ func TestShapes(t *testing.T) {
 		}
 	})
 }
+
+// A pattern that comes again at once is counted as one that is looked for anew, whatever
+// was added before.
+func TestSamePatternAgain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		fast, slow := New(10), New(10)
+		word := rapid.SampledFrom([]string{"<_>", "get", "put", "7", "x=<_>", "(", `"`, "a-b", "user"})
+		for range rapid.IntRange(1, 60).Draw(t, "patterns") {
+			text := strings.Join(rapid.SliceOfN(word, 1, 7).Draw(t, "words"), " ")
+			stream, level := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "stream"), rapid.SampledFrom([]string{"", "info"}).Draw(t, "level")
+			for at := range rapid.Int64Range(1, 4).Draw(t, "buckets") {
+				fast.AddPattern(stream, level, at, text, 3)
+				slow.last.cluster = nil
+				slow.AddPattern(stream, level, at, text, 3)
+			}
+			if rapid.Bool().Draw(t, "line") {
+				fast.Add(stream, level, 5, text)
+				slow.Add(stream, level, 5, text)
+			}
+		}
+		if got, want := fast.Patterns(1, 1000), slow.Patterns(1, 1000); !reflect.DeepEqual(got, want) {
+			t.Fatalf("got  %+v\nwant %+v", got, want)
+		}
+		if fast.clusters != slow.clusters || fast.samples != slow.samples {
+			t.Fatalf("%d clusters of %d samples, want %d of %d", fast.clusters, fast.samples, slow.clusters, slow.samples)
+		}
+	})
+}
