@@ -120,6 +120,7 @@ type label struct {
 	name   string
 	values []string // equal ones may be there several times, where nearly all differ
 	of     []uint32 // of each stream: 0 none, otherwise one more than the value's number
+	found  *finder  // nil: there are few values
 }
 
 // openIndex opens the index of the streams and rows that the footer says there are.
@@ -153,7 +154,7 @@ func openIndex(b []byte, info *Info) (*index, error) {
 		}
 		x.labels = append(x.labels, makeLabel(t.keys[i].name, v, x.streams))
 		l := &x.labels[i]
-		x.memory += 4*len(l.of) + 16*len(l.values)
+		x.memory += 4*len(l.of) + 16*len(l.values) + l.found.memorySize()
 		for _, s := range l.values {
 			x.memory += len(s)
 		}
@@ -253,6 +254,7 @@ func makeLabel(name string, v *tableValues, streams int) label {
 		l.values[i] = text[from:end]
 		from = end
 	}
+	l.found = newFinder(len(l.values))
 	return l
 }
 
@@ -307,6 +309,15 @@ func (x *index) match(matchers []*syntax.Matcher) (streams []uint32, all bool) {
 			continue
 		}
 		l := &x.labels[k]
+		if m.Type == syntax.Eq && m.Value != "" && l.found != nil {
+			if at, ok := l.found.find(l.values, m.Value); ok {
+				streams, all = narrowTo(streams, all, l.of, at), false
+				if len(streams) == 0 {
+					return nil, false
+				}
+				continue
+			}
+		}
 		ok := make([]bool, len(l.values)+1)
 		ok[0] = m.Matches("")
 		for i, v := range l.values {

@@ -23,6 +23,7 @@ type parsedPlan struct {
 	unknown   []bool // templates that are
 	some, all bool   // of them are
 	consts    bool   // some templates have the same value in all lines
+	size      int    // in memory
 }
 
 // parsedField is where the value of a field is in the lines of a template.
@@ -43,15 +44,17 @@ const (
 )
 
 // MemorySize implements part.
-func (p *parsedPlan) MemorySize() int {
-	n := 128 + 8*len(p.columns) + 65*len(p.templates)
+func (p *parsedPlan) MemorySize() int { return p.size }
+
+// measure sets size.
+func (p *parsedPlan) measure() {
+	p.size = 128 + 8*len(p.columns) + 65*len(p.templates)
 	for i := range p.templates {
-		n += len(p.templates[i].text)
+		p.size += len(p.templates[i].text)
 	}
 	for _, s := range p.steps {
-		n += 8 * len(s)
+		p.size += 8 * len(s)
 	}
-	return n
 }
 
 func (s *selected) parsedPlan(group int, body *lines.Body, f *engine.FieldEquals, text string) (*parsedPlan, error) {
@@ -125,6 +128,7 @@ func planParsed(sec *block.Section, body *lines.Body, f *engine.FieldEquals, kno
 			}
 		}
 	}
+	p.measure()
 	return p, nil
 }
 
