@@ -132,6 +132,30 @@ type Rows struct {
 // Len returns the number of rows.
 func (r *Rows) Len() int { return len(r.Times) }
 
+// Reuse empties the rows. What memory they had stays for those that come, and so do
+// columns of metadata, without a value.
+func (r *Rows) Reuse() {
+	*r = Rows{
+		Times: r.Times[:0], Lines: Strings{Ends: r.Lines.Ends[:0], Slab: r.Lines.Slab[:0]},
+		Metadata: reuse(r.Metadata), Derived: reuse(r.Derived),
+		Hashes: r.Hashes[:0], BatchTimes: r.BatchTimes[:0], Positions: r.Positions[:0],
+	}
+}
+
+// reusedColumns is how many columns are worth to be kept.
+const reusedColumns = 8
+
+func reuse(cols []Column) []Column {
+	if len(cols) > reusedColumns {
+		return nil
+	}
+	for i := range cols {
+		v := &cols[i].Values
+		cols[i] = Column{Name: cols[i].Name, Values: Strings{Ends: v.Ends[:0], Slab: v.Slab[:0]}}
+	}
+	return cols
+}
+
 // Copy returns the copy number of a row.
 func (r *Rows) Copy(row int) uint32 {
 	if r.Copies == nil {

@@ -42,9 +42,21 @@ func (b *localBlock) open(ctx context.Context) (*block.Reader, error) {
 	return r, nil
 }
 
+// peek is open for work that is done once: a reader holds the index of all streams, and is
+// kept for queries only.
+func (b *localBlock) peek(ctx context.Context) (*block.Reader, error) {
+	b.mu.Lock()
+	r := b.reader
+	b.mu.Unlock()
+	if r != nil {
+		return r, nil
+	}
+	return block.Open(ctx, b.container.Section(b.Block), b.Size)
+}
+
 // each calls yield with all rows of the block.
 func (b *localBlock) each(ctx context.Context, yield func(model.Labels, *model.Rows) error) error {
-	r, err := b.open(ctx)
+	r, err := b.peek(ctx)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package ingester
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -23,12 +22,9 @@ const maxPartitions = 16
 
 const dayLength = int64(24 * time.Hour)
 
-// span is times t with start <= t < end.
-type span struct{ start, end int64 }
-
 // partitions returns the days to make blocks of, ascending, and the rest of time. Where
 // there are more than there may be, those with the most rows are chosen.
-func partitions(days map[int64]int) (chosen []int64, rest []span) {
+func partitions(days map[int64]int) (chosen []int64, rest []head.Span) {
 	chosen = slices.Collect(maps.Keys(days))
 	slices.Sort(chosen)
 	if len(chosen) <= maxPartitions {
@@ -40,11 +36,11 @@ func partitions(days map[int64]int) (chosen []int64, rest []span) {
 	at := int64(math.MinInt64)
 	for _, d := range chosen {
 		if s := dayStart(d); s > at {
-			rest = append(rest, span{at, s})
+			rest = append(rest, head.Span{Start: at, End: s})
 		}
 		at = dayEnd(d)
 	}
-	return chosen, append(rest, span{at, math.MaxInt64})
+	return chosen, append(rest, head.Span{Start: at, End: math.MaxInt64})
 }
 
 // dayStart and dayEnd are the first time of a day, and of the one that follows it. The
@@ -93,7 +89,7 @@ func (s *Service) encodeTenant(ctx context.Context, w *local.Writer, g *generati
 	chosen, rest := partitions(days)
 	got := int64(0)
 	for _, d := range chosen {
-		n, err := s.encodeBlock(ctx, w, g.head, tenant, time.Unix(d*(dayLength/1e9), 0).UTC(), []span{{dayStart(d), dayEnd(d)}})
+		n, err := s.encodeBlock(ctx, w, g.head, tenant, time.Unix(d*(dayLength/1e9), 0).UTC(), []head.Span{{Start: dayStart(d), End: dayEnd(d)}})
 		if err != nil {
 			return err
 		}
@@ -114,40 +110,11 @@ func (s *Service) encodeTenant(ctx context.Context, w *local.Writer, g *generati
 }
 
 // encodeBlock writes the rows of some spans as one block, and returns how many.
-func (s *Service) encodeBlock(ctx context.Context, w *local.Writer, h *head.Head, tenant string, partition time.Time, spans []span) (int64, error) {
-	snap, err := h.Store(tenant).Open(ctx, nil, spans[0].start, spans[len(spans)-1].end)
-	if err != nil {
-		return 0, err
-	}
-	defer snap.Close()
-	streams := snap.Streams()
-	order := make([]int, len(streams))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return block.Compare(streams[a].Labels, streams[b].Labels) })
+func (s *Service) encodeBlock(ctx context.Context, w *local.Writer, h *head.Head, tenant string, partition time.Time, spans []head.Span) (int64, error) {
 	rows := func(yield func(model.Labels, *model.Rows) error) error {
-		for _, i := range order {
-			for _, sp := range spans {
-				r := snap.Rows(i, sp.start, sp.end, false)
-				for {
-					batch, from, to, err := r.Next()
-					if errors.Is(err, io.EOF) {
-						break
-					}
-					if err == nil {
-						err = ctx.Err()
-					}
-					if err == nil && from < to {
-						err = yield(streams[i].Labels, slice(batch, from, to))
-					}
-					if err != nil {
-						return err
-					}
-				}
-			}
-		}
-		return nil
+		return h.Each(ctx, tenant, block.Compare, spans, func(ls model.Labels, rows *model.Rows, from, to int) error {
+			return yield(ls, slice(rows, from, to))
+		})
 	}
 	info, err := s.writeBlock(w, block.Meta{Tenant: tenant, Partition: partition}, s.now(), rows)
 	return info.Rows, err

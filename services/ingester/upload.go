@@ -185,7 +185,7 @@ func (s *Service) uploadOne(ctx context.Context, list []*localBlock) (upload, er
 	)
 	if len(list) == 1 {
 		b := list[0]
-		r, err := b.open(ctx)
+		r, err := b.peek(ctx)
 		if err != nil {
 			if isDamage(err) {
 				s.damaged(b, err)

@@ -14,7 +14,7 @@ import (
 // TestManyRowsAtOnce: rows that come together are as they are if each comes alone.
 func TestManyRowsAtOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var together, alone stream
+		var together, alone chunks
 		last := int64(0)
 		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		position := uint32(0)

@@ -20,9 +20,13 @@ const (
 // What things take in memory beside the bytes of lines, names and values, slack of
 // growing slices included. TestSizeIsWhatIsTaken measures it.
 const (
-	streamCost = 512 // its chunks apart
-	labelCost  = 64
+	streamCost = 200 // its rows apart
+	labelCost  = 32
+	// Of the index of labels, where there is one: a stream, and a value.
+	entryCost  = 8
+	uniqueCost = 104
 	chunkCost  = 512
+	chunksCost = 192
 	rowCost    = 8 + 8 + 8 + 4 + 4 + 8 // time, hash, batch time, position, line end
 	runCost    = 16
 	columnCost = 208

@@ -10,7 +10,9 @@ package head
 
 import (
 	"cmp"
-	"maps"
+	"context"
+	"errors"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,7 +30,7 @@ type Block struct {
 }
 
 func (b *Block) streamCost() int64 {
-	return int64(streamCost + labelCost*len(b.Labels) + 4*len(b.Text))
+	return int64(streamCost + labelCost*len(b.Labels) + 2*len(b.Text))
 }
 
 // MaxCost is the most that Size can grow by when the block is appended.
@@ -48,7 +50,7 @@ func (b *Block) MaxCost() int64 {
 	chunks := 4 + rows/chunkRows + len(b.Rows.Lines.Slab)/chunkBytes + values/chunkColumns
 	size += values*valueCost + min(values, columns*chunks)*(columnCost+name) + min(rows, chunks)*(chunkCost+runCost)
 	// The group of rows of one time that is indexed when it has become large.
-	return b.streamCost() + int64(size) + (groupScan+1)*indexCost
+	return b.streamCost() + chunksCost + int64(size) + (groupScan+1)*indexCost
 }
 
 // Head holds rows in memory. It may be used by several goroutines, but appends
@@ -62,28 +64,35 @@ type Head struct {
 	rows    atomic.Int64
 	dups    atomic.Int64
 
+	few   int // see arena.most
 	tails tails
 	clock *clock
 }
 
 // tenant is the streams of one tenant.
 type tenant struct {
-	mu      sync.RWMutex // guards the maps; streams guard themselves
+	arena arena
+	size  *atomic.Int64 // of the head
+
+	mu      sync.RWMutex // guards everything below; streams guard themselves
 	streams map[string]*stream
-	// values has the streams by label name and value, in order of creation.
-	values map[string]map[string][]*stream
+	all     []*stream // in order of creation
+	// values has the places in all of streams by label name and value, ascending. It is
+	// made when it is asked for, of the first indexed of them.
+	values  map[string]map[string][]uint32
+	indexed int
 	// ordered has all streams, ascending by labels; nil: to be made anew.
 	ordered []*stream
 }
 
 // New returns an empty head.
 func New() *Head {
-	return &Head{tenants: map[string]*tenant{}, clock: &clock{moved: make(chan struct{})}}
+	return &Head{tenants: map[string]*tenant{}, few: fewRowsMax, clock: &clock{moved: make(chan struct{})}}
 }
 
 // Next returns an empty head for the appends that follow those to h, which is to get
 // no more. Whoever waits on one of them is woken by appends to the other.
-func (h *Head) Next() *Head { return &Head{tenants: map[string]*tenant{}, clock: h.clock} }
+func (h *Head) Next() *Head { return &Head{tenants: map[string]*tenant{}, few: h.few, clock: h.clock} }
 
 // Stats is how full a head is.
 type Stats struct {
@@ -137,7 +146,7 @@ func (h *Head) tenant(id string, create bool) *tenant {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t = h.tenants[id]; t == nil {
-		t = &tenant{streams: map[string]*stream{}, values: map[string]map[string][]*stream{}}
+		t = &tenant{arena: arena{most: h.few}, size: &h.size, streams: map[string]*stream{}, values: map[string]map[string][]uint32{}}
 		h.tenants[id] = t
 	}
 	return t
@@ -166,28 +175,59 @@ func (t *tenant) stream(b *Block) (s *stream, created bool) {
 	if s = t.streams[b.Text]; s != nil {
 		return s, false
 	}
-	s = &stream{labels: b.Labels, text: b.Text}
+	s = &stream{labels: b.Labels, text: b.Text, few: firstRows{arena: &t.arena}}
 	t.streams[b.Text] = s
+	t.all = append(t.all, s)
 	t.ordered = nil
-	for _, l := range b.Labels {
-		byValue := t.values[l.Name]
-		if byValue == nil {
-			byValue = map[string][]*stream{}
-			t.values[l.Name] = byValue
-		}
-		byValue[l.Value] = append(byValue[l.Value], s)
-	}
 	return s, true
+}
+
+// list returns all streams in order of creation.
+func (t *tenant) list() []*stream {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.all
+}
+
+// index brings values up to date.
+func (t *tenant) index() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	size := int64(0)
+	for ; t.indexed < len(t.all); t.indexed++ {
+		for _, l := range t.all[t.indexed].labels {
+			byValue := t.values[l.Name]
+			if byValue == nil {
+				byValue = map[string][]uint32{}
+				t.values[l.Name] = byValue
+			}
+			list := byValue[l.Value]
+			if size += entryCost; list == nil {
+				size += uniqueCost
+			}
+			byValue[l.Value] = append(list, uint32(t.indexed))
+		}
+	}
+	t.size.Add(size)
 }
 
 // match returns the streams that all matchers match, ascending by labels.
 func (t *tenant) match(matchers []*syntax.Matcher) []*stream {
+	byValue := slices.ContainsFunc(matchers, selects)
 	t.mu.RLock()
-	best, ok := t.smallest(matchers)
+	if byValue && t.indexed < len(t.all) {
+		t.mu.RUnlock()
+		t.index()
+		t.mu.RLock()
+	}
+	var some []*stream
+	for _, i := range t.smallest(matchers) {
+		some = append(some, t.all[i])
+	}
 	all := t.ordered
 	t.mu.RUnlock()
-	if ok {
-		out := filter(best, matchers)
+	if byValue {
+		out := filter(some, matchers)
 		sortStreams(out)
 		return out
 	}
@@ -197,12 +237,15 @@ func (t *tenant) match(matchers []*syntax.Matcher) []*stream {
 	return filter(all, matchers)
 }
 
+// selects reports whether a matcher names one value that streams must have.
+func selects(m *syntax.Matcher) bool { return m.Type == syntax.Eq && m.Value != "" }
+
 // order sorts all streams and remembers the result until there is a new one.
 func (t *tenant) order() []*stream {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ordered == nil {
-		t.ordered = slices.Collect(maps.Values(t.streams))
+		t.ordered = slices.Clone(t.all)
 		sortStreams(t.ordered)
 	}
 	return t.ordered
@@ -224,17 +267,18 @@ func filter(list []*stream, matchers []*syntax.Matcher) []*stream {
 }
 
 // smallest returns the smallest list of streams that an equality matcher allows.
-func (t *tenant) smallest(matchers []*syntax.Matcher) (best []*stream, ok bool) {
+func (t *tenant) smallest(matchers []*syntax.Matcher) (best []uint32) {
+	found := false
 	for _, m := range matchers {
-		if m.Type != syntax.Eq || m.Value == "" {
+		if !selects(m) {
 			continue
 		}
 		list := t.values[m.Name][m.Value]
-		if !ok || len(list) < len(best) {
-			best, ok = list, true
+		if !found || len(list) < len(best) {
+			best, found = list, true
 		}
 	}
-	return best, ok
+	return best
 }
 
 // Matches reports whether all matchers match the labels.
@@ -276,6 +320,65 @@ func (h *Head) Labels(tenantID, text string) (model.Labels, bool) {
 
 const day = int64(24 * time.Hour)
 
+// Span is times t with Start <= t < End.
+type Span struct{ Start, End int64 }
+
+// Each calls yield with a tenant's rows that lie in one of the spans, which ascend: streams
+// ascending by compare, the rows of each by order key. yield gets rows [from, to) of a
+// batch, which are valid during the call. It is for heads that get no more rows.
+func (h *Head) Each(ctx context.Context, tenantID string, compare func(a, b model.Labels) int, spans []Span, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
+	t := h.tenant(tenantID, false)
+	if t == nil {
+		return nil
+	}
+	streams := slices.Clone(t.list())
+	slices.SortFunc(streams, func(a, b *stream) int { return compare(a.labels, b.labels) })
+	page := &model.Rows{}
+	for i, s := range streams {
+		if i&0xff == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		for _, sp := range spans {
+			if err := s.each(ctx, page, sp, yield); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// each is Each of one stream and span. page is memory that it uses.
+func (s *stream) each(ctx context.Context, page *model.Rows, sp Span, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
+	s.mu.RLock()
+	few := s.many == nil
+	s.mu.RUnlock()
+	if few {
+		page.Reuse()
+		s.few.appendTo(page, sp.Start, sp.End)
+		if page.Len() == 0 {
+			return nil
+		}
+		return yield(s.labels, page, 0, page.Len())
+	}
+	v, _, _ := s.snapshot(sp.Start, sp.End)
+	r := (&snapshot{views: []*view{v}}).Rows(0, sp.Start, sp.End, false)
+	for {
+		rows, from, to, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil && from < to {
+			err = yield(s.labels, rows, from, to)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // Days counts a tenant's rows by UTC day: keys are days since the Unix epoch.
 func (h *Head) Days(tenantID string) map[int64]int {
 	out := map[int64]int{}
@@ -283,9 +386,14 @@ func (h *Head) Days(tenantID string) map[int64]int {
 	if t == nil {
 		return out
 	}
-	for _, s := range t.match(nil) {
+	for _, s := range t.list() {
 		s.mu.RLock()
-		for _, chunks := range [][]*chunk{s.sorted, s.late} {
+		s.few.eachTime(func(tm int64) { out[dayOf(tm)]++ })
+		if s.many == nil {
+			s.mu.RUnlock()
+			continue
+		}
+		for _, chunks := range [][]*chunk{s.many.sorted, s.many.late} {
 			for _, c := range chunks {
 				if first := dayOf(c.minTime); first == dayOf(c.maxTime) {
 					out[first] += c.rows.Len()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"testing"
 
@@ -96,11 +97,39 @@ func read(t interface{ Fatal(...any) }, h *Head, matchers []*syntax.Matcher, sta
 	return out, digests
 }
 
+// readEach is read by way of Each.
+func readEach(t interface{ Fatal(...any) }, h *Head, start, end int64) map[string][]entry {
+	out := map[string][]entry{}
+	var last model.Labels
+	err := h.Each(context.Background(), "t", model.Labels.Compare, []Span{{start, end}}, func(ls model.Labels, rows *model.Rows, from, to int) error {
+		if last.Compare(ls) > 0 {
+			t.Fatal("streams do not ascend")
+		}
+		if err := rows.Check(); err != nil {
+			t.Fatal(err)
+		}
+		last = ls
+		for k := from; k < to; k++ {
+			e := entry{rows.Key(k), string(rows.Lines.At(k)), ""}
+			for _, l := range rows.AppendMetadata(nil, k) {
+				e.meta = l.Value
+			}
+			out[ls.String()] = append(out[ls.String()], e)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // TestRule4OnceInASource: whatever arrives, in whatever order and how often, a
 // head holds each entry once, in the order of keys, and its digest says so.
 func TestRule4OnceInASource(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := New()
+		h.few = rapid.SampledFrom([]int{0, 5, fewRowsMax}).Draw(t, "few")
 		type id struct {
 			stream string
 			time   int64
@@ -111,7 +140,7 @@ func TestRule4OnceInASource(t *testing.T) {
 		spread := rapid.SampledFrom([]int64{1, 3, 50, 20 * slotWidth}).Draw(t, "spread")
 		for seq := uint64(1); seq <= uint64(rapid.IntRange(1, 12).Draw(t, "appends")); seq++ {
 			stream := fmt.Sprint(rapid.IntRange(0, 1).Draw(t, "stream"))
-			n := rapid.IntRange(1, 60).Draw(t, "n")
+			n := rapid.IntRange(1, rapid.SampledFrom([]int{4, 60}).Draw(t, "most")).Draw(t, "n")
 			var rows []entry
 			fresh := map[id]bool{}
 			for range n {
@@ -170,6 +199,9 @@ func TestRule4OnceInASource(t *testing.T) {
 				t.Fatalf("%s: backward is not the reverse of forward", name)
 			}
 		}
+		if each := readEach(t, h, start, end); !maps.EqualFunc(each, got, slices.Equal) {
+			t.Fatalf("each: %v\nwant: %v", each, got)
+		}
 		// Tails see each row once, in order of their appends.
 		total := 0
 		for _, a := range h.Since("t", 0, h.Seq(), func(model.Labels) bool { return true }) {
@@ -193,6 +225,7 @@ func TestReplicasAgreeOnRuns(t *testing.T) {
 			rows[i] = entry{key: model.OrderKey{Time: int64(i) * step}, line: "x"}
 		}
 		a, b := New(), New()
+		b.few = rapid.SampledFrom([]int{0, fewRowsMax}).Draw(t, "few")
 		a.Append("t", []Block{block(labels, rows, 0)}, 1, 1)
 		cut := rapid.IntRange(0, n).Draw(t, "cut")
 		b.Append("t", []Block{block(labels, rows[cut:], uint32(cut))}, 1, 1)
@@ -238,7 +271,14 @@ func TestManyRowsOfOneTime(t *testing.T) {
 // TestCopyTakesTheSmallerPlace: of copies with different batch times the smallest
 // counts, so that replicas agree on the order.
 func TestCopyTakesTheSmallerPlace(t *testing.T) {
+	for _, few := range []int{0, fewRowsMax} {
+		t.Run(fmt.Sprint(few), func(t *testing.T) { testSmallerPlace(t, few) })
+	}
+}
+
+func testSmallerPlace(t *testing.T, few int) {
 	h := New()
+	h.few = few
 	labels := model.Labels{{Name: "a", Value: "b"}}
 	row := []entry{{key: model.OrderKey{Time: 5}, line: "x"}}
 	other := []entry{{key: model.OrderKey{Time: 4}, line: "w"}}

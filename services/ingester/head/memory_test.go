@@ -11,6 +11,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -32,7 +33,7 @@ func load(kind string, n int) func(i int) []Block {
 	}
 	return func(i int) []Block {
 		switch kind {
-		case "many streams":
+		case "one stream each", "many streams":
 			return []Block{block(fmt.Sprintf("stream-%08d", i), []int64{int64(i)}, []string{"hello"}, nil)}
 		case "many labels":
 			b := block("x", []int64{int64(i)}, []string{"hello"}, nil)
@@ -87,7 +88,7 @@ func TestSizeIsWhatIsTaken(t *testing.T) {
 		kind string
 		n    int
 	}{
-		{"many streams", 10_000}, {"many labels", 5_000}, {"empty lines", 40_000}, {"one time", 40_000}, {"late", 40_000},
+		{"one stream each", 10_000}, {"many streams", 10_000}, {"many labels", 5_000}, {"empty lines", 40_000}, {"one time", 40_000}, {"late", 40_000},
 		{"many metadata names", 200}, {"many metadata names and streams", 2_000}, {"plain", 40_000},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
@@ -103,6 +104,11 @@ func TestSizeIsWhatIsTaken(t *testing.T) {
 				h.Append("t", blocks, 1, uint64(i+1))
 				if grown := h.Size() - size; grown > cost {
 					t.Fatalf("request %d: grown by %d, MaxCost is %d", i, grown, cost)
+				}
+			}
+			if found := []*syntax.Matcher{{Name: "none", Type: syntax.Eq, Value: "x"}}; strings.HasPrefix(c.kind, "many streams") {
+				if _, err := h.Store("t").Open(t.Context(), found, 0, 1); err != nil { // makes the index of labels
+					t.Fatal(err)
 				}
 			}
 			taken := heapBytes() - before - int64(cap(h.tails.ring))*int64(unsafe.Sizeof(dirtyStream{})) // of fixed size

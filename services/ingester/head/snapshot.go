@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"io"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -50,7 +51,8 @@ type snapshot struct {
 
 // view is the rows of one stream in a range of time, as they were.
 type view struct {
-	sorted []*model.Rows // ascending
+	few    firstRows
+	sorted []*model.Rows // ascending; with those of few at the front once they were read
 	late   []*model.Rows // in order of arrival
 	once   sync.Once
 	order  [][]uint32 // the rows of each of late, ascending by order key
@@ -64,6 +66,11 @@ func (sn *snapshot) Close() {}
 func (sn *snapshot) Rows(stream int, start, end int64, backward bool) engine.RowReader {
 	v := sn.views[stream]
 	v.once.Do(func() {
+		if v.few.n > 0 {
+			rows := &model.Rows{}
+			v.few.appendTo(rows, math.MinInt64, math.MaxInt64)
+			v.sorted = slices.Insert(v.sorted, 0, rows)
+		}
 		for _, r := range v.late {
 			v.order = append(v.order, ascending(r))
 		}
@@ -88,7 +95,15 @@ func (s *stream) snapshot(start, end int64) (v *view, _ []engine.Run, touched bo
 	defer s.mu.RUnlock()
 	v = &view{}
 	runs := newRunSet(end - start)
-	for _, c := range s.sorted {
+	any, near := s.few.addTo(runs, start, end)
+	if any {
+		v.few = s.few
+	}
+	touched = near
+	if s.many == nil {
+		return v, runs.coarse(), touched
+	}
+	for _, c := range s.many.sorted {
 		if c.maxTime < start || c.minTime >= end {
 			continue
 		}
@@ -97,7 +112,7 @@ func (s *stream) snapshot(start, end int64) (v *view, _ []engine.Run, touched bo
 			v.sorted = append(v.sorted, c.view())
 		}
 	}
-	for _, c := range s.late {
+	for _, c := range s.many.late {
 		if c.maxTime < start || c.minTime >= end {
 			continue
 		}

@@ -11,21 +11,56 @@ import (
 // groups get an index.
 const groupScan = 16
 
-// stream is the rows of one stream. Rows that come in order go to sorted, whose
-// chunks ascend by order key; all others go to late, and are put in order by
-// whoever reads.
+// stream is the rows of one stream.
 type stream struct {
 	labels model.Labels
 	text   string
 
-	mu     sync.RWMutex // guards everything below
+	mu   sync.RWMutex // guards everything below
+	few  firstRows    // the first ones
+	many *chunks      // those that came after, if any did
+	seq  uint64       // of the newest append that added a row
+}
+
+// add appends the rows of src that the stream does not hold yet and returns how
+// many, and the bytes they take. src has hashes.
+func (s *stream) add(src *model.Rows, batchTime int64, seq uint64) (added, size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.many == nil && s.few.takes(src) {
+		var ok bool
+		if added, size, ok = s.few.add(src, batchTime, seq); ok {
+			if added > 0 {
+				s.seq = seq
+			}
+			return added, size
+		}
+	}
+	if s.many == nil {
+		s.many = &chunks{few: &s.few}
+		if s.few.n > 0 {
+			s.many.last = s.few.max()
+		}
+		size += chunksCost
+	}
+	added, cost := s.many.add(src, batchTime, seq)
+	if added > 0 {
+		s.seq = seq
+	}
+	return added, size + cost
+}
+
+// chunks is rows in chunks. Rows that come in order go to sorted, whose chunks ascend by
+// order key and come behind the few first ones of the stream; all others go to late, and
+// are put in order by whoever reads.
+type chunks struct {
+	few    *firstRows
 	sorted []*chunk
 	late   []*chunk
 	last   model.OrderKey // of the last row of sorted
 	lateAt index          // all late rows
 	group  index          // rows of sorted whose timestamp has many
 	groups map[int64]bool // those timestamps
-	seq    uint64         // of the newest append that added a row
 
 	indexed int // bytes that indexes grew by and that are not counted yet
 }
@@ -74,9 +109,7 @@ func (x *index) find(hash uint64, src *model.Rows, i int) (ref, bool) {
 
 // add appends the rows of src that the stream does not hold yet and returns how
 // many, and the bytes they take. src has hashes.
-func (s *stream) add(src *model.Rows, batchTime int64, seq uint64) (added, size int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *chunks) add(src *model.Rows, batchTime int64, seq uint64) (added, size int) {
 	alone := 0 // rows before this one are appended one by one
 	if !plain(src) {
 		alone = len(src.Times)
@@ -93,22 +126,26 @@ func (s *stream) add(src *model.Rows, batchTime int64, seq uint64) (added, size 
 					size += taking
 					alone = i + taken
 					i += taken - 1
-					s.seq = seq
 					s.last = c.rows.Key(c.rows.Len() - 1)
 					continue
 				}
 			}
 		}
 		key := model.OrderKey{Time: src.Times[i], BatchTime: batchTime, Position: src.Positions[i], Hash: src.Hashes[i]}
-		fresh := len(s.sorted) == 0 || key.Time > s.last.Time
+		fresh := s.first() || key.Time > s.last.Time
 		if !fresh {
+			if s.few != nil {
+				if cost, ok := s.few.lower(key, src, i); ok {
+					size += cost
+					continue
+				}
+			}
 			if at, sorted, ok := s.find(key, src, i); ok {
 				at.c.lower(int(at.row), key, sorted)
 				continue
 			}
 		}
 		added++
-		s.seq = seq
 		if fresh || key.Compare(s.last) > 0 {
 			c, cost := tip(&s.sorted)
 			size += cost + c.append(src, i, key, seq)
@@ -129,9 +166,12 @@ func (s *stream) add(src *model.Rows, batchTime int64, seq uint64) (added, size 
 	return added, size
 }
 
+// first reports whether there is no row yet that others may be behind.
+func (s *chunks) first() bool { return len(s.sorted) == 0 && (s.few == nil || s.few.n == 0) }
+
 // fresh returns how many rows of src from row i on are each later than all before.
-func (s *stream) fresh(src *model.Rows, i int) int {
-	if len(s.sorted) > 0 && src.Times[i] <= s.last.Time {
+func (s *chunks) fresh(src *model.Rows, i int) int {
+	if !s.first() && src.Times[i] <= s.last.Time {
 		return 0
 	}
 	n := 1
@@ -158,7 +198,7 @@ func tip(chunks *[]*chunk) (_ *chunk, cost int) {
 
 // find looks for row i of src among the rows that are there, and tells whether
 // it is in sorted.
-func (s *stream) find(key model.OrderKey, src *model.Rows, i int) (at ref, sorted, ok bool) {
+func (s *chunks) find(key model.OrderKey, src *model.Rows, i int) (at ref, sorted, ok bool) {
 	if s.groups[key.Time] {
 		if at, ok := s.group.find(key.Hash, src, i); ok {
 			return at, true, true
@@ -172,7 +212,7 @@ func (s *stream) find(key model.OrderKey, src *model.Rows, i int) (at ref, sorte
 
 // scan looks for row i of src in sorted, and indexes its timestamp if that has
 // many rows.
-func (s *stream) scan(key model.OrderKey, src *model.Rows, i int) (ref, bool) {
+func (s *chunks) scan(key model.OrderKey, src *model.Rows, i int) (ref, bool) {
 	k := sort.Search(len(s.sorted), func(k int) bool { return s.sorted[k].maxTime >= key.Time })
 	seen := 0
 	for ; k < len(s.sorted) && s.sorted[k].minTime <= key.Time; k++ {
@@ -191,7 +231,7 @@ func (s *stream) scan(key model.OrderKey, src *model.Rows, i int) (ref, bool) {
 	return ref{}, false
 }
 
-func (s *stream) indexGroup(t int64) {
+func (s *chunks) indexGroup(t int64) {
 	if s.groups == nil {
 		s.groups = map[int64]bool{}
 	}

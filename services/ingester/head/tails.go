@@ -148,7 +148,11 @@ func (s *stream) since(out []Appended, after, upto uint64) []Appended {
 	if s.seq <= after {
 		return out
 	}
-	for _, chunks := range [][]*chunk{s.sorted, s.late} {
+	out = s.few.since(out, s.labels, after, upto)
+	if s.many == nil {
+		return out
+	}
+	for _, chunks := range [][]*chunk{s.many.sorted, s.many.late} {
 		for k := len(chunks) - 1; k >= 0; k-- {
 			c := chunks[k]
 			if n := len(c.seqs); n == 0 || c.seqs[n-1].seq <= after {

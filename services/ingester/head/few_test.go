@@ -1,0 +1,123 @@
+package head
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// TestFewRows: what comes out of rows that lie among those of other streams is what went
+// in, all of it: copy numbers, and metadata and its versions.
+func TestFewRows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h, twin := New(), New()
+		h.few, twin.few = rapid.SampledFrom([]int{3, fewRowsMax}).Draw(t, "few"), 0
+		for seq := uint64(1); seq <= uint64(rapid.IntRange(1, 8).Draw(t, "appends")); seq++ {
+			var blocks []Block
+			for range rapid.IntRange(1, 5).Draw(t, "blocks") {
+				blocks = append(blocks, anyBlock(t))
+			}
+			batch := rapid.Int64Range(1, 5).Draw(t, "batch")
+			if a, b := h.Append("t", blocks, batch, seq), twin.Append("t", blocks, batch, seq); a != b {
+				t.Fatalf("append %d: %d rows are new, want %d", seq, a, b)
+			}
+		}
+		got, want := dump(t, h), dump(t, twin)
+		if !slices.Equal(got, want) {
+			t.Fatalf("got  %q\nwant %q", got, want)
+		}
+		if !slices.Equal(days(h), days(twin)) {
+			t.Fatalf("days %v, want %v", h.Days("t"), twin.Days("t"))
+		}
+		after := rapid.Uint64Range(0, 8).Draw(t, "after")
+		upto := rapid.Uint64Range(after, 8).Draw(t, "upto")
+		if got, want := tail(h, after, upto), tail(twin, after, upto); !slices.Equal(got, want) {
+			t.Fatalf("tail %q\nwant %q", got, want)
+		}
+	})
+}
+
+func anyBlock(t *rapid.T) Block {
+	ls := model.Labels{{Name: "s", Value: fmt.Sprint(rapid.IntRange(0, 3).Draw(t, "stream"))}}
+	b := Block{Labels: ls, Text: ls.String()}
+	r := &b.Rows
+	n := rapid.IntRange(1, 6).Draw(t, "n")
+	for i := range rapid.IntRange(0, 2).Draw(t, "columns") {
+		r.Metadata = append(r.Metadata, model.Column{Name: fmt.Sprint("m", i)})
+	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "derived columns") {
+		r.Derived = append(r.Derived, model.Column{Name: fmt.Sprint("m", i), Version: rapid.Uint32Range(1, 2).Draw(t, "version")})
+	}
+	copies := rapid.Bool().Draw(t, "copies")
+	for i := range n {
+		r.Times = append(r.Times, rapid.Int64Range(0, 6).Draw(t, "time")*day/3)
+		r.Lines.AppendString(rapid.SampledFrom([]string{"", "a", "line"}).Draw(t, "line"))
+		r.Positions = append(r.Positions, uint32(i))
+		if copies {
+			r.Copies = append(r.Copies, rapid.Uint32Range(0, 2).Draw(t, "copy"))
+		}
+		for c := range r.Metadata {
+			if v := rapid.SampledFrom([]string{"", "v", "w"}).Draw(t, "value"); v != "" {
+				r.Metadata[c].AppendString(i, v)
+			}
+		}
+	}
+	for c := range r.Metadata {
+		r.Metadata[c].Finish(n)
+	}
+	// What is derived is a function of the entry.
+	for c := range r.Derived {
+		for i := range n {
+			r.Derived[c].AppendString(i, fmt.Sprint(r.Times[i], c))
+		}
+	}
+	for i := range n {
+		r.Hashes = append(r.Hashes, r.Hash(i))
+	}
+	return b
+}
+
+func text(ls model.Labels, rows *model.Rows, i int) string {
+	// Not its place: that of the first row of a chunk is not lowered by a copy.
+	return fmt.Sprintf("%s %d %x %q %d %v %v", ls, rows.Times[i], rows.Hashes[i], rows.Lines.At(i), rows.Copy(i), rows.AppendMetadata(nil, i), rows.AppendDerived(nil, i))
+}
+
+func dump(t *rapid.T, h *Head) (out []string) {
+	err := h.Each(context.Background(), "t", model.Labels.Compare, []Span{{0, day}, {day, 4 * day}}, func(ls model.Labels, rows *model.Rows, from, to int) error {
+		if err := rows.Check(); err != nil {
+			t.Fatal(err)
+		}
+		for i := from; i < to; i++ {
+			out = append(out, text(ls, rows, i))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func days(h *Head) (out []string) {
+	for d, n := range h.Days("t") {
+		out = append(out, fmt.Sprint(d, n))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func tail(h *Head, after, upto uint64) (out []string) {
+	for _, a := range h.Since("t", after, upto, func(model.Labels) bool { return true }) {
+		for i := a.From; i < a.To; i++ {
+			out = append(out, fmt.Sprint(a.Seq, text(a.Labels, a.Rows, i)))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
