@@ -116,6 +116,47 @@ func (ls Labels) AppendText(b []byte) []byte {
 	return append(b, '}')
 }
 
+// PlainLabels returns the set whose canonical text is given, if that can be told without
+// unquoting: names need no quotes, values are printable ASCII that is not escaped. Names
+// and values share the text's memory. What it refuses is to be parsed.
+func PlainLabels(text string) (Labels, bool) {
+	n := strings.Count(text, `="`)
+	if n == 0 || n > 64 || len(text) < 6 || text[0] != '{' || text[len(text)-1] != '}' {
+		return nil, false
+	}
+	ls := make(Labels, 0, n)
+	rest := text[1:]
+	for {
+		i := strings.IndexByte(rest, '=')
+		if i < 0 || !plainName(rest[:i]) || len(ls) > 0 && ls[len(ls)-1].Name >= rest[:i] {
+			return nil, false
+		}
+		name := rest[:i]
+		if rest = rest[i+1:]; rest[0] != '"' { // there is the last '}' at least
+			return nil, false
+		}
+		rest = rest[1:]
+		end := 0
+		for end < len(rest) && rest[end] != '"' {
+			if c := rest[end]; c < ' ' || c > '~' || c == '\\' {
+				return nil, false
+			}
+			end++
+		}
+		if end == 0 || end == len(rest) {
+			return nil, false
+		}
+		ls = append(ls, Label{name, rest[:end]})
+		if rest = rest[end+1:]; rest == "}" {
+			return ls, true
+		}
+		if !strings.HasPrefix(rest, ", ") {
+			return nil, false
+		}
+		rest = rest[2:]
+	}
+}
+
 func plainName(s string) bool {
 	for i := range len(s) {
 		c := s[i]

@@ -105,9 +105,15 @@ func cleanName(s string) string {
 	return string(b)
 }
 
+// What is allocated together for a request's streams at most.
+const (
+	pageRows    = 1 << 10
+	pageStreams = 64
+)
+
 // deriveLevel adds the column detected_level to the rows of a stream. A level that
 // the producer sent under that name stays its own, in normal form.
-func deriveLevel(ls model.Labels, r *model.Rows) {
+func deriveLevel(ls model.Labels, r *model.Rows, sp *space) {
 	sent := -1
 	var fields []model.Column // metadata that may tell a level
 	for i := range r.Metadata {
@@ -120,8 +126,8 @@ func deriveLevel(ls model.Labels, r *model.Rows) {
 	}
 	n := r.Len()
 	derived := model.Column{Name: discover.LevelName, Version: levelVersion}
-	derived.Values.Ends = make([]uint32, 0, n)
-	derived.Values.Slab = make([]byte, 0, 7*n)
+	derived.Values.Ends = sp.ends.Take(n, min(2*sp.left, pageRows))
+	derived.Values.Slab = sp.bytes.Take(7*n, min(14*sp.left, 7*pageRows))
 	// What the labels say is the same for all rows.
 	whole, fixed := discover.LabelLevel(ls)
 	var meta []model.Label
@@ -153,6 +159,6 @@ func deriveLevel(ls model.Labels, r *model.Rows) {
 	}
 	derived.Finish(n)
 	if derived.Values.Len() > 0 {
-		r.Derived = []model.Column{derived}
+		r.Derived = append(sp.columns.Take(1, min(sp.left, pageStreams)), derived)
 	}
 }

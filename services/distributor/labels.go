@@ -17,6 +17,7 @@ type canonical struct {
 	text        string
 	fingerprint uint64
 	found       bool // service_name was derived
+	plain       bool // labels share the memory of a text
 	refusal     *refusal
 	// unusual is why the text is refused where names must be plain; nil: they are.
 	unusual *refusal
@@ -32,13 +33,15 @@ type labelCache struct {
 }
 
 // labelCacheBytes bounds a generation, whose entries may be long.
-const labelCacheBytes = 16 << 20
+const labelCacheBytes = 24 << 20
 
 // cost is what an entry takes, roughly.
 func (v *canonical) cost(text string) int {
-	n := 256 + len(text) + len(v.text) + 32*len(v.labels)
+	n := 208 + len(text) + len(v.text) + 32*len(v.labels)
 	for _, l := range v.labels {
-		n += len(l.Name) + len(l.Value)
+		if !v.plain {
+			n += len(l.Name) + len(l.Value)
+		}
 	}
 	for _, r := range []*refusal{v.refusal, v.unusual} {
 		if r != nil {
@@ -85,6 +88,11 @@ func (c *labelCache) put(text string, v *canonical) {
 }
 
 func canonicalise(text string) *canonical {
+	if ls, ok := model.PlainLabels(text); ok {
+		c := &canonical{plain: true}
+		c.of(ls)
+		return c
+	}
 	pairs, err := syntax.ParseAnyLabels(text)
 	_, strict := syntax.ParseLabels(text)
 	if err != nil {
@@ -111,10 +119,16 @@ func canonicalise(text string) *canonical {
 	if strict != nil {
 		c.unusual = &refusal{pushv1.RejectReason_REJECT_REASON_INVALID_LABELS, fmt.Sprintf("couldn't parse labels: %v", strict)}
 	}
+	c.of(ls)
+	return c
+}
+
+// of makes the canonical form of a set.
+func (c *canonical) of(ls model.Labels) {
 	if ls.Get(discover.ServiceNameName) == "" {
 		c.found = true
-		ls = model.NewLabels(append(ls[:len(ls):len(ls)], model.Label{Name: discover.ServiceNameName, Value: discover.ServiceName(ls)}))
+		all := append(make([]model.Label, 0, len(ls)+1), ls...)
+		ls = model.NewLabels(append(all, model.Label{Name: discover.ServiceNameName, Value: discover.ServiceName(ls)}))
 	}
 	c.labels, c.text, c.fingerprint = ls, ls.String(), ls.Fingerprint()
-	return c
 }

@@ -191,12 +191,13 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 	position := uint32(0)
 	for i, in := range req.GetStreams() {
 		n := len(in.GetTimes())
-		stored, rej, stamped, err := s.stream(id, in, check, position)
-		if err != nil {
+		check.space.left = len(req.GetStreams()) - i
+		var rej rejects
+		var stamped int
+		if blocks, rej, stamped, err = s.stream(blocks, id, in, check, position); err != nil {
 			return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "stream %d: %v", i, err)
 		}
 		position += uint32(n)
-		blocks = append(blocks, stored...)
 		resp.AcceptedEntries += uint64(n - rej.rows)
 		resp.RejectedEntries += uint64(rej.rows)
 		resp.StampedEntries += uint64(stamped)
@@ -219,11 +220,12 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 	return resp, nil
 }
 
-// stream validates one stream of a request and returns what of it is left.
-func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, position uint32) (blocks []*ingestv1.StreamBlock, rej rejects, stamped int, err error) {
+// stream validates one stream of a request and appends what of it is left to into.
+func (s *Service) stream(into []*ingestv1.StreamBlock, id string, in *ingestv1.StreamBlock, check *checker, position uint32) (_ []*ingestv1.StreamBlock, rej rejects, stamped int, err error) {
+	before := len(into)
 	n := len(in.GetTimes())
 	whole := func(why refusal) ([]*ingestv1.StreamBlock, rejects, int, error) {
-		return nil, rejects{items: []rejected{{0, n, why}}, rows: n}, 0, nil
+		return into[:before], rejects{items: []rejected{{0, n, why}}, rows: n}, 0, nil
 	}
 	c := s.labels.get(in.GetLabels())
 	if c.refusal != nil {
@@ -236,16 +238,14 @@ func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, po
 		return whole(why)
 	}
 	rows, err := rowspb.FromBlock(in)
-	if err != nil {
-		return nil, rejects{}, 0, err
-	}
-	if n == 0 {
-		return nil, rejects{}, 0, nil
+	if err != nil || n == 0 {
+		return into, rejects{}, 0, err
 	}
 	rows.Derived = nil
 	rows.Copies = nil // duplicates collapse
 	admitted := false
-	for _, part := range narrow(&rows, maxColumns) {
+	sp := &check.space
+	for _, part := range sp.narrow(&rows) {
 		first := position + uint32(part.from)
 		rows := part.rows
 		normalise(&rows, check.limits.UTF8Names)
@@ -268,13 +268,13 @@ func (s *Service) stream(id string, in *ingestv1.StreamBlock, check *checker, po
 				rows.Positions[k] += first
 			}
 		}
-		deriveLevel(c.labels, &rows)
-		out := rowspb.ToBlock(c.text, &rows)
+		deriveLevel(c.labels, &rows, sp)
+		out := sp.blocks.Of(c.text, &rows, sp.left)
 		out.Position = first
 		out.Token = ring.Token(id, c.fingerprint)
-		blocks = append(blocks, out)
+		into = append(into, out)
 	}
-	return blocks, rej, stamped, nil
+	return into, rej, stamped, nil
 }
 
 // nextStamps returns the first of n times that no other row of this distributor

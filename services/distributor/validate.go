@@ -10,6 +10,7 @@ import (
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/model/rowspb"
 )
 
 // refusal is why a row or stream is refused.
@@ -58,6 +59,28 @@ type checker struct {
 	stamp  bool
 	stamps int64 // the time that the request's first row gets if it has none
 	gone   gone
+	space  space
+}
+
+// space is memory for what is made of a request's streams: where there are very many, each
+// has few rows.
+type space struct {
+	left    int // streams of the request that are not done yet
+	blocks  rowspb.Blocks
+	ends    model.Slab[uint32]
+	bytes   model.Slab[byte]
+	columns model.Slab[model.Column]
+	parts   [1]part
+}
+
+// narrow is narrow to as many columns as a block may have. The result is valid until the
+// next call.
+func (sp *space) narrow(r *model.Rows) []part {
+	if len(r.Metadata) <= maxColumns {
+		sp.parts[0] = part{*r, 0}
+		return sp.parts[:]
+	}
+	return narrow(r, maxColumns)
 }
 
 func (c *checker) oldest() int64 { return c.now - int64(c.limits.MaxAge) }

@@ -50,6 +50,9 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	if err != nil {
 		return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "%v", err)
 	}
+	rf := int(req.GetReplicationFactor())
+	// These are between sender and receiver, not part of what is stored.
+	req.Deadline, req.TableVersion, req.ReplicationFactor = nil, 0, 0
 	size := int64(proto.Size(req))
 	reserved := size
 	for i := range blocks {
@@ -60,16 +63,15 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		return nil, rpcerr.New(rpcerr.Overloaded, "the ingester's memory for recent entries is full (%d bytes)", s.deps.HeadLimit).WithRetry(5 * time.Second)
 	}
 	defer s.reserved.Add(-reserved)
-	if rf := int(req.GetReplicationFactor()); rf > 0 && s.deps.HoldFactor != nil {
+	if rf > 0 && s.deps.HoldFactor != nil {
 		held, err := s.deps.HoldFactor(rf)
 		if err != nil {
 			return nil, rpcerr.Wrap(err, rpcerr.ReadOnly, "the ingester cannot note by which replication factor entries are placed: %v", err).WithRetry(5 * time.Second)
 		}
 		defer held()
 	}
-	// These are between sender and receiver, not part of what is stored.
-	req.Deadline, req.TableVersion, req.ReplicationFactor = nil, 0, 0
-	payload, err := proto.MarshalOptions{}.MarshalAppend(s.payloads.take(int(size)), req)
+	// The request has not changed since it was measured.
+	payload, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(s.payloads.take(int(size)), req)
 	if err != nil {
 		return nil, fmt.Errorf("encode write-ahead log record: %w", err)
 	}
@@ -187,7 +189,11 @@ func (s *Service) rows(req *ingestv1.IngestRequest) ([]head.Block, error) {
 	if err := tenant.Validate(req.GetTenant()); err != nil {
 		return nil, err
 	}
-	blocks := make([]head.Block, 0, len(req.GetStreams()))
+	streams := len(req.GetStreams())
+	blocks := make([]head.Block, 0, streams)
+	// Where there are very many streams, each has few rows.
+	var positions model.Slab[uint32]
+	var hashes model.Slab[uint64]
 	for i, b := range req.GetStreams() {
 		rows, err := rowspb.FromBlock(b)
 		if err != nil {
@@ -201,12 +207,12 @@ func (s *Service) rows(req *ingestv1.IngestRequest) ([]head.Block, error) {
 		}
 		n := rows.Len()
 		if rows.Positions == nil {
-			rows.Positions = make([]uint32, n)
+			rows.Positions = positions.Take(n, min(2*(streams-i), 1024))[:n]
 			for k := range rows.Positions {
 				rows.Positions[k] = b.GetPosition() + uint32(k)
 			}
 		}
-		rows.Hashes = make([]uint64, n)
+		rows.Hashes = hashes.Take(n, min(2*(streams-i), 1024))[:n]
 		for k := range rows.Hashes {
 			rows.Hashes[k] = rows.Hash(k)
 		}
@@ -217,6 +223,9 @@ func (s *Service) rows(req *ingestv1.IngestRequest) ([]head.Block, error) {
 
 // canonicalLabels parses the text that a distributor made.
 func canonicalLabels(text string) (model.Labels, error) {
+	if ls, ok := model.PlainLabels(text); ok {
+		return ls, nil
+	}
 	pairs, err := syntax.ParseAnyLabels(text)
 	if err != nil {
 		return nil, fmt.Errorf("labels: %w", err)

@@ -52,31 +52,44 @@ func fromColumns(cs []*ingestv1.Column) []model.Column {
 // ToBlock returns rows as a block, with the canonical text of their labels.
 // Columns without a value are left out.
 func ToBlock(labels string, r *model.Rows) *ingestv1.StreamBlock {
-	return &ingestv1.StreamBlock{
-		Labels:    labels,
-		Times:     r.Times,
-		LineEnds:  r.Lines.Ends,
-		Slab:      r.Lines.Slab,
-		Metadata:  toColumns(r.Metadata),
-		Derived:   toColumns(r.Derived),
-		Copies:    r.Copies,
-		Positions: r.Positions,
-	}
+	var b Blocks
+	return b.Of(labels, r, 1)
 }
 
-func toColumns(cs []model.Column) []*ingestv1.Column {
+// Blocks makes blocks that go together, of one request, and fewer objects for them. It is
+// for one goroutine.
+type Blocks struct {
+	blocks  model.Slab[ingestv1.StreamBlock]
+	columns model.Slab[ingestv1.Column]
+	lists   model.Slab[*ingestv1.Column]
+}
+
+// pageBlocks is how many are made together at most.
+const pageBlocks = 64
+
+// Of is [ToBlock]. About left blocks are going to be made, this one included.
+func (b *Blocks) Of(labels string, r *model.Rows, left int) *ingestv1.StreamBlock {
+	left = min(left, pageBlocks)
+	out := &b.blocks.Take(1, left)[:1][0]
+	out.Labels, out.Copies, out.Positions = labels, r.Copies, r.Positions
+	out.Times, out.LineEnds, out.Slab = r.Times, r.Lines.Ends, r.Lines.Slab
+	out.Metadata, out.Derived = b.toColumns(r.Metadata, left), b.toColumns(r.Derived, left)
+	return out
+}
+
+func (b *Blocks) toColumns(cs []model.Column, left int) []*ingestv1.Column {
 	if len(cs) == 0 {
 		return nil
 	}
-	out := make([]*ingestv1.Column, 0, len(cs))
+	out := b.lists.Take(len(cs), left)
 	for i := range cs {
 		c := &cs[i]
 		if c.Values.Len() == 0 {
 			continue
 		}
-		out = append(out, &ingestv1.Column{
-			Name: c.Name, Rows: c.Rows, Ends: c.Values.Ends, Slab: c.Values.Slab, Version: c.Version,
-		})
+		col := &b.columns.Take(1, left)[:1][0]
+		col.Name, col.Rows, col.Ends, col.Slab, col.Version = c.Name, c.Rows, c.Values.Ends, c.Values.Slab, c.Version
+		out = append(out, col)
 	}
 	return out
 }

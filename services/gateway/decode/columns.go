@@ -32,7 +32,24 @@ type builder struct {
 	index  map[string]int // of Metadata by name, once there are many
 	last   int            // the column that was used last
 	pairs  []model.Label  // scratch for labels
+
+	// Where there are many streams each has few rows.
+	left   int // bytes of the request that are not decoded yet, if it is known
+	times  model.Slab[int64]
+	ends   model.Slab[uint32]
+	slabs  model.Slab[byte]
+	blocks model.Slab[ingestv1.StreamBlock]
 }
+
+// What is allocated together at most.
+const (
+	pageRows    = 1 << 10
+	pageBytes   = 64 << 10
+	pageStreams = 64
+	// leastRow and leastStream are about what they take in a request at least.
+	leastRow    = 32
+	leastStream = 64
+)
 
 func newBuilder(memory *Reservation, door string) *builder {
 	return &builder{out: &ingestv1.WriteRequest{Door: door}, memory: memory}
@@ -51,9 +68,9 @@ func (b *builder) startStream(rows, slab int) error {
 			return err
 		}
 		b.memory.Shrink(rows * rowCost) // counted again row by row
-		b.rows.Times = make([]int64, 0, rows)
-		b.rows.Lines.Ends = make([]uint32, 0, rows)
-		b.rows.Lines.Slab = make([]byte, 0, slab)
+		b.rows.Times = b.times.Take(rows, min(b.left/leastRow, pageRows))
+		b.rows.Lines.Ends = b.ends.Take(rows, min(b.left/leastRow, pageRows))
+		b.rows.Lines.Slab = b.slabs.Take(slab, min(b.left, pageBytes))
 	}
 	return nil
 }
@@ -189,9 +206,9 @@ func (b *builder) endRow(time int64, copyNumber uint32) error {
 // endStream adds the stream in work to the request.
 func (b *builder) endStream() {
 	n := b.rows.Len()
-	block := &ingestv1.StreamBlock{
-		Labels: b.labels, Times: b.rows.Times, LineEnds: b.rows.Lines.Ends, Slab: b.rows.Lines.Slab, Copies: b.rows.Copies,
-	}
+	block := &b.blocks.Take(1, min(b.left/leastStream, pageStreams))[:1][0]
+	block.Labels, block.Copies = b.labels, b.rows.Copies
+	block.Times, block.LineEnds, block.Slab = b.rows.Times, b.rows.Lines.Ends, b.rows.Lines.Slab
 	cols := slices.DeleteFunc(b.rows.Metadata, func(c model.Column) bool { return c.Values.Len() == 0 })
 	slices.SortFunc(cols, func(a, b model.Column) int { return strings.Compare(a.Name, b.Name) })
 	for i := range cols {

@@ -27,9 +27,12 @@ const NoTime = math.MinInt64
 // Strings need not be UTF-8. Nothing of data is referred to afterwards.
 func Loki(data []byte, memory *Reservation) (*ingestv1.WriteRequest, error) {
 	b := newBuilder(memory, DoorLoki)
+	b.left = len(data)
 	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
 		if num == 1 && typ == protowire.BytesType {
-			return b.lokiStream(v.bytes)
+			err := b.lokiStream(v.bytes)
+			b.left -= len(v.bytes)
+			return err
 		}
 		return nil
 	})
