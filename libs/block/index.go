@@ -24,19 +24,27 @@ const indexVersion = 1
 type indexBuilder struct {
 	streams int
 	labels  map[string]*labelBuilder
-	counts  []int64 // runs of each stream
+	recent  []*labelBuilder // of the newest stream's labels, in their order
+	counts  []int64         // runs of each stream
 	runs    []Run
 }
 
 type labelBuilder struct {
 	tableColumn
+	last  string     // the newest value: streams that follow each other share most
+	at    column.Ref // of it
 	seen  map[string]column.Ref
 	total int // bytes of the values of all streams
 }
 
 func (x *indexBuilder) add(ls model.Labels, runs []Run) error {
-	for _, l := range ls {
-		b := x.labels[l.Name]
+	for i, l := range ls {
+		var b *labelBuilder
+		if i < len(x.recent) && x.recent[i].name == l.Name {
+			b = x.recent[i]
+		} else {
+			b = x.labels[l.Name]
+		}
 		if b == nil {
 			if len(x.labels) == MaxNames {
 				return fmt.Errorf("more than %d names of labels", MaxNames)
@@ -47,12 +55,21 @@ func (x *indexBuilder) add(ls model.Labels, runs []Run) error {
 			}
 			x.labels[l.Name] = b
 		}
-		ref, ok := b.seen[l.Value]
+		if i < len(x.recent) {
+			x.recent[i] = b
+		} else {
+			x.recent = append(x.recent, b)
+		}
+		ref, ok := b.at, b.last == l.Value && l.Value != ""
+		if !ok {
+			ref, ok = b.seen[l.Value]
+		}
 		if !ok {
 			ref = column.MakeRef(uint32(len(b.slab)), uint32(len(l.Value)))
 			b.slab = append(b.slab, l.Value...)
 			b.seen[l.Value] = ref
 		}
+		b.last, b.at = l.Value, ref
 		if b.total += len(l.Value) + 8; b.total > maxIndex/2 {
 			return fmt.Errorf("the streams' values of label %q take more than %d bytes", l.Name, maxIndex/2)
 		}

@@ -290,7 +290,7 @@ func (w *Writer) begin(ls model.Labels) error {
 		}
 	}
 	w.mixed = w.mixed || affinity != w.affinity
-	w.started, w.labels, w.affinity, w.same = true, append(model.Labels(nil), ls...), affinity, 0
+	w.started, w.labels, w.affinity, w.same = true, ls, affinity, 0
 	w.carries, w.announced, w.came = false, Run{}, Run{}
 	w.group.endRun()
 	w.group.kind = xxhash.Sum64String(affinity)

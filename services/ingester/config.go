@@ -17,7 +17,7 @@ type Config struct {
 	DiskReserve     conf.ByteSize `yaml:"disk_reserve" help:"Size of a file that is given up when the disk is full, so that the ingester can start and free space. 0: none."`
 	DiskMaxUsed     float64       `yaml:"disk_max_used_percent" help:"Stop taking writes while more than this percentage of the disk is used and less than 10 GiB is free."`
 	DiskMinFree     conf.ByteSize `yaml:"disk_min_free" help:"Stop taking writes while less than this is free on the disk."`
-	CutSize         conf.ByteSize `yaml:"cut_size" help:"Memory that recent entries take before they are written to blocks on the local disk. 0: a quarter of the memory for recent entries, and never more than half of it."`
+	CutSize         conf.ByteSize `yaml:"cut_size" help:"Memory that recent entries take before they are written to blocks on the local disk. 0: a quarter of the memory for recent entries, not counting what their streams take. Never more than half of it."`
 	CutInterval     time.Duration `yaml:"cut_interval" help:"Recent entries are written to blocks when the oldest of them has been in memory for this long."`
 	UploadSize      conf.ByteSize `yaml:"upload_size" help:"A tenant's blocks are uploaded when their lines have this size."`
 	UploadInterval  time.Duration `yaml:"upload_interval" help:"A tenant's blocks are uploaded when the oldest is this old, whatever their size."`

@@ -112,7 +112,7 @@ func (s *Service) encodeTenant(ctx context.Context, w *local.Writer, g *generati
 // encodeBlock writes the rows of some spans as one block, and returns how many.
 func (s *Service) encodeBlock(ctx context.Context, w *local.Writer, h *head.Head, tenant string, partition time.Time, spans []head.Span) (int64, error) {
 	rows := func(yield func(model.Labels, *model.Rows) error) error {
-		return h.Each(ctx, tenant, block.Compare, spans, func(ls model.Labels, rows *model.Rows, from, to int) error {
+		return h.Each(ctx, tenant, block.Group, spans, func(ls model.Labels, rows *model.Rows, from, to int) error {
 			return yield(ls, slice(rows, from, to))
 		})
 	}

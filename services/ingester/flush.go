@@ -116,14 +116,25 @@ func (s *Service) cutSize() int64 {
 	return s.deps.HeadLimit / 4
 }
 
+// full reports whether the active head is as large as one is to become. What streams take
+// without a row is left out within limits: they take the same in the next head, so that
+// with very many of them to cut often is of little use.
+func (s *Service) full() bool {
+	_, size, rows, _ := s.gens.ages()
+	if s.cfg.CutSize > 0 {
+		return size >= s.cutSize()
+	}
+	return rows >= s.cutSize() || size >= s.deps.HeadLimit/8*3
+}
+
 // cutDue reports whether the active head is to be frozen: by size, by age, because it
 // is in the way, or because it pins more of the write-ahead log than is good.
 func (s *Service) cutDue() bool {
-	born, size, empty := s.gens.ages()
+	born, _, _, empty := s.gens.ages()
 	if empty {
 		return false
 	}
-	if size >= s.cutSize() || s.squeezed.Swap(false) && s.gens.next() == nil || s.now().Sub(born) >= s.cfg.CutInterval {
+	if s.full() || s.squeezed.Swap(false) && s.gens.next() == nil || s.now().Sub(born) >= s.cfg.CutInterval {
 		return true
 	}
 	return s.log.SizeFrom(s.gens.unwritten()) > 2*s.deps.HeadLimit+2*int64(s.cfg.WALSegmentSize)

@@ -114,11 +114,12 @@ func (gs *generations) live() []*head.Head {
 	return out
 }
 
-// ages returns when the active generation began and how large it is; zero if it is empty.
-func (gs *generations) ages() (born time.Time, size int64, empty bool) {
+// ages returns when the active generation began and how large it is, and of that what rows
+// take; zero if it is empty.
+func (gs *generations) ages() (born time.Time, size, rows int64, empty bool) {
 	gs.mu.RLock()
 	defer gs.mu.RUnlock()
-	return gs.active.born, gs.active.head.Size(), gs.active.empty()
+	return gs.active.born, gs.active.head.Size(), gs.active.head.RowsSize(), gs.active.empty()
 }
 
 // size returns the bytes of all generations, and of those that are kept for tails only.

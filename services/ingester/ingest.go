@@ -54,10 +54,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	// These are between sender and receiver, not part of what is stored.
 	req.Deadline, req.TableVersion, req.ReplicationFactor = nil, 0, 0
 	size := int64(proto.Size(req))
-	reserved := size
-	for i := range blocks {
-		reserved += blocks[i].MaxCost()
-	}
+	reserved := size + s.gens.newest().MaxCost(req.GetTenant(), blocks)
 	if !s.reserve(reserved) {
 		s.metrics.refused.Inc()
 		return nil, rpcerr.New(rpcerr.Overloaded, "the ingester's memory for recent entries is full (%d bytes)", s.deps.HeadLimit).WithRetry(5 * time.Second)
@@ -151,7 +148,7 @@ func (s *Service) reserve(n int64) bool {
 
 func (s *Service) apply(p *pending) {
 	p.added = s.gens.append(p.tenant, p.blocks, p.batchTime, p.ticket.LSN(), s.now())
-	if _, size, _ := s.gens.ages(); size >= s.cutSize() {
+	if s.full() {
 		s.wakeFlusher()
 	}
 	s.metrics.rows.Add(float64(rowCount(p.blocks)))

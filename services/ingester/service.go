@@ -313,7 +313,7 @@ func (r *replay) record(lsn uint64, typ byte, payload []byte) error {
 	}
 	s.gens.append(req.GetTenant(), blocks, req.GetBatchTimeUnixNano(), lsn, s.now())
 	s.noteStreams(req)
-	if _, size, _ := s.gens.ages(); size < s.cutSize() {
+	if !s.full() {
 		return nil
 	}
 	// What the log holds may be more than memory can: it goes to blocks meanwhile.

@@ -77,9 +77,9 @@ type firstRows struct {
 	newest int64 // the largest time
 }
 
-// takes reports whether rows may come here.
-func (f *firstRows) takes(src *model.Rows) bool {
-	return int(f.n)+src.Len() <= f.arena.most && fewSize(src) <= fewBytes && len(src.Metadata)+len(src.Derived) <= fewColumns
+// takes reports whether rows may come here, where most may be.
+func (f *firstRows) takes(src *model.Rows, most int) bool {
+	return int(f.n)+src.Len() <= most && fewSize(src) <= fewBytes && len(src.Metadata)+len(src.Derived) <= fewColumns
 }
 
 func fewSize(src *model.Rows) int {
@@ -133,6 +133,26 @@ func (f *firstRows) add(src *model.Rows, batchTime int64, seq uint64) (added, si
 		added++
 	}
 	return added, size, true
+}
+
+// maxCost is the most that rows can take here.
+func (a *arena) maxCost(src *model.Rows) int64 {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	size, k := fewSize(src)+src.Len()*recordCost, 0
+	if src.Copies != nil {
+		size += src.Len() * valueCost
+	}
+	for _, set := range [][]model.Column{src.Metadata, src.Derived} {
+		for i := range set {
+			size += set[i].Values.Len() * valueCost
+			if a.numbers[arenaName{set[i].Name, k >= len(src.Metadata), set[i].Version}] == 0 {
+				size += columnCost + len(set[i].Name)
+			}
+			k++
+		}
+	}
+	return int64(size)
 }
 
 // number returns the number of a name, 0 if there are too many, and what it costs.

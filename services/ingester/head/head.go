@@ -33,8 +33,38 @@ func (b *Block) streamCost() int64 {
 	return int64(streamCost + labelCost*len(b.Labels) + 2*len(b.Text))
 }
 
-// MaxCost is the most that Size can grow by when the block is appended.
-func (b *Block) MaxCost() int64 {
+// MaxCost is about the most that Size can grow by when blocks are appended next.
+func (h *Head) MaxCost(tenantID string, blocks []Block) int64 {
+	t := h.tenant(tenantID, false)
+	if t == nil {
+		t = &tenant{head: h}
+	}
+	size := int64(runCost)
+	for i := range blocks {
+		if b := &blocks[i]; t.few(b) {
+			size += b.streamCost() + t.arena.maxCost(&b.Rows)
+		} else {
+			size += b.maxCost()
+		}
+	}
+	return size
+}
+
+// few reports whether a stream has no chunks, and needs none for the rows of a block.
+func (t *tenant) few(b *Block) bool {
+	t.mu.RLock()
+	s := t.streams[b.Text]
+	t.mu.RUnlock()
+	if s == nil {
+		return new(firstRows).takes(&b.Rows, t.head.few)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.many == nil && s.few.takes(&b.Rows, t.head.few)
+}
+
+// maxCost is the most that a block takes in chunks.
+func (b *Block) maxCost() int64 {
 	rows, values, columns := b.Rows.Len(), 0, 0
 	size := len(b.Rows.Lines.Slab) + rows*(rowCost+indexCost)
 	name := 0
@@ -60,6 +90,7 @@ type Head struct {
 	tenants map[string]*tenant
 
 	size    atomic.Int64
+	own     atomic.Int64 // of size: what streams take without a row
 	streams atomic.Int64
 	rows    atomic.Int64
 	dups    atomic.Int64
@@ -72,7 +103,7 @@ type Head struct {
 // tenant is the streams of one tenant.
 type tenant struct {
 	arena arena
-	size  *atomic.Int64 // of the head
+	head  *Head
 
 	mu      sync.RWMutex // guards everything below; streams guard themselves
 	streams map[string]*stream
@@ -108,6 +139,9 @@ func (h *Head) Stats() Stats {
 // Size returns the bytes that the head takes.
 func (h *Head) Size() int64 { return h.size.Load() }
 
+// RowsSize returns the bytes that rows take, of those that Size says.
+func (h *Head) RowsSize() int64 { return h.size.Load() - h.own.Load() }
+
 // Append adds blocks of one request, and returns how many rows were not there
 // before.
 func (h *Head) Append(tenantID string, blocks []Block, batchTime int64, seq uint64) int {
@@ -119,6 +153,7 @@ func (h *Head) Append(tenantID string, blocks []Block, batchTime int64, seq uint
 		if created {
 			h.streams.Add(1)
 			h.size.Add(b.streamCost())
+			h.own.Add(b.streamCost())
 		}
 		added, size := s.add(&b.Rows, batchTime, seq)
 		h.size.Add(int64(size))
@@ -146,7 +181,7 @@ func (h *Head) tenant(id string, create bool) *tenant {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t = h.tenants[id]; t == nil {
-		t = &tenant{arena: arena{most: h.few}, size: &h.size, streams: map[string]*stream{}, values: map[string]map[string][]uint32{}}
+		t = &tenant{arena: arena{most: h.few}, head: h, streams: map[string]*stream{}, values: map[string]map[string][]uint32{}}
 		h.tenants[id] = t
 	}
 	return t
@@ -208,7 +243,8 @@ func (t *tenant) index() {
 			byValue[l.Value] = append(list, uint32(t.indexed))
 		}
 	}
-	t.size.Add(size)
+	t.head.size.Add(size)
+	t.head.own.Add(size)
 }
 
 // match returns the streams that all matchers match, ascending by labels.
@@ -324,22 +360,35 @@ const day = int64(24 * time.Hour)
 type Span struct{ Start, End int64 }
 
 // Each calls yield with a tenant's rows that lie in one of the spans, which ascend: streams
-// ascending by compare, the rows of each by order key. yield gets rows [from, to) of a
-// batch, which are valid during the call. It is for heads that get no more rows.
-func (h *Head) Each(ctx context.Context, tenantID string, compare func(a, b model.Labels) int, spans []Span, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
+// ascending by group, then by labels, the rows of each by order key. yield gets rows
+// [from, to) of a batch, which are valid during the call. It is for heads that get no more
+// rows.
+func (h *Head) Each(ctx context.Context, tenantID string, group func(model.Labels) string, spans []Span, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
 	t := h.tenant(tenantID, false)
 	if t == nil {
 		return nil
 	}
-	streams := slices.Clone(t.list())
-	slices.SortFunc(streams, func(a, b *stream) int { return compare(a.labels, b.labels) })
+	type place struct {
+		group string
+		*stream
+	}
+	var streams []place
+	for _, s := range t.list() {
+		streams = append(streams, place{group(s.labels), s})
+	}
+	slices.SortFunc(streams, func(a, b place) int {
+		if a.group != b.group {
+			return cmp.Compare(a.group, b.group)
+		}
+		return a.labels.Compare(b.labels)
+	})
 	page := &model.Rows{}
 	for i, s := range streams {
 		if i&0xff == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		for _, sp := range spans {
-			if err := s.each(ctx, page, sp, yield); err != nil {
+			if err := s.stream.each(ctx, page, sp, yield); err != nil {
 				return err
 			}
 		}

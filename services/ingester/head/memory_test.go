@@ -96,11 +96,8 @@ func TestSizeIsWhatIsTaken(t *testing.T) {
 			before := heapBytes()
 			h := New()
 			for i := range c.n {
-				size, cost := h.Size(), int64(0)
 				blocks := request(i)
-				for k := range blocks {
-					cost += blocks[k].MaxCost()
-				}
+				size, cost := h.Size(), h.MaxCost("t", blocks)
 				h.Append("t", blocks, 1, uint64(i+1))
 				if grown := h.Size() - size; grown > cost {
 					t.Fatalf("request %d: grown by %d, MaxCost is %d", i, grown, cost)

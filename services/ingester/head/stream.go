@@ -27,7 +27,7 @@ type stream struct {
 func (s *stream) add(src *model.Rows, batchTime int64, seq uint64) (added, size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.many == nil && s.few.takes(src) {
+	if s.many == nil && s.few.takes(src, s.few.arena.most) {
 		var ok bool
 		if added, size, ok = s.few.add(src, batchTime, seq); ok {
 			if added > 0 {
