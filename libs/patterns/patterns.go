@@ -46,6 +46,7 @@ type Set struct {
 	clock    uint64
 	shapes   map[shapeKey]*shape
 	words    []uint64 // of the line at work
+	tokens   []token  // likewise
 	last     lastPattern
 }
 
@@ -89,7 +90,8 @@ func (s *Set) Add(stream, level string, time int64, line string) {
 	if t == nil {
 		t = &tree{cut: tokenizer(line), roots: map[int]*node{}}
 	}
-	tokens, ok := t.cut(nil, line)
+	tokens, ok := t.cut(s.tokens[:0], line)
+	s.tokens = tokens
 	if !ok || len(tokens) < minTokens || len(tokens) > maxTokens {
 		s.learn(k, nil, s.words)
 		return
@@ -109,7 +111,8 @@ func (s *Set) AddPattern(stream, level string, bucket int64, text string, n uint
 		return
 	}
 	s.last.cluster = nil
-	tokens, ok := cutPattern(text)
+	tokens, ok := cutPattern(s.tokens[:0], text)
+	s.tokens = tokens
 	if ok && len(tokens) <= maxTokens && slices.ContainsFunc(tokens, func(t token) bool { return t.text != Wildcard }) {
 		t := s.trees[key]
 		if t == nil {
@@ -317,7 +320,7 @@ func (n *node) match(tokens []token) *cluster {
 
 func (t *tree) add(tokens []token) *cluster {
 	n := t.leaf(tokens, true)
-	c := &cluster{leaf: n, tokens: tokens, samples: map[int64]uint64{}}
+	c := &cluster{leaf: n, tokens: slices.Clone(tokens), samples: map[int64]uint64{}}
 	n.clusters = append(n.clusters, c)
 	t.all = append(t.all, c)
 	return c

@@ -42,7 +42,11 @@ func cutWords(dst []token, line string) ([]token, bool) {
 		switch {
 		case unicode.IsSpace(r):
 			end(i)
-		case r == '=' || (unicode.IsPunct(r) && !strings.ContainsRune("_-.:/", r)):
+		case r < utf8.RuneSelf && wordByte[r]:
+			if word < 0 {
+				word = i
+			}
+		case r == '=' || unicode.IsPunct(r):
 			end(i)
 			n := utf8.RuneLen(r)
 			dst = append(dst, token{line[before:i], line[i : i+n]})
@@ -129,15 +133,15 @@ func cutJSON(dst []token, line string) ([]token, bool) {
 	return dst, false
 }
 
-// cutPattern cuts a pattern as lines of it would be cut. A token of which a part varies
-// varies.
-func cutPattern(text string) ([]token, bool) {
+// cutPattern cuts a pattern as lines of it would be cut, to dst, which is empty. A token
+// of which a part varies varies.
+func cutPattern(dst []token, text string) ([]token, bool) {
 	cut := cutWords
 	if trimmed := strings.TrimSpace(text); strings.HasPrefix(trimmed, "{") {
 		if quoted := quoteSlots(trimmed); json.Valid([]byte(quoted)) {
 			text, cut = quoted, cutJSON
 		}
-	} else if _, ok := cutLogfmt(nil, text); ok {
+	} else if _, ok := cutLogfmt(dst, text); ok {
 		cut = cutLogfmt
 	}
 	// Blanks and punctuation tear no slot apart if it is a letter.
@@ -151,7 +155,7 @@ func cutPattern(text string) ([]token, bool) {
 	if around {
 		text = slot + "\n" + inner + "\n" + slot
 	}
-	tokens, ok := cut(nil, text)
+	tokens, ok := cut(dst, text)
 	if n := len(tokens); around && n > 1 {
 		tokens[1].before = strings.TrimPrefix(tokens[1].before, "\n")
 		tokens[n-1].before = strings.TrimSuffix(tokens[n-1].before, "\n")
