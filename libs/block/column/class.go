@@ -1,5 +1,7 @@
 package column
 
+import "encoding/binary"
+
 // Class is a set of character classes.
 type Class uint8
 
@@ -74,14 +76,20 @@ func IsUUID(s []byte) bool {
 	if len(s) < UUIDLen {
 		return false
 	}
-	for i, c := range s[:UUIDLen] {
-		if i == 8 || i == 13 || i == 18 || i == 23 {
-			if c != '-' {
-				return false
-			}
-		} else if classes[c]&(Digit|LowHex) == 0 {
-			return false
-		}
+	s = s[:UUIDLen]
+	if s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return false
 	}
-	return true
+	all := lowHex(binary.LittleEndian.Uint64(s)) & lowHex(binary.LittleEndian.Uint64(s[24:])) & lowHex(binary.LittleEndian.Uint64(s[28:])) &
+		(lowHex(binary.LittleEndian.Uint64(s[9:])) | high&^(1<<32-1)) & (lowHex(binary.LittleEndian.Uint64(s[14:])) | high&^(1<<32-1)) & (lowHex(binary.LittleEndian.Uint64(s[19:])) | high&^(1<<32-1))
+	return all == high
+}
+
+// lowHex returns the upper bits of those of eight bytes that are digits or a to f.
+func lowHex(x uint64) uint64 {
+	const ones = 0x0101010101010101
+	y := x &^ high
+	digit := (y + (0x80-'0')*ones) &^ (y + (0x80-'9'-1)*ones)
+	letter := (y + (0x80-'a')*ones) &^ (y + (0x80-'f'-1)*ones)
+	return (digit | letter) & high &^ x
 }

@@ -2,9 +2,11 @@ package column
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -321,4 +323,37 @@ func TestFrames(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestIsUUID(t *testing.T) {
+	is := regexp.MustCompile("^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+	rapid.Check(t, func(t *rapid.T) {
+		s := []byte(rapid.StringMatching("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").Draw(t, "text") + " behind")
+		for range rapid.IntRange(0, 2).Draw(t, "changes") {
+			s[rapid.IntRange(0, UUIDLen-1).Draw(t, "place")] = rapid.SampledFrom([]byte("-09afgAF/:`\x00\x1f\x7f\x80\xb0\xe1\xff")).Draw(t, "byte")
+		}
+		s = s[:rapid.SampledFrom([]int{len(s), UUIDLen, UUIDLen - 1}).Draw(t, "length")]
+		if got, want := IsUUID(s), is.Match(s); got != want {
+			t.Fatalf("%q: %t, want %t", s, got, want)
+		}
+		if len(s) >= UUIDLen && IsUUID(s) {
+			key, _ := packUUID(s[:UUIDLen])
+			if got := appendUUID(nil, s); !bytes.Equal(got, key[:]) {
+				t.Fatalf("%q: %x, want %x", s, got, key)
+			}
+		}
+	})
+}
+
+func TestPackHex(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringMatching("([0-9a-f]{0,40}|[0-9A-F]{0,40})").Draw(t, "digits")
+		want, err := hex.DecodeString((s + "0")[:(len(s)+1)/2*2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := packHex(nil, []byte(s)); !bytes.Equal(got, want) {
+			t.Fatalf("%s: %x", s, got)
+		}
+	})
 }

@@ -3,8 +3,6 @@ package column
 import (
 	"encoding/binary"
 	"math/bits"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // Encoder encodes columns; it keeps scratch memory between them. It is for one
@@ -115,7 +113,7 @@ func (e *Encoder) direct(dst, slab []byte, refs []Ref) (Info, []byte) {
 	case oneLen && c.MinLen == UUIDLen && c.Classes&Other != 0 && every(slab, refs, IsUUID):
 		c.Kind = UUID
 		for _, r := range refs {
-			dst = packHex(dst, r.Of(slab))
+			dst = appendUUID(dst, r.Of(slab))
 		}
 		return c, dst
 	case c.Classes == Digit|Other && c.MinLen >= 7 && c.MaxLen <= 15 && every(slab, refs, isIPv4):
@@ -267,30 +265,41 @@ func appendPlanes[T uint32 | uint64](dst []byte, nums []T, width uint8) []byte {
 	return dst
 }
 
+// packHex appends the numbers of pairs of hexadecimal digits; of an odd one out, as the
+// upper half.
 func packHex(dst, s []byte) []byte {
-	var acc byte
-	half := false
-	for _, b := range s {
-		var d byte
-		switch {
-		case b-'0' < 10:
-			d = b - '0'
-		case b == '-':
-			continue
-		default:
-			d = (b | 0x20) - 'a' + 10
-		}
-		if half {
-			dst = append(dst, acc|d)
-		} else {
-			acc = d << 4
-		}
-		half = !half
+	for ; len(s) >= 8; s = s[8:] {
+		dst = binary.LittleEndian.AppendUint32(dst, fourBytes(binary.LittleEndian.Uint64(s)))
 	}
-	if half {
-		dst = append(dst, acc)
+	for ; len(s) >= 2; s = s[2:] {
+		dst = append(dst, nibble(s[0])<<4|nibble(s[1]))
+	}
+	if len(s) > 0 {
+		dst = append(dst, nibble(s[0])<<4)
 	}
 	return dst
+}
+
+// appendUUID appends the 16 bytes of a UUID.
+func appendUUID(dst, s []byte) []byte {
+	s = s[:UUIDLen]
+	pair := func(i, k int) uint64 {
+		return uint64(binary.LittleEndian.Uint32(s[i:])) | uint64(binary.LittleEndian.Uint32(s[k:]))<<32
+	}
+	for _, x := range [...]uint64{binary.LittleEndian.Uint64(s), pair(9, 14), pair(19, 24), binary.LittleEndian.Uint64(s[28:])} {
+		dst = binary.LittleEndian.AppendUint32(dst, fourBytes(x))
+	}
+	return dst
+}
+
+func nibble(b byte) byte { return b&15 + 9*(b>>6) }
+
+// fourBytes returns the bytes that eight hexadecimal digits stand for.
+func fourBytes(x uint64) uint32 {
+	x = x&0x0F0F0F0F0F0F0F0F + 9*(x>>6&0x0101010101010101)
+	x = (x<<4 | x>>8) & 0x00FF00FF00FF00FF
+	x = (x | x>>8) & 0x0000FFFF0000FFFF
+	return uint32(x | x>>16)
 }
 
 func packIPv4(s []byte) uint64 {
@@ -335,7 +344,12 @@ func (d *dictBuilder) build(slab []byte, refs []Ref, limit int) bool {
 		if i == 1024 && len(d.distinct) > 700 {
 			return false
 		}
-		h := hashRef(slab, r)
+		h, n, at := uint64(0), r.Len(), int(r.Offset())
+		if uint(n-1) < 8 && at+8 <= len(slab) { // as hashRef, which is not inlined
+			h = hashWord(binary.LittleEndian.Uint64(slab[at:]), n)
+		} else {
+			h = hashValue(r.Of(slab))
+		}
 		for j := h & mask; ; j = (j + 1) & mask {
 			k := d.table[j]
 			if k == 0 {
@@ -349,7 +363,7 @@ func (d *dictBuilder) build(slab []byte, refs []Ref, limit int) bool {
 				break
 			}
 			// Of short values of one length the hash tells all.
-			if o := d.distinct[k-1]; d.hashes[k-1] == h && o.Len() == r.Len() && (r.Len() <= 8 || string(o.Of(slab)) == string(r.Of(slab))) {
+			if o := d.distinct[k-1]; d.hashes[k-1] == h && o.Len() == n && (n <= 8 || string(o.Of(slab)) == string(r.Of(slab))) {
 				d.index[i] = k - 1
 				break
 			}
@@ -362,16 +376,21 @@ func (d *dictBuilder) build(slab []byte, refs []Ref, limit int) bool {
 func hashRef(slab []byte, r Ref) uint64 {
 	n := r.Len()
 	if uint(n-1) < 8 && int(r.Offset())+8 <= len(slab) {
-		x := binary.LittleEndian.Uint64(slab[r.Offset():])<<(64-8*uint(n))>>(64-8*uint(n)) ^ uint64(n)<<56
-		x *= 0x9E3779B97F4A7C15
-		return x ^ x>>32
+		return hashWord(binary.LittleEndian.Uint64(slab[r.Offset():]), n)
 	}
 	return hashValue(r.Of(slab))
 }
 
+// hashWord returns the hash of the first n bytes of x, 1 to 8.
+func hashWord(x uint64, n int) uint64 {
+	x = x<<(64-8*uint(n))>>(64-8*uint(n)) ^ uint64(n)<<56
+	x *= 0x9E3779B97F4A7C15
+	return x ^ x>>32
+}
+
 func hashValue(v []byte) uint64 {
 	if len(v) > 8 {
-		return xxhash.Sum64(v)
+		return hashLong(v)
 	}
 	x := uint64(len(v)) << 56
 	switch {
@@ -386,4 +405,22 @@ func hashValue(v []byte) uint64 {
 	}
 	x *= 0x9E3779B97F4A7C15
 	return x ^ x>>32
+}
+
+// hashLong is a hash of 9 bytes or more.
+func hashLong(v []byte) uint64 {
+	h, s := uint64(len(v))*0x9E3779B97F4A7C15, v
+	for ; len(s) > 16; s = s[16:] {
+		h = mul(binary.LittleEndian.Uint64(s)^0xA0761D6478BD642F, binary.LittleEndian.Uint64(s[8:])^h) + h
+	}
+	a, b := binary.LittleEndian.Uint64(v), binary.LittleEndian.Uint64(v[len(v)-8:])
+	if len(v) > 16 {
+		a = binary.LittleEndian.Uint64(v[len(v)-16:])
+	}
+	return mul(a^0xE7037ED1A0B428DB, b^h) + h
+}
+
+func mul(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/weir-logs/weir/libs/block/template"
 )
@@ -37,6 +38,7 @@ type Builder struct {
 	recent [1 << 10]uint64
 	seen   [1 << 13]piece  // looked at lately
 	wholes [1 << 13]piece  // likewise, cut in chunks
+	alones [1 << 12]value  // short slots looked at lately
 	starts []int32         // of each shape, where in lasts its slots are, plus one
 	lasts  []template.Slot // of each shape, those of its last line
 	news   []uint8         // of each of lasts: pieces at its place not seen lately, one after the other
@@ -163,29 +165,31 @@ func (b *Builder) column(g *group, slab []byte, rows *Rows) []uint64 {
 	k.shape(g)
 	b.gather(slab, rows)
 	b.putValues(g.rows)
-	return k.pack()
+	return slices.Clone(k.marks)
 }
 
 func (k *sink) shape(g *group) {
 	k.rows = g.rows
-	if n := int(g.rows+63)/64*64 + 1; cap(k.marks) < n {
-		k.marks = make([]byte, n, n+n/4)
+	if n := int(g.rows+63) / 64; cap(k.marks) < n {
+		k.marks = make([]uint64, n, n+n/4)
 	} else {
 		k.marks = k.marks[:n]
 		clear(k.marks)
 	}
-	for c := range k.masks {
-		k.masks[c] = ^uint64(0)
+	for c := range k.kinds {
+		k.kinds[c] = masks{mask6, ^uint64(0)}
 	}
 	for c, l := range g.levels {
-		k.masks[c] = 1<<l - 1
+		k.kinds[c].level = 1<<l - 1
 	}
+	k.kinds[word].gram = mask4
 }
 
 func (b *Builder) putValues(rows uint32) {
 	for _, h := range b.values {
 		for i := range valueRows {
-			b.sink.marks[valueRow(h, i, rows)+1] = 1
+			r := valueRow(h, i, rows)
+			b.sink.marks[r>>6] |= 1 << (r & 63)
 		}
 	}
 }
@@ -213,7 +217,7 @@ func (b *Builder) pilot(g *group, slab []byte, rows *Rows, stored int) []uint64 
 		k.put(class(c), l)
 	}
 	b.putValues(g.rows)
-	return k.pack()
+	return slices.Clone(k.marks)
 }
 
 // choose chooses rows and levels for a budget of bytes. Rows for values come on top:
@@ -269,7 +273,7 @@ var everySecond = [7]uint64{^uint64(0), 0x5555555555555555, 0x1111111111111111, 
 // Pieces reach so far beyond what changed, so that every gram that touches it is in them.
 const (
 	before = 3
-	behind = 7
+	behind = 3 // what is looked at ends where a run of digits or dots does
 	// beforeHex is how far they do if the gram that begins there begins with digits.
 	beforeHex = 5
 )
@@ -289,6 +293,7 @@ func (b *Builder) gather(slab []byte, rows *Rows) {
 	b.sink.mark.nonASCII = 0
 	clear(b.seen[:])
 	clear(b.wholes[:])
+	clear(b.alones[:])
 	b.starts = append(b.starts[:0], make([]int32, len(rows.Counts))...)
 	b.lasts, b.news = b.lasts[:0], b.news[:0]
 	start, slots := uint32(0), rows.Slots
@@ -380,6 +385,9 @@ func (b *Builder) changes(slab []byte, start, end uint32, own, lasts []template.
 			}
 		}
 		lasts[j] = s
+		if news[j] < maxNews && b.alone(slab, start, end, s, &news[j]) {
+			continue
+		}
 		if at >= 0 && first <= to+near {
 			to = behind
 			continue

@@ -127,6 +127,35 @@ func TestRunsOfDigitsThatGetShorterOrLonger(t *testing.T) {
 	}
 }
 
+// So is one of lines with short slots, some of which are next to digits and dots.
+func TestShortSlotsGiveTheBitsOfWholeLines(t *testing.T) {
+	for seed := range uint64(12) {
+		r := rand.New(rand.NewPCG(seed, 12))
+		form := ""
+		for range 8 {
+			form += []string{"%d", "%x", "%03d", "id%d", "1000.7.%d"}[r.IntN(5)] + []string{".", ".", "-", "-", ":", " ", "=", " behind "}[r.IntN(8)]
+		}
+		var b block
+		for range 1500 {
+			values := make([]any, 8)
+			for i := range values {
+				values[i] = []int{r.IntN(3), 1000 + r.IntN(2), 0xabc00 + r.IntN(2), r.IntN(2000)}[r.IntN(4)]
+			}
+			b.add(fmt.Sprintf("key "+form, values...))
+		}
+		for _, share := range []float64{0.05, 1} {
+			_, matrix := build(t, share, []block{b})
+			region, err := grams.Open(matrix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := grams.Compare(region, 0, &b.lines); diff != "" {
+				t.Fatalf("seed %d, share %g, %s: %s", seed, share, form, diff)
+			}
+		}
+	}
+}
+
 // So is one of lines of which templates and shapes are known from the section before,
 // some of whose words are long.
 func TestKnownLinesGiveTheBitsOfWholeLines(t *testing.T) {

@@ -122,12 +122,11 @@ func (k *sink) piece(s []byte, limit int) {
 		}
 	}
 	if m.dots >= 2 {
-		var hashes [64]uint64
 		text := m.text
 		if n <= 64 {
 			text = k.text[:]
 		}
-		k.dotted(text, n, &hashes)
+		k.dotted(text, n)
 	}
 }
 
@@ -158,10 +157,6 @@ func (k *sink) windows(text []byte, hex uint64, from, to, n int) {
 	if n >= 6 {
 		valid |= ^uint64(0) >> uint(max(0, 64-(n-5)))
 	}
-	if len(k.marks) == 0 {
-		k.gather(text, four, mids, longs, valid, from, to)
-		return
-	}
 	// What is to be done at each place, eight at a time: there are tables of it.
 	var kinds [64]byte
 	for i := from &^ 7; i < to; i += 8 {
@@ -171,14 +166,31 @@ func (k *sink) windows(text []byte, hex uint64, from, to, n int) {
 		}
 		binary.LittleEndian.PutUint64(kinds[i&56:], c)
 	}
-	marks, rows, masks, window := k.marks, uint64(k.rows), &k.masks, (*[72]byte)(text)
+	window := (*[72]byte)(text)
+	if len(k.marks) == 0 {
+		k.gather(window, &kinds, from, to)
+		return
+	}
+	marks, rows := k.marks, uint64(k.rows)
 	for i := from; i < to; i++ {
-		c := kinds[i&63] & 7
-		h := hash(binary.LittleEndian.Uint64(window[i&63:]) & gramMasks[c])
-		t := h & masks[c]
-		marks[(h>>32*rows>>32+1)&^uint64(int64(t|-t)>>63)] = 1
+		m := &k.kinds[kinds[i&63]&7]
+		h := hash(binary.LittleEndian.Uint64(window[i&63:]) & m.gram)
+		r := h >> 32 * rows >> 32
+		marks[r>>6] |= one(h&m.level == 0) << (r & 63)
 	}
 }
+
+// one returns 1 for true. There is no branch.
+func one(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// masks says of a class of grams, or of what is none, which bytes of a window are the
+// gram and which bits of its hash must be 0.
+type masks struct{ gram, level uint64 }
 
 // spread has bit i of a number as byte i.
 var spread = func() (t [256]uint64) {
@@ -190,27 +202,39 @@ var spread = func() (t [256]uint64) {
 	return t
 }()
 
-// gramMasks says which bytes of a window are its gram, by class; 4 and more: none is.
-var gramMasks = [8]uint64{mask4, mask6, mask6, mask6, mask6, mask6, mask6, mask6}
-
-// gather lists the grams of windows.
-func (k *sink) gather(text []byte, four, mids, longs, valid uint64, from, to int) {
-	lists := &k.scratch
+// gather lists the grams of windows, of these kinds.
+func (k *sink) gather(window *[72]byte, kinds *[64]byte, from, to int) {
+	lists, recent := &k.scratch, &k.recent
 	var counts [classes]int
 	for i := from; i < to; i++ {
-		w := binary.LittleEndian.Uint64(text[i:])
-		f := four >> i & 1
-		c := (f + mids>>i&1 + longs>>i&1) & 3
-		lists[c][counts[c]&63] = hash(w & (mask4 | (mask6^mask4)&-f))
-		counts[c] += int(valid >> i & 1)
+		c := class(kinds[i&63])
+		if c >= classes {
+			continue // near the end only
+		}
+		gram := uint64(mask6)
+		if c == word {
+			gram = mask4
+		}
+		h := hash(binary.LittleEndian.Uint64(window[i&63:]) & gram)
+		r := &recent[h>>40&(recents-1)]
+		lists[c][counts[c]&63] = h
+		counts[c] += int(one(*r != h^salt(c)))
+		*r = h ^ salt(c)
 	}
 	for c, n := range counts {
-		k.list(class(c), lists[c][:n])
+		k.listed += n
+		for _, h := range lists[c][:n] {
+			k.linear[c].add(h)
+		}
+		if k.listed <= maxListed {
+			k.lists[c] = append(k.lists[c], lists[c][:n]...)
+		}
 	}
 }
 
 // dotted gathers the windows of digits and two dots or more.
-func (k *sink) dotted(text []byte, n int, hashes *[64]uint64) {
+func (k *sink) dotted(text []byte, n int) {
+	hashes := &k.scratch[word]
 	for base := 0; base+8 <= n; base += 48 {
 		// Of the next 56 bytes, which are digits or dots, and which are dots.
 		var both, dots uint64
@@ -226,8 +250,11 @@ func (k *sink) dotted(text []byte, n int, hashes *[64]uint64) {
 		all := both & (both >> 1)
 		all &= all >> 2
 		all &= all >> 4
+		if all &= 1<<48 - 1; all == 0 {
+			continue
+		}
 		count := 0
-		for all &= 1<<48 - 1; all != 0; all &= all - 1 {
+		for ; all != 0; all &= all - 1 {
 			i := bits.TrailingZeros64(all)
 			if bits.OnesCount64(dots>>i&0xff) >= 2 {
 				hashes[count&63] = hash(binary.LittleEndian.Uint64(text[base+i:]) ^ dottedSalt)
@@ -244,13 +271,13 @@ type sink struct {
 	mark mark
 
 	rows  uint32
-	masks [8]uint64 // of the hashes' bits that must be 0, by class; of none all
-	marks []byte    // behind the first one, which says nothing, one a row; empty: gather
-	text  [80]byte  // of a short piece, folded
+	kinds [8]masks
+	marks []uint64 // a bit for each row; empty: gather
+	text  [80]byte // of a short piece, folded
 
 	scratch [classes][64]uint64
 	lists   [classes][]uint64
-	recent  [1 << 13]uint64 // lately listed
+	recent  [recents]uint64 // lately listed
 	linear  [classes]counter
 	listed  int
 }
@@ -259,40 +286,30 @@ type sink struct {
 // a second time.
 const maxListed = 1 << 20
 
+const recents = 1 << 13
+
+// salt tells apart grams of several classes.
+func salt(c class) uint64 { return uint64(c+1) * golden }
+
 func (k *sink) put(c class, hashes []uint64) {
 	if len(k.marks) == 0 {
 		k.list(c, hashes)
 		return
 	}
-	marks, rows, mask := k.marks, uint64(k.rows), k.masks[c]
+	marks, rows, mask := k.marks, uint64(k.rows), k.kinds[c].level
 	for _, h := range hashes {
-		// Without a branch: it could not be foretold.
-		t := h & mask
-		marks[(h>>32*rows>>32+1)&^((t|-t)>>63*^uint64(0))] = 1
+		r := h >> 32 * rows >> 32
+		marks[r>>6] |= one(h&mask == 0) << (r & 63)
 	}
-}
-
-// pack returns the marks as bits.
-func (k *sink) pack() []uint64 {
-	out := make([]uint64, len(k.marks)/64)
-	m := k.marks[1:]
-	for i := range out {
-		for j := 0; j < 64; j += 8 {
-			x := binary.LittleEndian.Uint64(m[i*64+j:])
-			out[i] |= x * 0x0102040810204080 >> 56 << j
-		}
-	}
-	return out
 }
 
 func (k *sink) list(c class, hashes []uint64) {
-	salt := uint64(c+1) * 0x9E3779B97F4A7C15 // a gram may be of several classes
 	for _, h := range hashes {
-		r := &k.recent[h>>40&uint64(len(k.recent)-1)]
-		if *r == h^salt {
+		r := &k.recent[h>>40&(recents-1)]
+		if *r == h^salt(c) {
 			continue
 		}
-		*r = h ^ salt
+		*r = h ^ salt(c)
 		k.linear[c].add(h)
 		if k.listed < maxListed {
 			k.lists[c] = append(k.lists[c], h)

@@ -205,8 +205,10 @@ func (t *tokenizer) mask(s []byte, start uint32, entry int64) (text []byte, ok b
 	if len(s) > MaxTokenized {
 		return nil, false
 	}
+	if cap(t.buf) < 2*len(s)+16 { // a slot of a byte may become a mark of two
+		t.buf = make([]byte, 4*len(s)+256)
+	}
 	text = t.buf[:0]
-	defer func() { t.buf = text[:0] }()
 	slots := 0
 	for end := 0; ; {
 		j := nextDigit(s, end)
@@ -226,7 +228,7 @@ func (t *tokenizer) mask(s []byte, start uint32, entry int64) (text []byte, ok b
 		}
 		if t.canBegin[min(e-j, len(t.canBegin)-1)] {
 			if at, l, v := t.findTime(s, end, a, j, e, entry); at >= 0 {
-				text = append(text, s[end:at]...)
+				text = appendLiteral(text, s, end, at)
 				text = append(text, markTime, layoutBase+byte(l))
 				n := layouts[l].n
 				t.slots = append(t.slots, Slot(start+uint32(at))<<32|timeFlag|Slot(n))
@@ -247,11 +249,22 @@ func (t *tokenizer) mask(s []byte, start uint32, entry int64) (text []byte, ok b
 		if s[a] == '0' && e-a > 2 && s[a+1] == 'x' {
 			a += 2
 		}
-		text = append(text, s[end:a]...)
-		text = append(text, markSlot)
+		text = append(appendLiteral(text, s, end, a), markSlot)
 		t.slots = append(t.slots, Slot(start+uint32(a))<<32|Slot(e-a))
 		end = e
 	}
+}
+
+// appendLiteral appends s[from:to] to a text with room for it. Short ones are many.
+func appendLiteral(text, s []byte, from, to int) []byte {
+	n := len(text)
+	if to-from <= 16 && from+16 <= len(s) && n+16 <= cap(text) {
+		in, out := s[from:from+16], text[n:n+16]
+		binary.LittleEndian.PutUint64(out, binary.LittleEndian.Uint64(in))
+		binary.LittleEndian.PutUint64(out[8:], binary.LittleEndian.Uint64(in[8:]))
+		return text[:n+to-from]
+	}
+	return append(text, s[from:to]...)
 }
 
 // findTime tries the layouts at the run [a, e) of letters and digits whose first
