@@ -9,7 +9,6 @@ import (
 	"sort"
 	"sync"
 
-	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -133,61 +132,6 @@ func (r *Reader) Sections() int { return len(r.foot.sections) }
 // RowGroups returns how many row groups there are. They are numbered through the
 // block, from 0.
 func (r *Reader) RowGroups() int { return len(r.foot.groups) }
-
-// Section is the footer of a section's lines, and its matrix of grams, opened. Safe for
-// concurrent use.
-type Section struct {
-	*lines.Section
-	Grams *grams.Region // nil: there is none
-}
-
-// MemorySize returns about how many bytes of memory the section takes.
-func (s *Section) MemorySize() int {
-	n := s.Section.MemorySize()
-	if s.Grams != nil {
-		n += s.Grams.MemorySize()
-	}
-	return n
-}
-
-// ReadSection reads the footer of a section's lines and its matrix of grams, in one
-// read.
-func (r *Reader) ReadSection(ctx context.Context, section int) (*Section, error) {
-	s := &r.foot.sections[section]
-	fail := func(err error) (*Section, error) { return nil, &Error{r.foot.info.ID, section, -1, err} }
-	b, err := r.read(ctx, s.linesAt+s.linesSize-s.footerSize, s.footerSize+s.gramsSize)
-	if err != nil {
-		return fail(err)
-	}
-	ls, err := lines.OpenFooter(b[:s.footerSize:s.footerSize], s.linesSize)
-	if err != nil {
-		return fail(err)
-	}
-	if len(ls.Blocks) != s.groups {
-		return fail(corrupt("%d blocks of lines, %d row groups", len(ls.Blocks), s.groups))
-	}
-	at := int64(0)
-	for i := range ls.Blocks {
-		k, g := &ls.Blocks[i], &r.foot.groups[s.first+i]
-		if k.Rows != g.rows || int64(k.Bytes) != g.bytes || k.MinTime != g.minTime || k.MaxTime != g.maxTime || k.Offset != at {
-			return nil, r.error(s.first+i, corrupt("the lines' footer differs from the block's"))
-		}
-		at += k.Size
-	}
-	if at != s.linesSize-s.footerSize {
-		return fail(corrupt("blocks of %d bytes of lines, not %d", at, s.linesSize-s.footerSize))
-	}
-	sec := &Section{Section: ls}
-	if s.gramsSize > 0 {
-		if sec.Grams, err = grams.Open(b[s.footerSize:]); err != nil {
-			return fail(err)
-		}
-		if sec.Grams.Blocks() != s.groups {
-			return fail(corrupt("grams of %d blocks, %d row groups", sec.Grams.Blocks(), s.groups))
-		}
-	}
-	return sec, nil
-}
 
 // Place returns the section of a row group, and its number there.
 func (r *Reader) Place(group int) (section, index int) {

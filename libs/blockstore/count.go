@@ -73,7 +73,7 @@ func (s *selected) Prune() (streams []int, all bool, err error) {
 			groups = append(groups, group)
 		}
 	}
-	s.store.prepare(s.ctx, groups)
+	s.prepare(groups)
 	for _, group := range groups {
 		from, to := s.streamsOf(group)
 		_, skip, err := s.decide(group)

@@ -68,6 +68,7 @@ type filters struct {
 	program  *match.Program // nil: every line matches
 	text     string         // tells programs apart
 	sections sync.Map       // section → *match.SectionProgram
+	left     sync.Map       // section → grams.Set, what its grams leave
 }
 
 func (f *filters) compile(list []match.Filter) (err error) {
@@ -281,14 +282,21 @@ func (s *selected) decide(group int) (_ *match.SectionProgram, skip bool, err er
 		return nil, false, s.err
 	}
 	number, index := s.store.block.Place(group)
-	sec, err := s.store.section(s.ctx, number)
+	foot, err := s.store.footer(s.ctx, number)
 	if err != nil {
 		return nil, false, err
 	}
 	for _, m := range s.need.Metadata {
-		if !s.store.block.HasMetadata(group) || sec.Grams != nil && !sec.Grams.HasValue(index, []byte(m.Name), []byte(m.Value)) {
+		if !s.store.block.HasMetadata(group) || foot.Grams != nil && !foot.Grams.HasValue(index, []byte(m.Name), []byte(m.Value)) {
 			return nil, true, nil
 		}
+	}
+	if s.ruledOut(number, foot, index) {
+		return nil, true, nil
+	}
+	sec, err := s.store.open(foot, number)
+	if err != nil {
+		return nil, false, err
 	}
 	hints, err := s.sectionProgram(&s.hints, number, sec)
 	if err != nil || hints != nil && hints.Skip(index) {

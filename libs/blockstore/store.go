@@ -2,10 +2,8 @@ package blockstore
 
 import (
 	"context"
-	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/lines"
@@ -55,37 +53,26 @@ func ascending(numbers []uint32) (sorted, places []uint32) {
 	return sorted, places
 }
 
-func (s *Store) section(ctx context.Context, n int) (*block.Section, error) {
-	return get(ctx, s.cache, key{block: s.block, kind: kindSection, n: n}, func() (*block.Section, error) { return s.block.ReadSection(ctx, n) })
+func (s *Store) footer(ctx context.Context, n int) (*block.SectionFooter, error) {
+	return get(ctx, s.cache, key{block: s.block, kind: kindSection, n: n}, func() (*block.SectionFooter, error) { return s.block.ReadSectionFooter(ctx, n) })
 }
 
-// prepare opens the sections of row groups, those that are not open yet at the same
-// time: on the first query of a block that takes longer than all else. Errors come again
-// when the sections are asked for.
-func (s *Store) prepare(ctx context.Context, groups []int) {
-	var keys []key
-	for _, g := range groups {
-		n, _ := s.block.Place(g)
-		if k := (key{block: s.block, kind: kindSection, n: n}); len(keys) == 0 || keys[len(keys)-1] != k {
-			keys = append(keys, k)
-		}
+func (s *Store) section(ctx context.Context, n int) (*block.Section, error) {
+	f, err := s.footer(ctx, n)
+	if err != nil {
+		return nil, err
 	}
-	missing := s.cache.missing(keys)
-	if len(missing) < 2 {
-		return
+	return s.open(f, n)
+}
+
+// open opens a section's footer, which takes more memory then.
+func (s *Store) open(f *block.SectionFooter, n int) (*block.Section, error) {
+	had := f.Opened()
+	sec, err := f.Open()
+	if err == nil && !had {
+		s.cache.measure(key{block: s.block, kind: kindSection, n: n})
 	}
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(missing)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(missing)) && ctx.Err() == nil; i = next.Add(1) - 1 {
-				if _, err := s.section(ctx, missing[i].n); err != nil {
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
+	return sec, err
 }
 
 func (s *Store) body(ctx context.Context, group int) (*lines.Body, error) {

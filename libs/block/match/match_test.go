@@ -112,16 +112,20 @@ func check(t interface{ Fatalf(string, ...any) }, s *store, filters []match.Filt
 	}
 	want := twin(filters)
 	for _, region := range []*grams.Region{s.region, nil} {
-		sp := p.Section(s.section, region)
+		sp, may := p.Section(s.section, region), p.May(region)
 		var got match.Bitmap
 		for i := range s.blocks {
 			b := &s.blocks[i]
+			out := may != nil && !may.Has(i)
 			n := b.lines.Len()
 			a, z := int(from*float64(n)), int(to*float64(n))
 			a, z = min(a, z), max(a, z)
 			skip, all := sp.Skip(i), sp.All(i)
 			if err := sp.Rows(i, s.bodies[i], a, z, &got); err != nil {
 				t.Fatalf("%v: %v", p, err)
+			}
+			if out && !skip {
+				t.Fatalf("%v: block %d is not skipped, though its grams rule it out", p, i)
 			}
 			for r := range n {
 				w := want(b.lines.At(r))

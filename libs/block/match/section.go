@@ -90,6 +90,56 @@ func (p *Program) Section(s *lines.Section, g *grams.Region) *SectionProgram {
 	return sp
 }
 
+// May returns which blocks of a section may have lines that the program matches, as far as
+// the section's gram matrix tells: it needs nothing else of the section. nil: any may.
+func (p *Program) May(g *grams.Region) grams.Set {
+	if p.unpruned || g == nil {
+		return nil
+	}
+	var out grams.Set
+	nonASCII := g.NonASCII()
+	for i := range p.filters {
+		if p.filters[i].negate {
+			continue
+		}
+		may := grams.Set{}
+		for k := range p.filters[i].terms {
+			t := &p.filters[i].terms[k]
+			if t.always || t.unknown {
+				may = nil
+				break
+			}
+			set := anyOf(t.needles, g, nonASCII)
+			for _, also := range t.also {
+				set.And(anyOf(also, g, nonASCII))
+			}
+			if len(may) == 0 {
+				may = set
+			} else {
+				may.Or(set)
+			}
+		}
+		switch {
+		case may == nil:
+		case out == nil:
+			out = may
+		default:
+			out.And(may)
+		}
+	}
+	return out
+}
+
+// anyOf returns the blocks that may hold one of some needles.
+func anyOf(needles []needle, g *grams.Region, nonASCII grams.Set) grams.Set {
+	out := make(grams.Set, (g.Blocks()+63)/64)
+	found := sectionNeedles(needles, g, nonASCII)
+	for i := range found {
+		out.Or(found[i].may)
+	}
+	return out
+}
+
 // MemorySize returns about how many bytes of memory the program takes, the section not
 // included. It grows as templates are looked at.
 func (sp *SectionProgram) MemorySize() int { return 128 + int(sp.memory.Load()) }

@@ -1,0 +1,125 @@
+package block
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weir-logs/weir/libs/block/grams"
+	"github.com/weir-logs/weir/libs/block/lines"
+)
+
+// Section is the footer of a section's lines, and its matrix of grams, opened. Safe for
+// concurrent use.
+type Section struct {
+	*lines.Section
+	Grams *grams.Region // nil: there is none
+}
+
+// MemorySize returns about how many bytes of memory the section takes.
+func (s *Section) MemorySize() int {
+	n := s.Section.MemorySize()
+	if s.Grams != nil {
+		n += s.Grams.MemorySize()
+	}
+	return n
+}
+
+// SectionFooter is the footer of a section's lines and its matrix of grams, of which the
+// matrix is opened: often it tells that no more is needed. Safe for concurrent use.
+type SectionFooter struct {
+	Grams *grams.Region // nil: there is none
+
+	reader *Reader
+	number int
+	bytes  []byte
+
+	mu      sync.Mutex
+	section atomic.Pointer[Section]
+	memory  atomic.Int64
+}
+
+// Opened reports whether the footer has been opened.
+func (f *SectionFooter) Opened() bool { return f.section.Load() != nil }
+
+// MemorySize returns about how many bytes of memory the footer takes, which are more once
+// it is opened.
+func (f *SectionFooter) MemorySize() int { return int(f.memory.Load()) }
+
+// Open opens the footer of the section's lines, once.
+func (f *SectionFooter) Open() (*Section, error) {
+	if s := f.section.Load(); s != nil {
+		return s, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.section.Load(); s != nil {
+		return s, nil
+	}
+	ls, err := f.reader.openLines(f.number, f.bytes)
+	if err != nil {
+		return nil, err
+	}
+	s := &Section{Section: ls, Grams: f.Grams}
+	f.memory.Add(int64(ls.MemorySize()))
+	f.section.Store(s)
+	return s, nil
+}
+
+// ReadSectionFooter reads the footer of a section's lines and its matrix of grams, in one
+// read.
+func (r *Reader) ReadSectionFooter(ctx context.Context, section int) (*SectionFooter, error) {
+	s := &r.foot.sections[section]
+	fail := func(err error) (*SectionFooter, error) { return nil, &Error{r.foot.info.ID, section, -1, err} }
+	b, err := r.read(ctx, s.linesAt+s.linesSize-s.footerSize, s.footerSize+s.gramsSize)
+	if err != nil {
+		return fail(err)
+	}
+	f := &SectionFooter{reader: r, number: section, bytes: b[:s.footerSize:s.footerSize]}
+	f.memory.Store(128 + s.footerSize)
+	if s.gramsSize > 0 {
+		if f.Grams, err = grams.Open(b[s.footerSize:]); err != nil {
+			return fail(err)
+		}
+		if f.Grams.Blocks() != s.groups {
+			return fail(corrupt("grams of %d blocks, %d row groups", f.Grams.Blocks(), s.groups))
+		}
+		f.memory.Add(int64(f.Grams.MemorySize()))
+	}
+	return f, nil
+}
+
+// ReadSection reads the footer of a section's lines and its matrix of grams, in one
+// read, and opens both.
+func (r *Reader) ReadSection(ctx context.Context, section int) (*Section, error) {
+	f, err := r.ReadSectionFooter(ctx, section)
+	if err != nil {
+		return nil, err
+	}
+	return f.Open()
+}
+
+// openLines opens the footer of a section's lines.
+func (r *Reader) openLines(section int, footer []byte) (*lines.Section, error) {
+	s := &r.foot.sections[section]
+	fail := func(err error) (*lines.Section, error) { return nil, &Error{r.foot.info.ID, section, -1, err} }
+	ls, err := lines.OpenFooter(footer, s.linesSize)
+	if err != nil {
+		return fail(err)
+	}
+	if len(ls.Blocks) != s.groups {
+		return fail(corrupt("%d blocks of lines, %d row groups", len(ls.Blocks), s.groups))
+	}
+	at := int64(0)
+	for i := range ls.Blocks {
+		k, g := &ls.Blocks[i], &r.foot.groups[s.first+i]
+		if k.Rows != g.rows || int64(k.Bytes) != g.bytes || k.MinTime != g.minTime || k.MaxTime != g.maxTime || k.Offset != at {
+			return nil, r.error(s.first+i, corrupt("the lines' footer differs from the block's"))
+		}
+		at += k.Size
+	}
+	if at != s.linesSize-s.footerSize {
+		return fail(corrupt("blocks of %d bytes of lines, not %d", at, s.linesSize-s.footerSize))
+	}
+	return ls, nil
+}

@@ -1,0 +1,75 @@
+package blockstore
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/grams"
+)
+
+// ruledOut reports whether the grams of a section whose templates are not open yet tell
+// that a row group of it has no line that is wanted. Programs ask the grams too: once the
+// templates are open, they are enough.
+func (s *selected) ruledOut(number int, foot *block.SectionFooter, index int) bool {
+	if foot.Grams == nil || foot.Opened() {
+		return false
+	}
+	for _, f := range []*filters{&s.lines, &s.hints} {
+		if may := f.may(number, foot.Grams); may != nil && !may.Has(index) {
+			return true
+		}
+	}
+	return false
+}
+
+// may returns which row groups of a section may have lines that match; nil: any may.
+func (f *filters) may(number int, g *grams.Region) grams.Set {
+	if f.program == nil {
+		return nil
+	}
+	if may, ok := f.left.Load(number); ok {
+		return may.(grams.Set)
+	}
+	may := f.program.May(g)
+	f.left.Store(number, may)
+	return may
+}
+
+// prepare reads the footers of the sections of row groups, which ascend, and opens those
+// whose templates decide about one, several at the same time: on the first query of a
+// block that takes longer than all else. Errors come again when the sections are asked for.
+func (s *selected) prepare(groups []int) {
+	type part struct {
+		number int
+		groups []int
+	}
+	var parts []part
+	var keys []key
+	for i, g := range groups {
+		if n, _ := s.store.block.Place(g); len(parts) == 0 || parts[len(parts)-1].number != n {
+			parts = append(parts, part{number: n})
+			keys = append(keys, key{block: s.store.block, kind: kindSection, n: n})
+		}
+		p := &parts[len(parts)-1]
+		p.groups = groups[i-len(p.groups) : i+1]
+	}
+	if len(s.store.cache.missing(keys)) < 2 {
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(parts)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(parts)) && s.ctx.Err() == nil; i = next.Add(1) - 1 {
+				for _, g := range parts[i].groups {
+					if _, _, err := s.decide(g); err != nil {
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
