@@ -16,14 +16,14 @@ func (b *backend) Volume(ctx context.Context, r *queryv1.VolumeRequest) (*queryv
 	return &queryv1.VolumeResponse{Volumes: []*queryv1.VectorSample{
 		{Labels: map[string]string{"app": "a"}, Sample: &queryv1.Sample{TimestampUnixNano: 60e9, Value: 50}},
 		{Labels: map[string]string{"app": ""}, Sample: &queryv1.Sample{TimestampUnixNano: 60e9, Value: 5}},
-	}}, nil
+	}, Warnings: []string{"half"}}, nil
 }
 
 func (b *backend) VolumeRange(ctx context.Context, r *queryv1.VolumeRangeRequest) (*queryv1.VolumeRangeResponse, error) {
 	b.note(ctx, r)
 	return &queryv1.VolumeRangeResponse{Volumes: []*queryv1.Series{
 		{Labels: map[string]string{"app": "x"}, Samples: []*queryv1.Sample{{TimestampUnixNano: 60e9, Value: 5}, {TimestampUnixNano: 90e9, Value: 6}}},
-	}}, nil
+	}, Warnings: []string{"half"}}, nil
 }
 
 func (b *backend) DetectedLabels(ctx context.Context, r *queryv1.DetectedLabelsRequest) (*queryv1.DetectedLabelsResponse, error) {
@@ -59,11 +59,11 @@ func TestLokiVolumesAndDetected(t *testing.T) {
 		path, text string
 		asked      proto.Message
 	}{
-		{"index/volume?start=0&end=60&" + x, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"app":"a"},"value":[60,"50"]},{"metric":{"app":""},"value":[60,"5"]}],"stats":{}}}`,
+		{"index/volume?start=0&end=60&" + x, `{"status":"success","warnings":["half"],"data":{"resultType":"vector","result":[{"metric":{"app":"a"},"value":[60,"50"]},{"metric":{"app":""},"value":[60,"5"]}],"stats":{}}}`,
 			&queryv1.VolumeRequest{Selector: `{app="x"}`, Start: from, End: to}},
 		{"index/volume?limit=5000&aggregateBy=labels&targetLabels=zone,app,&targetLabels=z", "",
 			&queryv1.VolumeRequest{Limit: 1000, AggregateBy: queryv1.AggregateBy_AGGREGATE_BY_LABELS, TargetLabels: []string{"zone", "app", "z"}}},
-		{"index/volume_range?start=0&end=60&step=30&limit=3&aggregateBy=series&targetLabels=a&" + x, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"app":"x"},"values":[[60,"5"],[90,"6"]]}],"stats":{}}}`,
+		{"index/volume_range?start=0&end=60&step=30&limit=3&aggregateBy=series&targetLabels=a&" + x, `{"status":"success","warnings":["half"],"data":{"resultType":"matrix","result":[{"metric":{"app":"x"},"values":[[60,"5"],[90,"6"]]}],"stats":{}}}`,
 			&queryv1.VolumeRangeRequest{Selector: `{app="x"}`, Start: from, End: to, Step: durationpb.New(30e9), Limit: 3, TargetLabels: []string{"a"}}},
 		{"detected_labels?" + x, `{"detectedLabels":[{"label":"a","cardinality":2},{"label":"b","cardinality":1}]}`,
 			&queryv1.DetectedLabelsRequest{Selector: `{app="x"}`}},

@@ -3,6 +3,7 @@ package querier
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,9 +58,10 @@ func (w *work) leaves() (out []leaf) {
 	})
 	if sel, ok := w.expr.(*syntax.LogSelector); ok {
 		l := leaf{sel, w.start, w.end, shareOf(sel.Stages), math.Inf(1)}
-		if len(sel.Stages) == 0 && w.limit > 0 { // it stops soon
-			l.most = float64(w.limit) * entryCost * 4
+		if n := entriesOf(sel.Stages, w.limit); n > 0 { // it stops soon
+			l.most = float64(n) * entryCost * 4
 		}
+		l.share += again(sel.Stages)
 		return append(out, l)
 	}
 	syntax.Walk(w.expr, func(e syntax.Expr) bool {
@@ -97,6 +99,34 @@ func shareOf(stages []syntax.Stage) float64 {
 		}
 	}
 	return 1
+}
+
+// entriesOf is how many entries a log query reads at most, if its stages let it stop as
+// soon as it has so many; 0: they do not.
+func entriesOf(stages []syntax.Stage, limit int) int {
+	if len(stages) == 0 {
+		return limit
+	}
+	if l, ok := stages[0].(*syntax.Limit); ok {
+		return l.N
+	}
+	return 0
+}
+
+// again is which share of the lines is read besides, for a log query that reads twice: a
+// top stage right behind those that sources run first has its values counted.
+func again(stages []syntax.Stage) float64 {
+	i := slices.IndexFunc(stages, syntax.Extended)
+	if i < 0 {
+		return 0
+	}
+	if _, ok := stages[i].(*syntax.Top); !ok {
+		return 0
+	}
+	if i == 0 {
+		return noLines // of a label of streams, or of metadata
+	}
+	return shareOf(stages[:i])
 }
 
 // cost estimates what a query costs, in bytes of lines to read, without opening

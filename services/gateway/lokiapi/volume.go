@@ -48,7 +48,7 @@ func (a *API) volume(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b := appendVector(appendHead(nil, nil, "vector", nil), &queryv1.Vector{Samples: resp.GetVolumes()})
+	b := appendVector(appendHead(nil, resp.GetWarnings(), "vector", nil), &queryv1.Vector{Samples: resp.GetVolumes()})
 	writeJSON(w, append(b, `,"stats":{}}}`...))
 	return nil
 }
@@ -70,7 +70,7 @@ func (a *API) volumeRange(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b := appendMatrix(appendHead(nil, nil, "matrix", nil), &queryv1.Matrix{Series: resp.GetVolumes()})
+	b := appendMatrix(appendHead(nil, resp.GetWarnings(), "matrix", nil), &queryv1.Matrix{Series: resp.GetVolumes()})
 	writeJSON(w, append(b, `,"stats":{}}}`...))
 	return nil
 }
