@@ -1,6 +1,7 @@
 package weir
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -59,13 +60,45 @@ func TestNamesInUTF8(t *testing.T) {
 		resp, err := pushv1.NewPushServiceClient(p.conn).Push(ctx, &pushv1.PushRequest{Streams: []*pushv1.Stream{{
 			Labels: map[string]string{"app": "weir", "größe \"x\"": "p3"},
 			Entries: []*pushv1.Entry{{TimestampUnixNano: at.UnixNano(), Line: &pushv1.Entry_Text{Text: "from weir"},
-				StructuredMetadata: map[string]string{"http.method": "DELETE"}}},
+				StructuredMetadata: map[string]string{"http.method": "DELETE", "url/path": "/x"}}},
 		}}})
 		if err != nil || (resp.GetAcceptedEntries() == 1) != (want == 204) {
 			t.Errorf("%s: %v, %v", tenant, resp, err)
 		}
 	}
+	get := func(path string, params url.Values) string {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.HTTPAddr()+path+"?"+params.Encode(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Scope-OrgID", "keeps")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close() //nolint:errcheck // it is read only
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
 	for round := range 2 {
+		for _, c := range []struct {
+			path   string
+			params url.Values
+			want   string
+		}{
+			{"/api/v1/detected_field_values", url.Values{"name": {"url/path"}, "query": {`{app="weir"}`}}, `"values":["/x"]`},
+			{"/api/v1/detected_fields/http.method/values", url.Values{"query": {`{app="weir"}`}}, `"values":["DELETE"]`},
+			{"/api/v1/label_values", url.Values{"name": {`größe "x"`}}, `"values":["p3"]`},
+			{"/loki/api/v1/detected_field/url%2Fpath/values", url.Values{"query": {`{app="weir"}`}}, `"values":["/x"]`},
+		} {
+			if body := get(c.path, c.params); !strings.Contains(strings.ReplaceAll(body, `": [`, `":[`), c.want) {
+				t.Errorf("round %d, %s: %s", round, c.path, body)
+			}
+		}
 		for _, c := range []struct{ tenant, query, lines string }{
 			{"keeps", `{"k8s.pod.name"=~"p.*"}`, "from loki, from otlp"},
 			{"keeps", `{"größe \"x\""="p3"} | "http.method"="DELETE"`, "from weir"},

@@ -4050,21 +4050,21 @@ const file_weir_query_v1_query_proto_rawDesc = "" +
 	"\vAggregateBy\x12\x1c\n" +
 	"\x18AGGREGATE_BY_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13AGGREGATE_BY_SERIES\x10\x01\x12\x17\n" +
-	"\x13AGGREGATE_BY_LABELS\x10\x022\x88\x10\n" +
+	"\x13AGGREGATE_BY_LABELS\x10\x022\xc2\x10\n" +
 	"\fQueryService\x12m\n" +
 	"\x05Query\x12\x1b.weir.query.v1.QueryRequest\x1a\x1c.weir.query.v1.QueryResponse\")\x82\xd3\xe4\x93\x02#Z\x12:\x01*\"\r/api/v1/query\x12\r/api/v1/query\x12\x88\x01\n" +
 	"\n" +
 	"QueryRange\x12 .weir.query.v1.QueryRangeRequest\x1a!.weir.query.v1.QueryRangeResponse\"5\x82\xd3\xe4\x93\x02/Z\x18:\x01*\"\x13/api/v1/query_range\x12\x13/api/v1/query_range\x12\x8f\x01\n" +
 	"\vQueryStream\x12!.weir.query.v1.QueryStreamRequest\x1a\".weir.query.v1.QueryStreamResponse\"7\x82\xd3\xe4\x93\x021Z\x19:\x01*\"\x14/api/v1/query_stream\x12\x14/api/v1/query_stream0\x01\x12]\n" +
-	"\x06Labels\x12\x1c.weir.query.v1.LabelsRequest\x1a\x1d.weir.query.v1.LabelsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/labels\x12z\n" +
-	"\vLabelValues\x12!.weir.query.v1.LabelValuesRequest\x1a\".weir.query.v1.LabelValuesResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v1/labels/{name}/values\x12r\n" +
+	"\x06Labels\x12\x1c.weir.query.v1.LabelsRequest\x1a\x1d.weir.query.v1.LabelsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/labels\x12\x92\x01\n" +
+	"\vLabelValues\x12!.weir.query.v1.LabelValuesRequest\x1a\".weir.query.v1.LabelValuesResponse\"<\x82\xd3\xe4\x93\x026Z\x16\x12\x14/api/v1/label_values\x12\x1c/api/v1/labels/{name}/values\x12r\n" +
 	"\x06Series\x12\x1c.weir.query.v1.SeriesRequest\x1a\x1d.weir.query.v1.SeriesResponse\"+\x82\xd3\xe4\x93\x02%Z\x13:\x01*\"\x0e/api/v1/series\x12\x0e/api/v1/series\x12Y\n" +
 	"\x05Stats\x12\x1b.weir.query.v1.StatsRequest\x1a\x1c.weir.query.v1.StatsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/stats\x12]\n" +
 	"\x06Volume\x12\x1c.weir.query.v1.VolumeRequest\x1a\x1d.weir.query.v1.VolumeResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/volume\x12r\n" +
 	"\vVolumeRange\x12!.weir.query.v1.VolumeRangeRequest\x1a\".weir.query.v1.VolumeRangeResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/volume_range\x12~\n" +
 	"\x0eDetectedLabels\x12$.weir.query.v1.DetectedLabelsRequest\x1a%.weir.query.v1.DetectedLabelsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/detected_labels\x12~\n" +
-	"\x0eDetectedFields\x12$.weir.query.v1.DetectedFieldsRequest\x1a%.weir.query.v1.DetectedFieldsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/detected_fields\x12\x9b\x01\n" +
-	"\x13DetectedFieldValues\x12).weir.query.v1.DetectedFieldValuesRequest\x1a*.weir.query.v1.DetectedFieldValuesResponse\"-\x82\xd3\xe4\x93\x02'\x12%/api/v1/detected_fields/{name}/values\x12e\n" +
+	"\x0eDetectedFields\x12$.weir.query.v1.DetectedFieldsRequest\x1a%.weir.query.v1.DetectedFieldsResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/detected_fields\x12\xbc\x01\n" +
+	"\x13DetectedFieldValues\x12).weir.query.v1.DetectedFieldValuesRequest\x1a*.weir.query.v1.DetectedFieldValuesResponse\"N\x82\xd3\xe4\x93\x02HZ\x1f\x12\x1d/api/v1/detected_field_values\x12%/api/v1/detected_fields/{name}/values\x12e\n" +
 	"\bPatterns\x12\x1e.weir.query.v1.PatternsRequest\x1a\x1f.weir.query.v1.PatternsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/patterns\x12\x8d\x01\n" +
 	"\vFormatQuery\x12!.weir.query.v1.FormatQueryRequest\x1a\".weir.query.v1.FormatQueryResponse\"7\x82\xd3\xe4\x93\x021Z\x19:\x01*\"\x14/api/v1/format_query\x12\x14/api/v1/format_query\x12w\n" +
 	"\aExplain\x12\x1d.weir.query.v1.ExplainRequest\x1a\x1e.weir.query.v1.ExplainResponse\"-\x82\xd3\xe4\x93\x02'Z\x14:\x01*\"\x0f/api/v1/explain\x12\x0f/api/v1/explain\x12m\n" +

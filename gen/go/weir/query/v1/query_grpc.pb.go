@@ -94,7 +94,8 @@ type QueryServiceClient interface {
 	// structured metadata, and what the query's parsers make of their lines or, where it
 	// has none, JSON, else logfmt.
 	DetectedFields(ctx context.Context, in *DetectedFieldsRequest, opts ...grpc.CallOption) (*DetectedFieldsResponse, error)
-	// DetectedFieldValues lists the values of one of those fields.
+	// DetectedFieldValues lists the values of one of those fields. Names with a slash are
+	// reached by the second path, which takes the name as a parameter.
 	DetectedFieldValues(ctx context.Context, in *DetectedFieldValuesRequest, opts ...grpc.CallOption) (*DetectedFieldValuesResponse, error)
 	// Patterns tells what the lines of a log query have in common, and how many lines
 	// of each pattern there are over time. Where entries are stored as templates no line
@@ -353,7 +354,8 @@ type QueryServiceServer interface {
 	// structured metadata, and what the query's parsers make of their lines or, where it
 	// has none, JSON, else logfmt.
 	DetectedFields(context.Context, *DetectedFieldsRequest) (*DetectedFieldsResponse, error)
-	// DetectedFieldValues lists the values of one of those fields.
+	// DetectedFieldValues lists the values of one of those fields. Names with a slash are
+	// reached by the second path, which takes the name as a parameter.
 	DetectedFieldValues(context.Context, *DetectedFieldValuesRequest) (*DetectedFieldValuesResponse, error)
 	// Patterns tells what the lines of a log query have in common, and how many lines
 	// of each pattern there are over time. Where entries are stored as templates no line
