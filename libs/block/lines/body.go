@@ -33,6 +33,9 @@ type Body struct {
 	moves  []movement // of all templates
 	idle   *Printer   // given back
 	memory int
+
+	users   []uint16 // templates that have values in each column, once for each; printFew needs them
+	usersAt []int32  // where those of each column begin, and how many there are
 }
 
 // Body opens block i, given its bytes: those from Offset on, Size of them. It reads

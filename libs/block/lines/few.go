@@ -1,6 +1,8 @@
 package lines
 
 import (
+	"slices"
+
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/model"
@@ -33,12 +35,9 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 		b.views = make([]*column.View, len(b.columns))
 		b.memory += 8 * len(b.columns)
 	}
-	w := fewWriter{body: b, tids: tids, cursors: make([]uint32, len(b.columns)), used: make([]bool, len(b.columns)), counts: make([]uint32, len(b.info.Templates))}
-	for _, r := range rows {
-		for _, id := range b.columnsOf(int(tids[r])) {
-			w.used[b.place(id)] = true
-		}
-	}
+	b.invert()
+	w := fewWriter{body: b, tids: tids, cursors: make([]uint32, len(b.columns)), counts: make([]uint32, len(b.info.Templates))}
+	w.use(rows)
 	slab, ends, out := dst.Lines.Slab, grown(dst.Lines.Ends, len(rows)), grown(dst.Times, len(rows))
 	limit := len(slab) + b.info.Bytes
 	w.begin(int(rows[0]))
@@ -63,17 +62,67 @@ type fewWriter struct {
 	tids    []uint16
 	row     int      // that the cursors are at
 	cursors []uint32 // of each column, its next value
-	used    []bool   // columns that are printed
+	used    []int32  // columns that are printed
 	counts  []uint32 // of each template, rows passed
 	pieces  [][]template.Piece
+}
+
+// invert finds which templates have values in each column. Call with mu held.
+func (b *Body) invert() {
+	if b.usersAt != nil {
+		return
+	}
+	b.usersAt = make([]int32, len(b.columns)+1)
+	n := 0
+	for t := range b.info.Templates {
+		cols := b.columnsOf(t)
+		n += len(cols)
+		for _, id := range cols {
+			b.usersAt[b.place(id)]++
+		}
+	}
+	at := int32(0)
+	for c, k := range b.usersAt {
+		b.usersAt[c] = at
+		at += k
+	}
+	b.users = make([]uint16, n)
+	next := slices.Clone(b.usersAt)
+	for t := range b.info.Templates {
+		for _, id := range b.columnsOf(t) {
+			c := b.place(id)
+			b.users[next[c]] = uint16(t)
+			next[c]++
+		}
+	}
+	b.memory += 4*len(b.usersAt) + 2*n
+}
+
+// use notes which columns rows have values in.
+func (w *fewWriter) use(rows []uint32) {
+	columns := make([]bool, len(w.cursors))
+	for _, r := range rows {
+		t := w.tids[r]
+		if w.counts[t] > 0 {
+			continue
+		}
+		w.counts[t] = 1
+		for _, id := range w.body.columnsOf(int(t)) {
+			if c := w.body.place(id); !columns[c] {
+				columns[c] = true
+				w.used = append(w.used, int32(c))
+			}
+		}
+	}
+	clear(w.counts)
 }
 
 // begin sets the cursors for the first row, from the nearer end of the block.
 func (w *fewWriter) begin(row int) {
 	back := row > len(w.tids)/2
 	if back {
-		for i := range w.cursors {
-			w.cursors[i] = uint32(w.body.columns[i].N)
+		for _, c := range w.used {
+			w.cursors[c] = uint32(w.body.columns[c].N)
 		}
 		w.count(row, len(w.tids), true)
 	} else {
@@ -87,20 +136,17 @@ func (w *fewWriter) count(from, to int, back bool) {
 	for _, t := range w.tids[from:to] {
 		w.counts[t]++
 	}
-	for t, n := range w.counts {
-		if n == 0 {
-			continue
+	for _, c := range w.used {
+		n := uint32(0)
+		for _, t := range w.body.users[w.body.usersAt[c]:w.body.usersAt[c+1]] {
+			n += w.counts[t]
 		}
-		w.counts[t] = 0
 		if back {
 			n = -n
 		}
-		for _, id := range w.body.columnsOf(t) {
-			if c := w.body.place(id); w.used[c] {
-				w.cursors[c] += n
-			}
-		}
+		w.cursors[c] += n
 	}
+	clear(w.counts)
 }
 
 // pass moves to a later row.
