@@ -76,7 +76,7 @@ func (r *rowReader) Next() (*model.Rows, int, int, error) {
 	var c *chunk
 	var err error
 	first := n * chunkRows
-	if few || r.s.alone(r.group, n, to-from) {
+	if few || r.s.alone(r.group, r.picked, n, to-from) {
 		first = from
 		c, err = r.s.decode(r.group, r.picked.list(from, to))
 	} else {

@@ -20,8 +20,14 @@ import (
 // streams lie in one chunk, and are decoded once for all of them.
 const chunkRows = 2048
 
-// aloneTimes is how often rows of a chunk are decoded without the others.
-const aloneTimes = 2
+// Rows of a chunk are decoded without the others while that costs less than to decode the
+// chunk: aloneRows of them, each time counting aloneMore rows more. Where what a query wants
+// of a row group is a chunk or two, it is likely to want all of it, and soonRows is enough.
+const (
+	aloneRows = 384
+	aloneMore = 12
+	soonRows  = 64
+)
 
 // selected is the rows of a snapshot that a query needs.
 type selected struct {
@@ -36,7 +42,7 @@ type selected struct {
 	err      error    // of the filters
 
 	mu    sync.Mutex
-	asked map[int]uint8 // how often each chunk was asked for
+	asked map[int]int // what was decoded of each chunk without the others
 }
 
 func newSelected(ctx context.Context, sn *snapshot, n *engine.Need) *selected {
@@ -395,20 +401,24 @@ func (s *selected) chunk(group int, p *picked, n int) (*chunk, error) {
 
 // alone reports whether few rows of a chunk are better decoded alone than with the
 // others of the chunk: until it is asked for often.
-func (s *selected) alone(group, n, rows int) bool {
+func (s *selected) alone(group int, p *picked, n, rows int) bool {
 	if rows > chunkRows/8 {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.asked == nil {
-		s.asked = map[int]uint8{}
+		s.asked = map[int]int{}
 	}
 	k := group<<8 | n
-	if s.asked[k] == aloneTimes {
+	most := aloneRows
+	if p.len() <= 2*chunkRows {
+		most = soonRows
+	}
+	if s.asked[k] >= most {
 		return false
 	}
-	s.asked[k]++
+	s.asked[k] += rows + aloneMore
 	return true
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -98,26 +99,33 @@ func (e *Engine) Labels(ctx context.Context, in MetaQuery) (names, warnings []st
 
 // LabelValues returns the values of a label, sorted.
 func (e *Engine) LabelValues(ctx context.Context, in MetaQuery, name string) (values, warnings []string, err error) {
-	seen := map[string]bool{}
+	add := func(of []string) {
+		if !slices.IsSorted(of) { // those of streams in order mostly are
+			slices.Sort(of)
+		}
+		values = mergeSorted(values, slices.Compact(of), strings.Compare)
+	}
 	warnings, err = e.each(ctx, in, func(x Indexed) {
-		all, of := x.Values(name)
+		all, at := x.Values(name)
 		used := make([]bool, len(all)+1)
+		var of []string
 		for i := range x.Extent().Streams {
-			used[of(i)] = true
-		}
-		for i, v := range all {
-			if used[i+1] {
-				seen[v] = true
+			if n := at(i); n > 0 && !used[n] {
+				used[n] = true
+				of = append(of, all[n-1])
 			}
 		}
+		add(of)
 	}, func(streams []Stream) {
+		var of []string
 		for i := range streams {
-			if v, ok := streams[i].Labels.Lookup(name); ok {
-				seen[v] = true
+			if v, ok := streams[i].Labels.Lookup(name); ok && (len(of) == 0 || of[len(of)-1] != v) {
+				of = append(of, v)
 			}
 		}
+		add(of)
 	})
-	return sortedKeys(seen), warnings, err
+	return values, warnings, err
 }
 
 // Series returns the streams, ascending by labels.
@@ -134,7 +142,7 @@ func (e *Engine) Series(ctx context.Context, in MetaQuery) (series []model.Label
 		if !slices.IsSortedFunc(of, model.Labels.Compare) {
 			slices.SortFunc(of, model.Labels.Compare)
 		}
-		all = mergeLabels(all, of)
+		all = mergeSorted(all, of, model.Labels.Compare)
 	}
 	warnings, err = e.each(ctx, in, func(x Indexed) {
 		add(x.Extent().Streams, x.Labels)
@@ -144,14 +152,18 @@ func (e *Engine) Series(ctx context.Context, in MetaQuery) (series []model.Label
 	return all, warnings, err
 }
 
-// mergeLabels merges ascending label sets; what is in both is there once.
-func mergeLabels(a, b []model.Labels) []model.Labels {
+// mergeSorted merges ascending lists in which nothing is twice; what is in both is there
+// once. The result may be one of them.
+func mergeSorted[T any](a, b []T, compare func(a, b T) int) []T {
 	if len(a) == 0 {
 		return b
 	}
-	out := make([]model.Labels, 0, max(len(a), len(b)))
+	if len(b) == 0 {
+		return a
+	}
+	out := make([]T, 0, max(len(a), len(b)))
 	for len(a) > 0 && len(b) > 0 {
-		c := a[0].Compare(b[0])
+		c := compare(a[0], b[0])
 		if c <= 0 {
 			out, a = append(out, a[0]), a[1:]
 		} else {

@@ -1,10 +1,10 @@
 package lokiapi
 
 import (
-	"maps"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -93,24 +93,36 @@ func appendFloat(b []byte, v float64) []byte {
 	return strconv.AppendFloat(b, v, 'f', -1, 64)
 }
 
-// appendStringMap appends a map as a JSON object, ascending by name.
-func appendStringMap(b []byte, m map[string]string, names []string) ([]byte, []string) {
-	names = slices.AppendSeq(names[:0], maps.Keys(m))
-	slices.Sort(names)
+// member is a name and a value of an object.
+type member struct{ name, value string }
+
+// appendStringMap appends a map as a JSON object, ascending by name. It returns the memory
+// that it used, too.
+func appendStringMap(b []byte, m map[string]string, members []member) ([]byte, []member) {
+	members = members[:0]
+	for k, v := range m {
+		members = append(members, member{k, v})
+	}
+	slices.SortFunc(members, func(a, b member) int { return strings.Compare(a.name, b.name) })
 	b = append(b, '{')
-	for i, k := range names {
+	for i := range members {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendString(b, k)
+		b = appendString(b, members[i].name)
 		b = append(b, ':')
-		b = appendString(b, m[k])
+		b = appendString(b, members[i].value)
 	}
-	return append(b, '}'), names
+	return append(b, '}'), members
 }
 
 // appendStrings appends a JSON array of strings.
 func appendStrings(b []byte, list []string) []byte {
+	size := 2
+	for _, s := range list {
+		size += len(s) + 3
+	}
+	b = slices.Grow(b, size) // more only where something is escaped
 	b = append(b, '[')
 	for i, s := range list {
 		if i > 0 {
@@ -157,13 +169,13 @@ func appendTail(b []byte, s *queryv1.Statistics) []byte {
 
 func appendVector(b []byte, v *queryv1.Vector) []byte {
 	b = append(b, '[')
-	var names []string
+	var members []member
 	for i, s := range v.GetSamples() {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, `{"metric":`...)
-		b, names = appendStringMap(b, s.GetLabels(), names)
+		b, members = appendStringMap(b, s.GetLabels(), members)
 		b = append(b, `,"value":`...)
 		b = appendSample(b, s.GetSample())
 		b = append(b, '}')
@@ -173,13 +185,13 @@ func appendVector(b []byte, v *queryv1.Vector) []byte {
 
 func appendMatrix(b []byte, m *queryv1.Matrix) []byte {
 	b = append(b, '[')
-	var names []string
+	var members []member
 	for i, s := range m.GetSeries() {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, `{"metric":`...)
-		b, names = appendStringMap(b, s.GetLabels(), names)
+		b, members = appendStringMap(b, s.GetLabels(), members)
 		b = append(b, `,"values":[`...)
 		for k, p := range s.GetSamples() {
 			if k > 0 {

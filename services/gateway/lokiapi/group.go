@@ -18,7 +18,7 @@ type grouping struct {
 	groups     []*group
 
 	scratch []byte
-	names   []string
+	members []member
 	merged  map[string]string
 }
 
@@ -35,7 +35,7 @@ func newGrouping(categorize bool) *grouping {
 
 func (g *grouping) add(s *queryv1.LogStream) {
 	if g.categorize {
-		g.scratch, g.names = appendStringMap(g.scratch[:0], s.GetLabels(), g.names)
+		g.scratch, g.members = appendStringMap(g.scratch[:0], s.GetLabels(), g.members)
 		grp := g.group()
 		grp.from(s)
 		grp.entries = append(grp.entries, s.GetEntries()...)
@@ -48,7 +48,7 @@ func (g *grouping) add(s *queryv1.LogStream) {
 				g.merged[k] = v
 			}
 		}
-		g.scratch, g.names = appendStringMap(g.scratch[:0], g.merged, g.names)
+		g.scratch, g.members = appendStringMap(g.scratch[:0], g.merged, g.members)
 		grp := g.group()
 		grp.from(s)
 		grp.entries = append(grp.entries, e)
@@ -132,14 +132,14 @@ func (g *grouping) appendEntry(b []byte, e *queryv1.LogEntry) []byte {
 		b = append(b, ',', '{')
 		if m := e.GetStructuredMetadata(); len(m) > 0 {
 			b = append(b, `"structuredMetadata":`...)
-			b, g.names = appendStringMap(b, m, g.names)
+			b, g.members = appendStringMap(b, m, g.members)
 		}
 		if m := e.GetParsed(); len(m) > 0 {
 			if b[len(b)-1] != '{' {
 				b = append(b, ',')
 			}
 			b = append(b, `"parsed":`...)
-			b, g.names = appendStringMap(b, m, g.names)
+			b, g.members = appendStringMap(b, m, g.members)
 		}
 		b = append(b, '}')
 	}

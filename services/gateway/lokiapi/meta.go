@@ -54,14 +54,17 @@ func (a *API) series(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	b := []byte(`{"status":"success"`)
-	var names []string
+	var members []member
 	for i, s := range resp.GetSeries() {
 		if i == 0 {
 			b = append(b, `,"data":[`...)
 		} else {
 			b = append(b, ',')
 		}
-		b, names = appendStringMap(b, s.GetLabels(), names)
+		b, members = appendStringMap(b, s.GetLabels(), members)
+		if i == 0 {
+			b = slices.Grow(b, min(len(b)*len(resp.GetSeries()), 8<<20)) // others are about as long
+		}
 	}
 	if len(resp.GetSeries()) > 0 {
 		b = append(b, ']')
