@@ -36,9 +36,10 @@ type File struct {
 	headPrint positions.Print
 	own       []byte // where tail lies between reads
 	size      int64
-	seen      int64 // the greatest size since it began anew, as far as that was looked at
-	rotated   bool  // another file, or none, bears its path now
-	after     *File // must be read to its end first
+	seen      int64     // the greatest size since it began anew, as far as that was looked at
+	rotated   bool      // another file, or none, bears its path now
+	bore      time.Time // when it did last, as far as was looked
+	after     *File     // must be read to its end first
 
 	partial   int64 // size of the unfinished line at the end
 	partialAt time.Time
@@ -60,6 +61,12 @@ func idOf(st os.FileInfo) positions.ID {
 		return positions.ID{Dev: uint64(s.Dev), Ino: uint64(s.Ino)} //nolint:unconvert // other widths elsewhere
 	}
 	return positions.ID{}
+}
+
+// linked says whether an open file still has a name.
+func linked(st os.FileInfo) bool {
+	s, ok := st.Sys().(*syscall.Stat_t)
+	return !ok || s.Nlink > 0
 }
 
 // newFile takes an open file that was not read before.
@@ -254,7 +261,13 @@ func (fw *Follower) truncated(f *File) {
 
 // chainCopies puts what copies have that were made since last before f.
 func (fw *Follower) chainCopies(last positions.Position, f *File) (copies []*File) {
-	for _, g := range fw.between(last, f) {
+	path := f.pos.Path
+	g := fw.generations(path, f.group, maxGenerations, func(s sibling) bool {
+		return s.path != path && s.id != last.ID && s.mtime >= last.Mtime
+	})
+	for _, g := range fw.sift(last, g.files, f, true, true) {
+		fw.m.found.Inc()
+		g.rotated = true
 		copies = append(copies, g)
 		// The copy has the age of what it is a copy of.
 		g.pos.Gen, f.pos.Gen = f.pos.Gen, fw.nextGen()

@@ -10,7 +10,9 @@
 //     under one name keep their order.
 //   - Between two looks, or while the follower was not running, a file may have been
 //     replaced more than once. The ones in between are found beside it: names that
-//     go on with a number or a date, modified since.
+//     go on with a number or a date, modified since. They may be renamed while they
+//     are looked for: it looks until two looks agree. If the last that was read was
+//     deleted by then, others may have been too: that is told and counted.
 //   - Truncated, a file is read from its start. That it was truncated shows by its
 //     size, or, where it has grown past the old offset since, by other bytes before
 //     the offset. If a copy was made first (copytruncate), the rest is read there.
@@ -161,7 +163,11 @@ type Follower struct {
 	started   bool // the first scan is done
 	lastScan  time.Time
 	lastPrune time.Time
-	dirty     bool // an event asks for a scan
+	since     time.Time            // of the scan before; zero: other files were looked for
+	dirty     bool                 // an event asks for a scan
+	short     bool                 // files are left because too many of their path are open
+	matches   map[string]*match    // during a scan
+	strays    map[string][]sibling // during a scan: by folder, files that were modified a moment ago and are neither matched nor met
 	full      bool
 	fresh     bool            // the sink was told of files since Saved
 	openErrs  map[string]bool // paths whose trouble was reported
@@ -384,6 +390,7 @@ func (fw *Follower) nextGen() uint64 {
 func (fw *Follower) close(f *File) {
 	fw.sink.Close(f)
 	_ = f.f.Close()
+	fw.dirty = fw.dirty || fw.short // there is room for another
 	delete(fw.files, f.pos.ID)
 	fw.known[f.pos.ID] = f.Position()
 	fw.order = slices.DeleteFunc(slices.Clone(fw.order), func(o *File) bool { return o == f })

@@ -476,7 +476,7 @@ func TestGeneration(t *testing.T) {
 		"app.log": false, "app.log.1.gz": false, "app-error.log": false, "app.log.bak": false, "app.log.": false,
 		"other.log.1": false, "app.log.swp": false, "apple.log": false,
 	} {
-		if got := generation("app.log", name); got != want {
+		if _, got := generation("app.log", name); got != want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 type Metrics struct {
 	lines, bytes, cut, partial   prometheus.Counter
 	truncations, replaced, found prometheus.Counter
-	lost                         prometheus.Counter
+	lost, gaps                   prometheus.Counter
 	errors                       *prometheus.CounterVec
 	active, lag                  prometheus.Gauge
 }
@@ -27,6 +27,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		partial:     counter("weir_agent_partial_lines_total", "Unfinished lines sent because their end did not come in time."),
 		truncations: counter("weir_agent_truncations_total", "Files found truncated or replaced in place, and read from their start."),
 		lost:        counter("weir_agent_truncated_unread_bytes_total", "Bytes that were seen in files, not yet read when these were truncated, and in no copy."),
+		gaps:        counter("weir_agent_rotation_gaps_total", "Times when a file that was read was already deleted as the ones rotated after it were found, so that others between may have been deleted unread."),
 		replaced:    counter("weir_agent_replaced_files_total", "Files that were renamed away or deleted while they were followed."),
 		found:       counter("weir_agent_recovered_files_total", "Renamed files and copies whose rest was found beside the file."),
 		errors: with.NewCounterVec(prometheus.CounterOpts{

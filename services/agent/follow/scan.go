@@ -25,8 +25,10 @@ type match struct {
 
 // scan looks which files there are.
 func (fw *Follower) scan(now time.Time) {
-	fw.lastScan, fw.dirty = now, false
+	fw.since, fw.lastScan, fw.dirty, fw.short = fw.lastScan, now, false, false
 	matches := fw.match()
+	fw.matches, fw.strays = matches, map[string][]sibling{}
+	defer func() { fw.matches, fw.strays = nil, nil }()
 	if !fw.started {
 		fw.findKnown(matches)
 	}
@@ -36,7 +38,8 @@ func (fw *Follower) scan(now time.Time) {
 	}
 	sort.Strings(paths)
 	for _, p := range paths {
-		fw.meet(matches[p])
+		m := matches[p]
+		m.id = fw.meet(p, m.group, m.id)
 	}
 	for _, f := range fw.order {
 		m := matches[f.pos.Path]
@@ -45,13 +48,14 @@ func (fw *Follower) scan(now time.Time) {
 			f.rotated, f.lastRead, f.due = true, now, now
 			fw.m.replaced.Inc()
 		case bears:
-			f.rotated = false
+			f.rotated, f.bore = false, now
 			f.seen = max(f.seen, m.size) // reading may stand still
 			if f.group != m.group {
 				f.setGroup(m.group)
 			}
 		}
 	}
+	fw.meetMissing()
 	fw.started = true
 	fw.saved()
 	if fw.lastPrune.IsZero() {
@@ -154,53 +158,6 @@ func (fw *Follower) folders(matches map[string]*match) map[string]bool {
 	return out
 }
 
-// meet sees that the file that bears a path is followed.
-func (fw *Follower) meet(m *match) {
-	if fw.files[m.id] != nil {
-		return // it is, under this name or the one that it was found with
-	}
-	if k, ok := fw.known[m.id]; ok && k.Path != m.path && k.Offset == m.size && k.Mtime == m.mtime {
-		return // was read to its end under another name
-	}
-	if fw.generationsOpen(m.path) >= maxGenerations {
-		return // later: it is read in its turn
-	}
-	f := fw.open(m.path, m.path, m.group)
-	if f == nil {
-		return
-	}
-	m.id = f.pos.ID // it may have been replaced a moment ago
-	if fw.files[m.id] != nil {
-		_ = f.f.Close()
-		return
-	}
-	k, ok := fw.known[m.id]
-	if ok && f.resume(k) {
-		if k.Path != m.path {
-			// Renamed to a name that the patterns name too.
-			f.pos.Path, f.rotated = k.Path, true
-		}
-		fw.add(f)
-		return
-	}
-	// What bore the path before may have been renamed since, even a moment ago.
-	fw.reopen(m.path, m.group, m.id, nil)
-	last, seen := fw.lastSeen(m.path)
-	switch {
-	case seen:
-		for _, g := range fw.between(last, f) {
-			fw.add(g)
-			fw.start(g)
-		}
-	case !fw.started && m.group.FromEnd:
-		if err := f.seekEnd(); err != nil {
-			fw.trouble(m.path, "read", err)
-		}
-	}
-	fw.add(f)
-	fw.start(f)
-}
-
 // start tells the sink of a file that was not followed before: killed before its
 // first line is delivered, the agent must know it although it may have another
 // name then.
@@ -223,14 +180,6 @@ func (fw *Follower) saved() {
 	}
 }
 
-func (fw *Follower) generationsOpen(path string) int {
-	n := 0
-	for f := fw.newest[path]; f != nil; f = f.after {
-		n++
-	}
-	return n
-}
-
 // open opens the file at name, to be followed as path. nil: it cannot be.
 func (fw *Follower) open(name, path string, group *Group) *File {
 	f, st, err := openFile(name)
@@ -241,92 +190,6 @@ func (fw *Follower) open(name, path string, group *Group) *File {
 		return nil
 	}
 	return newFile(f, st, path, group, fw.cfg.Job, fw.cfg.Poll)
-}
-
-// lastSeen gives the position of the youngest file that bore a path.
-func (fw *Follower) lastSeen(path string) (last positions.Position, ok bool) {
-	if n := fw.newest[path]; n != nil {
-		fw.stat(n)
-		last, ok = n.Position(), true
-	}
-	for _, k := range fw.known {
-		if k.Path == path && (!ok || k.Gen > last.Gen) {
-			last, ok = k, true
-		}
-	}
-	return last, ok
-}
-
-// candidates opens the generations of a path that are not followed or known.
-func (fw *Follower) candidates(path string, group *Group, wanted func(sibling) bool) []*File {
-	list, bases := siblings(path)
-	var out []*File
-	seen := map[positions.ID]bool{}
-	for _, s := range list {
-		if _, known := fw.known[s.id]; known || fw.files[s.id] != nil || seen[s.id] || !wanted(s) {
-			continue
-		}
-		for _, b := range bases {
-			if generation(b, filepath.Base(s.path)) {
-				if f := fw.open(s.path, path, group); f != nil {
-					if f.pos.ID != s.id {
-						_ = f.f.Close()
-						break
-					}
-					seen[s.id] = true
-					out = append(out, f)
-				}
-				break
-			}
-		}
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].pos.Mtime < out[j].pos.Mtime })
-	return out
-}
-
-// between gives, oldest first, what bore the path of cur after the file at
-// position last and before cur, or before cur was truncated.
-func (fw *Follower) between(last positions.Position, cur *File) []*File {
-	all := fw.candidates(cur.pos.Path, cur.group, func(s sibling) bool {
-		return s.id != cur.pos.ID && s.id != last.ID && s.info.ModTime().UnixNano() >= last.Mtime
-	})
-	var out []*File
-	for _, g := range all {
-		// A copy of the one that was read has only its rest to give, and one of
-		// the file that is there now has nothing.
-		isCopy := last.Offset > 0 && g.resume(last)
-		switch {
-		case len(out) >= maxGenerations, g.size == 0, !isCopy && g.prefixOf(cur):
-			_ = g.f.Close()
-		case g.size == g.pos.Offset:
-			fw.known[g.pos.ID] = g.Position()
-			_ = g.f.Close()
-		default:
-			fw.m.found.Inc()
-			g.rotated = true
-			out = append(out, g)
-		}
-	}
-	return out
-}
-
-// prefixOf says whether g looks like a copy of the beginning of f.
-func (g *File) prefixOf(f *File) bool {
-	p := positions.Position{Offset: g.size}
-	head, tail := make([]byte, min(g.size, positions.HeadBytes)), make([]byte, min(g.size, positions.TailBytes))
-	if _, err := g.f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return false
-	}
-	if _, err := g.f.ReadAt(tail, g.size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
-		return false
-	}
-	p.Head, p.Tail = positions.PrintOf(head), positions.PrintOf(tail)
-	st, err := f.f.Stat()
-	if err != nil {
-		return false
-	}
-	_, _, ok := p.Matches(f.f, st.Size())
-	return ok
 }
 
 // findKnown looks, at the start, for files that were read before and have been
@@ -351,55 +214,6 @@ func (fw *Follower) findKnown(matches map[string]*match) {
 	}
 }
 
-// reopen follows again the known files that have borne a path and have another
-// name now, if there is more to read in them or there may be. bears is the file
-// that is left out; byID says where to look first.
-func (fw *Follower) reopen(path string, group *Group, bears positions.ID, byID map[positions.ID]string) {
-	var all []positions.Position
-	for _, k := range fw.known {
-		if k.Path == path && k.ID != bears {
-			all = append(all, k)
-		}
-	}
-	if len(all) == 0 {
-		return
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Gen < all[j].Gen })
-	list, _ := siblings(path)
-	for _, k := range all {
-		name := byID[k.ID]
-		for _, s := range list {
-			if s.id == k.ID {
-				name = s.path
-			}
-		}
-		if name == "" {
-			continue
-		}
-		f := fw.open(name, path, group)
-		if f == nil {
-			continue
-		}
-		// At the start, a writer may not have noticed yet that the file was renamed.
-		recent := byID != nil && time.Since(time.Unix(0, f.pos.Mtime)) < max(fw.cfg.Grace, time.Minute)
-		switch {
-		case f.pos.ID != k.ID:
-			_ = f.f.Close()
-		case !f.resume(k):
-			delete(fw.known, k.ID)
-			_ = f.f.Close()
-		case f.size == k.Offset && !recent:
-			_ = f.f.Close()
-		default:
-			f.rotated = true
-			if f.size > k.Offset {
-				fw.m.found.Inc()
-			}
-			fw.add(f)
-		}
-	}
-}
-
 // prune forgets positions of files that are gone.
 func (fw *Follower) prune(now time.Time) {
 	lists := map[string]map[positions.ID]bool{}
@@ -411,8 +225,7 @@ func (fw *Follower) prune(now time.Time) {
 		there, ok := lists[k.Path]
 		if !ok {
 			there = map[positions.ID]bool{}
-			list, _ := siblings(k.Path)
-			for _, s := range list {
+			for _, s := range siblings(k.Path) {
 				there[s.id] = true
 			}
 			lists[k.Path] = there

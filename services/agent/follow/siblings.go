@@ -3,6 +3,7 @@ package follow
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/weir-logs/weir/services/agent/positions"
@@ -10,23 +11,84 @@ import (
 
 // sibling is a file in a folder.
 type sibling struct {
-	path string
-	id   positions.ID
-	info os.FileInfo
+	path        string
+	id          positions.ID
+	size, mtime int64
+	suffix      string // what rotation added to the name
 }
 
-// siblings lists the regular files beside a path, and beside what it links to,
-// and gives the names that the path has there.
-func siblings(path string) (out []sibling, bases []string) {
-	places := []string{path}
+func siblingOf(path string, st os.FileInfo) sibling {
+	return sibling{path: path, id: idOf(st), size: st.Size(), mtime: st.ModTime().UnixNano()}
+}
+
+// places gives a path and, if it is a link, what it links to.
+func places(path string) []string {
 	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
-		places = append(places, real)
+		return []string{path, real}
 	}
-	for _, p := range places {
-		bases = append(bases, filepath.Base(p))
+	return []string{path}
+}
+
+// siblings lists the regular files beside a path, and beside what it links to.
+func siblings(path string) (out []sibling) {
+	for _, p := range places(path) {
 		out = append(out, listFolder(filepath.Dir(p))...)
 	}
-	return out, bases
+	return out
+}
+
+// look lists the regular file that bears a path and the generations of it. Where
+// files are renamed meanwhile it may miss some, or have one twice.
+func look(path string) (out []sibling) {
+	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
+		out = append(out, siblingOf(path, st))
+	}
+	for _, p := range places(path) {
+		dir, base := filepath.Split(p)
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			suffix, ok := generation(base, e.Name())
+			if !ok || !e.Type().IsRegular() {
+				continue
+			}
+			if st, err := e.Info(); err == nil {
+				s := siblingOf(filepath.Join(dir, e.Name()), st)
+				s.suffix = suffix
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// older says whether a is an older generation of a path than b: what bears the
+// path is the youngest, then the times tell, and between files of one time (a
+// clock's tick apart at most) the names.
+func older(path string, a, b sibling) bool {
+	switch {
+	case a.path == path || b.path == path:
+		return a.path != path
+	case a.mtime != b.mtime:
+		return a.mtime < b.mtime
+	}
+	i, numbered := index(a.suffix)
+	j, also := index(b.suffix)
+	if numbered && also {
+		return i > j
+	}
+	return a.suffix < b.suffix // dates; of one that is gone it is empty
+}
+
+// index gives the number of a suffix that counts generations, as no date does.
+func index(suffix string) (int, bool) {
+	if len(suffix) < 2 || len(suffix) > 6 {
+		return 0, false
+	}
+	n, err := strconv.Atoi(suffix[1:])
+	return n, err == nil && n >= 0
 }
 
 // listFolder lists the regular files of a folder. A file that is renamed during
@@ -38,19 +100,7 @@ func listFolder(dir string) (out []sibling) {
 		if err != nil {
 			return nil
 		}
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return nil
-		}
-		out = out[:0]
-		for _, e := range entries {
-			if !e.Type().IsRegular() {
-				continue
-			}
-			if st, err := e.Info(); err == nil {
-				out = append(out, sibling{filepath.Join(dir, e.Name()), idOf(st), st})
-			}
-		}
+		out = readFolder(dir)
 		after, err := os.Stat(dir)
 		if err == nil && after.ModTime().Equal(before.ModTime()) {
 			break
@@ -59,10 +109,27 @@ func listFolder(dir string) (out []sibling) {
 	return out
 }
 
+// readFolder lists the regular files of a folder that are not renamed meanwhile.
+func readFolder(dir string) (out []sibling) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		if st, err := e.Info(); err == nil {
+			out = append(out, siblingOf(filepath.Join(dir, e.Name()), st))
+		}
+	}
+	return out
+}
+
 // generation says whether a file called name is what rotation made of one called
 // base: base.1, base-20260131, base.old, or the number before the extension.
-// Compressed ones are not.
-func generation(base, name string) bool {
+// Compressed ones are not. suffix is what was added.
+func generation(base, name string) (suffix string, ok bool) {
 	number := func(s string) bool {
 		if len(s) < 2 || !strings.ContainsRune(".-_", rune(s[0])) {
 			return false
@@ -70,13 +137,13 @@ func generation(base, name string) bool {
 		return s[1:] == "old" || strings.Trim(s[1:], "0123456789.-_:+TZ") == "" && strings.ContainsAny(s, "0123456789")
 	}
 	if rest, ok := strings.CutPrefix(name, base); ok && number(rest) {
-		return true
+		return rest, true
 	}
 	ext := filepath.Ext(base)
 	rest, ok := strings.CutPrefix(name, strings.TrimSuffix(base, ext))
 	if !ok || ext == "" {
-		return false
+		return "", false
 	}
 	rest, ok = strings.CutSuffix(rest, ext)
-	return ok && number(rest)
+	return rest, ok && number(rest)
 }
