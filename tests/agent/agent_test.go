@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	"github.com/weir-logs/weir/libs/client"
+	"github.com/weir-logs/weir/services/agent/positions"
 	"github.com/weir-logs/weir/tests/harness"
 
 	// What the other programs are made of, so that a change to them makes cached
@@ -89,6 +91,29 @@ func (r *rig) started() {
 		}
 		return err
 	})
+}
+
+// queued says whether the agent has all of a file in its queue, as far as it has
+// saved that.
+func (r *rig) queued(path string) bool {
+	st, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	b, err := os.ReadFile(r.positions())
+	if err != nil {
+		return false
+	}
+	s, err := positions.Decode(b)
+	if err != nil {
+		return false
+	}
+	for _, p := range s.Files {
+		if p.Ino == st.Sys().(*syscall.Stat_t).Ino {
+			return p.Offset == st.Size()
+		}
+	}
+	return false
 }
 
 // metric gives the sum of a metric of the agent; -1 where it does not answer.
@@ -212,7 +237,8 @@ type writer struct {
 	path   string
 	rate   int
 	rotate time.Duration
-	keep   int // renamed files that stay; 0: all
+	keep   int                    // renamed files that stay; 0: all
+	may    func(path string) bool // says whether another may go
 	n      int
 }
 
@@ -222,6 +248,7 @@ func (w *writer) run(stop <-chan struct{}) error {
 		return err
 	}
 	begin, rotated, gen, first := time.Now(), time.Now(), 0, w.n
+	oldest := 1 // generation
 	for {
 		select {
 		case <-stop:
@@ -253,8 +280,14 @@ func (w *writer) run(stop <-chan struct{}) error {
 			if f, err = os.OpenFile(w.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err != nil {
 				return err
 			}
-			if w.keep > 0 && gen > w.keep {
-				_ = os.Remove(fmt.Sprintf("%s.%d", w.path, gen-w.keep))
+			for ; w.keep > 0 && oldest <= gen-w.keep; oldest++ {
+				name := fmt.Sprintf("%s.%d", w.path, oldest)
+				if !w.may(name) {
+					break
+				}
+				if err := os.Remove(name); err != nil {
+					return err
+				}
 			}
 		}
 		time.Sleep(5 * time.Millisecond)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,11 +115,25 @@ func TestServerAway(t *testing.T) {
 	r := newRig(t)
 	r.started()
 	away := envTime(t, "WEIR_AGENT_AWAY", 5*time.Second)
-	w := &writer{path: filepath.Join(r.dir, "app.log"), rate: 5000, rotate: time.Second, keep: 3}
+	var gone atomic.Int32
+	w := &writer{path: filepath.Join(r.dir, "app.log"), rate: 5000, rotate: time.Second, keep: 1, may: func(path string) bool {
+		ok := r.queued(path)
+		if ok {
+			gone.Add(1)
+		}
+		return ok
+	}}
 	w.during(t, func() {
 		time.Sleep(time.Second)
 		r.server.Kill()
+		before := gone.Load()
 		time.Sleep(away / 2)
+		harness.Until(t, func() error {
+			if gone.Load() < before+2 {
+				return errors.New("no files are gone that were written since")
+			}
+			return nil
+		})
 		r.agent.Kill() // what it has read is in the queue, though its files are gone
 		r.start()
 		time.Sleep(away / 2)
