@@ -150,10 +150,15 @@ func TestRateLimited(t *testing.T) {
 	r := newRig(t, "--limits.ingestion-rate=100kB", "--limits.ingestion-burst=300kB")
 	r.started()
 	w := &writer{path: filepath.Join(r.dir, "app.log"), rate: 8000, rotate: time.Second}
-	w.during(t, func() { time.Sleep(envTime(t, "WEIR_AGENT_LIMITED", 3*time.Second)) })
-	if n := r.metric("weir_agent_retries_total"); n <= 0 {
-		t.Errorf("%v retries: the server was to refuse", n)
-	}
+	w.during(t, func() {
+		time.Sleep(envTime(t, "WEIR_AGENT_LIMITED", 3*time.Second))
+		harness.Until(t, func() error {
+			if n := r.metric("weir_agent_retries_total"); n <= 0 {
+				return fmt.Errorf("%v retries: the server was to refuse", n)
+			}
+			return nil
+		})
+	})
 	r.await(w.n)
 	r.check(w.n, nil)
 	r.agent.Terminate()
