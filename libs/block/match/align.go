@@ -102,6 +102,11 @@ func align(n *needle, slots []slot, last []byte, possible func(*slot, way, []byt
 
 // fits reports whether a time of the layout can hold the text so.
 func fits(l template.Layout, w way, part []byte, fold bool) bool {
+	return fitsAfter(nil, l, w, part, fold)
+}
+
+// fitsAfter is fits of times that all begin with the same text.
+func fitsAfter(begin []byte, l template.Layout, w way, part []byte, fold bool) bool {
 	shape := l.Shape()
 	if len(part) > len(shape) {
 		return false
@@ -117,16 +122,26 @@ func fits(l template.Layout, w way, part []byte, fold bool) bool {
 	case suffix:
 		from = to
 	}
-next:
 	for ; from <= to; from++ {
-		for i, c := range part {
-			if !fitsByte(shape[from+i], c, fold) {
-				continue next
-			}
+		if fitsAt(begin, shape, from, part, fold) {
+			return true
 		}
-		return true
 	}
 	return false
+}
+
+// fitsAt reports whether a time can hold the text at a place.
+func fitsAt(begin, shape []byte, place int, part []byte, fold bool) bool {
+	for i, c := range part {
+		if at := place + i; at < len(begin) {
+			if b := begin[at]; b != c && !(fold && b-'A' < 26 && b|0x20 == c) {
+				return false
+			}
+		} else if !fitsByte(shape[at], c, fold) {
+			return false
+		}
+	}
+	return true
 }
 
 func fitsByte(shape, c byte, fold bool) bool {

@@ -2,6 +2,7 @@ package match
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/model"
@@ -41,17 +42,23 @@ func (sp *SectionProgram) Lacks(block int, b *lines.Body, templates []bool) (boo
 			continue
 		}
 		may := false
+		states := make([]state, len(e.info.Templates))
 		for t, c := range e.info.Templates {
 			if !templates[t] || may {
 				continue
 			}
 			if may = f.template(block, c.Template) == all || f.asks(block, c.Template); !may {
-				var s state
-				if err := e.alignments(f, c.Template, &s); err != nil {
+				if err := e.alignments(f, c.Template, &states[t]); err != nil {
 					return false, err
 				}
-				may = s.some()
+				may = states[t].some()
 			}
+		}
+		if !may {
+			if err := e.slots(f, templates, states); err != nil {
+				return false, err
+			}
+			may = slices.ContainsFunc(states, func(s state) bool { return s.some() })
 		}
 		if !may {
 			return true, nil

@@ -2,6 +2,7 @@ package match
 
 import (
 	"bytes"
+	"encoding/binary"
 	"sort"
 	"sync"
 
@@ -10,14 +11,17 @@ import (
 )
 
 // index is what a section's templates say about where needles can be, made once for a
-// section: which templates have the needle in literal text, and which have text before
-// or behind a slot that a needle over both would need.
+// section: which templates have the needle in literal text, and which have a slot between
+// texts that a needle over it would need.
 type index struct {
 	section *lines.Section
 	texts   text       // of all templates, end to end
 	ends    []int      // where each ends
 	tails   []edge     // literal text before slots
 	heads   []edge     // literal text behind slots
+	joints  []joint    // slots between a tail and a head
+	slots   []uint32   // joints of all templates, end to end
+	begin   []int      // where those of each template begin, and where the last ones end
 	always  []uint32   // templates that have slots with nothing between
 	columns [][]uint32 // templates that use a column
 }
@@ -35,7 +39,7 @@ func (t *text) of(fold bool) []byte {
 // edge is literal text next to a slot, up to edgeLen bytes of it.
 type edge struct {
 	text, lower []byte
-	templates   []uint32
+	joints      []uint32
 }
 
 func (e *edge) of(fold bool) []byte {
@@ -43,6 +47,13 @@ func (e *edge) of(fold bool) []byte {
 		return e.lower
 	}
 	return e.text
+}
+
+// joint is slots of a column between the same edges.
+type joint struct {
+	column    uint32
+	head      int // edge; -1: there is no text behind the slot
+	templates []uint32
 }
 
 const (
@@ -56,56 +67,88 @@ func indexOf(s *lines.Section) *index {
 
 func newIndex(s *lines.Section) *index {
 	x := &index{section: s, columns: make([][]uint32, len(s.Table.Columns))}
-	tails, heads := edges{at: map[string]int{}}, edges{at: map[string]int{}}
+	tails, heads := edges{at: map[edgeKey]int{}}, edges{at: map[edgeKey]int{}}
+	at := map[jointKey]int{}
+	var pieces []template.Piece
 	for i := range s.Table.Templates {
 		t := &s.Table.Templates[i]
 		x.texts.as = append(append(x.texts.as, t.Text...), separator)
 		x.ends = append(x.ends, len(x.texts.as))
 		for _, c := range t.Columns {
-			if l := x.columns[c]; len(l) == 0 || l[len(l)-1] != uint32(i) {
-				x.columns[c] = append(l, uint32(i))
-			}
+			x.columns[c] = appendLast(x.columns[c], uint32(i))
 		}
+		x.begin = append(x.begin, len(x.slots))
 		always := false
-		pieces := t.Pieces()
-		for k := range pieces {
-			lit := pieces[k].Literal
-			if len(lit) == 0 {
-				always = always || k > 0 && pieces[k].Slot
-				continue
+		pieces = t.AppendPieces(pieces[:0])
+		for k := range pieces[:len(pieces)-1] {
+			key := jointKey{pieces[k].Column, -1, -1}
+			if l := pieces[k].Literal; len(l) > 0 {
+				key.tail = tails.add(l[max(0, len(l)-edgeLen):])
+			} else {
+				always = always || k > 0
 			}
-			if pieces[k].Slot {
-				tails.add(lit[max(0, len(lit)-edgeLen):], uint32(i))
+			if l := pieces[k+1].Literal; len(l) > 0 {
+				key.head = heads.add(l[:min(edgeLen, len(l))])
 			}
-			if k > 0 {
-				heads.add(lit[:min(edgeLen, len(lit))], uint32(i))
+			j, ok := at[key]
+			if !ok {
+				j = len(x.joints)
+				at[key] = j
+				x.joints = append(x.joints, joint{column: key.column, head: key.head})
+				if key.tail >= 0 {
+					tails.list[key.tail].joints = append(tails.list[key.tail].joints, uint32(j))
+				}
+				if key.head >= 0 {
+					heads.list[key.head].joints = append(heads.list[key.head].joints, uint32(j))
+				}
 			}
+			x.slots = append(x.slots, uint32(j))
+			x.joints[j].templates = appendLast(x.joints[j].templates, uint32(i))
 		}
 		if always {
 			x.always = append(x.always, uint32(i))
 		}
 	}
+	x.begin = append(x.begin, len(x.slots))
 	x.tails, x.heads = tails.list, heads.list
 	x.texts.lower = lower(nil, x.texts.as)
 	return x
 }
 
+// appendLast appends a number if it is not the last one already.
+func appendLast(l []uint32, n uint32) []uint32 {
+	if len(l) > 0 && l[len(l)-1] == n {
+		return l
+	}
+	return append(l, n)
+}
+
+type jointKey struct {
+	column     uint32
+	tail, head int
+}
+
+type edgeKey struct {
+	bytes uint64
+	n     int
+}
+
 type edges struct {
-	at   map[string]int
+	at   map[edgeKey]int
 	list []edge
 }
 
-func (e *edges) add(b []byte, t uint32) {
-	i, ok := e.at[string(b)]
+func (e *edges) add(b []byte) int {
+	var w [edgeLen]byte
+	key := edgeKey{n: copy(w[:], b)}
+	key.bytes = binary.LittleEndian.Uint64(w[:])
+	i, ok := e.at[key]
 	if !ok {
 		i = len(e.list)
-		e.at[string(b)] = i
+		e.at[key] = i
 		e.list = append(e.list, edge{text: b, lower: lower(nil, b)})
 	}
-	l := e.list[i].templates
-	if len(l) == 0 || l[len(l)-1] != t {
-		e.list[i].templates = append(l, t)
-	}
+	return i
 }
 
 // How templates come into question for a needle.
@@ -142,28 +185,27 @@ func (x *index) candidates(n *needle) []byte {
 			p += i + 1
 		}
 	}
-	var begins, ends [256]bool // bytes that the needle has behind, or before, another one
-	for i, c := range n.text {
-		begins[c] = begins[c] || i > 0
-		ends[c] = ends[c] || i < len(n.text)-1
-	}
-	for i := range x.tails {
-		e := &x.tails[i]
-		if b := e.of(n.fold); ends[b[len(b)-1]] && tailFits(b, n.text) {
-			for _, t := range e.templates {
+	r := run{index: x, needle: n}
+	r.begins(func(t uint32) {
+		if out == nil || out[t]&(acrossSlots|inLiteral) == 0 {
+			if r.through(t) {
 				mark(t, acrossSlots)
 			}
 		}
-	}
-	for i := range x.heads {
-		e := &x.heads[i]
-		if b := e.of(n.fold); begins[b[0]] && headFits(b, n.text) {
-			for _, t := range e.templates {
-				mark(t, acrossSlots)
-			}
-		}
-	}
+	})
 	return out
+}
+
+// possible reports whether a value of a column can hold the text so.
+func (x *index) possible(column uint32, w way, part []byte, fold bool) bool {
+	s := x.section
+	switch kind := &s.Table.Columns[column]; {
+	case kind.IsTime:
+		return fits(kind.Layout, w, part, fold)
+	case s.Columns == nil:
+		return true
+	}
+	return possible(&s.Columns[column], w, part, fold)
 }
 
 // literal reports whether the needle is in literal text of a template: a needle with
@@ -181,28 +223,6 @@ func (x *index) literal(t uint32, n *needle) bool {
 		}
 	}
 	return true
-}
-
-// tailFits reports whether a slot can follow within the needle on text that ends in b.
-func tailFits(b, needle []byte) bool {
-	for p := 1; p < len(needle); p++ {
-		m := min(p, len(b))
-		if needle[p-1] == b[len(b)-1] && string(b[len(b)-m:]) == string(needle[p-m:p]) {
-			return true
-		}
-	}
-	return false
-}
-
-// headFits reports whether text that begins with b can follow on a slot within the needle.
-func headFits(b, needle []byte) bool {
-	for p := 1; p < len(needle); p++ {
-		m := min(len(needle)-p, len(b))
-		if needle[p] == b[0] && string(b[:m]) == string(needle[p:p+m]) {
-			return true
-		}
-	}
-	return false
 }
 
 // slot is a slot of a template.

@@ -3,6 +3,7 @@ package match
 import (
 	"bytes"
 	"encoding/binary"
+	"strconv"
 
 	"github.com/weir-logs/weir/libs/block/column"
 )
@@ -250,31 +251,53 @@ func scanIPv4(nums []uint64, w way, text []byte, h *hits) {
 }
 
 // scanNumbers finds numbers. It fails where they have to be printed.
-func (e *evaluation) scanNumbers(v *column.Values, w way, text []byte, h *hits) bool {
+func (e *evaluation) scanNumbers(v *column.Values, w way, n *needle, h *hits) bool {
 	info := v.Info()
-	for _, c := range text {
-		if c-'0' > 9 {
-			return len(info.Prefix) == 0 // with a prefix the text may lie in that
-		}
-	}
 	nums := v.Numbers()
-	if len(info.Prefix) > 0 && (w != contains || bytes.Contains(info.Prefix, text)) || nums == nil || len(text) == 0 {
+	text := n.text
+	if nums == nil || len(text) == 0 {
 		return false
 	}
-	if w == exact && info.Kind != column.Pad {
-		x, ok := column.ParseUint(text)
-		if !ok {
+	if begin := info.Prefix; len(begin) > 0 {
+		if last := begin[len(begin)-1]; last-'0' < 10 {
+			return false
+		}
+		if (w == contains || w == prefix) && holds(begin, w, n) {
+			h.bits = allOf(h.n)
 			return true
 		}
-		for i, y := range nums {
-			if x == y {
-				h.add(i)
+		// What of the text is no number, or comes before what is not, is in front of the
+		// number.
+		front := len(text)
+		for front > 0 && text[front-1]-'0' < 10 {
+			front--
+		}
+		switch {
+		case front == len(text):
+			return true // the number follows on the prefix, and has a digit
+		case front > 0 && (w == contains || w == suffix):
+			if front > len(begin) || !n.equal(begin[len(begin)-front:], text[:front]) {
+				return true
+			}
+			if w == contains {
+				w = prefix
+			} else {
+				w = exact
+			}
+		case front > 0, w == exact, w == prefix:
+			if !n.equal(begin, text[:front]) {
+				return true
 			}
 		}
-		return true
+		text = text[front:]
+	}
+	for _, c := range text {
+		if c-'0' > 9 {
+			return true
+		}
 	}
 	if w != contains {
-		return false
+		return numbersAt(nums, info, w, text, h)
 	}
 	// Printed eight digits at a time, with zeros before them: hits are looked at again.
 	groups := (info.MaxLen - len(info.Prefix) + 7) / 8
@@ -306,6 +329,78 @@ func (e *evaluation) scanNumbers(v *column.Values, w way, text []byte, h *hits) 
 	}
 	return true
 }
+
+// numbersAt finds numbers that are, begin with or end in digits. It fails where they have to
+// be printed.
+func numbersAt(nums []uint64, info *column.Info, w way, text []byte, h *hits) bool {
+	n := len(text)
+	x, err := strconv.ParseUint(string(text), 10, 64)
+	if n > 18 || err != nil {
+		return false
+	}
+	pad := 0
+	if info.Kind == column.Pad {
+		if pad = info.MinLen - len(info.Prefix); n > pad {
+			return true
+		}
+	}
+	limit := powers[n]
+	switch {
+	case w == exact && n != pad && (pad > 0 || text[0] == '0' && n > 1):
+		// Numbers have no zeros before them, or are longer.
+	case w == exact:
+		for i, y := range nums {
+			if y == x {
+				h.add(i)
+			}
+		}
+	case w == suffix:
+		least := uint64(0) // of n digits
+		if pad == 0 && n > 1 {
+			least = limit / 10
+		}
+		for i, y := range nums {
+			if y%limit == x && y >= least {
+				h.add(i)
+			}
+		}
+	case pad > 0:
+		div := powers[pad-n]
+		for i, y := range nums {
+			if y/div == x {
+				h.add(i)
+			}
+		}
+	case text[0] == '0':
+		for i, y := range nums {
+			if y == 0 && n == 1 {
+				h.add(i)
+			}
+		}
+	default:
+		for i, y := range nums {
+			if y < x {
+				continue
+			}
+			for y >= limit {
+				y /= 10
+			}
+			if y == x {
+				h.add(i)
+			}
+		}
+	}
+	return true
+}
+
+// powers are those of ten.
+var powers = func() (p [20]uint64) {
+	p[0] = 1
+	for i := 1; i < len(p); i++ {
+		p[i] = p[i-1] * 10
+	}
+	return p
+}()
 
 func printNumbers(out []byte, nums []uint64, groups int) {
 	o := 0

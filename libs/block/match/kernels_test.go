@@ -22,6 +22,8 @@ func TestKernels(t *testing.T) {
 		"int":    func(x uint64) string { return fmt.Sprint(x >> (x & 63)) },
 		"small":  func(x uint64) string { return fmt.Sprint(x >> 44) },
 		"pad":    func(x uint64) string { return fmt.Sprintf("%09d", x>>36) },
+		"n1X":    func(x uint64) string { return fmt.Sprintf("n1X%d", x>>(x&63)) },
+		"padded": func(x uint64) string { return fmt.Sprintf("u%04d", x>>52) },
 		"prefix": func(x uint64) string { return fmt.Sprintf("n1x%d", x>>40) },
 		"bytes":  func(x uint64) string { return fmt.Sprintf("a%x.%c", x>>40, 'g'+x&7) },
 		"dict":   func(x uint64) string { return fmt.Sprintf("%07x", x&63*0x1234567) },

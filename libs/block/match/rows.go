@@ -86,7 +86,8 @@ type evaluation struct {
 	last    []scanned // by column
 	wants   []liveWant
 	frames  map[frameKey]bool
-	rowsOf  map[int][]uint32 // rows of the values of a column of in-line times
+	rowsOf  map[int][]uint32  // rows of the values of a column of in-line times
+	begins  map[uint32][]byte // what all in-line times of a column begin with
 	scratch []byte
 	folded  []byte
 }
@@ -172,6 +173,9 @@ func (e *evaluation) filter(f *sectionFilter, plain *filter) error {
 			}
 		}
 	}
+	if err := e.slots(f, left, states); err != nil {
+		return err
+	}
 	return e.walk(f, states)
 }
 
@@ -220,6 +224,104 @@ func (e *evaluation) alignments(f *sectionFilter, number uint32, s *state) error
 	return nil
 }
 
+// slots finds the slots that hold all of a needle, for templates that are left, nil: all:
+// column by column, as many templates share one.
+func (e *evaluation) slots(f *sectionFilter, left []bool, states []state) error {
+	for k := range f.terms {
+		t := &f.terms[k]
+		if t.dead(e.block) || !e.anySlots(t, left, states) {
+			continue
+		}
+		for i := range t.needles {
+			n := &t.needles[i]
+			if !n.in(e.block) {
+				continue
+			}
+			if err := e.slotsOf(t, n, left, states); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// anySlots reports whether a slot of a template could hold a needle.
+func (e *evaluation) anySlots(t *sectionTerm, left []bool, states []state) bool {
+	for i, c := range e.info.Templates {
+		if !states[i].all && (left == nil || left[i]) && t.plan(c.Template).slots {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *evaluation) slotsOf(t *sectionTerm, n *sectionNeedle, left []bool, states []state) error {
+	var used []bool
+	columns := e.body.Columns()
+	w := want{way: contains, text: n.text}
+	var hits map[uint32]liveWant // by column of the section
+	for i := range columns {
+		if w.column = columns[i].ID; !n.columns[w.column] || !e.possible(&w, n.fold) {
+			continue
+		}
+		if left != nil {
+			if used == nil {
+				used = e.usedBy(left)
+			}
+			if !used[i] {
+				continue
+			}
+		}
+		values, err := e.scan(i, &w, n.fold)
+		if err != nil {
+			return err
+		}
+		if values == nil {
+			continue
+		}
+		if hits == nil {
+			hits = map[uint32]liveWant{}
+		}
+		hits[w.column] = liveWant{column: i, values: values}
+	}
+	if hits == nil {
+		return nil
+	}
+	for i, c := range e.info.Templates {
+		s := &states[i]
+		if s.all || left != nil && !left[i] || n.how[c.Template]&inSlot == 0 || !t.plan(c.Template).slots {
+			continue
+		}
+		m := &e.sp.section.Table.Templates[c.Template]
+		for slot, id := range m.Columns {
+			live, ok := hits[id]
+			if !ok {
+				continue
+			}
+			live.nth = nthOf(m, slot)
+			a := liveAlignment{wants: []liveWant{live}}
+			if n.ask {
+				a.term = t
+			}
+			s.live = append(s.live, a)
+		}
+	}
+	return nil
+}
+
+// usedBy returns which columns templates of the block use.
+func (e *evaluation) usedBy(templates []bool) []bool {
+	used := make([]bool, len(e.body.Columns()))
+	for i, c := range e.info.Templates {
+		if templates[i] {
+			for _, id := range e.sp.section.Table.Templates[c.Template].Columns {
+				used[e.body.Number(id)] = true
+			}
+		}
+	}
+	return used
+}
+
 // lastScan is scan, and possible. Many templates have the same want of a column, one
 // after the other.
 func (e *evaluation) lastScan(c int, w *want, fold bool) (found, error) {
@@ -255,7 +357,7 @@ type scanned struct {
 func (e *evaluation) possible(w *want, fold bool) bool {
 	c := &e.body.Columns()[e.body.Number(w.column)]
 	if c.Kind == column.Signed {
-		return true // its layout was looked at
+		return fitsAfter(e.timesBegin(c), e.sp.section.Table.Columns[c.ID].Layout, w.way, w.text, fold)
 	}
 	if c.Kind == column.Const {
 		return holds(c.Prefix, w.way, &needle{text: w.text, fold: fold})

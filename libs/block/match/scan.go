@@ -128,7 +128,7 @@ func (e *evaluation) scanValues(v *column.Values, w way, n *needle) found {
 		scanIPv4(v.Numbers(), w, n.text, &h)
 		return h.bits
 	case column.Int, column.Delta, column.Pad:
-		if e.scanNumbers(v, w, n.text, &h) {
+		if e.scanNumbers(v, w, n, &h) {
 			return h.bits
 		}
 	}

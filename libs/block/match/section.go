@@ -1,6 +1,8 @@
 package match
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -29,7 +31,9 @@ type sectionTerm struct {
 	memory  *atomic.Int64 // of the program
 	needles []sectionNeedle
 	also    [][]sectionNeedle
-	plans   []atomic.Pointer[plan] // of each template, when it is known
+
+	once  sync.Once
+	plans []atomic.Pointer[plan] // of each template, when it is known; made when one is asked for
 }
 
 type sectionNeedle struct {
@@ -47,12 +51,14 @@ type plan struct {
 	all    bool        // every line matches
 	ask    bool        // every line must be looked at
 	aligns []alignment // else: a line matches, or must be asked, if it meets one of these
+	slots  bool        // or has all of a needle in a slot that could hold it
 }
 
 var (
 	planAll  = &plan{all: true}
 	planAsk  = &plan{ask: true}
 	planNone = &plan{}
+	planSlot = &plan{slots: true}
 )
 
 // Section makes the program ready for a section. g is the section's gram matrix, nil
@@ -76,15 +82,13 @@ func (p *Program) Section(s *lines.Section, g *grams.Region) *SectionProgram {
 		for k := range f.terms {
 			t := &f.terms[k]
 			t.term, t.section, t.memory = &p.filters[i].terms[k], s, &sp.memory
-			t.plans = make([]atomic.Pointer[plan], len(s.Table.Templates))
 			t.needles = sectionNeedles(t.term.needles, g, nonASCII)
 			needles := len(t.needles)
 			for _, set := range t.term.also {
 				t.also = append(t.also, sectionNeedles(set, g, nonASCII))
 				needles += len(set)
 			}
-			n := 256 + 8*len(t.plans)
-			sp.memory.Add(int64(n + needles*(128+len(s.Table.Templates)+len(s.Table.Columns)+len(s.Blocks)/8)))
+			sp.memory.Add(int64(256 + 8*len(s.Table.Templates) + needles*(128+len(s.Table.Templates)+len(s.Table.Columns)+len(s.Blocks)/8)))
 		}
 	}
 	return sp
@@ -211,15 +215,8 @@ func (n *sectionNeedle) prepare(s *lines.Section) {
 		x := indexOf(s)
 		n.how = x.candidates(n.needle)
 		n.columns = make([]bool, len(s.Table.Columns))
-		for c, kind := range s.Table.Columns {
-			switch {
-			case kind.IsTime:
-				n.columns[c] = fits(kind.Layout, contains, n.text, n.fold)
-			case s.Columns == nil:
-				n.columns[c] = true
-			default:
-				n.columns[c] = s.Columns[c].Seen && possible(&s.Columns[c], contains, n.text, n.fold)
-			}
+		for c := range s.Table.Columns {
+			n.columns[c] = x.possible(uint32(c), contains, n.text, n.fold)
 			if !n.columns[c] {
 				continue
 			}
@@ -235,6 +232,7 @@ func (n *sectionNeedle) prepare(s *lines.Section) {
 
 // plan returns what the term means for a template of the section.
 func (t *sectionTerm) plan(number uint32) *plan {
+	t.once.Do(func() { t.plans = make([]atomic.Pointer[plan], len(t.section.Table.Templates)) })
 	p := t.plans[number].Load()
 	if p == nil {
 		p = t.makePlan(number)
@@ -281,7 +279,8 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 		case how&inLiteral != 0:
 			ask = true
 		default:
-			if !t.align(p, i, m, how) {
+			p.slots = p.slots || how&inSlot != 0
+			if how&acrossSlots != 0 && !t.align(p, i, m) {
 				ask = true
 			}
 		}
@@ -289,10 +288,12 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 	switch {
 	case ask:
 		return planAsk
-	case len(p.aligns) == 0:
-		return planNone
+	case len(p.aligns) > 0:
+		return p
+	case p.slots:
+		return planSlot
 	}
-	return p
+	return planNone
 }
 
 // inLiteral reports whether the text of a template holds a needle, as all text that the
@@ -307,34 +308,40 @@ func (t *sectionTerm) inLiteral(number uint32) bool {
 	return t.unknown
 }
 
-// align adds the alignments of a needle with a template; it fails if there are too many.
-func (t *sectionTerm) align(p *plan, needle int, m *template.Template, how byte) bool {
+// align adds the alignments of a needle with slots and text of a template; it fails if
+// there are too many.
+func (t *sectionTerm) align(p *plan, needle int, m *template.Template) bool {
 	n := &t.needles[needle]
-	if how&acrossSlots != 0 {
-		l := slotLists.Get().(*slotList)
-		defer slotLists.Put(l)
-		l.set(m)
-		list, ok := align(n.needle, l.slots, l.last, func(s *slot, w way, part []byte) bool {
-			if s.isTime {
-				return fits(s.layout, w, part, n.fold)
-			}
-			return t.section.Columns == nil || possible(&t.section.Columns[s.column], w, part, n.fold)
-		})
-		if !ok {
-			return false
-		}
-		for _, wants := range list {
-			p.aligns = append(p.aligns, alignment{needle, wants})
-		}
+	l := slotLists.Get().(*slotList)
+	defer slotLists.Put(l)
+	l.set(m)
+	x := indexOf(t.section)
+	list, ok := align(n.needle, l.slots, l.last, func(s *slot, w way, part []byte) bool {
+		return x.possible(s.column, w, part, n.fold)
+	})
+	if !ok {
+		return false
 	}
-	if how&inSlot != 0 {
-		for i, c := range m.Columns {
-			if n.columns[c] {
-				p.aligns = append(p.aligns, alignment{needle, []want{{c, nthOf(m, i), contains, n.text}}})
-			}
-		}
+	for _, wants := range list {
+		t.order(wants)
+		p.aligns = append(p.aligns, alignment{needle, wants})
 	}
 	return true
+}
+
+// order puts first the wants that the fewest values are likely to meet, and those that
+// take the longest to find last.
+func (t *sectionTerm) order(wants []want) {
+	slices.SortStableFunc(wants, func(a, b want) int {
+		return cmp.Or(t.slow(&a)-t.slow(&b), len(b.text)-len(a.text))
+	})
+}
+
+func (t *sectionTerm) slow(w *want) int {
+	if t.section.Table.Columns[w.column].IsTime {
+		return 1
+	}
+	return 0
 }
 
 // verdict is what is known of a filter, or program, and a block without its body.
@@ -404,7 +411,7 @@ func (f *sectionFilter) template(block int, number uint32) verdict {
 		switch {
 		case p.all:
 			return all
-		case p.ask:
+		case p.ask, p.slots && t.inSlot(block, number):
 			v = some
 		}
 		for k := range p.aligns {
@@ -415,6 +422,16 @@ func (f *sectionFilter) template(block int, number uint32) verdict {
 		}
 	}
 	return v
+}
+
+// inSlot reports whether a slot of a template's lines in a block could hold a needle.
+func (t *sectionTerm) inSlot(block int, number uint32) bool {
+	for i := range t.needles {
+		if n := &t.needles[i]; n.in(block) && n.how != nil && n.how[number]&inSlot != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // asks reports whether lines of a template must be looked at.

@@ -5,10 +5,38 @@ import (
 	"github.com/weir-logs/weir/libs/block/template"
 )
 
-// rowsOfColumn returns the row of each value of a column.
+// timesBegin returns what all in-line times of a column begin with, as the times of the
+// block's rows and the summary of the column tell.
+func (e *evaluation) timesBegin(c *column.Info) []byte {
+	if text, ok := e.begins[c.ID]; ok {
+		return text
+	}
+	var text []byte
+	layout := e.sp.section.Table.Columns[c.ID].Layout
+	// Values are how far the times are from the rows' own: from least on.
+	least := int64(c.Min)
+	if most := int64(1) << 50; c.Width <= 6 && least > -most && least < most {
+		lo := layout.Floor(e.info.MinTime) - least - (1<<(8*c.Width) - 1)
+		hi := layout.Floor(e.info.MaxTime) - least
+		if layout.InRange(lo) && layout.InRange(hi) {
+			t, n := layout.Alike(nil, lo, hi)
+			text = t[:n]
+		}
+	}
+	if e.begins == nil {
+		e.begins = map[uint32][]byte{}
+	}
+	e.begins[c.ID] = text
+	return text
+}
+
+// rowsOfColumn returns the row of each value of a column; nil if every row has one.
 func (e *evaluation) rowsOfColumn(c int) ([]uint32, error) {
 	if rows, ok := e.rowsOf[c]; ok {
 		return rows, nil
+	}
+	if e.rowsOf == nil {
+		e.rowsOf = map[int][]uint32{}
 	}
 	if e.tids == nil {
 		var err error
@@ -16,23 +44,32 @@ func (e *evaluation) rowsOfColumn(c int) ([]uint32, error) {
 			return nil, err
 		}
 	}
+	info := &e.body.Columns()[c]
 	uses := make([]int, len(e.info.Templates))
+	once, most := true, 0
 	for i, t := range e.info.Templates {
 		for _, id := range e.sp.section.Table.Templates[t.Template].Columns {
-			if e.body.Number(id) == c {
+			if id == info.ID {
 				uses[i]++
 			}
 		}
+		once, most = once && uses[i] == 1, max(most, uses[i])
 	}
-	rows := make([]uint32, 0, e.body.Columns()[c].N)
+	if once {
+		e.rowsOf[c] = nil
+		return nil, nil
+	}
+	rows := make([]uint32, info.N+1)
+	n := 0
 	for r, t := range e.tids {
-		for range uses[t] {
-			rows = append(rows, uint32(r))
+		rows[n] = uint32(r) // which stays if the row has a value
+		if n += uses[t]; most > 1 {
+			for k := n - uses[t]; k < n; k++ {
+				rows[k] = uint32(r)
+			}
 		}
 	}
-	if e.rowsOf == nil {
-		e.rowsOf = map[int][]uint32{}
-	}
+	rows = rows[:n]
 	e.rowsOf[c] = rows
 	return rows, nil
 }
@@ -54,10 +91,13 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := clock{layout: layout, way: w.way, needle: needle{text: w.text, fold: fold}, perSecond: 1e9 / layout.Unit()}
-	p.fractionAt, p.digits = layout.Fraction()
+	p := newClock(layout, e.timesBegin(info), w, fold)
 	h := hits{n: info.N}
-	for i, r := range rows {
+	for i := range info.N {
+		r := i
+		if rows != nil {
+			r = int(rows[i])
+		}
 		t := layout.Floor(times[r]) - v.Signed(i)
 		if !layout.InRange(t) {
 			return nil, column.Corrupt("in-line time %d of row %d", t, r)
@@ -72,77 +112,117 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 // clock tests times, mostly of one second after the other.
 type clock struct {
 	layout     template.Layout
-	way        way
 	needle     needle
 	perSecond  int64
 	fractionAt int
-	digits     int // of the fraction
+	digits     int            // of the fraction
+	places     []int          // in the text, where the needle could be and seconds differ
+	always     bool           // every time has it
+	tests      []fractionTest // of all seconds, and of the one that text is of
+	fixed      int            // tests of all seconds
 
 	text     []byte
 	from, to int64 // the second that text is of
-	settled  bool  // it does not depend on the fraction
-	result   bool
+	result   bool  // of all its times
 }
 
-func (p *clock) holds(t int64) bool {
-	if t < p.from || t >= p.to || p.text == nil {
-		p.from = t - t%p.perSecond // times are not negative
-		p.to = p.from + p.perSecond
-		p.text = p.layout.Append(p.text[:0], t)
-		if p.perSecond == 1 || p.digits == 0 {
-			// Milliseconds since the epoch have no fraction of their own.
-			p.settled = p.perSecond == 1
-			p.result = holds(p.text, p.way, &p.needle)
-			return p.result
-		}
-		// With other digits in the fraction, could it hold the text?
-		p.settled, p.result = !p.could(), false
-		if p.settled {
-			return false
-		}
-		return holds(p.text, p.way, &p.needle)
-	}
-	if p.settled {
-		return p.result
-	}
-	if p.digits == 0 {
-		p.text = p.layout.Append(p.text[:0], t)
-	} else {
-		x := t - p.from
-		for k := p.fractionAt + p.digits - 1; k >= p.fractionAt; k-- {
-			p.text[k] = byte('0' + x%10)
-			x /= 10
-		}
-	}
-	return holds(p.text, p.way, &p.needle)
-}
+// fractionTest is met by the fractions of a second that show some digits at some place.
+type fractionTest struct{ div, mod, value int64 }
 
-// could reports whether the text with any digits as fraction could hold the needle.
-func (p *clock) could() bool {
-	from, to := 0, len(p.text)-len(p.needle.text)
-	switch p.way {
+// newClock returns a clock for times that all begin with the same text.
+func newClock(layout template.Layout, begin []byte, w *want, fold bool) *clock {
+	p := &clock{layout: layout, needle: needle{text: w.text, fold: fold}, perSecond: 1e9 / layout.Unit()}
+	if p.fractionAt, p.digits = layout.Fraction(); p.digits == 0 {
+		// Milliseconds since the epoch end in what is no field of its own.
+		for x := p.perSecond; x > 1; x /= 10 {
+			p.digits++
+		}
+		p.fractionAt = layout.Len() - p.digits
+	}
+	from, to := 0, layout.Len()-len(w.text)
+	switch w.way {
 	case exact:
-		if to != 0 {
-			return false
+		from = to
+		if to > 0 {
+			to = -1
 		}
 	case prefix:
 		to = min(to, 0)
 	case suffix:
 		from = to
 	}
-next:
 	for o := max(from, 0); o <= to; o++ {
-		for k, c := range p.needle.text {
-			at := o + k
-			if at >= p.fractionAt && at < p.fractionAt+p.digits {
-				if c-'0' > 9 {
-					continue next
-				}
-			} else if !p.needle.equal(p.text[at:at+1], p.needle.text[k:k+1]) {
-				continue next
+		if p.known(o, len(begin)) {
+			test, ok := p.test(begin, o)
+			p.always = p.always || ok && test.mod == 1
+			if ok {
+				p.tests = append(p.tests, test)
 			}
+		} else if fitsAt(begin, layout.Shape(), o, w.text, fold) {
+			p.places = append(p.places, o)
 		}
+	}
+	p.fixed = len(p.tests)
+	return p
+}
+
+// known reports whether the needle at a place of the text lies in its first n bytes and in
+// the fraction.
+func (p *clock) known(place, n int) bool {
+	end := place + len(p.needle.text)
+	return end <= n || (place >= p.fractionAt || n >= p.fractionAt) && end <= p.fractionAt+p.digits
+}
+
+func (p *clock) holds(t int64) bool {
+	if len(p.places) > 0 && (t < p.from || t >= p.to) {
+		p.second(t)
+	}
+	if p.always || p.result {
 		return true
 	}
+	if len(p.tests) > 0 {
+		fraction := t % p.perSecond // times are not negative
+		for i := range p.tests {
+			if x := &p.tests[i]; fraction/x.div%x.mod == x.value {
+				return true
+			}
+		}
+	}
 	return false
+}
+
+// second works out what the needle asks of the times of a second.
+func (p *clock) second(t int64) {
+	p.from = t - t%p.perSecond
+	p.to = p.from + p.perSecond
+	p.text = p.layout.Append(p.text[:0], t)
+	p.result, p.tests = false, p.tests[:p.fixed]
+	for _, place := range p.places {
+		if test, ok := p.test(p.text, place); ok {
+			p.result = p.result || test.mod == 1
+			p.tests = append(p.tests, test)
+		}
+	}
+}
+
+// test returns what the needle asks of the fraction if it is at a place of the text; false
+// if what is outside of the fraction differs. The modulus is 1 if it asks nothing.
+func (p *clock) test(text []byte, place int) (test fractionTest, ok bool) {
+	test = fractionTest{div: 1, mod: 1}
+	for k, c := range p.needle.text {
+		at := place + k
+		switch inside := at >= p.fractionAt && at < p.fractionAt+p.digits; {
+		case !inside && !p.needle.equal(text[at:at+1], p.needle.text[k:k+1]), inside && c-'0' > 9:
+			return test, false
+		case inside:
+			test.mod *= 10
+			test.value = test.value*10 + int64(c-'0')
+		}
+	}
+	if test.mod > 1 {
+		for range p.fractionAt + p.digits - place - len(p.needle.text) {
+			test.div *= 10
+		}
+	}
+	return test, true
 }

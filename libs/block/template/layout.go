@@ -485,3 +485,22 @@ func (l Layout) Fraction() (at, digits int) {
 
 // Len returns the length of the layout's times.
 func (l Layout) Len() int { return layouts[l].n }
+
+// Alike appends the text of a time to dst and returns it, and how many of its first bytes
+// all times from lo to hi have, both of them included. Both are in range.
+func (l Layout) Alike(dst []byte, lo, hi int64) (text []byte, n int) {
+	y := layouts[l]
+	at := len(dst)
+	dst = y.append(dst, lo)
+	perDay := 86400 * (1e9 / y.unit)
+	if lo > hi || y.epoch < 0 && lo/perDay != hi/perDay {
+		return dst, 0
+	}
+	// Within a day, and of numbers as long, a later time is a greater text.
+	var last [40]byte
+	other := y.append(last[:0], hi)
+	for n < y.n && dst[at+n] == other[n] {
+		n++
+	}
+	return dst, n
+}

@@ -1,0 +1,19 @@
+package blockstore
+
+import "slices"
+
+// Drop forgets what the cache has of some kinds of parts: filters made ready for
+// sections and, if bodies is set, row groups.
+func (c *Cache) Drop(bodies bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kinds := []kind{kindProgram, kindPicked, kindRows, kindFields}
+	if bodies {
+		kinds = append(kinds, kindBody, kindOrder, kindMetadata)
+	}
+	for k, e := range c.entries {
+		if e.place != nil && slices.Contains(kinds, k.kind) {
+			c.drop(e)
+		}
+	}
+}
