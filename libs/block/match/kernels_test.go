@@ -20,6 +20,7 @@ func TestKernels(t *testing.T) {
 		"HEX":    func(x uint64) string { return fmt.Sprintf("%010X", x>>24) },
 		"ip":     func(x uint64) string { return fmt.Sprintf("%d.%d.%d.%d", x&255, x>>8&255, x>>16&255, x>>24&255) },
 		"int":    func(x uint64) string { return fmt.Sprint(x >> (x & 63)) },
+		"few":    func(x uint64) string { return fmt.Sprint(x >> 40 >> (x % 3 / 2 * 21)) },
 		"small":  func(x uint64) string { return fmt.Sprint(x >> 44) },
 		"pad":    func(x uint64) string { return fmt.Sprintf("%09d", x>>36) },
 		"n1X":    func(x uint64) string { return fmt.Sprintf("n1X%d", x>>(x&63)) },
