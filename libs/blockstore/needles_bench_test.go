@@ -137,7 +137,9 @@ var needleKinds = []struct {
 	{"absent-path", func(r *rand.Rand, _ []string) string {
 		return []string{"/static/img/", "/api/v2/", "/var/lib/", "/usr/share/"}[r.IntN(4)] + syllables[r.IntN(len(syllables))] + syllables[r.IntN(len(syllables))] + "/" + syllables[r.IntN(len(syllables))]
 	}},
-	{"absent-dotted", func(r *rand.Rand, _ []string) string { return fmt.Sprintf("%d.%d.%d.", 10+r.IntN(200), r.IntN(256), r.IntN(256)) }},
+	{"absent-dotted", func(r *rand.Rand, _ []string) string {
+		return fmt.Sprintf("%d.%d.%d.", 10+r.IntN(200), r.IntN(256), r.IntN(256))
+	}},
 	{"id-hex>=16", cutID(func(s string) bool { return len(s) >= 16 && hexOnly(s) && !digitsOnly(s) }, 0)},
 	{"id-hex9-15", cutID(func(s string) bool { return len(s) >= 9 && len(s) < 16 && hexOnly(s) && !digitsOnly(s) }, 0)},
 	{"id-hex6-8", cutID(func(s string) bool { return len(s) >= 6 && len(s) < 9 && hexOnly(s) && !digitsOnly(s) }, 0)},
