@@ -3,6 +3,7 @@ package querier
 import (
 	"encoding/binary"
 	"hash/fnv"
+	"maps"
 	"math/bits"
 	"time"
 
@@ -33,7 +34,9 @@ type seen struct {
 	spans   []*span             // the oldest first; the last takes what comes
 	number  map[string]int      // of an ingester
 	told    map[string]time.Time
-	most    int             // maxSeen, less in tests
+	most    int             // maxSeen, less where tails remember too much together
+	room    int             // of from: the most that were in it since it was made
+	held    int64           // bytes, as counted in the process
 	oldest  []uint64        // of waiting, where there are more than maxPending, as of late
 	history map[uint64]bool // content of the entries sent as history
 	since   time.Time       // when that was forgotten last
@@ -58,6 +61,7 @@ func newSeen(pending []uint64, now time.Time) *seen {
 
 func (s *seen) add(key, from uint64, now time.Time) {
 	s.from[key] = from
+	s.room = max(s.room, len(s.from))
 	s.waiting[key] = struct{}{}
 	last := s.spans[len(s.spans)-1]
 	last.keys, last.to = append(last.keys, key), now
@@ -97,8 +101,8 @@ func (s *seen) complete(ingester string, at time.Time) {
 }
 
 // age begins a new span when it is time, and forgets those that none of the ingesters has
-// anything of to send.
-func (s *seen) age(now time.Time, ingesters []string) {
+// anything of to send. It returns how many entries it forgot that some may yet send.
+func (s *seen) age(now time.Time, ingesters []string) (forgotten int) {
 	// The last span is not forgotten: it must not be what there is room for in all.
 	if last := s.spans[len(s.spans)-1]; now.Sub(last.from) >= spanPeriod || len(last.keys) > s.most/4 {
 		s.spans = append(s.spans, &span{from: now, to: now})
@@ -118,28 +122,48 @@ func (s *seen) age(now time.Time, ingesters []string) {
 		if len(s.from) <= s.most && now.Sub(first.to) < rememberFor && told.Sub(first.to) < writePeriod {
 			break
 		}
+		early := now.Sub(first.to) < rememberFor && told.Sub(first.to) < writePeriod
 		for _, key := range first.keys {
+			if _, waits := s.waiting[key]; waits && early {
+				forgotten++
+			}
 			delete(s.from, key)
 			delete(s.waiting, key)
 		}
 		s.spans[0] = nil
 		s.spans = s.spans[1:]
 	}
+	s.shrink()
 	s.oldest = s.oldest[:0]
 	if len(s.waiting) <= maxPending {
-		return
+		return forgotten
 	}
 	// The oldest are what an ingester that was stopped is about to send.
 	for _, sp := range s.spans {
 		for _, key := range sp.keys {
 			if _, ok := s.waiting[key]; ok {
 				if s.oldest = append(s.oldest, key); len(s.oldest) == maxPending {
-					return
+					return forgotten
 				}
 			}
 		}
 	}
+	return forgotten
 }
+
+// shrink gives back memory that maps keep of what is gone.
+func (s *seen) shrink() {
+	if s.room <= 1024 || len(s.from) > s.room/4 {
+		return
+	}
+	from, waiting := make(map[uint64]uint64, len(s.from)), make(map[uint64]struct{}, len(s.waiting))
+	maps.Insert(from, maps.All(s.from))
+	maps.Insert(waiting, maps.All(s.waiting))
+	s.from, s.waiting, s.room = from, waiting, len(from)
+}
+
+// size is about the bytes that are held.
+func (s *seen) size() int64 { return seenBytes * int64(s.room+len(s.history)/4) }
 
 // pending returns the entries that a replica may still send: the oldest of them where
 // there are more than maxPending.

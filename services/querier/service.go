@@ -105,7 +105,10 @@ type Deps struct {
 	Memory int64 // bytes for all queries together
 	// Results is the bytes for remembered parts of answers; 0: none are.
 	Results int64
-	Now     func() time.Time
+	// Tails is the bytes for what all live tails remember of what they have sent; 0: each
+	// has a bound of its own alone.
+	Tails int64
+	Now   func() time.Time
 }
 
 // Service is a querier.
@@ -132,6 +135,8 @@ type Service struct {
 	tails   map[string]int
 	open    prometheus.Gauge
 	tooMany prometheus.Counter
+
+	tailMemory *tailMemory
 }
 
 var (
@@ -154,7 +159,8 @@ func New(cfg Config, d Deps) *Service {
 		open: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_querier_tails", Help: "Live tails being served."}),
 		tooMany: f.NewCounter(prometheus.CounterOpts{
-			Name: "weir_querier_refused_tails_total", Help: "Live tails refused because the tenant had as many as it may."}),
+			Name: "weir_querier_refused_tails_total", Help: "Live tails refused because the tenant had as many as it may, or all tails together remembered as much as they may."}),
+		tailMemory: newTailMemory(d.Tails, f),
 	}
 	s.hedger = newHedger(d.Reg)
 	if d.Results > 0 {

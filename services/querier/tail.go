@@ -68,6 +68,7 @@ func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailSe
 		events: make(chan tailEvent), following: map[string]bool{},
 		cursor: cursor, seen: newSeen(cursor.Pending, time.Now()), sent: maps.Clone(cursor.Positions), pending: cursor.Pending,
 	}
+	defer s.tailMemory.release(t.seen)
 	if err := t.run(req); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -86,27 +87,6 @@ func tailable(sel *syntax.LogSelector) error {
 		return rpcerr.New(rpcerr.InvalidArgument, "a tail needs a stream selector")
 	}
 	return nil
-}
-
-func (s *Service) takeTail(sc scope) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := s.tails[sc.tenant] + 1; n > sc.limits.MaxTails {
-		s.tooMany.Inc()
-		return rpcerr.New(rpcerr.Overloaded, "max concurrent tail requests limit exceeded, count > limit (%d > %d)", n, sc.limits.MaxTails).WithRetry(time.Second)
-	}
-	s.tails[sc.tenant]++
-	s.open.Inc()
-	return nil
-}
-
-func (s *Service) giveTail(sc scope) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open.Dec()
-	if s.tails[sc.tenant]--; s.tails[sc.tenant] == 0 {
-		delete(s.tails, sc.tenant)
-	}
 }
 
 // tail is one call of Tail. Its fields belong to the goroutine that runs it;
@@ -187,7 +167,7 @@ func (t *tail) run(req *tailv1.TailRequest) error {
 			if err := t.follow(ctx, false); err != nil {
 				return err
 			}
-			t.seen.age(time.Now(), t.sources())
+			t.service.tailMemory.age(t.seen, func() int { return t.seen.age(time.Now(), t.sources()) })
 			continue
 		case <-idle.C:
 		case <-ctx.Done():

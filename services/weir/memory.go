@@ -43,6 +43,7 @@ type budget struct {
 	queries int64
 	cache   int64 // parts of blocks
 	results int64 // parts of answers
+	tails   int64 // what live tails remember
 }
 
 // budget fails where there is too little for any request to succeed: better not to
@@ -57,7 +58,7 @@ func (c MemoryConfig) budget() (budget, error) {
 	}
 	return budget{
 		total: total, head: total * 20 / 100, decode: max(minDecode, total*20/100),
-		queries: total * 22 / 100, cache: total * 16 / 100, results: total * 2 / 100,
+		queries: total * 22 / 100, cache: total * 16 / 100, results: total * 2 / 100, tails: total * 3 / 100,
 	}, nil
 }
 
