@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 const (
@@ -145,9 +146,9 @@ func DecodeTimes(dst []int64, b []byte, n int, runEnds []uint32) ([]int64, error
 		d, k := binary.Varint(firsts)
 		firsts = firsts[k:]
 		first += d
-		t := first
-		dst = append(dst, t*scale)
-		for range end - from - 1 {
+		t := first * scale
+		dst = append(dst, t)
+		for rest := int(end - from - 1); rest > 0; {
 			if at == have {
 				var err error
 				have = min(left, timesGroup)
@@ -157,9 +158,16 @@ func DecodeTimes(dst []int64, b []byte, n int, runEnds []uint32) ([]int64, error
 				left -= have
 				at = 0
 			}
-			t += group[at]
-			at++
-			dst = append(dst, t*scale)
+			steps := group[at:min(have, at+rest)]
+			k := len(dst)
+			dst = slices.Grow(dst, len(steps))[:k+len(steps)]
+			out := dst[k:]
+			for i, d := range steps[:len(out)] {
+				t += d * scale
+				out[i] = t
+			}
+			at += len(steps)
+			rest -= len(steps)
 		}
 		from = end
 	}
@@ -181,8 +189,21 @@ func readSteps(steps []int64, b []byte) ([]byte, error) {
 		return nil, Corrupt("times end within a group")
 	}
 	mask := uint64(1)<<width - 1 // all ones for 64
-	bit := 0
-	for i := range steps {
+	bit, i := 0, 0
+	if width == 0 {
+		for i := range steps {
+			steps[i] = lo
+		}
+		return b, nil
+	}
+	if width <= 57 { // with what is before them in their first byte, 8 bytes hold them
+		for ; i < len(steps) && bit>>3+8 <= len(b); i++ {
+			x := binary.LittleEndian.Uint64(b[bit>>3:]) >> (bit & 7)
+			steps[i] = int64(uint64(lo) + x&mask)
+			bit += width
+		}
+	}
+	for ; i < len(steps); i++ {
 		p, sh := bit>>3, bit&7
 		var x uint64
 		if p+9 <= len(b) {

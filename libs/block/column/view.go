@@ -10,9 +10,12 @@ type View struct {
 	payload []byte
 	n       int
 
-	marks []uint32 // Bytes: where every markEvery-th value begins
-	text  []byte
-	dict  *Values // Dict: the distinct values
+	marks  []uint32 // Bytes: where every markEvery-th value begins
+	text   []byte
+	next   int // Bytes: the value whose text begins at nextAt
+	nextAt int
+	dict   *View   // Dict: the distinct values
+	opened *Values // likewise, where they cannot be viewed
 }
 
 const markEvery = 512
@@ -60,8 +63,12 @@ func NewView(info *Info, payload []byte) (_ *View, ok bool, _ error) {
 		if n := len(payload) - c.IndexAt; v.n*int(c.Width) != n || c.Values.N > v.n {
 			return nil, false, Corrupt("%d indexes of %d values in %d bytes", v.n, c.Values.N, n)
 		}
-		var err error
-		if v.dict, err = Open(c.Values, payload[:c.IndexAt]); err != nil {
+		dict, ok, err := NewView(c.Values, payload[:c.IndexAt])
+		if v.dict = dict; err == nil && !ok {
+			v.dict = nil
+			v.opened, err = Open(c.Values, payload[:c.IndexAt])
+		}
+		if err != nil {
 			return nil, false, err
 		}
 	default:
@@ -85,11 +92,10 @@ func (v *View) mark() error {
 		at = uint64(v.n) * uint64(v.info.MinLen)
 	} else {
 		v.marks = make([]uint32, 0, v.n/markEvery+1)
-		for i := range v.n {
-			if i%markEvery == 0 {
-				v.marks = append(v.marks, uint32(at))
-			}
-			if at += v.plane(v.payload, i) + uint64(v.info.MinLen); at > math.MaxUint32 || at > uint64(len(v.text)) {
+		for i := 0; i < v.n; i += markEvery {
+			v.marks = append(v.marks, uint32(at))
+			size, ok := v.sum(i, min(i+markEvery, v.n))
+			if at += size; !ok || at > math.MaxUint32 || at > uint64(len(v.text)) {
 				return Corrupt("values end at %d of %d bytes", at, len(v.text))
 			}
 		}
@@ -98,6 +104,22 @@ func (v *View) mark() error {
 		return Corrupt("values end at %d of %d bytes", at, len(v.text))
 	}
 	return nil
+}
+
+// sum returns the length of values [from, to) of Bytes; false: it is too long for any.
+func (v *View) sum(from, to int) (uint64, bool) {
+	sum := uint64(to-from) * uint64(v.info.MinLen)
+	for k := range int(v.info.Width) {
+		part := uint64(0)
+		for _, x := range v.payload[k*v.n+from : k*v.n+to] {
+			part += uint64(x)
+		}
+		if k >= 4 && part > 0 {
+			return 0, false
+		}
+		sum += part << (8 * k & 63)
+	}
+	return sum, true
 }
 
 // plane returns number i of b, which has one plane for each byte of a number.
@@ -146,19 +168,25 @@ func (v *View) Append(dst []byte, i int) ([]byte, error) {
 		size := c.MinLen
 		if v.marks != nil {
 			first := i / markEvery * markEvery
-			from = int(v.marks[i/markEvery]) + (i-first)*c.MinLen
-			for k := first; k < i; k++ {
-				from += int(v.plane(v.payload, k))
+			from = int(v.marks[i/markEvery])
+			if first < v.next && v.next <= i {
+				first, from = v.next, v.nextAt
 			}
+			before, _ := v.sum(first, i)
+			from += int(before)
 			size += int(v.plane(v.payload, i))
+			v.next, v.nextAt = i+1, from+size
 		}
 		return append(dst, v.text[from:from+size]...), nil
 	case Dict:
 		x := v.plane(v.payload[c.IndexAt:], i)
-		if x >= uint64(v.dict.n) {
-			return dst, Corrupt("index %d of %d values", x, v.dict.n)
+		if x >= uint64(c.Values.N) {
+			return dst, Corrupt("index %d of %d values", x, c.Values.N)
 		}
-		return v.dict.Append(dst, int(x)), nil
+		if v.dict == nil {
+			return v.opened.Append(dst, int(x)), nil
+		}
+		return v.dict.Append(dst, int(x))
 	}
 	return dst, Corrupt("a column of %v has no text", v.info.Kind)
 }
@@ -166,9 +194,12 @@ func (v *View) Append(dst []byte, i int) ([]byte, error) {
 // MemorySize returns about how many bytes of memory the view takes, the payload not
 // counted.
 func (v *View) MemorySize() int {
-	n := 128 + 4*len(v.marks)
+	n := 192 + 4*len(v.marks)
 	if v.dict != nil {
 		n += v.dict.MemorySize()
+	}
+	if v.opened != nil {
+		n += v.opened.MemorySize()
 	}
 	return n
 }

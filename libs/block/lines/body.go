@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/weir-logs/weir/libs/block/column"
-	"github.com/weir-logs/weir/libs/block/template"
 )
 
 // Body is a block opened for reading. Its frames are decompressed when they are
@@ -291,12 +290,17 @@ func (b *Body) rowTemplates() ([]uint16, error) {
 		return nil, err
 	}
 	// As many rows of each template as the footer says: so no column runs out.
-	left := counts(b.info.Templates)
+	rows := make([]uint32, len(b.info.Templates))
 	for i, t := range tids {
-		if int(t) >= len(left) || left[t] == 0 {
-			return nil, column.Corrupt("row %d has template %d of %d, or too many have it", i, t, len(left))
+		if int(t) >= len(rows) {
+			return nil, column.Corrupt("row %d has template %d of %d", i, t, len(rows))
 		}
-		left[t]--
+		rows[t]++
+	}
+	for t, k := range b.info.Templates {
+		if rows[t] != k.Rows {
+			return nil, column.Corrupt("%d rows of template %d, not %d", rows[t], t, k.Rows)
+		}
 	}
 	b.tids = tids
 	b.memory += 2 * len(tids)
@@ -313,8 +317,15 @@ func (b *Body) readTemplates(dst []uint16) error {
 			return err
 		}
 		for k := range int(c.Width) {
-			for i, x := range p[k*n : k*n+n] {
-				dst[i] |= uint16(x) << (8 * k)
+			plane := p[k*n : k*n+n]
+			if k > 0 {
+				for i, x := range plane {
+					dst[i] |= uint16(x) << 8
+				}
+				continue
+			}
+			for i, x := range plane {
+				dst[i] = uint16(x)
 			}
 		}
 		return nil
@@ -331,14 +342,6 @@ func (b *Body) readTemplates(dst []uint16) error {
 		dst[i] = uint16(t)
 	}
 	return nil
-}
-
-func counts(c []template.Count) []uint32 {
-	out := make([]uint32, len(c))
-	for i := range c {
-		out[i] = c[i].Rows
-	}
-	return out
 }
 
 // Times appends the times of all rows to dst.
