@@ -153,11 +153,14 @@ type Follower struct {
 	order  []*File                // the same, by path and age
 	newest map[string]*File       // by Path, the youngest that is open
 	known  map[positions.ID]positions.Position
-	buf    []byte
-	ents   []entry.Entry
-	arena  []byte // of lines that do not lie in buf
-	gen    uint64 // newest Gen given out
-	turn   int    // index in order of whose turn is next
+	// stuckAt is the size of the known files that were closed with a rest of which
+	// nothing can be given out.
+	stuckAt map[positions.ID]int64
+	buf     []byte
+	ents    []entry.Entry
+	arena   []byte // of lines that do not lie in buf
+	gen     uint64 // newest Gen given out
+	turn    int    // index in order of whose turn is next
 
 	watch     *watcher
 	started   bool // the first scan is done
@@ -185,7 +188,7 @@ func New(cfg Config, sink Sink, known []positions.Position, log *slog.Logger, m 
 	f := &Follower{
 		cfg: cfg.withDefaults(), sink: sink, log: log, m: m, regroup: make(chan struct{}, 1),
 		files: map[positions.ID]*File{}, newest: map[string]*File{},
-		known: map[positions.ID]positions.Position{}, openErrs: map[string]bool{},
+		known: map[positions.ID]positions.Position{}, stuckAt: map[positions.ID]int64{}, openErrs: map[string]bool{},
 	}
 	f.groups = pointers(cfg.Groups)
 	for _, p := range known {
@@ -307,7 +310,7 @@ func (fw *Follower) round(ctx context.Context, now time.Time) (progress bool, ne
 			next = minTime(next, f.due)
 			continue
 		}
-		took, _ := fw.visit(ctx, f, now)
+		took, drained := fw.visit(ctx, f, now)
 		if fw.full || fw.ended != nil {
 			fw.turn = at + 1 // the others first, next time
 			return progress, next
@@ -324,7 +327,7 @@ func (fw *Follower) round(ctx context.Context, now time.Time) (progress bool, ne
 		f.due = now.Add(f.pause)
 		f.pause = min(2*f.pause, 10*fw.cfg.Poll)
 		next = minTime(next, f.due)
-		if f.rotated && !f.waiting() && now.Sub(f.lastRead) >= fw.cfg.Grace {
+		if f.rotated && drained && !f.waiting() && now.Sub(f.lastRead) >= fw.cfg.Grace {
 			closing = append(closing, f)
 		}
 	}
@@ -373,6 +376,7 @@ func (fw *Follower) insert(f *File) {
 	}
 	f.setGroup(f.group)
 	delete(fw.known, f.pos.ID)
+	delete(fw.stuckAt, f.pos.ID)
 	fw.files[f.pos.ID] = f
 	fw.order = append(fw.order[:len(fw.order):len(fw.order)], f)
 	delete(fw.openErrs, f.pos.Path)
@@ -393,6 +397,9 @@ func (fw *Follower) close(f *File) {
 	fw.dirty = fw.dirty || fw.short // there is room for another
 	delete(fw.files, f.pos.ID)
 	fw.known[f.pos.ID] = f.Position()
+	if f.stuck {
+		fw.stuckAt[f.pos.ID] = f.size
+	}
 	fw.order = slices.DeleteFunc(slices.Clone(fw.order), func(o *File) bool { return o == f })
 	for _, o := range fw.order {
 		if o.after == f {

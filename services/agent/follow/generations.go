@@ -67,7 +67,7 @@ func (fw *Follower) meet(path string, group *Group, id positions.ID) positions.I
 		}
 		_ = f.f.Close() // it was rotated a moment ago
 	}
-	g := fw.generations(path, group, room, func(s sibling) bool { return s.path == path || s.mtime >= since && s.id != last.ID })
+	g := fw.generations(path, group, room, func(s sibling) bool { return s.path == path || s.id == id || s.mtime >= since && s.id != last.ID })
 	inPlace := seen && g.bearer == last.ID
 	gone := seen && !inPlace && !fw.exists(last.ID, g)
 	files := g.files
@@ -153,6 +153,9 @@ func (fw *Follower) meetMissing() {
 	}
 	for dir, paths := range folders {
 		for _, s := range readFolder(dir) {
+			if !fw.unmet(s, "") {
+				continue // mostly, and there may be many paths
+			}
 			for _, path := range paths {
 				if s.mtime < newest[path].Mtime || !fw.unmet(s, "") {
 					continue
@@ -183,7 +186,7 @@ func (fw *Follower) resume(k positions.Position, path string, group *Group) bool
 	if err != nil || idOf(st) != k.ID {
 		return false
 	}
-	if k.Path != path && k.Offset == st.Size() && k.Mtime == st.ModTime().UnixNano() {
+	if k.Path != path && fw.readAll(k, st.Size()) && k.Mtime == st.ModTime().UnixNano() {
 		return true // was read to its end under another name
 	}
 	f := fw.open(path, path, group)
@@ -328,7 +331,13 @@ func (fw *Follower) unmet(s sibling, path string) bool {
 		return false
 	}
 	k, ok := fw.known[s.id]
-	return !ok || s.path == path || k.Path != path && (k.Offset != s.size || k.Mtime != s.mtime)
+	return !ok || s.path == path || k.Path != path && (!fw.readAll(k, s.size) || k.Mtime != s.mtime)
+}
+
+// readAll says whether all of a known file of that size was given out that can be.
+func (fw *Follower) readAll(k positions.Position, size int64) bool {
+	stuck, ok := fw.stuckAt[k.ID]
+	return k.Offset == size || ok && stuck == size
 }
 
 // another says whether an open file is not one that is known, though it may have
@@ -426,7 +435,7 @@ func (fw *Follower) reopen(path string, group *Group, bears positions.ID, byID m
 		case !f.resume(k):
 			delete(fw.known, k.ID)
 			_ = f.f.Close()
-		case f.size == k.Offset && !recent:
+		case fw.readAll(k, f.size) && !recent:
 			_ = f.f.Close()
 		default:
 			f.rotated = true

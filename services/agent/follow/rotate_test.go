@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/weir-logs/weir/services/agent/lines"
 	"github.com/weir-logs/weir/services/agent/positions"
 )
 
@@ -325,4 +326,83 @@ func TestRotationGaps(t *testing.T) {
 		t.Errorf("%v gaps", got)
 	}
 	s.want("0 1")
+}
+
+// A renamed file that ends amid a character is closed for good where no file bears its
+// path any more.
+func TestRestNeverRead(t *testing.T) {
+	s := newStepper(t)
+	enc, err := lines.NewEncoding("utf-16le")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.groups[0].Encoding = enc
+	s.cfg.Partial = time.Nanosecond
+	if err := os.WriteFile(s.path, []byte("0\x00\n\x00x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.look(false)
+	s.rotate()
+	for range 3 {
+		s.look(true)
+	}
+	if len(s.order) > 0 {
+		t.Fatalf("%d files are open", len(s.order))
+	}
+	found := testutil.ToFloat64(s.m.found)
+	s.look(false)
+	if len(s.order) > 0 || testutil.ToFloat64(s.m.found) != found {
+		t.Errorf("it is open again")
+	}
+	// More of it is read.
+	f, err := os.OpenFile(s.name(1), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("\x00\n\x00"); err != nil {
+		t.Fatal(err)
+	}
+	s.look(false)
+	s.want("0 x")
+}
+
+// A file that was seen under its path at the first look, and was renamed before it was
+// opened, is read.
+func TestRotatedBeforeOpened(t *testing.T) {
+	s := newStepper(t)
+	s.write(1)
+	st, err := os.Stat(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.rotate()
+	s.write(1)
+	s.lastScan = time.Now()
+	s.meet(s.path, s.groups[0], idOf(st))
+	s.look(false)
+	s.want(numbers(s.next))
+}
+
+// A renamed file that has to wait for an older one is not closed unread.
+func TestWaitsForOlder(t *testing.T) {
+	s := newStepper(t)
+	s.cfg.Partial = time.Hour
+	s.look(false)
+	if err := os.WriteFile(s.path, []byte("no-end"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.look(false)
+	for range 2 {
+		s.rotate()
+		s.write(1)
+		s.look(false)
+	}
+	s.look(true)
+	if err := os.Remove(s.name(1)); err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Partial = time.Nanosecond
+	s.look(true)
+	s.want("no-end 0 1")
 }

@@ -232,6 +232,7 @@ func (fw *Follower) prune(now time.Time) {
 		}
 		if !there[id] {
 			delete(fw.known, id)
+			delete(fw.stuckAt, id)
 			fw.sink.Forget(k.Key())
 		}
 	}
