@@ -153,7 +153,11 @@ func (s *seen) age(now time.Time, ingesters []string) (forgotten int) {
 
 // shrink gives back memory that maps keep of what is gone.
 func (s *seen) shrink() {
-	if s.room <= 1024 || len(s.from) > s.room/4 {
+	keep := s.room / 4
+	if s.most < maxSeen {
+		keep = s.room - s.room/8 // others need it
+	}
+	if s.room <= 1024 || len(s.from) > keep {
 		return
 	}
 	from, waiting := make(map[uint64]uint64, len(s.from)), make(map[uint64]struct{}, len(s.waiting))

@@ -78,3 +78,40 @@ func TestTailMemory(t *testing.T) {
 		t.Errorf("%d bytes of %d tails are held", m.used, m.tails)
 	}
 }
+
+// Tails that are a little over their part give back what they are over, so that others
+// may begin although they go on remembering as much as they may.
+func TestTailMemoryOfSome(t *testing.T) {
+	const entries = 20_000
+	m := newTailMemory(entries*seenBytes, promauto.With(prometheus.NewRegistry()))
+	now, all := time.Unix(1000, 0), []string{"one", "two"}
+	var tails []*seen
+	for range 2 {
+		m.join()
+		tails = append(tails, newSeen(nil, now))
+	}
+	next, over := uint64(0), false
+	send := func(n int) {
+		for _, s := range tails {
+			for range n {
+				next++
+				s.first(next, "one", 2, now)
+			}
+			now = now.Add(time.Second)
+			m.age(s, func() int { return s.age(now, all) })
+			over = over || m.used > m.limit
+		}
+	}
+	for range 30 {
+		send(entries / 40)
+	}
+	if !over {
+		t.Fatal("there was room for all")
+	}
+	for range 3 {
+		send(1)
+	}
+	if m.used > m.limit || !m.join() {
+		t.Errorf("%d of %d bytes are held, by %d and %d entries", m.used, m.limit, len(tails[0].from), len(tails[1].from))
+	}
+}
