@@ -120,6 +120,7 @@ func TestDirectStreamEnds(t *testing.T) {
 		begun <- struct{}{}
 		for { // until nobody receives
 			if err := s.Send(page("line")); err != nil {
+				<-s.Context().Done() // it ends a moment after what it is made of
 				ended <- s.Context().Err()
 				return err
 			}
