@@ -218,9 +218,14 @@ func TestLokiQueryRange(t *testing.T) {
 		}}}}); err != nil {
 			return err
 		}
+		if err := s.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Matrix{Matrix: &queryv1.Matrix{Series: []*queryv1.Series{
+			{Labels: map[string]string{"a": "3"}, Samples: samples[:1]},
+		}}}}); err != nil {
+			return err
+		}
 		return s.Send(&queryv1.QueryStreamResponse{Event: &queryv1.QueryStreamResponse_Done{Done: &queryv1.Done{}}})
 	}
-	e.want(200, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"2","b":"1"},"values":[[1.5,"0.5"],[2.01,"1000000000000000000000"]]}],"stats":`, "GET", q, "")
+	e.want(200, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"2","b":"1"},"values":[[1.5,"0.5"],[2.01,"1000000000000000000000"]]},{"metric":{"a":"3"},"values":[[1.5,"0.5"]]}],"stats":`, "GET", q, "")
 }
 
 func TestLokiQuery(t *testing.T) {

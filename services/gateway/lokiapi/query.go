@@ -71,7 +71,10 @@ func (a *API) queryRange(w http.ResponseWriter, r *http.Request) error {
 				entries.add(s)
 			}
 		case *queryv1.QueryStreamResponse_Matrix:
-			matrix = e.Matrix
+			if matrix == nil {
+				matrix = &queryv1.Matrix{}
+			}
+			matrix.Series = append(matrix.Series, e.Matrix.GetSeries()...)
 		case *queryv1.QueryStreamResponse_Done:
 			done = e.Done
 		}
