@@ -9,7 +9,7 @@ import (
 
 // Config is the configuration of a gateway. What a tenant may send is in its limits.
 type Config struct {
-	DecodeMemory conf.ByteSize `help:"Most memory for push requests that are being decoded, over all tenants; those beyond are answered 503. 0: a quarter of the process' memory, at least 128MiB."`
+	DecodeMemory conf.ByteSize `help:"Most memory for push requests that are being decoded, over all tenants; those beyond are answered 503. 0: a fifth of the process' memory, at least 128MiB."`
 	MaxTails     int           `help:"Most live tails over WebSocket at once, over all tenants."`
 }
 
