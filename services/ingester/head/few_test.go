@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -40,6 +41,39 @@ func TestFewRows(t *testing.T) {
 			t.Fatalf("tail %q\nwant %q", got, want)
 		}
 	})
+}
+
+// TestFewRowsOnManyPages: rows are whole, wherever they lie.
+func TestFewRowsOnManyPages(t *testing.T) {
+	h := New()
+	const streams, times = 700, 3
+	for i := range streams * times {
+		ls := model.Labels{{Name: "s", Value: fmt.Sprint(i % streams)}}
+		b := Block{Labels: ls, Text: ls.String()}
+		b.Rows.Times, b.Rows.Positions = []int64{int64(i)}, []uint32{0}
+		b.Rows.Lines.AppendString(strings.Repeat(fmt.Sprint(i, " "), i%1000))
+		c := model.Column{Name: "m"}
+		c.AppendString(0, fmt.Sprint("value ", i))
+		b.Rows.Metadata = []model.Column{c}
+		b.Rows.Hashes = []uint64{b.Rows.Hash(0)}
+		h.Append("t", []Block{b}, 1, uint64(i+1))
+	}
+	if a := &h.tenants["t"].arena; len(a.bytes) < 3 || len(a.records) < 3 {
+		t.Fatalf("%d and %d pages", len(a.bytes), len(a.records))
+	}
+	n := 0
+	err := h.Each(context.Background(), "t", func(model.Labels) string { return "" }, []Span{{0, day}}, func(ls model.Labels, rows *model.Rows, from, to int) error {
+		for i := from; i < to; i++ {
+			if s := fmt.Sprint(rows.Times[i] % streams); ls.Get("s") != s || rows.Hash(i) != rows.Hashes[i] {
+				t.Errorf("%s: row %d is another", ls, rows.Times[i])
+			}
+			n++
+		}
+		return nil
+	})
+	if err != nil || n != streams*times {
+		t.Fatalf("%d rows, %v", n, err)
+	}
 }
 
 func anyBlock(t *rapid.T) Block {
