@@ -43,6 +43,21 @@ func TestFewRows(t *testing.T) {
 	})
 }
 
+// TestFewRowsOfOneTime: their order is not that of their arrival.
+func TestFewRowsOfOneTime(t *testing.T) {
+	h := New()
+	ls := model.Labels{{Name: "s", Value: "x"}}
+	for i, batch := range []int64{2, 3, 1} {
+		h.Append("t", []Block{block(ls, []entry{{key: model.OrderKey{Time: 7}, line: fmt.Sprint("of batch ", batch)}}, 0)}, batch, uint64(i+1))
+	}
+	got, _ := read(t, h, nil, 0, 10, false)
+	for i, e := range got[ls.String()] {
+		if e.key.BatchTime != int64(i+1) || e.line != fmt.Sprint("of batch ", i+1) {
+			t.Errorf("row %d: %+v", i, e)
+		}
+	}
+}
+
 // TestFewRowsOnManyPages: rows are whole, wherever they lie.
 func TestFewRowsOnManyPages(t *testing.T) {
 	h := New()

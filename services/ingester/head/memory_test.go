@@ -35,6 +35,8 @@ func load(kind string, n int) func(i int) []Block {
 		switch kind {
 		case "one stream each", "many streams":
 			return []Block{block(fmt.Sprintf("stream-%08d", i), []int64{int64(i)}, []string{"hello"}, nil)}
+		case "few rows each":
+			return []Block{block(fmt.Sprintf("stream-%08d", i%(n/20)), []int64{int64(i)}, []string{"hello"}, nil)}
 		case "many labels":
 			b := block("x", []int64{int64(i)}, []string{"hello"}, nil)
 			var ls []model.Label
@@ -88,7 +90,7 @@ func TestSizeIsWhatIsTaken(t *testing.T) {
 		kind string
 		n    int
 	}{
-		{"one stream each", 10_000}, {"many streams", 10_000}, {"many labels", 5_000}, {"empty lines", 40_000}, {"one time", 40_000}, {"late", 40_000},
+		{"one stream each", 10_000}, {"many streams", 10_000}, {"few rows each", 40_000}, {"many labels", 5_000}, {"empty lines", 40_000}, {"one time", 40_000}, {"late", 40_000},
 		{"many metadata names", 200}, {"many metadata names and streams", 2_000}, {"plain", 40_000},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
