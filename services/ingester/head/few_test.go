@@ -91,6 +91,35 @@ func TestFewRowsOnManyPages(t *testing.T) {
 	}
 }
 
+// TestMaxCostOfAStreamThatComesAgain: a request may have many blocks of one stream, with
+// names of metadata that are known of others.
+func TestMaxCostOfAStreamThatComesAgain(t *testing.T) {
+	h := New()
+	made := func(stream string, i int) Block {
+		ls := model.Labels{{Name: "s", Value: stream}}
+		b := Block{Labels: ls, Text: ls.String()}
+		b.Rows.Times, b.Rows.Positions = []int64{int64(i)}, []uint32{0}
+		b.Rows.Lines.AppendString("x")
+		for k := range fewColumns {
+			c := model.Column{Name: fmt.Sprintf("n%05d", i*fewColumns+k)}
+			c.AppendString(0, "v")
+			b.Rows.Metadata = append(b.Rows.Metadata, c)
+		}
+		b.Rows.Hashes = []uint64{b.Rows.Hash(0)}
+		return b
+	}
+	var again []Block
+	for i := range 500 {
+		h.Append("t", []Block{made(fmt.Sprint("other ", i), i)}, 1, uint64(i+1))
+		again = append(again, made("x", i))
+	}
+	size, cost := h.Size(), h.MaxCost("t", again)
+	h.Append("t", again, 1, 501)
+	if grown := h.Size() - size; grown > cost {
+		t.Errorf("grown by %d, MaxCost is %d", grown, cost)
+	}
+}
+
 func anyBlock(t *rapid.T) Block {
 	ls := model.Labels{{Name: "s", Value: fmt.Sprint(rapid.IntRange(0, 3).Draw(t, "stream"))}}
 	b := Block{Labels: ls, Text: ls.String()}

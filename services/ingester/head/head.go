@@ -40,8 +40,18 @@ func (h *Head) MaxCost(tenantID string, blocks []Block) int64 {
 		t = &tenant{head: h}
 	}
 	size := int64(runCost)
+	var seen map[string]bool
 	for i := range blocks {
-		if b := &blocks[i]; t.few(b) {
+		b := &blocks[i]
+		few := t.few(b)
+		// A stream that comes again may be in chunks by then, where each name costs anew.
+		if few && len(b.Rows.Metadata) > 0 {
+			if seen == nil {
+				seen = map[string]bool{}
+			}
+			few, seen[b.Text] = !seen[b.Text], true
+		}
+		if few {
 			size += b.streamCost() + t.arena.maxCost(&b.Rows)
 		} else {
 			size += b.maxCost()
