@@ -303,6 +303,7 @@ func (fw *Follower) read(ctx context.Context, f *File, size int64, now time.Time
 	n, err := f.f.ReadAt(fw.buf[pre:min(int64(len(fw.buf)), int64(pre)+avail)], f.pos.Offset)
 	if err != nil && !errors.Is(err, io.EOF) {
 		fw.trouble(f.pos.Path, "read", err)
+		f.partial = 0 // nothing is waited for
 		return false
 	}
 	data := fw.buf[:pre+n]

@@ -406,3 +406,29 @@ func TestWaitsForOlder(t *testing.T) {
 	s.look(true)
 	s.want("no-end 0 1")
 }
+
+// A renamed file whose unfinished line cannot be read any more does not hold up others.
+func TestUnreadableRest(t *testing.T) {
+	s := newStepper(t)
+	s.cfg.Partial = time.Hour
+	s.look(false)
+	if err := os.WriteFile(s.path, []byte("no-end"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.look(false)
+	s.rotate()
+	f, err := os.OpenFile(s.name(1), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.order[0].f.Close()
+	s.order[0].f = f
+	s.write(1)
+	s.cfg.Partial = time.Nanosecond
+	s.look(false)
+	s.want("0")
+	s.look(true)
+	if len(s.order) != 1 {
+		t.Errorf("%d files are open", len(s.order))
+	}
+}
