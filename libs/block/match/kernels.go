@@ -300,7 +300,8 @@ func (e *evaluation) scanNumbers(v *column.Values, w way, n *needle, h *hits) bo
 		return numbersAt(nums, info, w, text, h)
 	}
 	// Printed eight digits at a time, with zeros before them: hits are looked at again.
-	groups := (info.MaxLen - len(info.Prefix) + 7) / 8
+	// No number has more than 20 digits, whatever the block says.
+	groups := min(max(1, (info.MaxLen-len(info.Prefix)+7)/8), 3)
 	size := groups*8 + 1
 	const most = 4096
 	if cap(e.scratch) < most*size+8 {

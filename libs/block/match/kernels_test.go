@@ -79,3 +79,18 @@ func TestKernels(t *testing.T) {
 		}
 	}
 }
+
+// Lengths of numbers are what a block says, which may be anything.
+func TestScanNumbersOfWrongLengths(t *testing.T) {
+	for _, size := range []int{0, 1, 9, 25, 40, 1 << 20} {
+		for _, begin := range []string{"", "n=", "a prefix of many bytes "} {
+			info := column.Info{Kind: column.Int, N: 3, MaxLen: size, Classes: 255, Width: 1, Prefix: []byte(begin), Min: 12345678901234567}
+			v, err := column.Open(&info, []byte{1, 2, 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e evaluation
+			e.scanValues(v, contains, &needle{text: []byte("45")})
+		}
+	}
+}
