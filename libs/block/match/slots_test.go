@@ -65,7 +65,8 @@ func slotTime(r *rand.Rand, k int, now int64) string {
 	}
 }
 
-var slotLiterals = []string{"id", " user", "a", "=", ".", "-", "/x/", ": ", " request of the day ", "\"trace_id\":\"", "e", "K ", "k=", " ü ", ",", "\xff ", "\x01", "\x02 ", "+", "_", "0x", " A"}
+var slotLiterals = []string{"id", " user", "a", "=", ".", "-", "/x/", ": ", " request of the day ", "\"trace_id\":\"", "e", "K ", "k=", " ü ", ",", "\xff ", "\x01", "\x02 ", "+", "_", "0x", " A",
+	" a text which is longer than what places of a needle are known of, by some bytes, in all of its lines "}
 
 // shaped is lines of a few shapes, all of whose slots are of one sort each.
 func shaped(r *rand.Rand) []block {
