@@ -26,6 +26,9 @@ const (
 const (
 	arenaPage  = 64 << 10 // bytes of lines and metadata
 	arenaGroup = 512      // records of a page
+	// grownPages of an arena grow, for there may be many tenants with little each; those
+	// behind are made as large as they become.
+	grownPages = 4
 )
 
 // arena holds rows of many streams, in the order in which they came, without a pointer
@@ -190,8 +193,8 @@ func (a *arena) put(r *record, src *model.Rows, i int, ids *[fewColumns]uint32) 
 	r.line, r.meta = uint32(len(line)), uint32(len(meta))
 	n := len(a.bytes)
 	if n == 0 || len(a.bytes[n-1])+len(line)+len(meta) > arenaPage {
-		var page []byte // the first one grows
-		if n > 0 {
+		var page []byte
+		if n >= grownPages {
 			page = make([]byte, 0, arenaPage)
 		}
 		a.bytes = append(a.bytes, page)
@@ -199,7 +202,10 @@ func (a *arena) put(r *record, src *model.Rows, i int, ids *[fewColumns]uint32) 
 	}
 	p := a.bytes[n-1]
 	r.at = uint64(n-1)<<32 | uint64(len(p))
-	a.bytes[n-1] = append(append(room(p, len(line)+len(meta)), line...), meta...)
+	if need := len(p) + len(line) + len(meta); need > cap(p) {
+		p = append(make([]byte, 0, max(need, min(cap(p)+cap(p)/4, arenaPage))), p...)
+	}
+	a.bytes[n-1] = append(append(p, line...), meta...)
 	return len(line) + len(meta)
 }
 
@@ -208,7 +214,7 @@ func (a *arena) append(r record) uint32 {
 	n := len(a.records)
 	if n == 0 || len(a.records[n-1]) == arenaGroup {
 		var page []record
-		if n > 0 {
+		if n >= grownPages {
 			page = make([]record, 0, arenaGroup)
 		}
 		a.records = append(a.records, page)

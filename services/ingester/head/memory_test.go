@@ -119,3 +119,28 @@ func TestSizeIsWhatIsTaken(t *testing.T) {
 		})
 	}
 }
+
+// TestSizeOfManyTenants: what many tenants take that have little each is about what is counted.
+func TestSizeOfManyTenants(t *testing.T) {
+	for _, rows := range []int{17, 66, 132, 300} {
+		before := heapBytes()
+		h := New()
+		seq := uint64(0)
+		for i := range 100 {
+			for k := range rows {
+				ls := model.Labels{{Name: "s", Value: fmt.Sprint(k % 7)}}
+				b := Block{Labels: ls, Text: ls.String()}
+				b.Rows.Times, b.Rows.Positions, b.Rows.Hashes = []int64{int64(k)}, []uint32{0}, []uint64{uint64(k)}
+				b.Rows.Lines.AppendString(strings.Repeat("x", 1000))
+				seq++
+				h.Append(fmt.Sprint("tenant ", i), []Block{b}, 1, seq)
+			}
+		}
+		taken := heapBytes() - before - int64(cap(h.tails.ring))*int64(unsafe.Sizeof(dirtyStream{})) // of fixed size
+		t.Logf("%d rows: counted %d KiB, taken %d KiB: %.2f", rows, h.Size()>>10, taken>>10, float64(taken)/float64(h.Size()))
+		if taken > h.Size()*3/2 {
+			t.Error("too little is counted")
+		}
+		runtime.KeepAlive(h)
+	}
+}
