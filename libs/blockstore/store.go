@@ -69,8 +69,12 @@ func (s *Store) section(ctx context.Context, n int) (*block.Section, error) {
 func (s *Store) open(f *block.SectionFooter, n int) (*block.Section, error) {
 	had := f.Opened()
 	sec, err := f.Open()
-	if err == nil && !had {
-		s.cache.measure(key{block: s.block, kind: kindSection, n: n})
+	k := key{block: s.block, kind: kindSection, n: n}
+	switch {
+	case err != nil:
+		s.cache.forget([]key{k}) // it may have been read wrong: the next one reads it again
+	case !had:
+		s.cache.measure(k)
 	}
 	return sec, err
 }
