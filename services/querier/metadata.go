@@ -66,6 +66,9 @@ func (s *Service) Labels(ctx context.Context, req *queryv1.LabelsRequest) (*quer
 
 // LabelValues implements queryv1.QueryServiceServer.
 func (s *Service) LabelValues(ctx context.Context, req *queryv1.LabelValuesRequest) (*queryv1.LabelValuesResponse, error) {
+	if req.GetName() == "" {
+		return nil, rpcerr.New(rpcerr.InvalidArgument, "name is missing")
+	}
 	sc, q, err := s.oneSelector(ctx, req)
 	if err != nil {
 		return nil, err

@@ -94,6 +94,7 @@ func TestNamesInUTF8(t *testing.T) {
 			{"/api/v1/detected_fields/http.method/values", url.Values{"query": {`{app="weir"}`}}, `"values":["DELETE"]`},
 			{"/api/v1/label_values", url.Values{"name": {`größe "x"`}}, `"values":["p3"]`},
 			{"/loki/api/v1/detected_field/url%2Fpath/values", url.Values{"query": {`{app="weir"}`}}, `"values":["/x"]`},
+			{"/api/v1/label_values", url.Values{}, "name is missing"},
 		} {
 			if body := get(c.path, c.params); !strings.Contains(strings.ReplaceAll(body, `": [`, `":[`), c.want) {
 				t.Errorf("round %d, %s: %s", round, c.path, body)
