@@ -47,6 +47,8 @@ type backend struct {
 	stream func(*queryv1.QueryStreamRequest, queryv1.QueryService_QueryStreamServer) error
 	tail   func(*tailv1.TailRequest, tailv1.TailService_TailServer) error
 
+	warnings []string // of answers about streams, fields and patterns
+
 	mu       sync.Mutex
 	tenants  []string
 	incoming []metadata.MD
@@ -107,22 +109,22 @@ func (b *backend) QueryRange(ctx context.Context, r *queryv1.QueryRangeRequest) 
 
 func (b *backend) Labels(ctx context.Context, r *queryv1.LabelsRequest) (*queryv1.LabelsResponse, error) {
 	b.note(ctx, r)
-	return &queryv1.LabelsResponse{Names: []string{"app", "service_name"}}, nil
+	return &queryv1.LabelsResponse{Names: []string{"app", "service_name"}, Warnings: b.warnings}, nil
 }
 
 func (b *backend) LabelValues(ctx context.Context, r *queryv1.LabelValuesRequest) (*queryv1.LabelValuesResponse, error) {
 	b.note(ctx, r)
-	return &queryv1.LabelValuesResponse{}, nil
+	return &queryv1.LabelValuesResponse{Warnings: b.warnings}, nil
 }
 
 func (b *backend) Series(ctx context.Context, r *queryv1.SeriesRequest) (*queryv1.SeriesResponse, error) {
 	b.note(ctx, r)
-	return &queryv1.SeriesResponse{Series: []*queryv1.LabelSet{{Labels: map[string]string{"b": "2", "a": `1"`}}, {Labels: map[string]string{"a": "x", "b": "3"}}}}, nil
+	return &queryv1.SeriesResponse{Warnings: b.warnings, Series: []*queryv1.LabelSet{{Labels: map[string]string{"b": "2", "a": `1"`}}, {Labels: map[string]string{"a": "x", "b": "3"}}}}, nil
 }
 
 func (b *backend) Stats(ctx context.Context, r *queryv1.StatsRequest) (*queryv1.StatsResponse, error) {
 	b.note(ctx, r)
-	return &queryv1.StatsResponse{Streams: 1, Runs: 2, Bytes: 3, Entries: 4}, nil
+	return &queryv1.StatsResponse{Streams: 1, Runs: 2, Bytes: 3, Entries: 4, Warnings: b.warnings}, nil
 }
 
 func (b *backend) FormatQuery(ctx context.Context, r *queryv1.FormatQueryRequest) (*queryv1.FormatQueryResponse, error) {

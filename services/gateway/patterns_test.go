@@ -13,7 +13,7 @@ func (b *backend) Patterns(ctx context.Context, r *queryv1.PatternsRequest) (*qu
 	sample := func(at int64, n uint64) *queryv1.PatternSample {
 		return &queryv1.PatternSample{TimestampUnixNano: at * 1e9, Entries: n}
 	}
-	return &queryv1.PatternsResponse{Patterns: []*queryv1.Pattern{
+	return &queryv1.PatternsResponse{Warnings: b.warnings, Patterns: []*queryv1.Pattern{
 		{Pattern: `user <_> logged "in"`, Level: "info", Entries: 60, Samples: []*queryv1.PatternSample{sample(880, 18), sample(900, 10), sample(960, 18)}},
 		{Pattern: "seldom <_>", Entries: 30, Samples: []*queryv1.PatternSample{sample(900, 30)}},
 	}}, nil

@@ -2,6 +2,11 @@ package gateway_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"reflect"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -29,14 +34,14 @@ func (b *backend) VolumeRange(ctx context.Context, r *queryv1.VolumeRangeRequest
 func (b *backend) DetectedLabels(ctx context.Context, r *queryv1.DetectedLabelsRequest) (*queryv1.DetectedLabelsResponse, error) {
 	b.note(ctx, r)
 	if r.GetSelector() == "" {
-		return &queryv1.DetectedLabelsResponse{}, nil
+		return &queryv1.DetectedLabelsResponse{Warnings: b.warnings}, nil
 	}
-	return &queryv1.DetectedLabelsResponse{Labels: []*queryv1.DetectedLabel{{Name: "a", Cardinality: 2}, {Name: "b", Cardinality: 1}}}, nil
+	return &queryv1.DetectedLabelsResponse{Warnings: b.warnings, Labels: []*queryv1.DetectedLabel{{Name: "a", Cardinality: 2}, {Name: "b", Cardinality: 1}}}, nil
 }
 
 func (b *backend) DetectedFields(ctx context.Context, r *queryv1.DetectedFieldsRequest) (*queryv1.DetectedFieldsResponse, error) {
 	b.note(ctx, r)
-	return &queryv1.DetectedFieldsResponse{Limit: 1000, Fields: []*queryv1.DetectedField{
+	return &queryv1.DetectedFieldsResponse{Limit: 1000, Warnings: b.warnings, Fields: []*queryv1.DetectedField{
 		{Name: "detected_level", Type: "string", Cardinality: 1},
 		{Name: "f", Type: "float", Cardinality: 3, Parsers: []string{"logfmt"}},
 		{Name: "o_x_y", Type: "duration", Cardinality: 1, Parsers: []string{"json", "logfmt"}, JsonPath: []string{"o", "x-y"}},
@@ -46,9 +51,9 @@ func (b *backend) DetectedFields(ctx context.Context, r *queryv1.DetectedFieldsR
 func (b *backend) DetectedFieldValues(ctx context.Context, r *queryv1.DetectedFieldValuesRequest) (*queryv1.DetectedFieldValuesResponse, error) {
 	b.note(ctx, r)
 	if r.GetName() == "none" {
-		return &queryv1.DetectedFieldValuesResponse{Limit: 7}, nil
+		return &queryv1.DetectedFieldValuesResponse{Limit: 7, Warnings: b.warnings}, nil
 	}
-	return &queryv1.DetectedFieldValuesResponse{Values: []string{"5", `"6"`}, Limit: 7}, nil
+	return &queryv1.DetectedFieldValuesResponse{Values: []string{"5", `"6"`}, Limit: 7, Warnings: b.warnings}, nil
 }
 
 // What Loki's parameters mean, and how its answers look.
@@ -97,5 +102,38 @@ func TestLokiVolumesAndDetected(t *testing.T) {
 	}
 	if n := len(e.backend.asked); n != asked {
 		t.Errorf("%d questions for what is refused", n-asked)
+	}
+}
+
+// What an answer lacks is told in each of Loki's answers, which are the same but for that.
+func TestLokiWarnings(t *testing.T) {
+	e := start(t)
+	q := url.Values{"query": {`{app="x"}`}, "start": {"800"}, "end": {"1001"}}.Encode()
+	for _, path := range []string{
+		"labels?", "label/app/values?", "series?", "index/stats?", "index/shards?", "patterns?",
+		"detected_labels?", "detected_labels?query=", "detected_fields?", "detected_field/n/values?", "detected_field/none/values?",
+	} {
+		if path = "/loki/api/v1/" + path; !strings.HasSuffix(path, "query=") {
+			path += q
+		}
+		ask := func(warnings ...string) map[string]any {
+			e.backend.warnings = warnings
+			_, text := e.want(200, "", "GET", path, "")
+			var m map[string]any
+			if err := json.Unmarshal([]byte(text), &m); err != nil {
+				t.Fatalf("%s: %v in %s", path, err, text)
+			}
+			return m
+		}
+		whole, part := ask(), ask("half", `of "it"`)
+		if _, ok := whole["warnings"]; ok {
+			t.Errorf("%s: %v", path, whole)
+		}
+		if got := fmt.Sprint(part["warnings"]); got != `[half of "it"]` {
+			t.Errorf("%s warns: %s", path, got)
+		}
+		if delete(part, "warnings"); !reflect.DeepEqual(whole, part) {
+			t.Errorf("%s: %v, with warnings %v", path, whole, part)
+		}
 	}
 }

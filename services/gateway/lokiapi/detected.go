@@ -61,7 +61,7 @@ func (a *API) detectedFields(w http.ResponseWriter, r *http.Request) error {
 		b = append(b, '}')
 	}
 	b = strconv.AppendUint(append(b, `],"limit":`...), uint64(resp.GetLimit()), 10)
-	writeJSON(w, append(b, '}'))
+	writeJSON(w, append(appendWarnings(b, resp.GetWarnings()), '}'))
 	return nil
 }
 
@@ -79,6 +79,6 @@ func (a *API) detectedFieldValues(w http.ResponseWriter, r *http.Request) error 
 	}
 	b := appendStrings([]byte(`{"values":`), resp.GetValues())
 	b = strconv.AppendUint(append(b, `,"limit":`...), uint64(resp.GetLimit()), 10)
-	writeJSON(w, append(b, '}'))
+	writeJSON(w, append(appendWarnings(b, resp.GetWarnings()), '}'))
 	return nil
 }

@@ -133,9 +133,18 @@ func appendStrings(b []byte, list []string) []byte {
 	return append(b, ']')
 }
 
+// appendWarnings appends ,"warnings":[…] if there are any: no answer that lacks
+// something is given without them, also where Loki's has no such member.
+func appendWarnings(b []byte, warnings []string) []byte {
+	if len(warnings) == 0 {
+		return b
+	}
+	return appendStrings(append(b, `,"warnings":`...), warnings)
+}
+
 // appendList appends {"status":"success","data":[…]}; an empty list is left out.
-func appendList(b []byte, list []string) []byte {
-	b = append(b, `{"status":"success"`...)
+func appendList(b []byte, warnings, list []string) []byte {
+	b = appendWarnings(append(b, `{"status":"success"`...), warnings)
 	if len(list) > 0 {
 		b = append(b, `,"data":`...)
 		b = appendStrings(b, list)
@@ -145,11 +154,7 @@ func appendList(b []byte, list []string) []byte {
 
 // appendHead begins the envelope of a query's result, up to the result itself.
 func appendHead(b []byte, warnings []string, resultType string, flags []string) []byte {
-	b = append(b, `{"status":"success"`...)
-	if len(warnings) > 0 {
-		b = append(b, `,"warnings":`...)
-		b = appendStrings(b, warnings)
-	}
+	b = appendWarnings(append(b, `{"status":"success"`...), warnings)
 	b = append(b, `,"data":{"resultType":"`...)
 	b = append(b, resultType...)
 	b = append(b, '"')

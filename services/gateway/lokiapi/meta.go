@@ -21,7 +21,7 @@ func (a *API) labels(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, appendList(nil, resp.GetNames()))
+	writeJSON(w, appendList(nil, resp.GetWarnings(), resp.GetNames()))
 	return nil
 }
 
@@ -37,7 +37,7 @@ func (a *API) labelValues(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, appendList(nil, resp.GetValues()))
+	writeJSON(w, appendList(nil, resp.GetWarnings(), resp.GetValues()))
 	return nil
 }
 
@@ -53,7 +53,7 @@ func (a *API) series(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b := []byte(`{"status":"success"`)
+	b := appendWarnings([]byte(`{"status":"success"`), resp.GetWarnings())
 	var members []member
 	for i, s := range resp.GetSeries() {
 		if i == 0 {
@@ -99,16 +99,17 @@ func (a *API) stats(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, appendStats(nil, resp))
+	b := appendStats([]byte{'{'}, resp)
+	writeJSON(w, append(appendWarnings(b, resp.GetWarnings()), '}'))
 	return nil
 }
 
+// appendStats appends the members that say how much a selector covers.
 func appendStats(b []byte, s *queryv1.StatsResponse) []byte {
-	b = strconv.AppendUint(append(b, `{"streams":`...), s.GetStreams(), 10)
+	b = strconv.AppendUint(append(b, `"streams":`...), s.GetStreams(), 10)
 	b = strconv.AppendUint(append(b, `,"chunks":`...), s.GetRuns(), 10)
 	b = strconv.AppendUint(append(b, `,"bytes":`...), s.GetBytes(), 10)
-	b = strconv.AppendUint(append(b, `,"entries":`...), s.GetEntries(), 10)
-	return append(b, '}')
+	return strconv.AppendUint(append(b, `,"entries":`...), s.GetEntries(), 10)
 }
 
 // maxShardSelectors is the most selectors of a query that shards is asked about: each
@@ -139,6 +140,7 @@ func (a *API) shards(w http.ResponseWriter, r *http.Request) error {
 	}
 	// What several selectors cover may overlap: the most that one of them does.
 	most, sels := &queryv1.StatsResponse{}, selectors(q)
+	var warnings []string
 	if len(sels) > maxShardSelectors {
 		return rpcerr.New(rpcerr.LimitExceeded, "the query has %d stream selectors, the limit is %d", len(sels), maxShardSelectors)
 	}
@@ -147,12 +149,17 @@ func (a *API) shards(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
+		for _, text := range resp.GetWarnings() {
+			if !slices.Contains(warnings, text) {
+				warnings = append(warnings, text)
+			}
+		}
 		if resp.GetBytes() >= most.GetBytes() {
 			most = resp
 		}
 	}
-	b := append([]byte(`{"shards":[{"bounds":{"min":0,"max":18446744073709551615},"stats":`), appendStats(nil, most)...)
-	writeJSON(w, append(b, `}],"statistics":{}}`...))
+	b := appendStats([]byte(`{"shards":[{"bounds":{"min":0,"max":18446744073709551615},"stats":{`), most)
+	writeJSON(w, append(appendWarnings(append(b, `}}],"statistics":{}`...), warnings), '}'))
 	return nil
 }
 
@@ -195,6 +202,6 @@ func (a *API) detectedLabels(w http.ResponseWriter, r *http.Request) error {
 		b = strconv.AppendUint(append(b, `,"cardinality":`...), l.GetCardinality(), 10)
 		b = append(b, '}')
 	}
-	writeJSON(w, append(b, ']', '}'))
+	writeJSON(w, append(appendWarnings(append(b, ']'), resp.GetWarnings()), '}'))
 	return nil
 }

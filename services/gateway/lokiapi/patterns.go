@@ -52,15 +52,16 @@ func (a *API) patterns(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, appendPatterns(nil, resp.GetPatterns(), step))
+	writeJSON(w, appendPatterns(nil, resp, step))
 	return nil
 }
 
 // appendPatterns appends the answer. Steps longer than the least one have a sample
 // each, from a pattern's first line to its last.
-func appendPatterns(b []byte, found []*queryv1.Pattern, step time.Duration) []byte {
-	b = append(b, `{"status":"success","data":[`...)
-	for i, p := range found {
+func appendPatterns(b []byte, found *queryv1.PatternsResponse, step time.Duration) []byte {
+	b = appendWarnings(append(b, `{"status":"success"`...), found.GetWarnings())
+	b = append(b, `,"data":[`...)
+	for i, p := range found.GetPatterns() {
 		if i > 0 {
 			b = append(b, ',')
 		}
