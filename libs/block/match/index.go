@@ -2,7 +2,6 @@ package match
 
 import (
 	"bytes"
-	"encoding/binary"
 	"sort"
 	"sync"
 
@@ -15,140 +14,81 @@ import (
 // texts that a needle over it would need.
 type index struct {
 	section *lines.Section
-	texts   text       // of all templates, end to end
-	ends    []int      // where each ends
-	tails   []edge     // literal text before slots
-	heads   []edge     // literal text behind slots
-	joints  []joint    // slots between a tail and a head
-	slots   []uint32   // joints of all templates, end to end
-	begin   []int      // where those of each template begin, and where the last ones end
-	always  []uint32   // templates that have slots with nothing between
-	columns [][]uint32 // templates that use a column
+	text    []byte        // of all templates, end to end
+	lower   func() []byte // the same in lower case
+	ends    []int         // where that of each ends
+	tails   edges         // literal text before slots
+	heads   edges         // literal text behind slots
+	joints  []joint       // slots between a tail and a head
+	slots   []uint32      // joints of all templates, end to end
+	begin   []int         // where those of each template begin, and where the last ones end
+	always  []uint32      // templates that have slots with nothing between
+	jointed lists         // templates by joint
+	columns lists         // templates by column that they use
 }
 
-// text is searched in either case.
-type text struct{ as, lower []byte }
-
-func (t *text) of(fold bool) []byte {
+// in returns the texts, in lower case if that is what needles are in.
+func (x *index) in(fold bool) []byte {
 	if fold {
-		return t.lower
+		return x.lower()
 	}
-	return t.as
+	return x.text
 }
 
-// edge is literal text next to a slot, up to edgeLen bytes of it.
-type edge struct {
-	text, lower []byte
-	joints      []uint32
+// edges are literal texts next to slots, up to edgeLen bytes of each.
+type edges struct {
+	list   []edge
+	joints lists // by edge
 }
 
-func (e *edge) of(fold bool) []byte {
-	if fold {
-		return e.lower
-	}
-	return e.text
-}
+// edge is text of the index.
+type edge struct{ at, n int32 }
+
+func (e edge) of(text []byte) []byte { return text[e.at : e.at+e.n] }
 
 // joint is slots of a column between the same edges.
 type joint struct {
-	column    uint32
-	head      int // edge; -1: there is no text behind the slot
-	templates []uint32
+	column     uint32
+	tail, head int32 // edges; -1: there is no text
 }
 
-const (
-	edgeLen   = 8
-	separator = 2 // in no template's text but that of whole lines
-)
+const edgeLen = 8
 
 func indexOf(s *lines.Section) *index {
 	return s.Derived(func() any { return newIndex(s) }).(*index)
 }
 
 func newIndex(s *lines.Section) *index {
-	x := &index{section: s, columns: make([][]uint32, len(s.Table.Columns))}
-	tails, heads := edges{at: map[edgeKey]int{}}, edges{at: map[edgeKey]int{}}
-	at := map[jointKey]int{}
-	var pieces []template.Piece
-	for i := range s.Table.Templates {
-		t := &s.Table.Templates[i]
-		x.texts.as = append(append(x.texts.as, t.Text...), separator)
-		x.ends = append(x.ends, len(x.texts.as))
-		for _, c := range t.Columns {
-			x.columns[c] = appendLast(x.columns[c], uint32(i))
-		}
-		x.begin = append(x.begin, len(x.slots))
-		always := false
-		pieces = t.AppendPieces(pieces[:0])
-		for k := range pieces[:len(pieces)-1] {
-			key := jointKey{pieces[k].Column, -1, -1}
-			if l := pieces[k].Literal; len(l) > 0 {
-				key.tail = tails.add(l[max(0, len(l)-edgeLen):])
-			} else {
-				always = always || k > 0
-			}
-			if l := pieces[k+1].Literal; len(l) > 0 {
-				key.head = heads.add(l[:min(edgeLen, len(l))])
-			}
-			j, ok := at[key]
-			if !ok {
-				j = len(x.joints)
-				at[key] = j
-				x.joints = append(x.joints, joint{column: key.column, head: key.head})
-				if key.tail >= 0 {
-					tails.list[key.tail].joints = append(tails.list[key.tail].joints, uint32(j))
-				}
-				if key.head >= 0 {
-					heads.list[key.head].joints = append(heads.list[key.head].joints, uint32(j))
-				}
-			}
-			x.slots = append(x.slots, uint32(j))
-			x.joints[j].templates = appendLast(x.joints[j].templates, uint32(i))
+	all := s.Table.Templates
+	x := &index{section: s, text: s.Table.Texts(), ends: make([]int, len(all)), begin: make([]int, len(all)+1)}
+	x.lower = sync.OnceValue(func() []byte { return lower(nil, x.text) })
+	at := 0
+	for i := range all {
+		at += len(all[i].Text)
+		x.ends[i] = at
+		x.begin[i+1] = x.begin[i] + len(all[i].Columns)
+	}
+	x.slots = make([]uint32, 0, x.begin[len(all)])
+	j := newJointer(x.text)
+	for i := range all {
+		t := &all[i]
+		base, always := x.ends[i]-len(t.Text), false
+		literal := 0 // where the text before the slot begins
+		from, to := template.NextSlot(t.Text, 0)
+		for k := 0; from < len(t.Text); k++ {
+			after, behind := template.NextSlot(t.Text, to)
+			always = always || k > 0 && from == literal
+			x.slots = append(x.slots, j.add(t.Columns[k], base+from, min(edgeLen, from-literal), base+to, min(edgeLen, after-to)))
+			literal, from, to = to, after, behind
 		}
 		if always {
 			x.always = append(x.always, uint32(i))
 		}
 	}
-	x.begin = append(x.begin, len(x.slots))
-	x.tails, x.heads = tails.list, heads.list
-	x.texts.lower = lower(nil, x.texts.as)
+	x.joints, x.tails, x.heads = j.finish()
+	x.jointed = invert(len(x.joints), len(all), func(i int) []uint32 { return x.slots[x.begin[i]:x.begin[i+1]] })
+	x.columns = invert(len(s.Table.Columns), len(all), func(i int) []uint32 { return all[i].Columns })
 	return x
-}
-
-// appendLast appends a number if it is not the last one already.
-func appendLast(l []uint32, n uint32) []uint32 {
-	if len(l) > 0 && l[len(l)-1] == n {
-		return l
-	}
-	return append(l, n)
-}
-
-type jointKey struct {
-	column     uint32
-	tail, head int
-}
-
-type edgeKey struct {
-	bytes uint64
-	n     int
-}
-
-type edges struct {
-	at   map[edgeKey]int
-	list []edge
-}
-
-func (e *edges) add(b []byte) int {
-	var w [edgeLen]byte
-	key := edgeKey{n: copy(w[:], b)}
-	key.bytes = binary.LittleEndian.Uint64(w[:])
-	i, ok := e.at[key]
-	if !ok {
-		i = len(e.list)
-		e.at[key] = i
-		e.list = append(e.list, edge{text: b, lower: lower(nil, b)})
-	}
-	return i
 }
 
 // How templates come into question for a needle.
@@ -171,14 +111,15 @@ func (x *index) candidates(n *needle) []byte {
 	for _, t := range x.always {
 		mark(t, acrossSlots)
 	}
-	texts := x.texts.of(n.fold)
+	texts := x.in(n.fold)
 	for p := 0; p < len(texts); {
 		i := bytes.Index(texts[p:], n.text)
 		if i < 0 {
 			break
 		}
 		t := sort.SearchInts(x.ends, p+i+1)
-		if x.literal(uint32(t), n) {
+		// Texts have nothing between them: the needle may be in none.
+		if p+i+len(n.text) <= x.ends[t] && x.literal(uint32(t), n) {
 			mark(uint32(t), inLiteral)
 			p = x.ends[t]
 		} else {

@@ -39,9 +39,9 @@ func (r *run) begins(yield func(template uint32)) {
 		}
 		(*set)[j] |= places
 	}
-	for i := range x.tails {
-		e := &x.tails[i]
-		b := e.of(n.fold)
+	text := x.in(n.fold)
+	for i, e := range x.tails.list {
+		b := e.of(text)
 		if !last[b[len(b)-1]] {
 			continue
 		}
@@ -49,7 +49,7 @@ func (r *run) begins(yield func(template uint32)) {
 			if !tailFits(b, n.text, p) {
 				continue
 			}
-			for _, j := range e.joints {
+			for _, j := range x.tails.joints.of(i) {
 				switch {
 				case r.next(j, p) == 0:
 				case p < placesKnown:
@@ -60,9 +60,8 @@ func (r *run) begins(yield func(template uint32)) {
 			}
 		}
 	}
-	for i := range x.heads {
-		e := &x.heads[i]
-		b := e.of(n.fold)
+	for i, e := range x.heads.list {
+		b := e.of(text)
 		if !first[b[0]] {
 			continue
 		}
@@ -70,7 +69,7 @@ func (r *run) begins(yield func(template uint32)) {
 			if !headFits(b, n.text, p) {
 				continue
 			}
-			for _, j := range e.joints {
+			for _, j := range x.heads.joints.of(i) {
 				if x.possible(x.joints[j].column, suffix, n.text[:p], n.fold) {
 					found(j, &r.behind, r.after(b, p))
 				}
@@ -78,7 +77,7 @@ func (r *run) begins(yield func(template uint32)) {
 		}
 	}
 	for _, j := range joints {
-		for _, t := range x.joints[j].templates {
+		for _, t := range x.jointed.of(int(j)) {
 			yield(t)
 		}
 	}
@@ -117,7 +116,7 @@ func (r *run) next(joint uint32, p int) uint64 {
 	case x.possible(j.column, prefix, rest, n.fold):
 		places = through
 	case j.head >= 0: // of templates with slots side by side is spoken elsewhere
-		head := x.heads[j.head].of(n.fold)
+		head := x.heads.list[j.head].of(x.in(n.fold))
 		for e := 1; e < len(rest); e++ {
 			if headFits(head, rest, e) && x.possible(j.column, exact, rest[:e], n.fold) {
 				places |= r.after(head, p+e)

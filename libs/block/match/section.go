@@ -220,7 +220,7 @@ func (n *sectionNeedle) prepare(s *lines.Section) {
 			if !n.columns[c] {
 				continue
 			}
-			for _, t := range x.columns[c] {
+			for _, t := range x.columns.of(c) {
 				if n.how == nil {
 					n.how = make([]byte, len(s.Table.Templates))
 				}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -32,6 +33,20 @@ type Template struct {
 type Table struct {
 	Templates []Template
 	Columns   []Column
+
+	texts []byte // of a table that was read
+}
+
+// Texts returns the texts of all templates, end to end. They are shared.
+func (t *Table) Texts() []byte {
+	if t.texts != nil {
+		return t.texts
+	}
+	var out []byte
+	for i := range t.Templates {
+		out = append(out, t.Templates[i].Text...)
+	}
+	return out
 }
 
 // Limits of what readers accept.
@@ -68,20 +83,35 @@ func (t *Template) Pieces() []Piece { return t.AppendPieces(make([]Piece, 0, len
 // AppendPieces appends the template in pieces to out, as Pieces does.
 func (t *Template) AppendPieces(out []Piece) []Piece {
 	lit, first := 0, len(out)
-	for p := 0; p < len(t.Text); p++ {
-		mark := t.Text[p]
-		if mark > markRaw {
-			continue
-		}
+	for p, next := NextSlot(t.Text, 0); p < len(t.Text); p, next = NextSlot(t.Text, next) {
 		s := Piece{Literal: t.Text[lit:p], Slot: true, Column: t.Columns[len(out)-first]}
-		if mark == markTime {
-			p++
-			s.IsTime, s.Layout = true, Layout(t.Text[p]-layoutBase)
+		if t.Text[p] == markTime {
+			s.IsTime, s.Layout = true, Layout(t.Text[p+1]-layoutBase)
 		}
 		out = append(out, s)
-		lit = p + 1
+		lit = next
 	}
 	return append(out, Piece{Literal: t.Text[lit:]})
+}
+
+// NextSlot returns where the mark of the first slot of a template's text from a place on,
+// which is not within one, begins and ends: both where the text ends if there is none.
+func NextSlot(text []byte, p int) (from, to int) {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; p+8 <= len(text); p += 8 {
+		x := binary.LittleEndian.Uint64(text[p:])
+		// The lowest bit that is left is right: those above may be of a carry.
+		if low := (x - (markRaw+1)*ones) &^ x & highs; low != 0 {
+			p += bits.TrailingZeros64(low) >> 3
+			return p, p + 1 + int(text[p]&markTime)
+		}
+	}
+	for ; p < len(text); p++ {
+		if text[p] <= markRaw {
+			return p, p + 1 + int(text[p]&markTime)
+		}
+	}
+	return p, p
 }
 
 // IsRaw reports whether lines of the template are kept whole.
@@ -150,6 +180,7 @@ func ParseTable(b []byte) (*Table, error) {
 		b = b[k:]
 		lens[i] = int(n)
 	}
+	texts := b
 	for i, n := range lens {
 		if n > len(b) {
 			return nil, column.Corrupt("template table ends within texts")
@@ -157,6 +188,7 @@ func ParseTable(b []byte) (*Table, error) {
 		t.Templates[i].Text = b[:n:n]
 		b = b[n:]
 	}
+	t.texts = texts[: len(texts)-len(b) : len(texts)-len(b)]
 	all := make([]uint32, 0, len(b)) // each takes a byte at least
 	for i := range t.Templates {
 		var err error
@@ -173,11 +205,8 @@ func ParseTable(b []byte) (*Table, error) {
 // parseColumns reads the columns of a template's slots, which it appends to all.
 func (t *Table) parseColumns(m *Template, b []byte, all []uint32) (rest []byte, _ []uint32, _ error) {
 	from := len(all)
-	for p := 0; p < len(m.Text); p++ {
+	for p, next := NextSlot(m.Text, 0); p < len(m.Text); p, next = NextSlot(m.Text, next) {
 		mark := m.Text[p]
-		if mark > markRaw {
-			continue
-		}
 		c, k := binary.Uvarint(b)
 		if k <= 0 || c >= uint64(len(t.Columns)) {
 			return nil, nil, column.Corrupt("template table: slot of no column")
@@ -186,10 +215,10 @@ func (t *Table) parseColumns(m *Template, b []byte, all []uint32) (rest []byte, 
 		want := Column{}
 		switch mark {
 		case markTime:
-			if p++; p == len(m.Text) || m.Text[p] < layoutBase {
+			if next > len(m.Text) || m.Text[p+1] < layoutBase {
 				return nil, nil, column.Corrupt("template table: in-line time without layout")
 			}
-			want = Column{IsTime: true, Layout: Layout(m.Text[p] - layoutBase)}
+			want = Column{IsTime: true, Layout: Layout(m.Text[p+1] - layoutBase)}
 		case markRaw:
 			if len(m.Text) != 1 {
 				return nil, nil, column.Corrupt("template table: text around a raw line")
