@@ -14,6 +14,12 @@ type Carried struct {
 	reader  *Reader
 	group   *RowGroup
 	lengths []uint32 // of the lines
+
+	// All but the lines of the rows from first on: of many streams, where they are small.
+	page  model.Rows
+	first int
+	sizes []uint32 // of these rows' metadata; nil: there is none
+	list  []uint32
 }
 
 // Carry gets a row group ready for that.
@@ -22,14 +28,30 @@ func (r *Reader) Carry(g *RowGroup) (*Carried, error) {
 	if err != nil {
 		return nil, r.error(g.Number, err)
 	}
-	return &Carried{r, g, lengths}, nil
+	return &Carried{reader: r, group: g, lengths: lengths}, nil
 }
 
 // Number is that of the row group.
 func (c *Carried) Number() int { return c.group.Number }
 
-// carriedRows is how many rows are taken over at a time.
-const carriedRows = 8192
+// carriedRows is how many rows are read at a time.
+const carriedRows = 4096
+
+// load makes the page one that has a row.
+func (c *Carried) load(row int) (err error) {
+	if row >= c.first && row < c.first+c.page.Len() {
+		return nil
+	}
+	c.list, c.first = c.list[:0], row
+	for ; row < min(c.first+carriedRows, len(c.lengths)); row++ {
+		c.list = append(c.list, uint32(row))
+	}
+	Empty(&c.page)
+	if err = c.reader.Append(&c.page, c.group, c.list, false, true); err == nil {
+		c.sizes, err = metadataSizes(&c.page)
+	}
+	return err
+}
 
 // Carry adds rows [from, to) of a row group of another block, which are the stream's.
 // They come where Add would have them. All rows of the stream come like this, and
@@ -80,27 +102,18 @@ func (w *Writer) carry(ls model.Labels, c *Carried, from, to int) error {
 		return c.reader.error(c.group.Number, err)
 	}
 	for from < to {
-		n := min(to, from+carriedRows)
-		w.list = w.list[:0]
-		for row := from; row < n; row++ {
-			w.list = append(w.list, uint32(row))
-		}
-		page := &w.page
-		Empty(page)
-		if err := c.reader.Append(page, c.group, w.list, false, true); err != nil {
+		if err := c.load(from); err != nil {
 			return err
 		}
-		sizes, err := metadataSizes(page)
-		if err != nil {
-			return err
-		}
+		page, first := &c.page, c.first
+		n := min(to, first+page.Len())
 		for at := from; at < n; {
 			end, bytes, taken := at, w.group.bytes(), 0
 			for end < n && w.group.len()+end-at < lines.MaxRows {
 				line := int(c.lengths[end])
 				cost := line
-				if sizes != nil {
-					cost += int(sizes[end-from])
+				if c.sizes != nil {
+					cost += int(c.sizes[end-first])
 				}
 				if bytes+cost > w.opts.RowGroupBytes && w.group.len()+end-at > 0 {
 					break
@@ -117,7 +130,7 @@ func (w *Writer) carry(ls model.Labels, c *Carried, from, to int) error {
 			}
 			if end > at {
 				w.group.carry(c.group.Body, at, end, taken)
-				w.group.addRest(page, at-from, end-from, w.foot.info.Ordered)
+				w.group.addRest(page, at-first, end-first, w.foot.info.Ordered)
 			}
 			if end < n || w.group.bytes() >= w.opts.RowGroupBytes || len(w.group.columns) > groupNames {
 				if err := w.flushGroup(); err != nil {

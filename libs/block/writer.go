@@ -84,8 +84,6 @@ type Writer struct {
 
 	carries         bool // the stream's rows are carried
 	announced, came Run  // of these: what they are to be together, and what came
-	page            model.Rows
-	list            []uint32
 }
 
 // NewWriter returns the writer of a block. Nothing is written before it must be.
@@ -116,7 +114,7 @@ func (w *Writer) Reset(to io.Writer, meta Meta) {
 		w.grams.Reset()
 	}
 	w.group.reset()
-	*w = Writer{w: to, opts: w.opts, lines: w.lines, grams: w.grams, compress: w.compress, enc: w.enc, out: w.out, group: w.group, runs: w.runs[:0], list: w.list[:0]}
+	*w = Writer{w: to, opts: w.opts, lines: w.lines, grams: w.grams, compress: w.compress, enc: w.enc, out: w.out, group: w.group, runs: w.runs[:0]}
 	w.foot.info = Info{Meta: meta, MinTime: math.MaxInt64, MaxTime: math.MinInt64, HashVersion: model.HashVersion}
 	w.foot.info.Partition = meta.Partition.UTC()
 	w.write(appendHead(nil))

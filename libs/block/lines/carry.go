@@ -128,6 +128,11 @@ type taker struct {
 	row      int
 	cursors  []uint32
 	before   []uint32
+	touched  []uint32 // columns that a part has values of
+	stamps   []uint32 // by column: the part that touched it last
+	stamp    uint32
+	walked   int // the row behind the part of the block before
+	walkedIn int // the block that it was in, see pieces
 }
 
 // errApart: templates or columns of another section cannot be told by those of this one.
@@ -136,6 +141,20 @@ var errApart = errors.New("no place for templates of another section")
 // take returns what walks through a block, at a row. Only one block of a section is kept
 // in mind: rows come in their order.
 func (b *Builder) take(body *Body, row int) (*taker, error) {
+	t, err := b.taker(body)
+	if err != nil {
+		return nil, err
+	}
+	if t.row > row {
+		t.row = 0
+		clear(t.cursors)
+	}
+	t.skip(row)
+	return t, nil
+}
+
+// taker returns what walks through a block, wherever it is.
+func (b *Builder) taker(body *Body) (*taker, error) {
 	c := &b.carry
 	t := c.last
 	if t == nil || t.body != body {
@@ -148,11 +167,6 @@ func (b *Builder) take(body *Body, row int) (*taker, error) {
 		}
 		c.last = t
 	}
-	if t.row > row {
-		t.row = 0
-		clear(t.cursors)
-	}
-	t.skip(row)
 	return t, nil
 }
 
@@ -167,7 +181,7 @@ func (b *Builder) newTaker(body *Body) (*taker, error) {
 	}
 	n, table := len(body.columns), body.section.Table
 	t := &taker{body: body, tids: tids, times: times, numbers: make([]uint32, len(body.info.Templates)), columns: make([]uint32, n),
-		values: make([]*column.Values, n), moves: make([]movement, len(body.info.Templates)), cursors: make([]uint32, n), before: make([]uint32, n)}
+		values: make([]*column.Values, n), moves: make([]movement, len(body.info.Templates)), cursors: make([]uint32, n), before: make([]uint32, n), stamps: make([]uint32, n)}
 	p := b.carry.sections[body.section]
 	if p == nil {
 		p = &placed{make([]bool, len(table.Templates)), make([]uint32, len(table.Templates)), make([][]uint32, len(table.Templates))}
@@ -218,6 +232,32 @@ func (t *taker) skip(row int) {
 	t.row = row
 }
 
+// touch notes which columns have values in the rows up to one, and where these begin. A
+// short part has values of few of many columns.
+func (t *taker) touch(to int) {
+	t.touched = t.touched[:0]
+	if 8*(to-t.row) >= len(t.values) {
+		for i := range t.values {
+			t.touched = append(t.touched, uint32(i))
+		}
+		copy(t.before, t.cursors)
+		return
+	}
+	if t.stamp++; t.stamp == 0 {
+		clear(t.stamps)
+		t.stamp = 1
+	}
+	for _, id := range t.tids[t.row:to] {
+		for _, s := range t.moves[id].steps {
+			if t.stamps[s.column] != t.stamp {
+				t.stamps[s.column] = t.stamp
+				t.before[s.column] = t.cursors[s.column]
+				t.touched = append(t.touched, uint32(s.column))
+			}
+		}
+	}
+}
+
 // AddParts is Add of rows of which some are taken over from other blocks as they are
 // stored: their lines are not printed, cut and learnt from. Their templates become the
 // section's. Parts without a body are the rows of text, in their order. kinds are those of
@@ -264,7 +304,7 @@ func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.
 		if p.Body == nil || apart[p.Body] {
 			continue
 		}
-		if _, err := b.take(p.Body, p.From); errors.Is(err, errApart) {
+		if _, err := b.taker(p.Body); errors.Is(err, errApart) {
 			apart[p.Body] = true
 		} else if err != nil {
 			return nil, nil, err
@@ -324,8 +364,13 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 		if err != nil {
 			return Stats{}, err
 		}
-		copy(t.before, t.cursors)
-		c.walked = append(c.walked, walkedPart{t, p.From, p.To, slices.Clone(t.cursors)})
+		t.touch(p.To)
+		w := walkedPart{t: t, from: p.From, to: p.To}
+		if t.walkedIn != c.pieces.block || t.walked != p.From {
+			w.start = slices.Clone(t.cursors)
+		}
+		t.walkedIn, t.walked = c.pieces.block, p.To
+		c.walked = append(c.walked, w)
 		if b.grams == nil {
 			t.skip(p.To)
 		} else if err := c.pieces.add(t, p.To); err != nil {
@@ -334,9 +379,9 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 		for _, id := range t.tids[p.From:p.To] {
 			c.rows = append(c.rows, t.numbers[id])
 		}
-		for i, v := range t.values {
+		for _, i := range t.touched {
 			if from, to := t.before[i], t.cursors[i]; from < to {
-				c.run(t.columns[i], column.Run{Values: v, From: int(from), To: int(to)})
+				c.run(t.columns[i], column.Run{Values: t.values[i], From: int(from), To: int(to)})
 			}
 		}
 	}

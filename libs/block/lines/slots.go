@@ -14,14 +14,15 @@ type SlotReader struct {
 	parts  []walkedPart // from this one on; none: all is text
 	row    int
 	left   int      // rows of the part
-	cursor []uint32 // of the part's columns
+	cursor []uint32 // of the part's columns, one of these
+	starts map[*taker][]uint32
 	places []uint32 // of the row's slots, among these; nil: it is text
 	own    []template.Slot
 	buf    []byte
 }
 
-// walkedPart is a part that was taken over, and where its values begin; or, without a
-// taker, rows of text.
+// walkedPart is a part that was taken over, and where its values begin: behind those of the
+// part of the same block before, if start is nil; or, without a taker, rows of text.
 type walkedPart struct {
 	t        *taker
 	from, to int
@@ -45,12 +46,21 @@ func (r *SlotReader) Next() int {
 	}
 	if r.left == 0 {
 		if r.row > 0 {
+			for _, c := range r.places {
+				r.cursor[c]++
+			}
 			r.parts = r.parts[1:]
 		}
 		p := &r.parts[0]
 		r.left = p.to - p.from
-		r.cursor = append(r.cursor[:0], p.start...)
 		r.places = r.places[:0]
+		if p.start != nil {
+			if r.starts == nil {
+				r.starts = map[*taker][]uint32{}
+			}
+			r.starts[p.t] = append(r.starts[p.t][:0], p.start...)
+		}
+		r.cursor = r.starts[p.t] // the walk changes it
 	}
 	p := &r.parts[0]
 	row := p.to - r.left
