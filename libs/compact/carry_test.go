@@ -253,6 +253,10 @@ func everything(t *rapid.T, r *block.Reader) (out []string) {
 		}
 		out = append(out, fmt.Sprint(r.Labels(i), sum))
 	}
+	for g := range r.RowGroups() {
+		rows, bytes := r.GroupSize(g)
+		out = append(out, fmt.Sprint("row group of ", rows, bytes))
+	}
 	i := r.Info()
 	return append(out, fmt.Sprint(i.Rows, i.RawBytes, i.MetadataBytes, i.Streams, i.MinTime, i.MaxTime))
 }
@@ -287,6 +291,48 @@ func found(t *rapid.T, r *block.Reader, p *match.Program) (n int) {
 	return n
 }
 
+// asAnew compares a merge that takes rows over with one that writes their lines anew:
+// rows, counts and what filters find. It returns how many rows were merged.
+func asAnew(t *rapid.T, ws writers, blocks [][]byte, lines []string, fix bool, cuts []int64, o block.Options) uint64 {
+	got, report := merged(t, ws, blocks, fix, false, cuts, o)
+	want, other := merged(t, ws, blocks, fix, true, cuts, o)
+	if report != other {
+		t.Fatalf("%+v, not %+v", report, other)
+	}
+	for i := range got {
+		if a, b := everything(t, got[i]), everything(t, want[i]); !slices.Equal(a, b) {
+			for k := range b {
+				if k >= len(a) || a[k] != b[k] {
+					t.Fatalf("block %d, row %d of %d:\n%q\n%q", i, k, len(b), a[min(k, len(a)-1)], b[k])
+				}
+			}
+			t.Fatalf("%d rows too many", len(a)-len(b))
+		}
+	}
+	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "filters"), 3))
+	for range 12 {
+		if len(lines) == 0 {
+			break
+		}
+		l := lines[r.IntN(len(lines))]
+		from := r.IntN(len(l) + 1)
+		needle := l[from : from+r.IntN(min(len(l)-from, 16)+1)]
+		if needle == "" {
+			continue
+		}
+		p, err := match.Compile([]match.Filter{{Any: []match.Term{{Literal: needle, Fold: utf8.ValidString(needle) && r.IntN(3) == 0}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range got {
+			if a, b := found(t, got[i], p), found(t, want[i], p); a != b {
+				t.Fatalf("%q: %d lines, not %d", needle, a, b)
+			}
+		}
+	}
+	return report.RowsOut
+}
+
 // A merge that takes rows over as they are stored gives the rows, the counts and the
 // answers of one that writes their lines anew.
 func TestCarriedIsWrittenAnew(t *testing.T) {
@@ -299,43 +345,7 @@ func TestCarriedIsWrittenAnew(t *testing.T) {
 		if rapid.IntRange(0, 3).Draw(t, "cut") == 0 {
 			cuts = []int64{time.Date(2026, 3, 1, 12, 0, 20, 0, time.UTC).UnixNano()}
 		}
-		got, report := merged(t, ws, blocks, fix, false, cuts, o)
-		want, other := merged(t, ws, blocks, fix, true, cuts, o)
-		if report != other {
-			t.Fatalf("%+v, not %+v", report, other)
-		}
-		for i := range got {
-			if a, b := everything(t, got[i]), everything(t, want[i]); !slices.Equal(a, b) {
-				for k := range b {
-					if k >= len(a) || a[k] != b[k] {
-						t.Fatalf("block %d, row %d of %d:\n%q\n%q", i, k, len(b), a[min(k, len(a)-1)], b[k])
-					}
-				}
-				t.Fatalf("%d rows too many", len(a)-len(b))
-			}
-		}
-		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "filters"), 3))
-		for range 12 {
-			if len(lines) == 0 {
-				break
-			}
-			l := lines[r.IntN(len(lines))]
-			from := r.IntN(len(l) + 1)
-			needle := l[from : from+r.IntN(min(len(l)-from, 16)+1)]
-			if needle == "" {
-				continue
-			}
-			p, err := match.Compile([]match.Filter{{Any: []match.Term{{Literal: needle, Fold: utf8.ValidString(needle) && r.IntN(3) == 0}}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i := range got {
-				if a, b := found(t, got[i], p), found(t, want[i], p); a != b {
-					t.Fatalf("%q: %d lines, not %d", needle, a, b)
-				}
-			}
-		}
-		carried += report.RowsOut
+		carried += asAnew(t, ws, blocks, lines, fix, cuts, o)
 	})
 	if carried == 0 {
 		t.Fatal("nothing was merged")
