@@ -325,7 +325,7 @@ func (s *selected) named(group int, err error) error {
 	if engine.IsQueryError(err) {
 		return err // it is not about the block
 	}
-	return s.store.block.Error(group, err)
+	return s.store.block.Error(group, s.store.damaged(group, err))
 }
 
 // sectionProgram returns the program of filters for a section; nil: every line matches.
@@ -442,7 +442,7 @@ func (s *selected) decode(group int, list []uint32) (*chunk, error) {
 	}
 	c := &chunk{}
 	if err := s.store.block.Append(&c.Rows, g, list, s.need.Lines, s.need.Meta); err != nil {
-		return nil, err
+		return nil, s.store.damaged(group, err)
 	}
 	if s.need.Hashes {
 		c.Hashes = make([]uint64, len(list))

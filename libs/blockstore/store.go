@@ -2,10 +2,12 @@ package blockstore
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -90,12 +92,26 @@ func (s *Store) body(ctx context.Context, group int) (*lines.Body, error) {
 	})
 }
 
+// damaged has the parts of a row group read again by the next query if an error says that
+// one was read wrong. Most of a part is only looked at when it is needed, so it may have been
+// in the cache for long.
+func (s *Store) damaged(group int, err error) error {
+	if errors.Is(err, column.ErrCorrupt) {
+		s.cache.forget([]key{
+			{block: s.block, kind: kindBody, n: group}, {block: s.block, kind: kindOrder, n: group}, {block: s.block, kind: kindMetadata, n: group},
+		})
+	}
+	return err
+}
+
 func (s *Store) order(ctx context.Context, body *lines.Body, group int) (*block.Order, error) {
-	return get(ctx, s.cache, key{block: s.block, kind: kindOrder, n: group}, func() (*block.Order, error) { return s.block.ReadOrder(ctx, body, group) })
+	o, err := get(ctx, s.cache, key{block: s.block, kind: kindOrder, n: group}, func() (*block.Order, error) { return s.block.ReadOrder(ctx, body, group) })
+	return o, s.damaged(group, err)
 }
 
 func (s *Store) metadata(ctx context.Context, body *lines.Body, group int) (*block.Metadata, error) {
-	return get(ctx, s.cache, key{block: s.block, kind: kindMetadata, n: group}, func() (*block.Metadata, error) { return s.block.ReadMetadata(ctx, body, group) })
+	m, err := get(ctx, s.cache, key{block: s.block, kind: kindMetadata, n: group}, func() (*block.Metadata, error) { return s.block.ReadMetadata(ctx, body, group) })
+	return m, s.damaged(group, err)
 }
 
 func get[T part](ctx context.Context, c *Cache, k key, load func() (T, error)) (T, error) {
