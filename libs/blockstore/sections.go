@@ -1,12 +1,9 @@
 package blockstore
 
 import (
-	"runtime"
-	"sync"
-	"sync/atomic"
-
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/grams"
+	"github.com/weir-logs/weir/libs/logql/engine"
 )
 
 // ruledOut reports whether the grams of a section whose templates are not open yet tell
@@ -58,18 +55,14 @@ func (s *selected) prepare(groups []int) {
 	if len(s.store.cache.missing(keys)) < 2 {
 		return
 	}
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(parts)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(parts)) && s.ctx.Err() == nil; i = next.Add(1) - 1 {
-				for _, g := range parts[i].groups {
-					if _, _, err := s.decide(g); err != nil {
-						return
-					}
-				}
+	engine.Spread(len(parts), func(i int) {
+		for _, g := range parts[i].groups {
+			if s.ctx.Err() != nil {
+				return
 			}
-		})
-	}
-	wg.Wait()
+			if _, _, err := s.decide(g); err != nil {
+				return
+			}
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -130,6 +131,9 @@ func chain(t *testing.T, tel *obs.Telemetry) string {
 		_, _ = io.WriteString(w, obs.RequestIDFrom(r.Context()))
 	})
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("at the disco") })
+	mux.HandleFunc("/told", func(http.ResponseWriter, *http.Request) {
+		panic(fmt.Errorf("not told: %w", rpcerr.New(rpcerr.Internal, "told")))
+	})
 	mux.HandleFunc("/late", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, strings.Repeat("half an answer", 1000))
 		panic("too late")
@@ -179,6 +183,9 @@ func TestHTTP(t *testing.T) {
 	if resp, body, err := fetch(t, "GET", url+"/panic", "p1"); err != nil || resp.StatusCode != 500 || body != "internal error\n" {
 		t.Error(resp, body, err)
 	}
+	if resp, body, err := fetch(t, "GET", url+"/told", ""); err != nil || resp.StatusCode != 500 || body != "told\n" {
+		t.Error(resp, body, err)
+	}
 	if _, _, err := fetch(t, "GET", url+"/late", ""); err == nil {
 		t.Error("half an answer looks whole")
 	}
@@ -193,7 +200,7 @@ func TestHTTP(t *testing.T) {
 	if _, _, err := fetch(t, "POST", url+"/named", ""); err != nil {
 		t.Fatal(err)
 	}
-	if n := testutil.ToFloat64(collector(t, tel, "weir_panics_total")); n != 2 {
+	if n := testutil.ToFloat64(collector(t, tel, "weir_panics_total")); n != 3 {
 		t.Error("panics:", n)
 	}
 	counts := counts(t, tel)

@@ -184,7 +184,7 @@ func (m *RequestMetrics) recoverHTTP(log *slog.Logger, next http.Handler) http.H
 			if begun {
 				panic(http.ErrAbortHandler)
 			}
-			rpcerr.WriteHTTP(w, r, rpcerr.New(rpcerr.Internal, "internal error"))
+			rpcerr.WriteHTTP(w, r, told(p))
 		}()
 		next.ServeHTTP(httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(f httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
@@ -214,11 +214,22 @@ func (m *RequestMetrics) panicked(ctx context.Context, log *slog.Logger, request
 	log.ErrorContext(ctx, "panic in a request handler", "request", request, "panic", p, "stack", string(debug.Stack()))
 }
 
+// told returns what the client is told of a panic: nothing but that there was one, unless it
+// is an error that says what.
+func told(p any) error {
+	if err, ok := p.(error); ok {
+		if e, ok := errors.AsType[*rpcerr.Error](err); ok {
+			return e
+		}
+	}
+	return rpcerr.New(rpcerr.Internal, "internal error")
+}
+
 func (m *RequestMetrics) recoverServer(log *slog.Logger) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	catch := func(ctx context.Context, method string, err *error) {
 		if p := recover(); p != nil {
 			m.panicked(ctx, log, method, p)
-			*err = rpcerr.New(rpcerr.Internal, "internal error")
+			*err = told(p)
 		}
 	}
 	unary := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {

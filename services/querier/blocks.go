@@ -17,6 +17,7 @@ import (
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/objstore"
+	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
 // Store is where the blocks are that ingesters have uploaded.
@@ -134,11 +135,17 @@ func (b *blocks) acquire(ctx context.Context, meta catalog.Block) (*openBlock, e
 // load opens a block. One that failed is forgotten, so that the next who asks tries
 // again.
 func (b *blocks) load(ctx context.Context, o *openBlock) {
-	key := catalog.Key(o.Block)
-	r, err := block.Open(ctx, object{b.store.Bucket, key}, o.Size)
+	defer blockSource{block: o.Block}.caught()
+	var r *block.Reader
+	err := errors.New("panic") // unless it is opened
+	defer func() { b.loaded(o, r, err) }()
+	r, err = block.Open(ctx, object{b.store.Bucket, catalog.Key(o.Block)}, o.Size)
 	if err == nil && (r.Info().ID != o.ID || r.Info().Tenant != o.Tenant) {
 		err = fmt.Errorf("it is block %s of tenant %q", r.Info().ID, r.Info().Tenant)
 	}
+}
+
+func (b *blocks) loaded(o *openBlock, r *block.Reader, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer close(o.ready)
@@ -161,6 +168,7 @@ type blockSource struct {
 
 // Open implements engine.Source.
 func (b blockSource) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
+	defer b.caught()
 	s, err := b.Source.Open(ctx, matchers, start, end)
 	if err != nil {
 		return nil, b.of(err)
@@ -177,6 +185,17 @@ func (b blockSource) of(err error) error {
 	return &blockError{b.block, err}
 }
 
+// caught names the block in a panic of those who read it.
+func (b blockSource) caught() {
+	if value := recover(); value != nil {
+		p := engine.Recovered(value)
+		if p.Told == nil {
+			p = &engine.Panic{Value: p.Value, Stack: p.Stack, Told: rpcerr.New(rpcerr.Internal, "block %s: internal error", catalog.Key(b.block))}
+		}
+		panic(p)
+	}
+}
+
 type blockSession struct {
 	engine.Session
 	of blockSource
@@ -187,18 +206,21 @@ func (s blockSession) Unwrap() engine.Session { return s.Session }
 
 // Scan implements engine.Session.
 func (s blockSession) Scan(ctx context.Context, req engine.ScanRequest, yield func(*engine.ScanRows) error) (engine.ScanStats, error) {
+	defer s.of.caught()
 	stats, err := s.Session.Scan(ctx, req, yield)
 	return stats, s.of.of(err)
 }
 
 // Aggregate implements engine.Session.
 func (s blockSession) Aggregate(ctx context.Context, req engine.AggregateRequest) ([]engine.PartialSeries, engine.ScanStats, error) {
+	defer s.of.caught()
 	series, stats, err := s.Session.Aggregate(ctx, req)
 	return series, stats, s.of.of(err)
 }
 
 // Collect implements engine.Collector.
 func (s blockSession) Collect(ctx context.Context, req engine.AggregateRequest) ([]engine.ValueSeries, engine.ScanStats, bool, error) {
+	defer s.of.caught()
 	c, is := s.Session.(engine.Collector)
 	if !is {
 		return nil, engine.ScanStats{}, false, nil
@@ -249,16 +271,16 @@ func (b *blocks) inUse(id catalog.ID) bool {
 func (b *blocks) acquireAll(ctx context.Context, metas []catalog.Block) (out []*openBlock, errs []error) {
 	out = make([]*openBlock, len(metas))
 	errs = make([]error, len(metas))
-	var wg sync.WaitGroup
+	var group engine.Group
 	slots := make(chan struct{}, openAtOnce)
 	for i := range metas {
 		slots <- struct{}{}
-		wg.Go(func() {
+		group.Go(func() {
 			defer func() { <-slots }()
 			out[i], errs[i] = b.acquire(ctx, metas[i])
 		})
 	}
-	wg.Wait()
+	group.Wait()
 	for i, err := range errs {
 		if err != nil {
 			out[i] = nil
@@ -272,6 +294,7 @@ const openAtOnce = 16
 
 // Patterns implements engine.Session.
 func (s blockSession) Patterns(ctx context.Context, req engine.PatternsRequest) ([]engine.PatternCount, engine.ScanStats, error) {
+	defer s.of.caught()
 	found, stats, err := s.Session.Patterns(ctx, req)
 	return found, stats, s.of.of(err)
 }

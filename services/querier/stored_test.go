@@ -462,3 +462,39 @@ func TestR25RetentionAtRead(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
+
+// A panic of those who read a block says which it was to who asked, and ends nobody else:
+// the next who asks is answered.
+func TestPanicNamesTheBlock(t *testing.T) {
+	for _, when := range []string{"when it is opened", "when it is read"} {
+		s := newShop(t)
+		a := rows("a", 0, 50)
+		b := s.put(nil, a...)
+		s.refresh()
+		if when == "when it is read" {
+			o, err := s.blocks.acquire(t.Context(), b)
+			s.must(err)
+			s.blocks.release(o)
+		}
+		s.bucket.Before = func(_ context.Context, op, key string) error {
+			if key == catalog.Key(b) {
+				panic("in " + op)
+			}
+			return nil
+		}
+		for _, q := range []string{`{app="a"} |~ "req.*done"`, `count_over_time({app="a"} |= "done" [1h])`} {
+			func() {
+				defer func() {
+					p := engine.Recovered(recover())
+					if told, ok := errors.AsType[*rpcerr.Error](p); !ok || told.Error() != "block "+catalog.Key(b)+": internal error" || !strings.HasPrefix(fmt.Sprint(p.Value), "in ") {
+						t.Errorf("%s, %s: %v", when, q, p)
+					}
+				}()
+				res, err := s.ask(q, false)
+				t.Errorf("%s, %s: %v, %v", when, q, res, err)
+			}()
+		}
+		s.bucket.Before = nil
+		s.same(when, s.lines(`{app="a"}`), textOf(a))
+	}
+}

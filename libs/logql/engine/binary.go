@@ -111,21 +111,20 @@ func (q *query) operands(ctx context.Context, e *syntax.BinaryExpr) (left, right
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	done := make(chan error)
-	go func() {
-		var err error
-		left, err = q.eval(ctx, e.LHS, true)
-		if err != nil {
-			cancel(err) // of several errors the first counts
+	var g Group
+	var lerr error
+	g.Go(func() {
+		defer func() { <-q.legs }()
+		if left, lerr = q.eval(ctx, e.LHS, true); lerr != nil {
+			cancel(lerr) // of several errors the first counts
 		}
-		<-q.legs
-		done <- err
-	}()
-	right, err = q.eval(ctx, e.RHS, true)
-	if err != nil {
-		cancel(err)
-	}
-	if lerr := <-done; lerr != nil || err != nil {
+	})
+	g.Do(func() {
+		if right, err = q.eval(ctx, e.RHS, true); err != nil {
+			cancel(err)
+		}
+	})
+	if g.Wait(); lerr != nil || err != nil {
 		return nil, nil, context.Cause(ctx)
 	}
 	return left, right, nil

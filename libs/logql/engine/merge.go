@@ -174,6 +174,7 @@ func (u *united) scanOnce(ctx context.Context, spec scanSpec, yield func(*row) e
 				stats.Add(f.stats)
 			}
 		}
+		m.feeding.Wait()
 	}()
 	for {
 		stop, f, err := m.step()
@@ -227,8 +228,9 @@ func (m *merger) start(f *feed) {
 		req.Distinct = spec.distinct
 	}
 	session, ctx, mem := m.u.sessions[f.share.session], m.ctx, m.mem
-	go func() {
+	m.feeding.Go(func() {
 		defer close(f.batches)
+		f.err = errPanic // unless it returns
 		f.stats, f.err = session.Scan(ctx, req, func(rows *ScanRows) error {
 			size := len(rows.Lines.Slab) + 40*len(rows.Times)
 			if err := mem.Reserve(size); err != nil {
@@ -247,8 +249,11 @@ func (m *merger) start(f *feed) {
 				return errStop
 			}
 		})
-	}()
+	})
 }
+
+// errPanic is the error of a feed whose session panics: what it gave is not all.
+var errPanic = errors.New("panic in a goroutine")
 
 // merger merges feeds.
 type merger struct {
@@ -259,7 +264,8 @@ type merger struct {
 	feeds   []*feed
 	waiting []*feed // whose first row is not there yet, the next first
 	heap    []*feed // by the place of the row that they stand before
-	window  int     // how many of waiting are to be at work
+	feeding Group
+	window  int // how many of waiting are to be at work
 	yield   func(*row) error
 
 	row   row

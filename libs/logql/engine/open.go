@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 )
@@ -58,26 +57,30 @@ func (q *query) openSessions(ctx context.Context, matchers []*syntax.Matcher, st
 	n := len(q.Sources)
 	o := &opened{q: q, united: newUnited(n)}
 	errs := make([]error, n)
-	var wg sync.WaitGroup
+	opened := false
+	defer func() {
+		if !opened {
+			o.close()
+		}
+	}()
+	var g Group
 	for i, src := range q.Sources {
 		o.names[i] = src.Name()
 		if _, follows := src.(Follower); !follows {
-			wg.Go(func() { o.sessions[i], errs[i] = src.Open(ctx, matchers, start, end) })
+			g.Go(func() { o.sessions[i], errs[i] = src.Open(ctx, matchers, start, end) })
 		}
 	}
-	wg.Wait()
+	g.Wait()
 	for i, src := range q.Sources {
 		if f, follows := src.(Follower); follows && ctx.Err() == nil {
 			o.sessions[i], errs[i] = f.OpenAfter(ctx, slices.Clone(o.sessions), matchers, start, end)
 		}
 	}
 	if ctx.Err() != nil {
-		o.close()
 		return nil, context.Cause(ctx)
 	}
 	for _, err := range errs {
 		if err != nil && IsQueryError(err) {
-			o.close()
 			return nil, err
 		}
 	}
@@ -90,10 +93,10 @@ func (q *query) openSessions(ctx context.Context, matchers []*syntax.Matcher, st
 		}
 		o.failed[i] = true
 		if err := q.missing(o.names[i], err); err != nil {
-			o.close()
 			return nil, err
 		}
 	}
+	opened = true
 	return o, nil
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"runtime"
-	"sync"
 	"sync/atomic"
 )
 
@@ -34,15 +33,17 @@ func (p *pool) take() bool {
 
 func (p *pool) give() { p.busy.Add(-1) }
 
-// spread runs f(0) to f(n-1), on the caller's goroutine and on helpers, and waits
-// for all.
+// Spread runs f(0) to f(n-1), on the caller's goroutine and on helpers, and waits
+// for all, also if one panics: then it does so, too.
+func Spread(n int, f func(int)) { spread(n, f) }
+
 func spread(n int, f func(int)) {
 	if n == 1 {
 		f(0)
 		return
 	}
 	var next atomic.Int64
-	var wg sync.WaitGroup
+	var g Group
 	var work func()
 	work = func() {
 		for {
@@ -51,7 +52,7 @@ func spread(n int, f func(int)) {
 				return
 			}
 			if i < n-1 && helpers.take() {
-				wg.Go(func() {
+				g.Go(func() {
 					defer helpers.give()
 					work()
 				})
@@ -59,6 +60,6 @@ func spread(n int, f func(int)) {
 			f(i)
 		}
 	}
-	work()
-	wg.Wait()
+	g.Do(work)
+	g.Wait()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -97,14 +96,14 @@ func (q *query) inParts(ctx context.Context, sel *syntax.LogSelector, begin int6
 	defer cancel()
 	cover := &coverage{}
 	errs := make([]error, len(parts))
-	var wg sync.WaitGroup
+	var group Group
 	places := make(chan struct{}, maxParts)
 	for i := range parts {
 		places <- struct{}{}
 		if errs[i] = ctx.Err(); errs[i] != nil {
 			break
 		}
-		wg.Go(func() {
+		group.Go(func() {
 			defer func() { <-places }()
 			p := &parts[i]
 			sub := newGrid(g.start+int64(p.from)*g.step, g.start+int64(p.to-1)*g.step, g.step, g.interval)
@@ -119,7 +118,7 @@ func (q *query) inParts(ctx context.Context, sel *syntax.LogSelector, begin int6
 			}
 		})
 	}
-	wg.Wait()
+	group.Wait()
 	for i := range parts {
 		if v := parts[i].value; v != nil {
 			defer q.mem.Release(v.size())

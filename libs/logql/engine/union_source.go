@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,9 +41,15 @@ func (u *unionSource) Open(ctx context.Context, matchers []*syntax.Matcher, star
 	ctx, cancel := context.WithCancelCause(ctx)
 	s.ctx, s.cancel = ctx, cancel
 	var next atomic.Int64
-	var wg sync.WaitGroup
+	opened := false
+	defer func() {
+		if !opened {
+			s.Close()
+		}
+	}()
+	var g Group
 	for range min(n, maxOpens) {
-		wg.Go(func() {
+		g.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
 				src := u.sources[i]
 				s.names[i] = src.Name()
@@ -57,17 +62,16 @@ func (u *unionSource) Open(ctx context.Context, matchers []*syntax.Matcher, star
 			}
 		})
 	}
-	wg.Wait()
+	g.Wait()
 	if ctx.Err() != nil {
-		err := context.Cause(ctx)
-		s.Close()
-		return nil, err
+		return nil, context.Cause(ctx)
 	}
 	for i, session := range s.sessions {
 		for _, g := range session.Gaps() {
 			s.gaps = append(s.gaps, s.names[i]+": "+g)
 		}
 	}
+	opened = true
 	return s, nil
 }
 

@@ -40,11 +40,11 @@ func (o *opened) aggregate(ctx context.Context, e syntax.Expr, prog *program, f 
 
 // all runs each call on a goroutine of its own.
 func all(n int, f func(int)) {
-	var wg sync.WaitGroup
+	var g Group
 	for i := range n {
-		wg.Go(func() { f(i) })
+		g.Go(func() { f(i) })
 	}
-	wg.Wait()
+	g.Wait()
 }
 
 // aggregateOnce is aggregate; if a session fails, it returns which.

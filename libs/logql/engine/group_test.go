@@ -1,0 +1,121 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
+	"github.com/weir-logs/weir/libs/logql/syntax"
+)
+
+// trap is a source of which one call panics: to Open, Scan or Aggregate it.
+type trap struct {
+	engine.Source
+	in string
+}
+
+type trapped struct {
+	engine.Session
+	in string
+}
+
+func (s trap) Open(ctx context.Context, m []*syntax.Matcher, start, end int64) (engine.Session, error) {
+	if s.in == "Open" {
+		panic("in Open")
+	}
+	x, err := s.Source.Open(ctx, m, start, end)
+	return trapped{x, s.in}, err
+}
+
+func (s trapped) Scan(ctx context.Context, r engine.ScanRequest, yield func(*engine.ScanRows) error) (engine.ScanStats, error) {
+	if s.in == "Scan" {
+		panic("in Scan")
+	}
+	return s.Session.Scan(ctx, r, yield)
+}
+
+func (s trapped) Aggregate(ctx context.Context, r engine.AggregateRequest) ([]engine.PartialSeries, engine.ScanStats, error) {
+	if s.in == "Aggregate" {
+		panic("in Aggregate")
+	}
+	return s.Session.Aggregate(ctx, r)
+}
+
+// panics returns what f panics with.
+func panics(t *testing.T, what string, f func()) (p *engine.Panic) {
+	t.Helper()
+	defer func() {
+		value := recover()
+		if value == nil {
+			t.Fatal(what, "does not panic")
+		}
+		p = engine.Recovered(value)
+	}()
+	f()
+	return nil
+}
+
+// A panic of a goroutine that works for a query comes to the one that asked, and the
+// others end.
+func TestPanicsComeToWhoAsked(t *testing.T) {
+	others := some(300)
+	for i := range others {
+		others[i].Labels = labels("app", "b")
+	}
+	for _, c := range []struct{ in, query string }{
+		{"Open", `{app=~".+"}`},
+		{"Scan", `{app=~".+"}`},
+		{"Scan", `sum(quantile_over_time(0.5, {app=~".+"} | label_format x="1" | unwrap x [1m]))`},
+		{"Aggregate", `count_over_time({app=~".+"}[1m])`},
+		{"Aggregate", `sum(count_over_time({app=~".+"}[1m])) / sum(count_over_time({app=~".+"} |= "x" [1m]))`},
+	} {
+		good := engine.Local(enginetest.NewStore(some(300)...), "good")
+		bad := trap{engine.Local(enginetest.NewStore(others...), "bad"), c.in}
+		for name, sources := range map[string][]engine.Source{
+			"one": {bad}, "two": {good, bad}, "union": {engine.Union("u", good, bad), good},
+		} {
+			for _, split := range []time.Duration{0, time.Minute} {
+				expr, err := syntax.ParseExpr(c.query)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q := engine.RangeQuery{
+					Query: engine.Query{Expr: expr, Sources: sources, Split: split, Limits: engine.Limits{MaxMemory: 1 << 30}},
+					Start: 0, End: 2000 * sec, Step: 10e9, Limit: 1000,
+				}
+				p := panics(t, c.query+" of "+name, func() { _, _ = engine.New(engine.Options{}).Range(t.Context(), q) })
+				if p.Value != "in "+c.in || !strings.Contains(string(p.Stack), "group_test.go") {
+					t.Errorf("%s of %s, %s: %v", c.query, name, c.in, p)
+				}
+			}
+		}
+	}
+}
+
+// All that is spread is done, also if one panics.
+func TestSpreadEndsThenPanics(t *testing.T) {
+	var done atomic.Int64
+	p := panics(t, "spread", func() {
+		engine.Spread(50, func(i int) {
+			if i == 7 {
+				panic(errors.New("seven"))
+			}
+			done.Add(1)
+		})
+	})
+	if err, ok := p.Value.(error); !ok || err.Error() != "seven" || p.Unwrap() != nil {
+		t.Error(p)
+	}
+	if n := done.Load(); n < 7 || n > 49 {
+		t.Errorf("%d done", n)
+	}
+	p.Told = errors.New("told")
+	if !errors.Is(p, p.Told) || !strings.HasPrefix(p.Error(), "told: seven\n") || engine.Recovered(p) != p {
+		t.Error(p)
+	}
+}
