@@ -23,7 +23,7 @@ func TestCarriedRowsGiveTheBitsOfWholeLines(t *testing.T) {
 				n := 11 + 8*r.IntN(2)
 				digits := fmt.Sprintf("%020d", r.Uint64())[20-n:]
 				c := "axbxgf"[r.IntN(6)]
-				switch r.IntN(5) {
+				switch r.IntN(8) {
 				case 0:
 					b.add(fmt.Sprintf("id %c%s end %s%c", c, digits, digits, c))
 				case 1:
@@ -32,6 +32,12 @@ func TestCarriedRowsGiveTheBitsOfWholeLines(t *testing.T) {
 					b.add(fmt.Sprintf("%d%c%d cafe%d.%d.beef %d,%d;%d", r.IntN(3), c, r.IntN(4), r.IntN(3), r.IntN(4), r.IntN(20), r.IntN(4), r.IntN(3)))
 				case 3:
 					b.add(fmt.Sprintf("ip %d.%d.%d.%d/%d id=%016x%c", r.IntN(256), r.IntN(3), r.IntN(9), r.IntN(256), r.IntN(4), r.Uint64(), c))
+				case 4: // slots that stand alone, next to digits and dots of the template or not
+					b.add(fmt.Sprintf("trace id=%016x end of it", r.Uint64()))
+				case 5:
+					b.add(fmt.Sprintf("size was .%d.end of the file, and took .%d.face of all", r.IntN(1<<30), r.IntN(1<<r.IntN(30))))
+				case 6:
+					b.add(fmt.Sprintf("zone /%08x-%04x-%04x-%04x-%012x.fade then", r.Uint32(), r.IntN(1<<16), r.IntN(1<<16), r.IntN(1<<16), r.Uint64N(1<<48)))
 				default:
 					b.add(fmt.Sprintf("u %08x-%04x-%04x-%04x-%012x n%d", r.Uint32(), r.IntN(1<<16), r.IntN(1<<16), r.IntN(1<<16), r.Uint64N(1<<48), r.IntN(1000)))
 				}

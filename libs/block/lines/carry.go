@@ -120,11 +120,8 @@ type taker struct {
 	columns  []uint32 // of the block's columns, here
 	values   []*column.Values
 	moves    []movement
-	plans    []*plan // of the templates
-	block    int     // of pieces: of which seen tells
-	seen     [][]bool
+	routes   []route // of the templates
 	printers []*slotPrinter
-	places   [][]int32 // of each template, by slot, where its column is
 	row      int
 	cursors  []uint32
 	before   []uint32

@@ -14,60 +14,27 @@ type pieces struct {
 	slab  []byte
 	list  []grams.Piece
 	plans map[string]*plan // by the template's text
-	known [1 << 12]combination
+
+	// Of the rows that are added: by template, and by slot of it.
+	heads  []head
+	used   []uint16
+	rows   []uint32
+	values []uint32 // which of the column's values
+	keys   []uint32 // of one cluster's rows
+	marks  []uint64 // of values of dictionaries in the block that were seen
 }
 
-// combination is values of a cluster's slots that were seen, as a number that tells those
-// of one block's dictionaries from each other.
-type combination struct {
-	t     *taker
-	c     *cluster
-	block int
-	key   uint64
-}
-
-// passed reports whether the next values of a cluster with several slots, all of which
-// have dictionaries, were seen lately, and if so goes behind them.
-func (p *pieces) passed(t *taker, c *cluster, places []int32) (seen, few bool) {
-	key, all := uint64(0), uint64(1)
-	for _, n := range places[c.from:c.to] {
-		v := t.values[n]
-		switch v.Info().Kind {
-		case column.Const:
-		case column.Dict:
-			// No column comes twice: a template's slots have a column each.
-			k := uint64(v.Distinct())
-			if all *= k; all >= 1<<48 {
-				return false, false
-			}
-			key = key*k + v.Number(int(t.cursors[n]))
-		default:
-			return false, false
-		}
-	}
-	h := (key ^ uint64(c.from)<<40 ^ uint64(len(c.before))<<50) * 0x9E3779B97F4A7C15
-	e, now := &p.known[h>>52], combination{t, c, p.block, key}
-	if *e != now {
-		*e = now
-		return false, true
-	}
-	for _, n := range places[c.from:c.to] {
-		t.cursors[n]++
-	}
-	return true, true
-}
+// head is where the rows of a template are, and their values.
+type head struct{ n, row, value int }
 
 func (p *pieces) reset() {
-	if p.block > 0 {
-		clear(p.known[:]) // what it refers to goes
-	}
 	p.block = 0
 	clear(p.plans)
 }
 
 func (p *pieces) begin() {
 	p.block++
-	p.slab, p.list = p.slab[:0], p.list[:0]
+	p.slab, p.list, p.marks = p.slab[:0], p.list[:0], p.marks[:0]
 }
 
 // plan is how pieces of a template's lines are made.
@@ -81,6 +48,7 @@ type plan struct {
 type cluster struct {
 	from, to       int // slots
 	before, behind []byte
+	lead, trail    uint32 // how far a piece with all of the slots reaches beyond them
 	last, end      uint32 // its text in the line before; none: 0, 0
 }
 
@@ -92,14 +60,18 @@ func (p *pieces) plan(t *template.Template) *plan {
 	for i := 0; l.slots[i].Slot; i++ {
 		k := len(l.clusters) - 1
 		if literal := l.slots[i].Literal; k < 0 || grams.Apart(literal) {
-			if k >= 0 {
-				l.clusters[k].behind = grams.Behind(literal)
-			}
 			l.clusters = append(l.clusters, cluster{from: i, before: grams.Before(literal)})
 			k++
 		}
 		l.clusters[k].to = i + 1
 		l.clusters[k].behind = grams.Behind(l.slots[i+1].Literal)
+	}
+	for i := range l.clusters {
+		c := &l.clusters[i]
+		from := uint32(len(c.before))
+		text := append(append([]byte(nil), c.before...), c.behind...)
+		around := grams.Around(text, 0, uint32(len(text)), from, from)
+		c.lead, c.trail = from-around.From, around.Limit-from
 	}
 	if p.plans == nil {
 		p.plans = map[string]*plan{}
@@ -108,105 +80,234 @@ func (p *pieces) plan(t *template.Template) *plan {
 	return l
 }
 
+// route is the way of a template of a taker through its columns.
+type route struct {
+	plan   *plan
+	places []int32 // of each slot, where its column is
+	sets   []set   // of each cluster
+	marks  int     // how many words its sets take
+	block  int     // of pieces: for which at is
+	at     int     // where they are
+}
+
+// set is what tells which values of a cluster were seen in a block: a bit for each
+// combination of values of dictionaries.
+type set struct {
+	at    int // in words
+	words int // 0: there is none
+	dict  bool
+}
+
+const (
+	// maxSet and maxMarks are how many words one set, and those of a block, take.
+	maxSet   = 1 << 10
+	maxMarks = 1 << 17
+	// maxValues is how many values of slots are looked at together, if they are of
+	// more than one row.
+	maxValues = 1 << 15
+)
+
+func (p *pieces) route(t *taker, id uint16) *route {
+	r := &t.routes[id]
+	if r.plan != nil {
+		return r
+	}
+	b := t.body
+	k := &b.info.Templates[id]
+	m := &b.section.Table.Templates[k.Template]
+	r.plan = p.plan(m)
+	r.places = make([]int32, len(m.Columns))
+	for i, c := range m.Columns {
+		r.places[i] = int32(b.place(c))
+	}
+	r.sets = make([]set, len(r.plan.clusters))
+	for i := range r.sets {
+		c, s := &r.plan.clusters[i], &r.sets[i]
+		s.dict = true
+		all := uint64(1)
+		for _, n := range r.places[c.from:c.to] {
+			switch v := t.values[n]; v.Info().Kind {
+			case column.Const:
+			case column.Dict:
+				all = min(all*uint64(v.Distinct()), 1<<32)
+			default:
+				s.dict = false
+			}
+		}
+		if words := (all + 63) / 64; s.dict && words <= maxSet && words <= 1+uint64(k.Rows) {
+			s.at, s.words = r.marks, int(words)
+			r.marks += s.words
+		}
+	}
+	return r
+}
+
+// ready makes the sets of a template empty for a block that is new. false: there is no
+// room for them.
+func (p *pieces) ready(r *route) bool {
+	if r.block != p.block {
+		r.block, r.at = p.block, -1
+		if n := len(p.marks); n+r.marks <= maxMarks {
+			r.at = n
+			p.marks = append(p.marks, make([]uint64, r.marks)...)
+		}
+	}
+	return r.at >= 0
+}
+
 // add adds the rows of a block up to one.
 func (p *pieces) add(t *taker, to int) error {
-	b := t.body
-	if t.plans == nil {
-		t.plans = make([]*plan, len(t.numbers))
-		t.seen = make([][]bool, len(t.numbers))
+	if t.routes == nil {
+		t.routes = make([]route, len(t.numbers))
 		t.printers = make([]*slotPrinter, len(t.values))
-		t.places = make([][]int32, len(t.numbers))
 	}
-	if t.block != p.block {
-		t.block = p.block
-		clear(t.seen)
+	if len(p.heads) < len(t.numbers) {
+		p.heads = make([]head, len(t.numbers))
 	}
-	for ; t.row < to; t.row++ {
-		id := t.tids[t.row]
-		l := t.plans[id]
-		if l == nil {
-			m := &b.section.Table.Templates[b.info.Templates[id].Template]
-			l = p.plan(m)
-			t.plans[id] = l
-			t.places[id] = make([]int32, len(m.Columns))
-			for i, c := range m.Columns {
-				t.places[id][i] = int32(b.place(c))
+	for t.row < to {
+		from, values := t.row, 0
+		for ; t.row < to; t.row++ {
+			id := t.tids[t.row]
+			n := len(p.route(t, id).places)
+			if values += n; values > maxValues && t.row > from {
+				values -= n
+				break
 			}
+			if p.heads[id].n == 0 {
+				p.used = append(p.used, id)
+			}
+			p.heads[id].n++
 		}
-		if l.block != p.block {
-			l.block = p.block
-			for i := range l.clusters {
-				l.clusters[i].last, l.clusters[i].end = 0, 0
-			}
-			if err := p.whole(t, l, t.places[id]); err != nil {
+		p.sort(t, from, values)
+		row, value := 0, 0
+		for _, id := range p.used {
+			n := p.heads[id].n
+			p.heads[id] = head{}
+			all := n * len(t.routes[id].places)
+			if err := p.template(t, id, p.rows[row:row+n], p.values[value:value+all]); err != nil {
+				p.used = p.used[:0]
+				clear(p.heads)
 				return err
 			}
-			continue
+			row, value = row+n, value+all
 		}
-		if t.seen[id] == nil {
-			t.seen[id] = t.distinct(l, t.places[id])
+		p.used = p.used[:0]
+	}
+	return nil
+}
+
+// sort puts the rows of each template together, and the values of each of its slots.
+func (p *pieces) sort(t *taker, from, values int) {
+	if n := t.row - from; cap(p.rows) < n {
+		p.rows = make([]uint32, n+n/4)
+	}
+	if cap(p.values) < values {
+		p.values = make([]uint32, values+values/4)
+	}
+	p.rows, p.values = p.rows[:cap(p.rows)], p.values[:cap(p.values)]
+	row, value := 0, 0
+	for _, id := range p.used {
+		h := &p.heads[id]
+		h.row, h.value = row, value
+		row += h.n
+		value += h.n * len(t.routes[id].places)
+	}
+	for k, id := range t.tids[from:t.row] {
+		h := &p.heads[id]
+		p.rows[h.row] = uint32(from + k)
+		h.row++
+		at := h.value
+		h.value++
+		for _, n := range t.routes[id].places {
+			p.values[at] = t.cursors[n]
+			t.cursors[n]++
+			at += h.n
 		}
-		seen := t.seen[id]
+	}
+}
+
+// template adds rows of a template, of which values has the values of each slot.
+func (p *pieces) template(t *taker, id uint16, rows, values []uint32) error {
+	r := &t.routes[id]
+	l, n := r.plan, len(rows)
+	first := 0
+	if l.block != p.block {
+		l.block = p.block
 		for i := range l.clusters {
-			c := &l.clusters[i]
-			if c.to-c.from == 1 {
-				n := t.places[id][c.from]
-				if v := t.values[n]; v.Info().Kind == column.Dict || v.Info().Kind == column.Const {
-					which, count := 0, 1
-					if v.Info().Kind == column.Dict {
-						which, count = int(v.Number(int(t.cursors[n]))), v.Distinct()
-					}
-					known := seen[which]
-					seen[which] = true
-					seen = seen[count:]
-					if known {
-						t.cursors[n]++
-						continue
-					}
-					if err := p.cluster(t, l, c, t.places[id], true); err != nil {
-						return err
-					}
-					continue
-				}
+			l.clusters[i].last, l.clusters[i].end = 0, 0
+		}
+		if err := p.whole(t, r, rows[0], values, n); err != nil {
+			return err
+		}
+		first = 1
+	}
+	room := p.ready(r)
+	for i := range l.clusters {
+		c, s := &l.clusters[i], &r.sets[i]
+		own := values[c.from*n : c.to*n]
+		var err error
+		switch {
+		case room && s.words > 0:
+			err = p.distinct(t, r, c, p.marks[r.at+s.at:][:s.words], rows, own, first)
+		case c.to-c.from == 1 && !s.dict:
+			err = p.single(t, r, c, rows[first:], own[first:])
+		default:
+			for k := first; k < n && err == nil; k++ {
+				err = p.cluster(t, r, c, rows, own, k, s.dict)
 			}
-			known, few := p.passed(t, c, t.places[id])
-			if known {
-				continue
-			}
-			if err := p.cluster(t, l, c, t.places[id], few); err != nil {
-				return err
-			}
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// distinct returns what says of the values of slots with dictionaries whether they were
-// seen.
-func (t *taker) distinct(l *plan, places []int32) []bool {
-	n := 0
-	for i := range l.clusters {
-		if c := &l.clusters[i]; c.to-c.from == 1 {
-			switch v := t.values[places[c.from]]; v.Info().Kind {
-			case column.Dict:
-				n += v.Distinct()
-			case column.Const:
-				n++
-			}
+// distinct adds a cluster of rows, all slots of which have dictionaries: each combination
+// of values once.
+func (p *pieces) distinct(t *taker, r *route, c *cluster, marks []uint64, rows, own []uint32, first int) error {
+	n := len(rows)
+	if cap(p.keys) < n {
+		p.keys = make([]uint32, n+n/4)
+	}
+	keys := p.keys[:n]
+	clear(keys)
+	for i, place := range r.places[c.from:c.to] {
+		v := t.values[place]
+		if v.Info().Kind == column.Const {
+			continue
+		}
+		// No column comes twice: a template's slots have a column each.
+		nums, all := v.Numbers(), uint32(v.Distinct())
+		for k, x := range own[i*n:][:n] {
+			keys[k] = keys[k]*all + uint32(nums[x])
 		}
 	}
-	return make([]bool, n)
+	for k := first; k < n; k++ {
+		key := keys[k]
+		m := &marks[key>>6]
+		bit := uint64(1) << (key & 63)
+		if *m&bit != 0 {
+			continue
+		}
+		*m |= bit
+		if err := p.cluster(t, r, c, rows, own, k, true); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// whole adds a line.
-func (p *pieces) whole(t *taker, l *plan, places []int32) error {
+// whole adds the first of rows as a line.
+func (p *pieces) whole(t *taker, r *route, row uint32, values []uint32, n int) error {
 	from := uint32(len(p.slab))
-	for i := range l.slots {
-		p.slab = append(p.slab, l.slots[i].Literal...)
-		if !l.slots[i].Slot {
+	slots := r.plan.slots
+	for i := range slots {
+		p.slab = append(p.slab, slots[i].Literal...)
+		if !slots[i].Slot {
 			break
 		}
-		if err := p.value(t, &l.slots[i], int(places[i])); err != nil {
+		if err := p.value(t, &slots[i], r.places[i], int(values[i*n]), row); err != nil {
 			return err
 		}
 	}
@@ -219,79 +320,49 @@ func (p *pieces) whole(t *taker, l *plan, places []int32) error {
 // parts recur.
 const maxPiece = 32
 
-// cluster adds what is in and around slots of a line. It is likely to come again where a
+// cluster adds what is in and around slots of row k. It is likely to come again where a
 // dictionary has it.
-func (p *pieces) cluster(t *taker, l *plan, c *cluster, places []int32, often bool) error {
+func (p *pieces) cluster(t *taker, r *route, c *cluster, rows, own []uint32, k int, often bool) error {
 	start := uint32(len(p.slab))
 	p.slab = append(p.slab, c.before...)
 	from := uint32(len(p.slab))
 	for i := c.from; i < c.to; i++ {
+		s := &r.plan.slots[i]
 		if i > c.from {
-			p.slab = append(p.slab, l.slots[i].Literal...)
+			p.slab = append(p.slab, s.Literal...)
 		}
-		if err := p.value(t, &l.slots[i], int(places[i])); err != nil {
+		if err := p.value(t, s, r.places[i], int(own[(i-c.from)*len(rows)+k]), rows[k]); err != nil {
 			return err
 		}
 	}
 	to := uint32(len(p.slab))
 	p.slab = append(p.slab, c.behind...)
+	p.emit(c, start, from, to, often)
+	return nil
+}
+
+// emit adds the cluster with slots from … to-1 that the slab ends with, unless it is that
+// of the line before.
+func (p *pieces) emit(c *cluster, start, from, to uint32, often bool) {
 	end := uint32(len(p.slab))
+	var piece grams.Piece
 	if end-start == c.end-c.last {
 		a, b := p.slab[from:to], p.slab[c.last+from-start:][:to-from]
 		i, k := grams.Differ(a, b)
 		if i == k {
 			p.slab = p.slab[:start]
-			return nil
+			return
 		}
 		from, to = from+uint32(i), from+uint32(k)
+		piece = grams.Around(p.slab, start, end, from, to)
+	} else {
+		piece = grams.Piece{From: from - c.lead, Limit: to + c.trail, To: end}
 	}
 	c.last, c.end = start, end
-	piece := grams.Around(p.slab, start, end, from, to)
 	if to-from > maxPiece {
 		p.list = grams.Chunks(p.list, p.slab, piece)
-		return nil
+		return
 	}
 	piece.Often = often
 	p.list = append(p.list, piece)
-	return nil
-}
-
-// value prints the next value of a column.
-func (p *pieces) value(t *taker, s *template.Piece, n int) error {
-	i := int(t.cursors[n])
-	t.cursors[n]++
-	c := t.printers[n]
-	if c == nil {
-		c = &slotPrinter{}
-		c.set(t.values[n], s.Layout)
-		t.printers[n] = c
-	}
-	at := len(p.slab)
-	if cap(p.slab)-at < room+len(c.prefix)+c.length {
-		p.slab = append(make([]byte, 0, 2*cap(p.slab)+2*room+len(c.prefix)+c.length), p.slab...)
-	}
-	out := p.slab[at:cap(p.slab)]
-	switch c.print {
-	case printNumber:
-		k := copy(out, c.prefix)
-		p.slab = p.slab[:at+k+putUint(out[k:], c.number(i))]
-	case printPadded:
-		k := copy(out, c.prefix)
-		putDigits(out[k:k+c.length], c.number(i))
-		p.slab = p.slab[:at+k+c.length]
-	case printHex:
-		putHex(out[:c.length], c.text[i*c.size:])
-		p.slab = p.slab[:at+c.length]
-	case printUUID:
-		putUUID(out, c.text[i*16:])
-		p.slab = p.slab[:at+column.UUIDLen]
-	case printTime:
-		if err := c.time(s.Layout.Floor(t.times[t.row]) - int64(c.number(i))); err != nil {
-			return err
-		}
-		p.slab = p.slab[:at+copy(out, c.clock[:c.length])]
-	default:
-		p.slab = t.values[n].Append(p.slab, i)
-	}
-	return nil
 }
