@@ -51,16 +51,14 @@ func Chunks(dst []Piece, text []byte, p Piece) []Piece {
 }
 
 // Apart reports whether grams that depend on what is before a literal text never do on
-// what is behind it, nor the other way round.
+// what is behind it, nor the other way round: there is a byte that ends runs of digits and
+// dots, and one more than the longest gram has behind its digits.
 func Apart(literal []byte) bool {
-	n, head, tail := len(literal), 0, 0
-	for head < n && inRun[literal[head]] {
+	head := 0
+	for head < len(literal) && inRun[literal[head]] {
 		head++
 	}
-	for tail < n && inRun[literal[n-1-tail]] {
-		tail++
-	}
-	return n > 4 && n-head >= 3 && n-tail >= 3
+	return len(literal) >= 3 && len(literal)-head >= 2
 }
 
 // Before returns the end of a literal text that grams of what is behind it depend on, and

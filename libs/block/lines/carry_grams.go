@@ -48,7 +48,6 @@ type plan struct {
 type cluster struct {
 	from, to       int // slots
 	before, behind []byte
-	lead, trail    uint32 // how far a piece with all of the slots reaches beyond them
 	last, end      uint32 // its text in the line before; none: 0, 0
 }
 
@@ -65,13 +64,6 @@ func (p *pieces) plan(t *template.Template) *plan {
 		}
 		l.clusters[k].to = i + 1
 		l.clusters[k].behind = grams.Behind(l.slots[i+1].Literal)
-	}
-	for i := range l.clusters {
-		c := &l.clusters[i]
-		from := uint32(len(c.before))
-		text := append(append([]byte(nil), c.before...), c.behind...)
-		around := grams.Around(text, 0, uint32(len(text)), from, from)
-		c.lead, c.trail = from-around.From, around.Limit-from
 	}
 	if p.plans == nil {
 		p.plans = map[string]*plan{}
@@ -345,7 +337,6 @@ func (p *pieces) cluster(t *taker, r *route, c *cluster, rows, own []uint32, k i
 // of the line before.
 func (p *pieces) emit(c *cluster, start, from, to uint32, often bool) {
 	end := uint32(len(p.slab))
-	var piece grams.Piece
 	if end-start == c.end-c.last {
 		a, b := p.slab[from:to], p.slab[c.last+from-start:][:to-from]
 		i, k := grams.Differ(a, b)
@@ -354,10 +345,8 @@ func (p *pieces) emit(c *cluster, start, from, to uint32, often bool) {
 			return
 		}
 		from, to = from+uint32(i), from+uint32(k)
-		piece = grams.Around(p.slab, start, end, from, to)
-	} else {
-		piece = grams.Piece{From: from - c.lead, Limit: to + c.trail, To: end}
 	}
+	piece := grams.Around(p.slab, start, end, from, to)
 	c.last, c.end = start, end
 	if to-from > maxPiece {
 		p.list = grams.Chunks(p.list, p.slab, piece)

@@ -128,7 +128,7 @@ func (p *pieces) single(t *taker, r *route, c *cluster, rows, own []uint32) erro
 		p.slab = p.slab[:end]
 		from, to := uint32(start+head), uint32(start+head+n)
 		if random && n <= maxPiece {
-			p.list = append(p.list, grams.Piece{From: from - c.lead, Limit: to + c.trail, To: uint32(end)})
+			p.list = append(p.list, grams.Around(p.slab, uint32(start), uint32(end), from, to))
 			continue
 		}
 		p.emit(c, uint32(start), from, to, false)
