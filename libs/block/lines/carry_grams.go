@@ -222,7 +222,6 @@ func (p *pieces) sort(t *taker, from, values int) {
 func (p *pieces) template(t *taker, id uint16, rows, values []uint32) error {
 	r := &t.routes[id]
 	l, n := r.plan, len(rows)
-	first := 0
 	if l.block != p.block {
 		l.block = p.block
 		for i := range l.clusters {
@@ -231,7 +230,6 @@ func (p *pieces) template(t *taker, id uint16, rows, values []uint32) error {
 		if err := p.whole(t, r, rows[0], values, n); err != nil {
 			return err
 		}
-		first = 1
 	}
 	room := p.ready(r)
 	for i := range l.clusters {
@@ -240,11 +238,11 @@ func (p *pieces) template(t *taker, id uint16, rows, values []uint32) error {
 		var err error
 		switch {
 		case room && s.words > 0:
-			err = p.distinct(t, r, c, p.marks[r.at+s.at:][:s.words], rows, own, first)
+			err = p.distinct(t, r, c, p.marks[r.at+s.at:][:s.words], rows, own)
 		case c.to-c.from == 1 && !s.dict:
-			err = p.single(t, r, c, rows[first:], own[first:])
+			err = p.single(t, r, c, rows, own)
 		default:
-			for k := first; k < n && err == nil; k++ {
+			for k := 0; k < n && err == nil; k++ {
 				err = p.cluster(t, r, c, rows, own, k, s.dict)
 			}
 		}
@@ -257,7 +255,7 @@ func (p *pieces) template(t *taker, id uint16, rows, values []uint32) error {
 
 // distinct adds a cluster of rows, all slots of which have dictionaries: each combination
 // of values once.
-func (p *pieces) distinct(t *taker, r *route, c *cluster, marks []uint64, rows, own []uint32, first int) error {
+func (p *pieces) distinct(t *taker, r *route, c *cluster, marks []uint64, rows, own []uint32) error {
 	n := len(rows)
 	if cap(p.keys) < n {
 		p.keys = make([]uint32, n+n/4)
@@ -275,8 +273,7 @@ func (p *pieces) distinct(t *taker, r *route, c *cluster, marks []uint64, rows, 
 			keys[k] = keys[k]*all + uint32(nums[x])
 		}
 	}
-	for k := first; k < n; k++ {
-		key := keys[k]
+	for k, key := range keys {
 		m := &marks[key>>6]
 		bit := uint64(1) << (key & 63)
 		if *m&bit != 0 {
