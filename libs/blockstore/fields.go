@@ -38,7 +38,7 @@ type fieldSlots struct {
 	noted   []notedField
 	nested  bool // some of noted are not at the top
 	text    []byte
-	pieces  []template.Piece // of the template
+	columns []uint32 // of the slots; shared with the template
 }
 
 // notedField is a field that matters. Its value is text[from:to] of the template, with
@@ -49,25 +49,26 @@ type notedField struct {
 	slot     int
 }
 
-// analyzeFields works out which slots of a template matter to fields.
-func analyzeFields(t *template.Template, f *engine.Fields) fieldSlots {
+// analyzeFields works out which slots of a template matter to fields. known keeps which
+// names do: it is of these fields.
+func analyzeFields(t *template.Template, f *engine.Fields, known map[string]bool) fieldSlots {
 	if t.IsRaw() {
 		return fieldSlots{}
 	}
-	pieces := t.Pieces()
-	var text []byte
-	for _, p := range pieces {
-		if bytes.IndexByte(p.Literal, hole) >= 0 {
+	text, literal := make([]byte, 0, len(t.Text)), 0
+	for from, to := template.NextSlot(t.Text, 0); ; from, to = template.NextSlot(t.Text, to) {
+		if bytes.IndexByte(t.Text[literal:from], hole) >= 0 {
 			return fieldSlots{}
 		}
-		text = append(text, p.Literal...)
-		if p.Slot {
-			text = append(text, hole)
+		if text = append(text, t.Text[literal:from]...); from == len(t.Text) {
+			break
 		}
+		text, literal = append(text, hole), to
 	}
-	w := fieldWalker{line: text, fields: f, fieldSlots: fieldSlots{text: text, pieces: pieces, use: make([]slotUse, len(pieces)-1), matters: make([]bool, len(pieces)-1)}}
+	n := len(t.Columns)
+	w := fieldWalker{line: text, fields: f, known: known, fieldSlots: fieldSlots{text: text, columns: t.Columns, use: make([]slotUse, n), matters: make([]bool, n)}}
 	if f.JSON {
-		w.ok = w.object("", false, 0) && w.blanks() == len(text)
+		w.ok = w.object(nil, false, 0) && w.blanks() == len(text)
 	} else {
 		w.ok = w.pairs()
 	}
@@ -81,6 +82,18 @@ type fieldWalker struct {
 	at     int
 	slot   int // the next
 	fields *engine.Fields
+	known  map[string]bool // names that may matter, or not
+}
+
+// mayMatter reports whether a field may matter.
+func (w *fieldWalker) mayMatter(name []byte) bool {
+	is, known := w.known[string(name)]
+	if !known {
+		if is = w.fields.Matters(string(name)); len(w.known) < maxAnalyzed {
+			w.known[string(name)] = is
+		}
+	}
+	return is
 }
 
 func (w *fieldWalker) peek() byte {
@@ -115,16 +128,16 @@ func (w *fieldWalker) pass(use slotUse, matters bool) {
 }
 
 // note adds a field that matters, whose value begins there and ends here.
-func (w *fieldWalker) note(name string, from int, nested bool) {
+func (w *fieldWalker) note(name []byte, from int, nested bool) {
 	slots := bytes.Count(w.line[from:w.at], []byte{hole})
-	w.noted = append(w.noted, notedField{name, from, w.at, w.slot - slots})
+	w.noted = append(w.noted, notedField{string(name), from, w.at, w.slot - slots})
 	w.nested = w.nested || nested
 }
 
 const maxFieldDepth = 32
 
 // object goes over a JSON object. path is its fields' path, with _ behind each name.
-func (w *fieldWalker) object(path string, matters bool, depth int) bool {
+func (w *fieldWalker) object(path []byte, matters bool, depth int) bool {
 	if depth > maxFieldDepth || !w.take('{') {
 		return false
 	}
@@ -145,12 +158,15 @@ func (w *fieldWalker) object(path string, matters bool, depth int) bool {
 			return false // blanks are no part of the label that it makes
 		}
 		w.at += n + 2
-		name := path + string(key)
+		name := append(path[:len(path):len(path)], key...)
+		if len(path) == 0 {
+			name = key
+		}
 		if !w.take(':') {
 			return false
 		}
 		from := w.blanks()
-		first := !matters && w.fields.Matters(name)
+		first := !matters && w.mayMatter(name)
 		if !w.value(name, matters || first, depth) {
 			return false
 		}
@@ -166,13 +182,13 @@ func (w *fieldWalker) object(path string, matters bool, depth int) bool {
 	}
 }
 
-func (w *fieldWalker) value(path string, matters bool, depth int) bool {
+func (w *fieldWalker) value(path []byte, matters bool, depth int) bool {
 	w.blanks()
 	switch c := w.peek(); {
 	case c == '"':
 		return w.quoted(matters)
 	case c == '{':
-		return w.object(path+"_", matters, depth+1)
+		return w.object(append(path[:len(path):len(path)], '_'), matters, depth+1)
 	case c == '[':
 		return w.array(path, matters, depth+1)
 	case c == '-' || c >= '0' && c <= '9' || c == hole:
@@ -188,7 +204,7 @@ func (w *fieldWalker) value(path string, matters bool, depth int) bool {
 	return false
 }
 
-func (w *fieldWalker) array(path string, matters bool, depth int) bool {
+func (w *fieldWalker) array(path []byte, matters bool, depth int) bool {
 	if depth > maxFieldDepth || !w.take('[') {
 		return false
 	}
@@ -259,11 +275,11 @@ func (w *fieldWalker) pairs() bool {
 		for w.at < len(w.line) && w.line[w.at] > ' ' && w.line[w.at] < 0x80 && w.line[w.at] != '=' && w.line[w.at] != '"' {
 			w.at++
 		}
-		key := string(w.line[from:w.at])
-		if key == "" || w.peek() != '=' {
+		key := w.line[from:w.at]
+		if len(key) == 0 || w.peek() != '=' {
 			return false
 		}
-		matters := w.fields.Matters(key)
+		matters := w.mayMatter(key)
 		w.at++
 		value := w.at
 		if w.peek() == '"' {
@@ -380,21 +396,24 @@ type analyzed struct {
 	fields   *engine.Fields
 }
 
-// analyze is analyzeFields of a template of the section.
-func (k *analyses) analyze(sec *block.Section, number uint32, f *engine.Fields) *fieldSlots {
+// analyze is analyzeFields of a template of the section. It is shared.
+func (k *analyses) analyze(sec *block.Section, number uint32, f *engine.Fields, names map[string]bool) *fieldSlots {
+	k.mu.Lock()
+	a := k.of[analyzed{number, f}]
+	k.mu.Unlock()
+	if a != nil {
+		return a
+	}
+	slots := analyzeFields(&sec.Table.Templates[number], f, names)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	a := k.of[analyzed{number, f}]
-	if a == nil {
-		slots := analyzeFields(&sec.Table.Templates[number], f)
-		if a = &slots; len(k.of) < maxAnalyzed {
-			if k.of == nil {
-				k.of = map[analyzed]*fieldSlots{}
-			}
-			k.of[analyzed{number, f}] = a
+	if len(k.of) < maxAnalyzed {
+		if k.of == nil {
+			k.of = map[analyzed]*fieldSlots{}
 		}
+		k.of[analyzed{number, f}] = &slots
 	}
-	return a
+	return &slots
 }
 
 // analysesOf returns what the query has worked out of the templates of a section.

@@ -83,12 +83,12 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields, known *a
 	info := body.Info()
 	p := &planner{
 		fieldPlan: &fieldPlan{templates: make([]templatePlan, len(info.Templates))},
-		body:      body, fields: f, uses: usesKnown{body: body, of: map[int]slotUse{}}, shapeOf: map[string]int32{}, valueOf: map[string]int32{}, keys: map[string]bool{},
+		body:      body, fields: f, uses: newUses(sec, body), matters: map[string]bool{}, shapeOf: map[string]int32{}, valueOf: map[string]int32{}, keys: map[string]bool{},
 	}
 	place := make([]int, len(body.Columns())) // in used, plus 1
 	for i := range p.templates {
 		number := info.Templates[i].Template
-		if err := p.template(&p.templates[i], known.analyze(sec, number, f)); err != nil {
+		if err := p.template(&p.templates[i], known.analyze(sec, number, f, p.matters)); err != nil {
 			return nil, err
 		}
 	}
@@ -137,14 +137,22 @@ type planner struct {
 	shapeOf map[string]int32
 	valueOf map[string]int32
 	keys    map[string]bool // Fields.Key, of names that it was asked for
+	matters map[string]bool // Fields.Matters, likewise
 	builder shapeBuilder
 	id      []byte
 }
 
 // usesKnown is the uses of columns of a row group, as far as they were asked for.
 type usesKnown struct {
-	body *lines.Body
-	of   map[int]slotUse
+	body  *lines.Body
+	table *template.Table
+	of    []slotUse // by column of the row group
+}
+
+const useKnown slotUse = 1 << 7
+
+func newUses(sec *block.Section, body *lines.Body) usesKnown {
+	return usesKnown{body: body, table: sec.Table, of: make([]slotUse, len(body.Columns()))}
 }
 
 // allow reports whether what was worked out of a template's text holds for its lines.
@@ -153,21 +161,22 @@ func (u *usesKnown) allow(a *fieldSlots) (bool, error) {
 		return false, nil
 	}
 	for i, use := range a.use {
-		piece := &a.pieces[i]
-		c := u.body.Number(piece.Column)
-		have, known := u.of[c]
-		if !known {
+		id := a.columns[i]
+		c := u.body.Number(id)
+		have := u.of[c]
+		if have == 0 {
 			var layout *template.Layout
-			if piece.IsTime {
-				layout = &piece.Layout
+			if kind := &u.table.Columns[id]; kind.IsTime {
+				layout = &kind.Layout
 			}
-			var err error
-			if have, err = usesOf(u.body, c, layout); err != nil {
+			is, err := usesOf(u.body, c, layout)
+			if err != nil {
 				return false, err
 			}
+			have = is | useKnown
 			u.of[c] = have
 		}
-		if have&use != use || a.matters[i] && piece.IsTime {
+		if have&use != use || a.matters[i] && u.table.Columns[id].IsTime {
 			return false, nil // times are not told by their values
 		}
 	}
@@ -180,12 +189,8 @@ func (p *planner) template(t *templatePlan, a *fieldSlots) error {
 	if ok, err := p.uses.allow(a); err != nil || !ok {
 		return err
 	}
-	columns := p.builder.columns[:0]
-	for i := range a.use {
-		columns = append(columns, p.body.Number(a.pieces[i].Column))
-	}
 	b := &p.builder
-	b.planner, b.slots, b.columns = p, a, columns
+	b.planner, b.slots = p, a
 	t.full = b.fields(a.noted, !a.nested)
 	value := p.valueField(a)
 	if value < 0 || a.nested {
@@ -241,11 +246,10 @@ func (p *planner) valueField(a *fieldSlots) int {
 // shapeBuilder makes shapes of a template.
 type shapeBuilder struct {
 	*planner
-	slots   *fieldSlots
-	columns []int  // of slots
-	text    []byte // literals, end to end
-	cuts    []int  // where each ends
-	out     fieldShape
+	slots *fieldSlots
+	text  []byte // literals, end to end
+	cuts  []int  // where each ends
+	out   fieldShape
 }
 
 // fields returns the shape of fields: a line, if they are all at the top.
@@ -311,7 +315,8 @@ func (b *shapeBuilder) raw(f notedField, from, to int) {
 			b.text = append(b.text, c)
 			continue
 		}
-		col := b.columns[slot]
+		id := b.slots.columns[slot]
+		col := b.body.Number(id)
 		info := &b.body.Columns()[col]
 		if info.Kind == column.Const {
 			b.text = append(b.text, info.Prefix...)
@@ -319,8 +324,8 @@ func (b *shapeBuilder) raw(f notedField, from, to int) {
 			continue
 		}
 		s := fieldSlot{column: col}
-		for _, o := range b.columns[:slot] {
-			if o == col {
+		for _, o := range b.slots.columns[:slot] {
+			if o == id {
 				s.nth++
 			}
 		}

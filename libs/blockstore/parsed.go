@@ -72,11 +72,11 @@ func (s *selected) parsedPlan(group int, body *lines.Body, f *engine.FieldEquals
 func planParsed(sec *block.Section, body *lines.Body, f *engine.FieldEquals, known *analyses) (*parsedPlan, error) {
 	info := body.Info()
 	p := &parsedPlan{templates: make([]parsedField, len(info.Templates)), steps: make([][]fieldStep, len(info.Templates))}
-	u := usesKnown{body: body, of: map[int]slotUse{}}
+	u, names := newUses(sec, body), map[string]bool{}
 	place := make([]int32, len(body.Columns())) // in columns, plus 1
 	for i := range p.templates {
 		t := &p.templates[i]
-		a := known.analyze(sec, info.Templates[i].Template, f.Fields)
+		a := known.analyze(sec, info.Templates[i].Template, f.Fields, names)
 		if ok, err := u.allow(a); err != nil || !ok {
 			if err != nil {
 				return nil, err
@@ -100,15 +100,14 @@ func planParsed(sec *block.Section, body *lines.Body, f *engine.FieldEquals, kno
 		switch {
 		case bytes.IndexByte(raw, '\\') >= 0:
 		case len(raw) == 1 && raw[0] == hole:
-			pieces := a.pieces
-			c := body.Number(pieces[n.slot].Column)
+			c := body.Number(a.columns[n.slot])
 			if place[c] == 0 {
 				p.columns = append(p.columns, c)
 				place[c] = int32(len(p.columns))
 			}
 			t.kind, t.column = parsedSlot, place[c]-1
 			for k := range n.slot {
-				if pieces[k].Column == pieces[n.slot].Column {
+				if a.columns[k] == a.columns[n.slot] {
 					t.nth++
 				}
 			}
