@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"sort"
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/lines"
@@ -30,7 +29,7 @@ type parsedPlan struct {
 type parsedField struct {
 	kind   parsedKind
 	column int32 // its place in columns
-	nth    int   // of the template's slots of the column
+	nth    int32 // of the template's slots of the column
 	text   string
 }
 
@@ -147,69 +146,131 @@ func parsedText(f *engine.FieldEquals) string {
 	return fmt.Sprintf("=%v%q%q%q", f.Fields.JSON, f.Name, f.Fields.Names, f.Fields.Paths)
 }
 
-// parsed takes out rows that do not have field i of those that are wanted. program is
-// what they match besides, if it is not nil.
-func (s *selected) parsed(group int, body *lines.Body, i int, program *match.SectionProgram, rows *match.Bitmap) error {
-	f := &s.need.Parsed[i]
-	plan, err := s.parsedPlan(group, body, f, s.texts[i])
-	if err != nil {
-		return err
+// fieldRows is which rows of a row group may have a field of a value.
+type fieldRows struct {
+	plan *parsedPlan
+	all  []bool  // templates of which any row may
+	some bool    // there are such
+	hits [][]int // values of the plan's columns that are it; nil: none is
+}
+
+// findFields finds the fields that are wanted in the columns of a row group. program is
+// what is wanted of the lines besides, if it is not nil. none: no row has them all.
+func (s *selected) findFields(group int, body *lines.Body, meta *block.Metadata, program *match.SectionProgram) (out []fieldRows, none bool, err error) {
+	for i := range s.need.Parsed {
+		f := &s.need.Parsed[i]
+		if meta.Has(f.Unless) {
+			continue
+		}
+		plan, err := s.parsedPlan(group, body, f, s.texts[i])
+		if err != nil {
+			return nil, false, err
+		}
+		if plan.all {
+			continue
+		}
+		rows, err := plan.find(body, f.Value)
+		if err != nil {
+			return nil, false, err
+		}
+		if rows.some && rows.hits == nil && program != nil {
+			_, index := s.store.block.Place(group)
+			lacks, err := program.Lacks(index, body, rows.all)
+			if err != nil {
+				return nil, false, err
+			}
+			rows.some = !lacks
+		}
+		if !rows.some && rows.hits == nil {
+			return nil, true, nil
+		}
+		out = append(out, rows)
 	}
-	if plan.all {
-		return nil
-	}
-	hits, found := make([][]int, len(plan.columns)), false
-	for i, c := range plan.columns {
-		if err := body.Find(c, []byte(f.Value), func(n int) { hits[i], found = append(hits[i], n), true }); err != nil {
-			return err
+	return out, false, nil
+}
+
+// find finds a value in the columns.
+func (p *parsedPlan) find(body *lines.Body, value string) (fieldRows, error) {
+	rows := fieldRows{plan: p, all: p.unknown, some: p.some}
+	for i, c := range p.columns {
+		hit := func(n int) {
+			if rows.hits == nil {
+				rows.hits = make([][]int, len(p.columns))
+			}
+			rows.hits[i] = append(rows.hits[i], n)
+		}
+		if err := body.Find(c, []byte(value), hit); err != nil {
+			return rows, err
 		}
 	}
-	all, some := plan.unknown, plan.some // templates of which all rows stay
-	if plan.consts {
-		all = slices.Clone(all)
-		for i := range plan.templates {
-			if t := &plan.templates[i]; t.kind == parsedConst && t.text == f.Value {
-				all[i], some = true, true
+	if p.consts {
+		rows.all = slices.Clone(rows.all)
+		for i := range p.templates {
+			if t := &p.templates[i]; t.kind == parsedConst && t.text == value {
+				rows.all[i], rows.some = true, true
 			}
 		}
 	}
-	if some && !found && program != nil {
-		_, index := s.store.block.Place(group)
-		lacks, err := program.Lacks(index, body, all)
-		if err != nil {
-			return err
-		}
-		some = !lacks
-	}
-	if !some && !found {
-		rows.Reset(rows.Len())
-		return nil
-	}
+	return rows, nil
+}
+
+// narrow takes out rows that do not have the field.
+func (f *fieldRows) narrow(body *lines.Body, rows *match.Bitmap) error {
 	tids, err := body.RowTemplates()
 	if err != nil {
 		return err
 	}
-	cursors := make([]int, len(plan.columns))
-	for row, tid := range tids {
-		t := &plan.templates[tid]
-		if !all[tid] && rows.Has(row) {
-			has := false
-			if t.kind == parsedSlot {
-				has = contains(hits[t.column], cursors[t.column]+t.nth)
+	var have match.Bitmap
+	have.Reset(rows.Len())
+	if f.some {
+		for row, tid := range tids {
+			if f.all[tid] {
+				have.Set(row)
 			}
-			if !has {
-				rows.Clear(row)
-			}
-		}
-		for _, s := range plan.steps[tid] {
-			cursors[s.column] += int(s.n)
 		}
 	}
+	for c, hits := range f.hits {
+		if len(hits) > 0 {
+			f.plan.mark(int32(c), hits, tids, have.Set)
+		}
+	}
+	rows.And(&have)
 	return nil
 }
 
-// contains reports whether ascending numbers hold one.
-func contains(list []int, n int) bool {
-	i := sort.SearchInts(list, n)
-	return i < len(list) && list[i] == n
+// mark calls set with each row that has the field in a column, in one of the values hits,
+// which ascend.
+func (p *parsedPlan) mark(column int32, hits []int, tids []uint16, set func(row int)) {
+	type use struct{ nth, n int32 } // which of a row's n values of the column is the field; -1: none
+	uses := make([]use, len(p.templates))
+	for i := range p.templates {
+		u := &uses[i]
+		if t := &p.templates[i]; t.kind == parsedSlot && t.column == column {
+			u.nth = t.nth
+		} else {
+			u.nth = -1
+		}
+		for _, s := range p.steps[i] {
+			if s.column == column {
+				u.n = s.n
+			}
+		}
+	}
+	next := 0 // value
+	for row, tid := range tids {
+		u := uses[tid]
+		if u.n == 0 {
+			continue
+		}
+		from := next
+		next += int(u.n)
+		for hits[0] < next {
+			if hits[0] == from+int(u.nth) {
+				set(row)
+			}
+			if hits = hits[1:]; len(hits) == 0 {
+				return
+			}
+		}
+	}
 }

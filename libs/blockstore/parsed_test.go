@@ -29,6 +29,27 @@ var parsedQueries = []string{
 	`{app=~".+"} | json | line_format "{{.level}}" | level="%s"`, `{app=~".+"} | json | logfmt | level="%s"`, `{app=~".+"} | pod="p01" | json | level="%s"`,
 }
 
+// oddID returns a line with an id that is not as lines with one are.
+func oddID(r *rand.Rand, id string) string {
+	switch r.IntN(8) {
+	case 0: // it is escaped
+		return fmt.Sprintf(`{"id":"%s\u00%02x%s","level":"info"}`, id[:4], id[4], id[5:])
+	case 1: // its name is
+		return fmt.Sprintf(`{"\u0069d":"%s","level":"info"}`, id)
+	case 2: // a value before it holds what looks like the end of it
+		return fmt.Sprintf(`{"msg":"a \"%s\\","id":"%s","level":"info"}`, id[:r.IntN(9)], id)
+	case 3:
+		return fmt.Sprintf(`{"msg":"x\",\"id\":\"%s","id":"none","level":"info"}`, id)
+	case 4: // there are two
+		return fmt.Sprintf(`{"id":"%s","id":"%s","level":"info"}`, id, someID[:r.IntN(32)])
+	case 5: // it is further down
+		return fmt.Sprintf(`{"a":{"id":"%s"},"level":"info"}`, id)
+	case 6: // the line is no JSON
+		return fmt.Sprintf(`{"id":"%s","level":"info`, id)
+	}
+	return fmt.Sprintf(`{"id":["%s"],"level":"info"} %s`, id, id)
+}
+
 // Rows with a field of a value are the same whether columns tell or lines.
 func TestParsedEqualsLines(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -48,6 +69,9 @@ func TestParsedEqualsLines(t *testing.T) {
 					id = someID
 				}
 				e.Line = fmt.Sprintf(`{"id":"%s","level":"info","trace":"%s"}`, id, someID[r.IntN(9):])
+				if odd > 0 && r.IntN(6) == 0 {
+					e.Line = oddID(r, id)
+				}
 			}
 			e.Derived = model.Labels{{Name: "detected_level", Value: "info"}}
 			if odd > 1 && r.IntN(50) == 0 {
@@ -81,4 +105,35 @@ func TestParsedEqualsLines(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A row that was sent with metadata of the field's name has that, whatever its line has.
+func TestParsedUnderMetadata(t *testing.T) {
+	entries := []enginetest.Entry{}
+	for i := range 40 {
+		e := enginetest.Entry{Labels: model.NewLabels([]model.Label{{Name: "app", Value: "a"}}), Time: int64(i) * sec, Line: fmt.Sprintf(`{"trace":"t%d"}`, i%4)}
+		if i%8 == 1 {
+			e.Metadata = model.Labels{{Name: "trace", Value: "sent"}}
+		}
+		entries = append(entries, e)
+	}
+	fromBlock := engine.Local(blockstore.NewStore(openBlock(t, &object{b: copyOf(t, enginetest.NewStore(entries...), block.Options{})}), blockstore.NewCache(1<<20, nil)), "block")
+	for value, want := range map[string]int{"sent": 5, "t0": 10, "t1": 5, "t9": 0} {
+		expr, err := syntax.ParseExpr(fmt.Sprintf(`{app="a"} | json | trace="%s"`, value))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := engine.New(engine.Options{}).Range(context.Background(), engine.RangeQuery{
+			Query: engine.Query{Expr: expr, Sources: []engine.Source{fromBlock}}, Limit: 100, End: 100 * sec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, s := range res.Streams {
+			got += len(s.Entries)
+		}
+		if got != want {
+			t.Errorf("%s: %d rows, want %d", value, got, want)
+		}
+	}
 }

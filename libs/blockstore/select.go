@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/lines"
@@ -35,11 +36,12 @@ type selected struct {
 	store    *Store
 	ctx      context.Context // of the query
 	need     engine.Need
-	lines    filters  // which all rows match that are wanted
-	hints    filters  // which they match besides, but the fields say more
-	texts    []string // of the fields: they tell plans of them apart
-	analyses sync.Map // section → *analyses
-	err      error    // of the filters
+	lines    filters         // which all rows match that are wanted
+	hints    filters         // which they match besides, but the fields say more
+	texts    []string        // of the fields: they tell plans of them apart
+	analyses sync.Map        // section → *analyses
+	none     []atomic.Uint64 // bits of row groups of which no row is wanted, as far as that is known
+	err      error           // of the filters
 
 	mu    sync.Mutex
 	asked map[int]int // what was decoded of each chunk without the others
@@ -51,6 +53,7 @@ func newSelected(ctx context.Context, sn *snapshot, n *engine.Need) *selected {
 		return s
 	}
 	s.need = *n
+	s.none = make([]atomic.Uint64, (sn.store.block.RowGroups()+63)/64)
 	if n.Hashes {
 		s.need.Lines, s.need.Meta = true, true // which they are of
 	}
@@ -181,21 +184,35 @@ func (s *selected) pick(group int) (*picked, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
+	if s.none != nil && s.none[group>>6].Load()>>(group&63)&1 == 1 {
+		return nothing, nil
+	}
 	k := s.key(kindPicked, group)
-	return get(s.ctx, s.store.cache, k, func() (*picked, error) {
+	p, err := get(s.ctx, s.store.cache, k, func() (*picked, error) {
 		p, err := s.makePick(group)
-		if err == nil {
+		if err == nil && p.len() > 0 {
 			s.snapshot.own(k, group)
 		}
 		return p, err
 	})
+	if err == nil && p.len() == 0 {
+		// As a rule most row groups have nothing: a bit says it for less than the cache.
+		if s.none != nil {
+			s.none[group>>6].Or(1 << (group & 63))
+		}
+		s.store.cache.forget([]key{k})
+	}
+	return p, err
 }
+
+// nothing is no rows.
+var nothing = &picked{}
 
 func (s *selected) makePick(group int) (*picked, error) {
 	_, index := s.store.block.Place(group)
 	program, skip, err := s.decide(group)
 	if err != nil || skip {
-		return &picked{}, err
+		return nothing, err
 	}
 	rest := program != nil || len(s.need.Metadata) > 0 || len(s.need.Parsed) > 0 // that tells rows apart
 	if !rest && s.whole(group) {
@@ -206,13 +223,34 @@ func (s *selected) makePick(group int) (*picked, error) {
 	if err != nil {
 		return nil, err
 	}
+	had := body.MemorySize()
+	defer func() {
+		if body.MemorySize() > had {
+			s.snapshot.grew(group)
+		}
+	}()
+	var fields []fieldRows
+	var meta *block.Metadata
+	if len(s.need.Metadata) > 0 || len(s.need.Parsed) > 0 {
+		if meta, err = s.store.metadata(s.ctx, body, group); err != nil {
+			return nil, err
+		}
+		// What is in columns tells of most row groups that they have nothing.
+		var none bool
+		if fields, none, err = s.findFields(group, body, meta, program); err != nil {
+			return nil, s.named(group, err)
+		}
+		if none {
+			return nothing, nil
+		}
+	}
 	times, err := body.SharedTimes()
 	if err != nil {
 		return nil, s.named(group, err)
 	}
 	spans := s.spans(group, times)
 	if len(spans) == 0 {
-		return &picked{}, nil
+		return nothing, nil
 	}
 	if !rest && len(spans) == 1 {
 		return &picked{from: spans[0].From, n: spans[0].To - spans[0].From}, nil
@@ -222,7 +260,7 @@ func (s *selected) makePick(group int) (*picked, error) {
 	for _, sp := range spans {
 		rows.SetRange(sp.From, sp.To)
 	}
-	if err := s.narrow(group, body, program, rows); err != nil {
+	if err := s.narrow(group, body, meta, fields, rows); err != nil {
 		return nil, err
 	}
 	n := rows.Count()
@@ -238,19 +276,11 @@ func (s *selected) makePick(group int) (*picked, error) {
 	if n > 0 {
 		return &picked{rows: rows.AppendRows(make([]uint32, 0, n))}, nil
 	}
-	return &picked{}, nil
+	return nothing, nil
 }
 
 // narrow leaves the rows that have the metadata and may have the fields that are wanted.
-// program is what is wanted of their lines besides, if it is not nil.
-func (s *selected) narrow(group int, body *lines.Body, program *match.SectionProgram, rows *match.Bitmap) error {
-	if len(s.need.Metadata) == 0 && len(s.need.Parsed) == 0 {
-		return nil
-	}
-	meta, err := s.store.metadata(s.ctx, body, group)
-	if err != nil {
-		return err
-	}
+func (s *selected) narrow(group int, body *lines.Body, meta *block.Metadata, fields []fieldRows, rows *match.Bitmap) error {
 	for _, m := range s.need.Metadata {
 		set := &match.Bitmap{}
 		set.Reset(rows.Len())
@@ -259,11 +289,8 @@ func (s *selected) narrow(group int, body *lines.Body, program *match.SectionPro
 		}
 		rows.And(set)
 	}
-	for i := range s.need.Parsed {
-		if meta.Has(s.need.Parsed[i].Unless) {
-			continue
-		}
-		if err := s.parsed(group, body, i, program, rows); err != nil {
+	for i := range fields {
+		if err := fields[i].narrow(body, rows); err != nil {
 			return s.named(group, err)
 		}
 	}

@@ -232,6 +232,17 @@ func (sn *snapshot) own(k key, group int) {
 	sn.mu.Lock()
 	defer sn.mu.Unlock()
 	sn.keys = append(sn.keys, k)
+	sn.note(group)
+}
+
+// grew notes that the parts of a row group take more memory than they did.
+func (sn *snapshot) grew(group int) {
+	sn.mu.Lock()
+	defer sn.mu.Unlock()
+	sn.note(group)
+}
+
+func (sn *snapshot) note(group int) {
 	if sn.used == nil {
 		sn.used = map[int]struct{}{}
 	}

@@ -33,6 +33,8 @@ type Body struct {
 	idle   *Printer   // given back
 	memory int
 
+	sketches []sketch // of frames; nil: none was asked for
+
 	users   []uint16 // templates that have values in each column, once for each; printFew needs them
 	usersAt []int32  // where those of each column begin, and how many there are
 }

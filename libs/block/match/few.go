@@ -2,7 +2,6 @@ package match
 
 import (
 	"math/bits"
-	"slices"
 
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/model"
@@ -42,26 +41,54 @@ func (sp *SectionProgram) Lacks(block int, b *lines.Body, templates []bool) (boo
 			continue
 		}
 		may := false
-		states := make([]state, len(e.info.Templates))
 		for t, c := range e.info.Templates {
-			if !templates[t] || may {
+			if !templates[t] {
 				continue
 			}
-			if may = f.template(block, c.Template) == all || f.asks(block, c.Template); !may {
-				if err := e.alignments(f, c.Template, &states[t]); err != nil {
-					return false, err
-				}
-				may = states[t].some()
-			}
-		}
-		if !may {
-			if err := e.slots(f, templates, states); err != nil {
+			var err error
+			if may, err = e.mayMatch(f, c.Template); err != nil {
 				return false, err
 			}
-			may = slices.ContainsFunc(states, func(s state) bool { return s.some() })
+			if may {
+				break
+			}
 		}
 		if !may {
 			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// mayMatch reports whether lines of a template of the block may match a filter, which is
+// not negated.
+func (e *evaluation) mayMatch(f *sectionFilter, number uint32) (bool, error) {
+	if f.template(e.block, number) == all || f.asks(e.block, number) {
+		return true, nil
+	}
+	var s state
+	if err := e.alignments(f, number, &s); err != nil || s.some() {
+		return err == nil, err
+	}
+	for k := range f.terms {
+		t := &f.terms[k]
+		if t.dead(e.block) || !t.plan(number).slots {
+			continue
+		}
+		for i := range t.needles {
+			n := &t.needles[i]
+			if !n.in(e.block) || n.how == nil || n.how[number]&inSlot == 0 {
+				continue
+			}
+			w := want{way: contains, text: n.text}
+			for _, w.column = range e.sp.section.Table.Templates[number].Columns {
+				if !n.columns[w.column] || !e.possible(&w, n.fold) {
+					continue
+				}
+				if values, err := e.scan(e.body.Number(w.column), &w, n.fold); err != nil || values != nil {
+					return err == nil, err
+				}
+			}
 		}
 	}
 	return false, nil

@@ -42,7 +42,7 @@ func (e *evaluation) scanColumn(c int, w *want, fold bool) (found, error) {
 	if info.Kind == column.Signed {
 		return e.scanTimes(c, w, fold)
 	}
-	if !e.few && (info.Kind == column.Bytes || info.Kind == column.Dict && info.Values.Kind == column.Bytes) {
+	if info.Kind == column.Bytes || info.Kind == column.Dict && info.Values.Kind == column.Bytes {
 		// Columns of text share frames: most have the text nowhere.
 		if in, err := e.inFrame(c, n); err != nil || !in {
 			return nil, err
@@ -60,11 +60,20 @@ func (e *evaluation) inFrame(c int, n *needle) (bool, error) {
 	if in, ok := e.frames[key]; ok {
 		return in, nil
 	}
-	frame, err := e.body.Frame(c)
-	if err != nil {
-		return false, err
+	in := true
+	if !n.fold {
+		var err error
+		if in, err = e.body.FrameMay(c, n.text); err != nil {
+			return false, err
+		}
 	}
-	in := e.search(frame, n) >= 0
+	if in && !e.few { // few columns are searched one by one
+		frame, err := e.body.Frame(c)
+		if err != nil {
+			return false, err
+		}
+		in = e.search(frame, n) >= 0
+	}
 	if e.frames == nil {
 		e.frames = map[frameKey]bool{}
 	}
