@@ -27,6 +27,8 @@ var parsedQueries = []string{
 	`{app=~".+"} | json | level="%[1]s" | trace="%[1]s"`, `{app=~".+"} |~ "(?i)%[1]s" | json | id="%[1]s"`, `{app=~".+"} != "v1" | json | level="%s"`,
 	`sum by (trace) (count_over_time({app=~".+"} | json | level="%s" [1m]))`, `{app=~".+"} | json level="level", level="msg" | level="%s"`,
 	`{app=~".+"} | json | line_format "{{.level}}" | level="%s"`, `{app=~".+"} | json | logfmt | level="%s"`, `{app=~".+"} | pod="p01" | json | level="%s"`,
+	`{app=~".+"} | regexp "id.:.(?P<trace>[0-9a-f]+)" | trace="%s"`, `{app=~".+"} | json | pod="%[1]s" or trace="%[1]s"`, `{app=~".+"} | json | level!="info" | trace="%s"`,
+	`sum by (level) (count_over_time({app=~".+"} | json | trace="%s" [1m]))`, `sum by (pod) (count_over_time({app=~".+"} | logfmt | trace="%s" [1m]))`, `sum by (x) (count_over_time({app=~".+"} | json | pod="%s" [1m]))`,
 }
 
 // oddID returns a line with an id that is not as lines with one are.
@@ -75,7 +77,7 @@ func TestParsedEqualsLines(t *testing.T) {
 			}
 			e.Derived = model.Labels{{Name: "detected_level", Value: "info"}}
 			if odd > 1 && r.IntN(50) == 0 {
-				e.Metadata = model.Labels{{Name: "trace", Value: "sent"}}
+				e.Metadata = model.Labels{{Name: "trace", Value: []string{"sent", someID, "info"}[r.IntN(3)]}}
 			}
 			entries = append(entries, e)
 		}
@@ -134,6 +136,35 @@ func TestParsedUnderMetadata(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: %d rows, want %d", value, got, want)
+		}
+	}
+}
+
+// What a label of a parser is compared with rules out row groups without a look at them,
+// but not those of which rows have it as metadata.
+func TestValuesRuleRowGroupsOut(t *testing.T) {
+	var entries []enginetest.Entry
+	for i := range 6000 {
+		e := enginetest.Entry{Labels: model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprint("a", i%4)}}), Time: int64(i) * sec / 2, BatchTime: 1, Position: uint32(i),
+			Line: fmt.Sprintf(`{"msg":"done","trace":"%x","user":%d}`, uint64(i+1)*0x9E3779B97F4A7C15, i), Derived: model.Labels{{Name: "detected_level", Value: "info"}}}
+		if i%1000 == 7 {
+			e.Metadata = model.Labels{{Name: "trace", Value: "sentbysomebody"}}
+		}
+		entries = append(entries, e)
+	}
+	o := &object{b: copyOf(t, enginetest.NewStore(entries...), block.Options{RowGroupBytes: 8 << 10})}
+	r := openBlock(t, o)
+	for q, want := range map[string]struct{ lines, reads int }{
+		`{app=~".+"} | json | trace="zanquivortem"`:                                          {0, 1},
+		`{app=~".+"} | regexp "(?P<trace>[a-z]+)" | trace="zanquivortem"`:                    {0, 1},
+		`sum by (app) (count_over_time({app=~".+"} | json | trace="zanquivortem" [1h]))`:     {0, 1},
+		`{app=~".+"} | json | trace="sentbysomebody"`:                                        {6, 25},
+		`sum by (level) (count_over_time({app=~".+"} | json | trace="sentbysomebody" [3h]))`: {1, 25},
+	} {
+		o.reads = nil
+		lines, err := answer(t, blockstore.NewStore(r, blockstore.NewCache(1<<20, nil)), q)
+		if err != nil || len(lines) != want.lines || len(o.reads) > want.reads {
+			t.Errorf("%s: %d lines with %d reads, %v, of %d row groups", q, len(lines), len(o.reads), err, r.RowGroups())
 		}
 	}
 }

@@ -9,11 +9,11 @@ import (
 // ruledOut reports whether the grams of a section whose templates are not open yet tell
 // that a row group of it has no line that is wanted. Programs ask the grams too: once the
 // templates are open, they are enough.
-func (s *selected) ruledOut(number int, foot *block.SectionFooter, index int) bool {
+func (s *selected) ruledOut(number int, foot *block.SectionFooter, index int, by ...*filters) bool {
 	if foot.Grams == nil || foot.Opened() {
 		return false
 	}
-	for _, f := range []*filters{&s.lines, &s.hints} {
+	for _, f := range by {
 		if may := f.may(number, foot.Grams); may != nil && !may.Has(index) {
 			return true
 		}

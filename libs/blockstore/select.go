@@ -38,6 +38,7 @@ type selected struct {
 	need     engine.Need
 	lines    filters         // which all rows match that are wanted
 	hints    filters         // which they match besides, but the fields say more
+	values   []filters       // of need.Values, of the lines of rows without the metadata
 	texts    []string        // of the fields: they tell plans of them apart
 	analyses sync.Map        // section → *analyses
 	none     []atomic.Uint64 // bits of row groups of which no row is wanted, as far as that is known
@@ -64,12 +65,18 @@ func newSelected(ctx context.Context, sn *snapshot, n *engine.Need) *selected {
 	if s.err = s.lines.compile(lines); s.err == nil {
 		s.err = s.hints.compile(hints)
 	}
+	s.values = make([]filters, len(n.Values))
+	for i, m := range n.Values {
+		if s.err == nil {
+			s.err = s.values[i].compile([]match.Filter{{Any: []match.Term{{Literal: m.Value}, {Literal: `\`}}}})
+		}
+	}
 	return s
 }
 
 // selects reports whether some rows may not be wanted.
 func (s *selected) selects() bool {
-	return s.lines.program != nil || s.hints.program != nil || len(s.need.Metadata) > 0 || len(s.need.Parsed) > 0
+	return s.lines.program != nil || s.hints.program != nil || len(s.need.Metadata) > 0 || len(s.need.Parsed) > 0 || len(s.need.Values) > 0
 }
 
 // filters is a conjunction of filters of lines.
@@ -319,21 +326,30 @@ func (s *selected) decide(group int) (_ *match.SectionProgram, skip bool, err er
 	if err != nil {
 		return nil, false, err
 	}
-	for _, m := range s.need.Metadata {
-		if !s.store.block.HasMetadata(group) || foot.Grams != nil && !foot.Grams.HasValue(index, []byte(m.Name), []byte(m.Value)) {
-			return nil, true, nil
+	lacks := func(m engine.MetaEquals) bool { // no row has it
+		return !s.store.block.HasMetadata(group) || foot.Grams != nil && !foot.Grams.HasValue(index, []byte(m.Name), []byte(m.Value))
+	}
+	if slices.ContainsFunc(s.need.Metadata, lacks) || s.ruledOut(number, foot, index, &s.lines, &s.hints) {
+		return nil, true, nil
+	}
+	var ask []*filters // of values that rows may have in their lines only
+	for i, m := range s.need.Values {
+		if lacks(m) {
+			ask = append(ask, &s.values[i])
 		}
 	}
-	if s.ruledOut(number, foot, index) {
+	if s.ruledOut(number, foot, index, ask...) {
 		return nil, true, nil
 	}
 	sec, err := s.store.open(foot, number)
 	if err != nil {
 		return nil, false, err
 	}
-	hints, err := s.sectionProgram(&s.hints, number, sec)
-	if err != nil || hints != nil && hints.Skip(index) {
-		return nil, err == nil, err
+	for _, f := range append(ask, &s.hints) {
+		p, err := s.sectionProgram(f, number, sec)
+		if err != nil || p != nil && p.Skip(index) {
+			return nil, err == nil, err
+		}
 	}
 	program, err := s.sectionProgram(&s.lines, number, sec)
 	switch {

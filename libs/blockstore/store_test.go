@@ -303,6 +303,9 @@ func TestSelect(t *testing.T) {
 		if rapid.Bool().Draw(t, "metadata") {
 			need.Metadata = []engine.MetaEquals{rapid.SampledFrom([]engine.MetaEquals{{Name: "trace", Value: "00000001"}, {Name: "detected_level", Value: "warn"}, {Name: "x", Value: "y"}}).Draw(t, "pair")}
 		}
+		need.Values = rapid.SliceOfN(rapid.SampledFrom([]engine.MetaEquals{
+			{Name: "trace", Value: "00000001"}, {Name: "detected_level", Value: "warn"}, {Name: "code", Value: "code=400"}, {Name: "x", Value: "nowhere"},
+		}), 0, 2).Draw(t, "values")
 		start := int64(rapid.IntRange(-10, 290).Draw(t, "start")) * sec
 		end := start + int64(rapid.IntRange(0, 300).Draw(t, "length"))*sec
 		twin, err := store.Open(context.Background(), nil, start, end)
@@ -335,6 +338,12 @@ func TestSelect(t *testing.T) {
 				may = append(may, text)
 				for _, any := range need.Any {
 					if !slices.ContainsFunc(any, func(s string) bool { return strings.Contains(line, s) }) {
+						return
+					}
+				}
+				for _, m := range need.Values {
+					if string(value(rows.Metadata, m.Name, k)) != m.Value && string(value(rows.Derived, m.Name, k)) != m.Value &&
+						!strings.Contains(line, m.Value) && !strings.Contains(line, `\`) {
 						return
 					}
 				}

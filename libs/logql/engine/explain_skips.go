@@ -60,9 +60,8 @@ func (o *opened) skips(ctx context.Context, p *plan) (notes []string, err error)
 		part(fmt.Sprintf("%s=%q", m.Name, m.Value), &Need{Metadata: []MetaEquals{m}})
 	}
 	for _, m := range p.values {
-		any := []string{m.Value}
-		all.Any = append(all.Any, any)
-		part(fmt.Sprintf("%s=%q, which lines hold,", m.Name, m.Value), &Need{Any: [][]string{any}})
+		all.Values = append(all.Values, m)
+		part(fmt.Sprintf("%s=%q, which lines or metadata hold,", m.Name, m.Value), &Need{Values: []MetaEquals{m}})
 	}
 	if parts > 1 {
 		note("all that together", all)

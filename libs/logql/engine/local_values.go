@@ -40,8 +40,28 @@ func (s *localSession) fieldCounterOf(ctx context.Context, p *plan) FieldCounter
 	if !ok || s.indexed == nil || p.fields == nil {
 		return nil
 	}
-	c, _ := from.Select(ctx, &Need{Filters: p.filters, Any: p.pushed.matcher.Needles()}).(FieldCounter)
+	n := &Need{Filters: p.filters, Any: p.pushed.matcher.Needles()}
+	for _, m := range p.values {
+		if !hasLabel(s.indexed, m.Name) {
+			n.Values = append(n.Values, m)
+		}
+	}
+	c, _ := from.Select(ctx, n).(FieldCounter)
 	return c
+}
+
+// hasLabel reports whether a stream has a label.
+func hasLabel(x Indexed, name string) bool {
+	values, of := x.Values(name)
+	if len(values) == 0 {
+		return false
+	}
+	for i := range x.Extent().Streams {
+		if of(i) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // fieldSeries finds the series of rows by running the pipeline on one of them. It is

@@ -18,6 +18,10 @@ type Need struct {
 	// Parsed is what wanted lines have as fields, in rows that have no metadata of a name.
 	// Rows that do not may be left out, and need not.
 	Parsed []FieldEquals
+	// Values is what wanted rows have as metadata, sent or derived, or in their lines: the
+	// value as it is or a backslash, behind which it may be written otherwise. Rows that have
+	// neither may be left out, and need not.
+	Values []MetaEquals
 	// Metadata is what wanted rows have. Rows that cannot have it, neither in
 	// Metadata nor in Derived, may be left out, and need not.
 	Metadata []MetaEquals

@@ -37,7 +37,7 @@ type plan struct {
 // needKey tells the needs of a plan apart.
 type needKey struct {
 	metadata, values uint32 // bits of those that apply
-	parsed           uint32
+	parsed, either   uint32
 	lines            bool
 	meta, hashes     bool
 	names            bool
@@ -288,6 +288,8 @@ func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(st
 		}
 		if hasMetadata != nil && !hasMetadata(m.Name) {
 			k.values |= 1 << i
+		} else {
+			k.either |= 1 << i
 		}
 		if p.parsed[i].Fields != nil {
 			k.parsed |= 1 << i
@@ -295,7 +297,7 @@ func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(st
 	}
 	k.meta = p.group == nil || hashes && k.lines || whole || mayBeMetadata(p.group, labels, hasMetadata)
 	k.names = p.names != nil && k.meta && !whole && !(hashes && k.lines)
-	if !k.names && len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.parsed == 0 && k.meta && k.lines && len(p.pushed.matcher.Needles()) == 0 {
+	if !k.names && len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.either == 0 && k.parsed == 0 && k.meta && k.lines && len(p.pushed.matcher.Needles()) == 0 {
 		return nil
 	}
 	p.mu.Lock()
@@ -323,6 +325,9 @@ func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(st
 		}
 		if k.values>>i&1 != 0 {
 			n.Any = append(n.Any, []string{m.Value, `\`})
+		}
+		if k.either>>i&1 != 0 {
+			n.Values = append(n.Values, m)
 		}
 	}
 	p.needs[k] = n

@@ -103,6 +103,11 @@ func (s *selected) wants(in *model.Rows, i int) bool {
 		}
 	}
 	meta := append(in.AppendMetadata(nil, i), in.AppendDerived(nil, i)...)
+	for _, m := range s.need.Values {
+		if !slices.Contains(meta, model.Label(m)) && !bytes.Contains(line, []byte(m.Value)) && !bytes.Contains(line, []byte{'\\'}) {
+			return false
+		}
+	}
 	for _, m := range s.need.Metadata {
 		if !slices.Contains(meta, model.Label(m)) {
 			return false
