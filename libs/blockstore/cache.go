@@ -106,6 +106,9 @@ func (c *Cache) Size() int64 {
 	return c.size
 }
 
+// Limit returns how many bytes the parts may take.
+func (c *Cache) Limit() int64 { return c.limit }
+
 // Forget drops the parts of a block. Whoever uses them may go on.
 func (c *Cache) Forget(r *block.Reader) {
 	c.mu.Lock()

@@ -258,7 +258,11 @@ func (p *Process) initQuerier() (serve.Service, error) {
 	p.querier = s
 	s.Register(p.server.PublicDirect())
 	s.RegisterInternal(p.server.Internal())
-	return idle()
+	return serve.NewService(nil, func(ctx context.Context) error {
+		s.Warm(ctx)
+		<-ctx.Done()
+		return nil
+	}, nil), nil
 }
 
 func (p *Process) initGateway() (serve.Service, error) {
