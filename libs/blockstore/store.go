@@ -148,11 +148,14 @@ type snapshot struct {
 func (sn *snapshot) Streams() []engine.Stream {
 	sn.once.Do(func() {
 		sn.streams = make([]engine.Stream, len(sn.numbers))
-		var all []engine.Run
+		runs := 0
+		for _, n := range sn.numbers {
+			runs += len(sn.store.block.Runs(int(n), sn.start, sn.end))
+		}
+		all := make([]engine.Run, 0, runs)
 		for i, n := range sn.numbers {
 			from := len(all)
 			all = sn.appendRuns(all, n)
-			// An array that grew meanwhile is still right for the streams before.
 			sn.streams[i] = engine.Stream{Labels: sn.store.block.Labels(int(n)), Runs: all[from:len(all):len(all)]}
 		}
 	})

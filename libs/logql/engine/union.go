@@ -111,7 +111,7 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 		order[i] = int32(i)
 	}
 	slices.SortFunc(order, func(a, b int32) int { return all.sets[a].Compare(all.sets[b]) })
-	rank := newRanking(names)
+	w := uniter{ranking: newRanking(names)}
 	number := make([]int32, len(holders))
 	out = make([]unionStream, 0, len(order))
 	var runs []placedRun
@@ -138,7 +138,7 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 		number[id] = int32(len(out))
 		switch {
 		case len(runs) > 0:
-			out = append(out, uniteStream(&rank, all.sets[id], runs, start, end))
+			out = append(out, w.stream(all.sets[id], runs, start, end))
 		case spans:
 			out = append(out, unionStream{labels: all.sets[id]})
 		default:
@@ -240,32 +240,69 @@ type group struct {
 	places []place
 }
 
-func uniteStream(rank *ranking, labels model.Labels, runs []placedRun, start, end int64) unionStream {
-	rank.of(labels)
+// uniter unites streams one after the other. There may be a great many that each have little:
+// what is kept of one takes no more than it must.
+type uniter struct {
+	ranking
+	groups  []group
+	known   []Run
+	pieces  []piece
+	places  []place
+	classes [][]place
+}
+
+// slabSize is for how many streams' places memory is set aside at a time.
+const slabSize = 1024
+
+// placesOf returns a list of one place.
+func (w *uniter) placesOf(p place) []place {
+	if len(w.places) == cap(w.places) {
+		w.places = make([]place, 0, slabSize)
+	}
+	n := len(w.places)
+	w.places = append(w.places, p)
+	return w.places[n : n+1 : n+1]
+}
+
+// classesOf returns a list of one class.
+func (w *uniter) classesOf(places []place) [][]place {
+	if len(w.classes) == cap(w.classes) {
+		w.classes = make([][]place, 0, slabSize)
+	}
+	n := len(w.classes)
+	w.classes = append(w.classes, places)
+	return w.classes[n : n+1 : n+1]
+}
+
+func (w *uniter) stream(labels model.Labels, runs []placedRun, start, end int64) unionStream {
+	w.of(labels)
 	u := unionStream{labels: labels}
 	// Mostly a stream is in one session.
 	if only := runs[0].place; !slices.ContainsFunc(runs, func(r placedRun) bool { return r.place != only }) {
-		for _, r := range runs {
+		u.known = make([]Run, len(runs))
+		for i, r := range runs {
 			u.rows += r.Rows
 			u.bytes += r.Bytes
-			u.known = append(u.known, r.Run)
+			u.known[i] = r.Run
 		}
 		u.runs = len(runs)
-		u.pieces = []piece{{start: max(runs[0].MinTime, start), end: min(runs[len(runs)-1].MaxTime+1, end), classes: [][]place{{only}}}}
+		u.pieces = []piece{{start: max(runs[0].MinTime, start), end: min(runs[len(runs)-1].MaxTime+1, end), classes: w.classesOf(w.placesOf(only))}}
 		return u
 	}
 	slices.SortStableFunc(runs, func(a, b placedRun) int {
 		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime),
 			cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.session, b.session))
 	})
-	var groups []group
+	groups := w.groups[:0]
 	for _, r := range runs {
 		if n := len(groups); n > 0 && groups[n-1].Run.sameAs(r.Run) {
 			groups[n-1].places = append(groups[n-1].places, r.place)
 			continue
 		}
-		groups = append(groups, group{r.Run, []place{r.place}})
+		groups = append(groups, group{r.Run, w.placesOf(r.place)})
 	}
+	w.groups = groups
+	u.known, u.pieces = w.known[:0], w.pieces[:0]
 	for i := 0; i < len(groups); {
 		// groups[i:j] are connected by overlaps.
 		j, last := i+1, groups[i].MaxTime
@@ -273,7 +310,7 @@ func uniteStream(rank *ranking, labels model.Labels, runs []placedRun, start, en
 			last = max(last, groups[j].MaxTime)
 			j++
 		}
-		u.addPiece(groups[i:j], last, rank)
+		u.addPiece(groups[i:j], last, w)
 		i = j
 	}
 	// Runs may reach beyond what is asked for.
@@ -284,7 +321,8 @@ func uniteStream(rank *ranking, labels model.Labels, runs []placedRun, start, en
 			kept = append(kept, p)
 		}
 	}
-	u.pieces = kept
+	w.known, w.pieces = u.known, u.pieces
+	u.known, u.pieces = append(make([]Run, 0, len(u.known)), u.known...), append(make([]piece, 0, len(kept)), kept...)
 	return u
 }
 
@@ -295,16 +333,18 @@ func (r Run) sameAs(o Run) bool {
 }
 
 // addPiece adds the piece of groups that are connected by overlaps.
-func (u *unionStream) addPiece(groups []group, last int64, rank *ranking) {
+func (u *unionStream) addPiece(groups []group, last int64, w *uniter) {
 	if len(groups) == 1 {
 		g := groups[0]
-		slices.SortFunc(g.places, rank.compare)
+		slices.SortFunc(g.places, w.compare)
 		u.runs++
 		u.skipped += len(g.places) - 1
 		u.rows += g.Rows
 		u.bytes += g.Bytes
 		u.known = append(u.known, g.Run)
-		u.join(piece{start: g.MinTime, end: last + 1, classes: [][]place{g.places}})
+		if !u.joins(g.places, last+1) {
+			u.pieces = append(u.pieces, piece{start: g.MinTime, end: last + 1, classes: w.classesOf(g.places)})
+		}
 		return
 	}
 	// Digests add up, so sessions that cut the same rows into other runs are found
@@ -321,7 +361,7 @@ func (u *unionStream) addPiece(groups []group, last int64, rank *ranking) {
 			sums[pl] = sum.plus(g.Run, !ok)
 		}
 	}
-	slices.SortFunc(places, rank.compare)
+	slices.SortFunc(places, w.compare)
 	equal := map[Run]int{} // the class of known rows
 	for _, pl := range places {
 		sum := sums[pl]
@@ -374,19 +414,19 @@ func (u *unionStream) addPiece(groups []group, last int64, rank *ranking) {
 		}
 		u.known = append(u.known, r)
 	}
-	u.join(p)
+	if len(p.classes) != 1 || !u.joins(p.classes[0], p.end) {
+		u.pieces = append(u.pieces, p)
+	}
 }
 
-// join adds a piece. Neighbours that are held alike are one.
-func (u *unionStream) join(p piece) {
-	if n := len(u.pieces); n > 0 && len(p.classes) == 1 {
-		q := &u.pieces[n-1]
-		if len(q.classes) == 1 && slices.Equal(q.classes[0], p.classes[0]) {
-			q.end = p.end
-			return
-		}
+// joins makes the last piece reach up to end, if it is held by just these places.
+func (u *unionStream) joins(places []place, end int64) bool {
+	n := len(u.pieces)
+	if n == 0 || len(u.pieces[n-1].classes) != 1 || !slices.Equal(u.pieces[n-1].classes[0], places) {
+		return false
 	}
-	u.pieces = append(u.pieces, p)
+	u.pieces[n-1].end = end
+	return true
 }
 
 // plus adds a run; a digest of 0, which says nothing, stays.
