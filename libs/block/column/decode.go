@@ -20,7 +20,8 @@ type Values struct {
 
 	values *Values // Dict with a long prefix: not printed beforehand
 
-	planes atomic.Pointer[[]byte] // see Index
+	wanted bool // by one call of Index
+	index  atomic.Pointer[keyIndex]
 }
 
 // maxRepeated is the longest prefix that is written out for every distinct value
@@ -354,8 +355,8 @@ func (v *Values) MemorySize() int {
 	if v.kind == Dict || v.owned {
 		n += len(v.bytes)
 	}
-	if p := v.planes.Load(); p != nil {
-		n += len(*p)
+	if x := v.index.Load(); x != nil {
+		n += x.size()
 	}
 	return n
 }

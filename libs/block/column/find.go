@@ -1,47 +1,6 @@
 package column
 
-import (
-	"bytes"
-	"encoding/binary"
-)
-
-// minIndexed is how many values are worth an index.
-const minIndexed = 256
-
-// Index makes Find quicker for columns of long identifiers: the first two bytes of all
-// values are kept once more, which is an eighth of a UUID. It returns how many bytes of
-// memory it took, 0 if it was done before or has no use.
-func (v *Values) Index() int {
-	if v.kind != Hex && v.kind != UUID || v.size < 8 || v.n < minIndexed || v.planes.Load() != nil {
-		return 0
-	}
-	planes := make([]byte, 2*v.n)
-	first, second := planes[:v.n], planes[v.n:]
-	for i, at := 0, 0; i < v.n; i, at = i+1, at+v.size {
-		first[i], second[i] = v.bytes[at], v.bytes[at+1]
-	}
-	v.planes.Store(&planes)
-	return len(planes)
-}
-
-// findKey finds a packed key, of the size of the values.
-func (v *Values) findKey(key []byte, hit func(i int)) {
-	p := v.planes.Load()
-	if p == nil {
-		FindPacked(v.bytes, key, hit)
-		return
-	}
-	first, second := (*p)[:v.n], (*p)[v.n:]
-	for i := 0; i < v.n; i++ {
-		k := bytes.IndexByte(first[i:], key[0])
-		if k < 0 {
-			return
-		}
-		if i += k; second[i] == key[1] && string(v.bytes[i*v.size:(i+1)*v.size]) == string(key) {
-			hit(i)
-		}
-	}
-}
+import "encoding/binary"
 
 // Find calls hit with the number of each value that is that text, ascending. A Signed
 // column has no text.

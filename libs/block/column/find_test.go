@@ -27,6 +27,7 @@ func TestFind(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "index") {
 			v.Index()
+			v.Index()
 		}
 		wanted := drawValue(t, rapid.IntRange(0, 8).Draw(t, "other"))
 		if rapid.IntRange(0, 3).Draw(t, "there") > 0 {
