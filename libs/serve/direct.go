@@ -59,6 +59,16 @@ func (d *direct) registerStreams(desc *grpc.ServiceDesc, impl any) {
 	}
 }
 
+// registerDialogs adds the methods of a service that take a stream and answer with one. Neither
+// side touches again what it has sent.
+func (d *direct) registerDialogs(desc *grpc.ServiceDesc, impl any) {
+	for _, m := range desc.Streams {
+		if m.ServerStreams && m.ClientStreams {
+			d.streams["/"+desc.ServiceName+"/"+m.StreamName] = directStreamMethod{m, impl}
+		}
+	}
+}
+
 // enter counts a call that begins; false: the server is closed. Whoever enters calls
 // calls.Done.
 func (d *direct) enter() bool {

@@ -14,26 +14,37 @@ import (
 // streamAhead is how many messages a handler is ahead of its caller at most.
 const streamAhead = 4
 
-// interceptStream is the innermost interceptor of the streams of Server.Conn. Streams with one
-// request and any number of answers are called directly, as unary calls are.
+// interceptStream is the innermost interceptor of the streams of Server.Conn. Streams of answers,
+// to one request or to any number of them, are called directly, as unary calls are.
 func (d *direct) interceptStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	m, ok := d.streams[method]
-	if !ok || desc.ClientStreams || asksTransport(opts) {
+	if !ok || asksTransport(opts) {
 		return open(ctx, desc, cc, method, opts...)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, status.FromContextError(err).Err()
 	}
-	return &directStream{direct: d, ctx: ctx, name: method, method: m}, nil
+	s := &directStream{direct: d, ctx: ctx, name: method, method: m}
+	if desc.ClientStreams {
+		s.many = true
+		return s, s.begin()
+	}
+	return s, nil
 }
 
 // directStream is the caller's side of a stream. The handler begins when it is sent its request,
-// and ends with the caller's context, as gRPC asks of callers that stop receiving.
+// or at once where it takes many, and ends with the caller's context, as gRPC asks of callers that
+// stop receiving.
 type directStream struct {
 	direct *direct
 	ctx    context.Context
 	name   string
 	method directStreamMethod
+
+	many     bool
+	requests chan proto.Message // closed when there are no more
+	ended    chan struct{}      // closed when the handler has
+	closed   bool               // requests is
 
 	answers chan proto.Message // closed when the handler has ended, after err was set; nil before it began
 	err     error
@@ -47,41 +58,68 @@ func (s *directStream) Header() (metadata.MD, error) { return metadata.MD{}, nil
 func (s *directStream) Trailer() metadata.MD { return nil }
 
 // CloseSend implements grpc.ClientStream.
-func (s *directStream) CloseSend() error { return nil }
+func (s *directStream) CloseSend() error {
+	if s.many && !s.closed {
+		s.closed = true
+		close(s.requests)
+	}
+	return nil
+}
 
 // Context implements grpc.ClientStream.
 func (s *directStream) Context() context.Context { return s.ctx }
 
-// SendMsg implements grpc.ClientStream.
+// SendMsg implements grpc.ClientStream: what m refers to is the handler's from now on.
 func (s *directStream) SendMsg(m any) error {
 	req, ok := m.(proto.Message)
-	if !ok || s.answers != nil {
-		return status.Error(codes.Internal, "a stream of answers takes one request")
+	if !ok || s.closed || !s.many && s.answers != nil {
+		return status.Error(codes.Internal, "a request too many, or none")
 	}
+	if !s.many {
+		if err := s.begin(); err != nil {
+			return err
+		}
+		s.requests <- req
+		close(s.requests)
+		return nil
+	}
+	select {
+	case s.requests <- req:
+		return nil
+	case <-s.ended: // RecvMsg says why
+		return io.EOF
+	case <-s.ctx.Done():
+		return status.FromContextError(s.ctx.Err()).Err()
+	}
+}
+
+// begin starts the handler.
+func (s *directStream) begin() error {
 	if !s.direct.enter() {
 		return status.Error(codes.Canceled, "the server is closed")
 	}
-	s.answers = make(chan proto.Message, streamAhead)
+	s.answers, s.requests, s.ended = make(chan proto.Message, streamAhead), make(chan proto.Message, 1), make(chan struct{})
 	go func() {
 		defer s.direct.calls.Done()
 		defer close(s.answers)
-		s.err = s.handle(req)
+		defer close(s.ended)
+		s.err = s.handle()
 	}()
 	return nil
 }
 
 // handle runs the handler with all interceptors of the memory door.
-func (s *directStream) handle(req proto.Message) error {
+func (s *directStream) handle() error {
 	d := s.direct
 	ctx, end := d.incoming(s.ctx, s.name)
 	defer end()
-	info := &grpc.StreamServerInfo{FullMethod: s.name, IsServerStream: true}
+	info := &grpc.StreamServerInfo{FullMethod: s.name, IsClientStream: s.many, IsServerStream: true}
 	next := s.method.Handler
 	for i := len(d.streamChain) - 1; i >= 0; i-- {
 		f, inner := d.streamChain[i], next
 		next = func(srv any, ss grpc.ServerStream) error { return f(srv, ss, info, inner) }
 	}
-	return next(s.method.impl, &directServerStream{noTransport: noTransport(s.name), ctx: ctx, req: req, answers: s.answers})
+	return next(s.method.impl, &directServerStream{noTransport: noTransport(s.name), ctx: ctx, requests: s.requests, answers: s.answers})
 }
 
 // RecvMsg implements grpc.ClientStream.
@@ -108,9 +146,9 @@ func (s *directStream) RecvMsg(m any) error {
 // directServerStream is the handler's side.
 type directServerStream struct {
 	noTransport
-	ctx     context.Context
-	req     proto.Message // nil once it was received
-	answers chan<- proto.Message
+	ctx      context.Context
+	requests <-chan proto.Message
+	answers  chan<- proto.Message
 }
 
 // SetTrailer implements grpc.ServerStream.
@@ -134,10 +172,14 @@ func (s *directServerStream) SendMsg(m any) error {
 
 // RecvMsg implements grpc.ServerStream.
 func (s *directServerStream) RecvMsg(m any) error {
-	if s.req == nil {
-		return io.EOF
+	select {
+	case req, more := <-s.requests:
+		if !more {
+			return io.EOF
+		}
+		share(m.(proto.Message), req)
+		return nil
+	case <-s.ctx.Done():
+		return status.FromContextError(s.ctx.Err()).Err()
 	}
-	share(m.(proto.Message), s.req)
-	s.req = nil
-	return nil
 }

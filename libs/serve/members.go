@@ -49,7 +49,8 @@ func isMember(ctx context.Context) bool {
 
 // Internal registers services that only other members call. The HTTP port knows nothing of them;
 // nor does the gRPC port where there are no other members. Where TLSClientCAFile is set, the gRPC
-// port serves them to callers with a certificate by one of its authorities only.
+// port serves them to callers with a certificate by one of its authorities only. Calls and streams
+// both ways that come over Conn are made directly: neither side touches again what it has sent.
 func (s *Server) Internal() grpc.ServiceRegistrar {
 	r := registrar{s.doors[DoorMemory]}
 	if !s.opts.Alone {
@@ -67,5 +68,6 @@ type internalRegistrar struct {
 func (r internalRegistrar) RegisterService(d *grpc.ServiceDesc, impl any) {
 	r.names[d.ServiceName] = true
 	r.direct.register(d, impl)
+	r.direct.registerDialogs(d, impl)
 	r.registrar.RegisterService(d, impl)
 }

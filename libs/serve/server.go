@@ -238,8 +238,8 @@ func (s *Server) DialOptions() []grpc.DialOption {
 }
 
 // Conn is the connection to this process's own services, through the memory door. It may be used
-// from Start until Close. The caller does not close it. Unary calls of internal services and those of
-// PublicDirect are made directly: each side gets messages of its own whose fields refer to what the
+// from Start until Close. The caller does not close it. Calls of internal services, but for their streams
+// of answers to one request, and those of PublicDirect are made directly: each side gets messages of its own whose fields refer to what the
 // other's do, and a handler goes on with them when the caller's context ends. The caller changes
 // nothing that a request refers to; what an answer refers to is the caller's.
 func (s *Server) Conn() *grpc.ClientConn { return s.conn }

@@ -68,7 +68,7 @@ func (a *answers) beat(empty *ingestv1.ReadResponse) (stop func()) {
 				continue
 			}
 			if time.Since(a.last) >= heartbeat {
-				// The message is used again: sending encodes it before it returns.
+				// The message is used again: nobody changes it.
 				_ = a.IngestService_ReadServer.Send(empty) // the next answer will tell
 			}
 			a.mu.Unlock()
