@@ -32,9 +32,9 @@ const (
 
 func runClass(n int) class {
 	switch {
-	case n <= 11:
+	case n <= ShortRun:
 		return short
-	case n <= 19:
+	case n <= MidRun:
 		return mid
 	}
 	return long

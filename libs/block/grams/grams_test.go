@@ -281,6 +281,71 @@ func TestNeedlesAreFound(t *testing.T) {
 	}
 }
 
+// Needles in runs of digits that are no longer than what is asked for are found, and more is
+// ruled out than without it.
+func TestNeedlesAreFoundInShortRuns(t *testing.T) {
+	ruled, more := 0, 0
+	for seed := range uint64(12) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		var blocks []block
+		for range 4 {
+			blocks = append(blocks, made(r, 150))
+		}
+		_, matrix := build(t, []float64{0.005, 0.02, 0.05}[r.IntN(3)], blocks)
+		region, err := grams.Open(matrix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 400 {
+			block := r.IntN(len(blocks))
+			line := bytes.Clone(blocks[block].lines.At(r.IntN(blocks[block].lines.Len())))
+			for i, c := range line {
+				if c-'A' < 26 {
+					line[i] = c | 0x20
+				}
+			}
+			if len(line) == 0 {
+				continue
+			}
+			from := r.IntN(len(line))
+			to := from + 1 + r.IntN(len(line)-from)
+			// The longest run that the needle has a part of.
+			most, run := 0, 0
+			for i := 0; i <= len(line); i++ {
+				if i < len(line) && strings.IndexByte("0123456789abcdef", line[i]) >= 0 {
+					run++
+					continue
+				}
+				if i > from && i-run < to {
+					most = max(most, run)
+				}
+				run = 0
+			}
+			set, all := region.NeedleIn(line[from:to], false, most), region.Needle(line[from:to], false)
+			if !set.Has(block) {
+				t.Fatalf("seed %d: block %d holds %q in a run of %d: %q", seed, block, line[from:to], most, line)
+			}
+			for i := range blocks {
+				if set.Has(i) && !all.Has(i) {
+					t.Fatalf("seed %d: block %d may hold %q in a run of %d, and may not", seed, i, line[from:to], most)
+				}
+				if !set.Has(i) {
+					ruled++
+				}
+				if !set.Has(i) && all.Has(i) {
+					more++
+					if !grams.OpenRuns(line[from:to]) {
+						t.Fatalf("seed %d: runs in %q may be longer than it", seed, line[from:to])
+					}
+				}
+			}
+		}
+	}
+	if more == 0 || ruled == more {
+		t.Errorf("%d ruled out, %d because runs are short", ruled, more)
+	}
+}
+
 func contains(s *model.Strings, needle []byte) bool {
 	for i := range s.Len() {
 		if bytes.Contains(s.At(i), needle) {

@@ -122,7 +122,37 @@ func (s Set) Or(o Set) {
 // Needle returns the blocks that may hold a line with the needle. With anyCase, the
 // needle is in lower case and lines hold it in the sense of Go's regular expressions
 // with flag i.
-func (r *Region) Needle(needle []byte, anyCase bool) Set {
+func (r *Region) Needle(needle []byte, anyCase bool) Set { return r.needle(needle, anyCase, long) }
+
+// The longest runs of hexadecimal digits of a class of grams each but the last.
+const (
+	ShortRun = 11
+	MidRun   = 19
+)
+
+// NeedleIn is Needle of lines in which no run of hexadecimal digits, in either case, that
+// the needle lies in, wholly or with a part of it, is longer than run: of shorter runs more
+// is known.
+func (r *Region) NeedleIn(needle []byte, anyCase bool, run int) Set {
+	return r.needle(needle, anyCase, runClass(run))
+}
+
+// OpenRuns reports whether runs of hexadecimal digits of which the needle has grams may go on
+// beyond it: only then NeedleIn tells more than Needle.
+func OpenRuns(needle []byte) bool {
+	n := len(needle)
+	isDigit := func(i int) bool { c := needle[i]; return c-'0' < 10 || c|0x20-'a' < 6 }
+	begin, end := 0, n
+	for begin < n && isDigit(begin) {
+		begin++
+	}
+	for end > 0 && isDigit(end-1) {
+		end--
+	}
+	return n >= 6 && (begin >= 4 || n-end >= 6)
+}
+
+func (r *Region) needle(needle []byte, anyCase bool, most class) Set {
 	text := fold(make([]byte, 0, len(needle)+8), needle)
 	n := len(needle)
 	var rows []uint32
@@ -131,7 +161,7 @@ func (r *Region) Needle(needle []byte, anyCase bool) Set {
 		each(text, n, func(from, to int, h uint64, c class, open bool) {
 			level := g.levels[c]
 			if open { // in the line the run may be longer
-				for c++; c < classes; c++ {
+				for c++; c <= most; c++ {
 					level = max(level, g.levels[c])
 				}
 			}

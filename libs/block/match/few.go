@@ -12,9 +12,12 @@ const fewTemplates = 4
 
 // templatesLeft returns which templates the rows that are left have, and how many these
 // are, if it is worth while to know; else nil: any.
-func (e *evaluation) templatesLeft() (left []bool, n int) {
+func (e *evaluation) templatesLeft() (left []bool, n int, err error) {
 	if e.rows.Count() > e.info.Rows/4 {
-		return nil, 0
+		return nil, 0, nil
+	}
+	if err := e.rowTemplates(); err != nil {
+		return nil, 0, err
 	}
 	left = make([]bool, len(e.info.Templates))
 	for i, w := range e.rows.words {
@@ -25,7 +28,7 @@ func (e *evaluation) templatesLeft() (left []bool, n int) {
 			}
 		}
 	}
-	return left, n
+	return left, n, nil
 }
 
 // Lacks reports whether no row that has one of some templates, by their places in the

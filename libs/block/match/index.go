@@ -2,9 +2,11 @@ package match
 
 import (
 	"bytes"
+	"math"
 	"sort"
 	"sync"
 
+	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/block/template"
 )
@@ -25,7 +27,10 @@ type index struct {
 	always  []uint32      // templates that have slots with nothing between
 	jointed lists         // templates by joint
 	columns lists         // templates by column that they use
+	around  []uint8       // hexadecimal digits that can be next to a value of a column; anyMore: any number
 }
+
+const anyMore = 255
 
 // in returns the texts, in lower case if that is what needles are in.
 func (x *index) in(fold bool) []byte {
@@ -60,7 +65,7 @@ func indexOf(s *lines.Section) *index {
 
 func newIndex(s *lines.Section) *index {
 	all := s.Table.Templates
-	x := &index{section: s, text: s.Table.Texts(), ends: make([]int, len(all)), begin: make([]int, len(all)+1)}
+	x := &index{section: s, text: s.Table.Texts(), ends: make([]int, len(all)), begin: make([]int, len(all)+1), around: make([]uint8, len(s.Table.Columns))}
 	x.lower = sync.OnceValue(func() []byte { return lower(nil, x.text) })
 	at := 0
 	for i := range all {
@@ -78,6 +83,8 @@ func newIndex(s *lines.Section) *index {
 		for k := 0; from < len(t.Text); k++ {
 			after, behind := template.NextSlot(t.Text, to)
 			always = always || k > 0 && from == literal
+			around := digitsAround(t.Text[literal:from], t.Text[to:after], k == 0, after == len(t.Text))
+			x.around[t.Columns[k]] = max(x.around[t.Columns[k]], around)
 			x.slots = append(x.slots, j.add(t.Columns[k], base+from, min(edgeLen, from-literal), base+to, min(edgeLen, after-to)))
 			literal, from, to = to, after, behind
 		}
@@ -95,8 +102,67 @@ func newIndex(s *lines.Section) *index {
 const (
 	inLiteral = 1 << iota // it is in literal text: every line holds it
 	acrossSlots
-	inSlot // a slot could hold all of it
+	inShortSlot // a slot could hold all of it, and its runs of digits are short
+	inMidSlot   // or not long
+	inLongSlot  // or of any length
+
+	inSlot = inShortSlot | inMidSlot | inLongSlot
 )
+
+// digitsAround returns how many hexadecimal digits can be next to a value in a slot, between
+// two texts: nothing is before the first one, or behind the last one, if that is said.
+func digitsAround(before, behind []byte, first, last bool) uint8 {
+	n, m := 0, 0
+	for n < len(before) && hexDigit(before[len(before)-1-n]) {
+		n++
+	}
+	for m < len(behind) && hexDigit(behind[m]) {
+		m++
+	}
+	if n == len(before) && !first || m == len(behind) && !last || n+m >= anyMore {
+		return anyMore
+	}
+	return uint8(n + m)
+}
+
+func hexDigit(c byte) bool { return c-'0' < 10 || c|0x20-'a' < 6 }
+
+// mostIn returns how long values of a column are at most in the section.
+func (x *index) mostIn(column uint32) int {
+	if x.section.Columns == nil {
+		return math.MaxInt32
+	}
+	return x.section.Columns[column].MaxLen
+}
+
+// slotOf returns of what sort slots are whose values are of a column and have most bytes at
+// most: how long the runs of hexadecimal digits can be that these lie in.
+func (x *index) slotOf(column uint32, most int) byte {
+	if kind := &x.section.Table.Columns[column]; kind.IsTime {
+		most = longestRun(kind.Layout.Shape())
+	}
+	switch around := int(x.around[column]); {
+	case around == anyMore || most > grams.MidRun-around:
+		return inLongSlot
+	case most > grams.ShortRun-around:
+		return inMidSlot
+	}
+	return inShortSlot
+}
+
+// longestRun returns how many hexadecimal digits times of a shape have at most next to each
+// other.
+func longestRun(shape []byte) (most int) {
+	n := 0
+	for _, c := range shape {
+		n++
+		if c != 'A' && c != '_' && !hexDigit(c) { // '9' is one
+			n = 0
+		}
+		most = max(most, n)
+	}
+	return most
+}
 
 // candidates says of every template how it comes into question; nil: none does in any
 // way but inSlot.

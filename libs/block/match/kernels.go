@@ -62,7 +62,7 @@ func digitsAt(p []byte, at int, digits []byte) bool {
 
 // scanHex finds values of n digits, each in size bytes. It fails where printing is as
 // quick.
-func scanHex(p []byte, size, n int, w way, text []byte, h *hits) bool {
+func (e *evaluation) scanHex(p []byte, size, n int, w way, text []byte, h *hits) bool {
 	digits, ok := digitsOf(text)
 	if !ok || len(digits) > n {
 		return true
@@ -92,7 +92,7 @@ func scanHex(p []byte, size, n int, w way, text []byte, h *hits) bool {
 	if len(digits) < 4 {
 		return false
 	}
-	packed(p, size, digits, func(value, at int) {
+	e.findDigits(p, size, n, text, digits, func(value, at int) {
 		if at+len(digits) <= n {
 			h.add(value)
 		}
@@ -133,7 +133,7 @@ func packed(p []byte, size int, digits []byte, hit func(value, at int)) {
 func isDash(i int) bool { return i == 8 || i == 13 || i == 18 || i == 23 }
 
 // scanUUID finds UUIDs.
-func scanUUID(p []byte, w way, text []byte, h *hits) bool {
+func (e *evaluation) scanUUID(p []byte, w way, text []byte, h *hits) bool {
 	if len(text) > column.UUIDLen {
 		return true
 	}
@@ -177,7 +177,7 @@ func scanUUID(p []byte, w way, text []byte, h *hits) bool {
 		return true
 	}
 	if w == contains && len(digits) >= 4 {
-		packed(p, 16, digits, func(value, at int) {
+		e.findDigits(p, 16, 32, text, digits, func(value, at int) {
 			if fits[at] {
 				h.add(value)
 			}

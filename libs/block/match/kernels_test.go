@@ -16,6 +16,9 @@ func TestKernels(t *testing.T) {
 		"uuid": func(x uint64) string {
 			return fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", uint32(x), x>>32&0xffff, x>>48&0xfff, x>>52, x*0x9E3779B97F4A7C15>>16)
 		},
+		"hex32":  func(x uint64) string { return fmt.Sprintf("%016x%016x", x, x*0x9E3779B97F4A7C15) },
+		"hex21":  func(x uint64) string { return fmt.Sprintf("%016x%05x", x*0x9E3779B97F4A7C15, x>>44) },
+		"hex16":  func(x uint64) string { return fmt.Sprintf("%016x", x) },
 		"hex":    func(x uint64) string { return fmt.Sprintf("%013x", x>>12) },
 		"HEX":    func(x uint64) string { return fmt.Sprintf("%010X", x>>24) },
 		"ip":     func(x uint64) string { return fmt.Sprintf("%d.%d.%d.%d", x&255, x>>8&255, x>>16&255, x>>24&255) },

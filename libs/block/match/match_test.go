@@ -47,7 +47,11 @@ func build(t interface{ Fatal(...any) }, blocks []block) *store {
 }
 
 func buildAt(t interface{ Fatal(...any) }, level column.Level, blocks []block) *store {
-	g := grams.NewBuilder(grams.DefaultShare)
+	return buildWith(t, level, grams.DefaultShare, blocks)
+}
+
+func buildWith(t interface{ Fatal(...any) }, level column.Level, share float64, blocks []block) *store {
+	g := grams.NewBuilder(share)
 	b := lines.NewBuilder(level)
 	b.SetGrams(g)
 	for i := range blocks {

@@ -3,6 +3,7 @@ package match
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"unsafe"
 
 	"github.com/weir-logs/weir/libs/block/column"
@@ -41,7 +42,10 @@ func (sp *SectionProgram) Narrow(stop func() error, block int, b *lines.Body, ro
 }
 
 func (sp *SectionProgram) narrow(stop func() error, block int, b *lines.Body, from, to int, rows *Bitmap) error {
-	e := evaluation{sp: sp, block: block, body: b, info: b.Info(), from: from, to: to, rows: rows, stop: stop}
+	e := newEvaluation()
+	defer e.release()
+	e.sp, e.block, e.body, e.info = sp, block, b, b.Info()
+	e.from, e.to, e.rows, e.stop = from, to, rows, stop
 	if sp.program.unpruned {
 		return e.matchEach(sp.program.Match, nil)
 	}
@@ -88,9 +92,31 @@ type evaluation struct {
 	frames  map[frameKey]bool
 	rowsOf  map[int][]uint32  // rows of the values of a column of in-line times
 	begins  map[uint32][]byte // what all in-line times of a column begin with
+	states  []state           // of the templates; free for the next filter
+	apart   []int             // by frame: how much of it columns take that are searched one by one; 0: not these
+	digits  digitProbe        // used last
 	scratch []byte
 	folded  []byte
 }
+
+var evaluations = sync.Pool{New: func() any { return new(evaluation) }}
+
+func newEvaluation() *evaluation { return evaluations.Get().(*evaluation) }
+
+// release leaves the memory of an evaluation that has ended to others, and nothing else.
+func (e *evaluation) release() {
+	clear(e.last)
+	clear(e.states)
+	clear(e.wants[:cap(e.wants)])
+	*e = evaluation{digits: e.digits, apart: e.apart[:0], last: e.last[:0], states: e.states[:0], wants: e.wants[:0], scratch: e.scratch[:0], folded: e.folded[:0]}
+	if cap(e.folded) > maxKept {
+		e.folded = nil
+	}
+	evaluations.Put(e)
+}
+
+// maxKept is how much memory for text is left to other evaluations.
+const maxKept = 1 << 20
 
 // matchesAtOnce is how many lines are matched before the evaluation may be stopped: an
 // expression may take a millisecond for each.
@@ -125,34 +151,42 @@ func (s *state) some() bool { return s.all || len(s.asks) > 0 || len(s.live) > 0
 
 // filter takes out the rows that a filter does not match.
 func (e *evaluation) filter(f *sectionFilter, plain *filter) error {
-	var err error
-	if e.tids == nil {
-		if e.tids, err = e.body.RowTemplates(); err != nil {
-			return err
+	left, n, err := e.templatesLeft()
+	if err != nil {
+		return err
+	}
+	states := e.freshStates()
+	e.few = left != nil && n <= fewTemplates
+	alive := make([]*sectionTerm, 0, 4)
+	for k := range f.terms {
+		if t := &f.terms[k]; !t.dead(e.block) {
+			alive = append(alive, t)
 		}
 	}
-	states := make([]state, len(e.info.Templates))
-	left, n := e.templatesLeft()
-	e.few = left != nil && n <= fewTemplates
 	asked := 0
+	var aligned []int // templates with alignments
 	for i, c := range e.info.Templates {
-		s := &states[i]
 		if left != nil && !left[i] {
 			continue
 		}
-		for k := range f.terms {
-			t := &f.terms[k]
-			if t.dead(e.block) {
+		for _, t := range alive {
+			p := t.plan(c.Template)
+			if p == planNone || p == planSlot {
 				continue
 			}
-			if p := t.plan(c.Template); p.all {
+			s := &states[i]
+			if p.all {
 				*s = state{all: true}
 				break
-			} else if p.ask {
+			}
+			if p.ask {
 				s.asks = append(s.asks, t)
 			}
+			if len(p.aligns) > 0 && (len(aligned) == 0 || aligned[len(aligned)-1] != i) {
+				aligned = append(aligned, i)
+			}
 		}
-		if len(s.asks) > 0 {
+		if len(states[i].asks) > 0 {
 			asked += int(c.Rows)
 		}
 	}
@@ -166,9 +200,9 @@ func (e *evaluation) filter(f *sectionFilter, plain *filter) error {
 			return v
 		})
 	}
-	for i, c := range e.info.Templates {
-		if !states[i].all && (left == nil || left[i]) {
-			if err := e.alignments(f, c.Template, &states[i]); err != nil {
+	for _, i := range aligned {
+		if !states[i].all {
+			if err := e.alignments(f, e.info.Templates[i].Template, &states[i]); err != nil {
 				return err
 			}
 		}
@@ -177,6 +211,25 @@ func (e *evaluation) filter(f *sectionFilter, plain *filter) error {
 		return err
 	}
 	return e.walk(f, states)
+}
+
+// freshStates returns states of the block's templates that say nothing.
+func (e *evaluation) freshStates() []state {
+	n := len(e.info.Templates)
+	clear(e.states)
+	if cap(e.states) < n {
+		e.states = make([]state, n+n/4)
+	}
+	e.states = e.states[:n]
+	return e.states
+}
+
+// rowTemplates reads which templates the rows have.
+func (e *evaluation) rowTemplates() (err error) {
+	if e.tids == nil {
+		e.tids, err = e.body.RowTemplates()
+	}
+	return err
 }
 
 // alignments finds the alignments of a template that any values meet.
@@ -227,8 +280,11 @@ func (e *evaluation) alignments(f *sectionFilter, number uint32, s *state) error
 // lastScan is scan, and possible. Many templates have the same want of a column, one
 // after the other.
 func (e *evaluation) lastScan(c int, w *want, fold bool) (found, error) {
-	if e.last == nil {
-		e.last = make([]scanned, len(e.body.Columns()))
+	if n := len(e.body.Columns()); len(e.last) != n {
+		if cap(e.last) < n {
+			e.last = make([]scanned, n+n/4)
+		}
+		e.last = e.last[:n] // clear since it was released
 	}
 	l := &e.last[c]
 	text := unsafe.SliceData(w.text)
@@ -273,9 +329,10 @@ func (e *evaluation) walk(f *sectionFilter, states []state) error {
 	columns := e.body.Columns()
 	used := make([]bool, len(columns))
 	asks := make([]bool, len(states))
-	any, anyAsk := false, false
+	any, anyAsk, anyAll := false, false, false
 	for i := range states {
 		s := &states[i]
+		anyAll = anyAll || s.all
 		asks[i] = len(s.asks) > 0
 		for k := range s.live {
 			asks[i] = asks[i] || s.live[k].term != nil
@@ -286,6 +343,15 @@ func (e *evaluation) walk(f *sectionFilter, states []state) error {
 		anyAsk = anyAsk || asks[i]
 	}
 	if !any && !anyAsk {
+		if !anyAll {
+			if !f.negate {
+				e.rows.Reset(e.info.Rows)
+			}
+			return nil
+		}
+		if err := e.rowTemplates(); err != nil {
+			return err
+		}
 		if v := states[0].all; !slices.ContainsFunc(states, func(s state) bool { return s.all != v }) {
 			if v == f.negate {
 				e.rows.Reset(e.info.Rows)
@@ -298,6 +364,9 @@ func (e *evaluation) walk(f *sectionFilter, states []state) error {
 			}
 		}
 		return nil
+	}
+	if err := e.rowTemplates(); err != nil {
+		return err
 	}
 	steps := e.steps(used)
 	cursors := make([]int, len(columns))
@@ -418,7 +487,7 @@ func (e *evaluation) matchEach(match func([]byte) bool, known func(t uint16) ver
 	if err != nil {
 		return err
 	}
-	if e.tids, err = e.body.RowTemplates(); err != nil {
+	if err := e.rowTemplates(); err != nil {
 		return err
 	}
 	verdicts := make([]verdict, len(e.info.Templates))

@@ -42,9 +42,13 @@ func (e *evaluation) scanColumn(c int, w *want, fold bool) (found, error) {
 	if info.Kind == column.Signed {
 		return e.scanTimes(c, w, fold)
 	}
-	if info.Kind == column.Bytes || info.Kind == column.Dict && info.Values.Kind == column.Bytes {
+	if isText(info) {
 		// Columns of text share frames: most have the text nowhere.
 		if in, err := e.inFrame(c, n); err != nil || !in {
+			return nil, err
+		}
+		text, err := e.body.Text(c)
+		if err != nil || e.search(text, n) < 0 {
 			return nil, err
 		}
 	}
@@ -53,6 +57,51 @@ func (e *evaluation) scanColumn(c int, w *want, fold bool) (found, error) {
 		return nil, err
 	}
 	return e.scanValues(v, w.way, n), nil
+}
+
+func isText(c *column.Info) bool {
+	return c.Kind == column.Bytes || c.Kind == column.Dict && c.Values != nil && c.Values.Kind == column.Bytes
+}
+
+// isApart reports whether columns of the frame of one are searched one by one.
+func (e *evaluation) isApart(c *column.Info) bool {
+	return int64(c.Frame) < int64(len(e.apart)) && e.apart[c.Frame] > 0
+}
+
+// maxApart is how many frames are known in which columns are searched one by one.
+const maxApart = 4096
+
+// searchApart has the columns in a list searched one by one that are text and take little of
+// their frames.
+func (e *evaluation) searchApart(list []int) error {
+	columns := e.body.Columns()
+	clear(e.apart)
+	for _, i := range list {
+		c := &columns[i]
+		if !isText(c) || c.Frame >= maxApart {
+			continue
+		}
+		for len(e.apart) <= int(c.Frame) {
+			e.apart = append(e.apart, 0)
+		}
+		if n := int(c.Size); c.Kind == column.Dict {
+			e.apart[c.Frame] += min(n, c.IndexAt)
+		} else {
+			e.apart[c.Frame] += n - min(n, c.N*int(c.Width))
+		}
+	}
+	for _, i := range list {
+		if c := &columns[i]; isText(c) && e.isApart(c) {
+			frame, err := e.body.Frame(i)
+			if err != nil {
+				return err
+			}
+			if e.apart[c.Frame] > len(frame)*3/4 {
+				e.apart[c.Frame] = 0
+			}
+		}
+	}
+	return nil
 }
 
 func (e *evaluation) inFrame(c int, n *needle) (bool, error) {
@@ -67,7 +116,7 @@ func (e *evaluation) inFrame(c int, n *needle) (bool, error) {
 			return false, err
 		}
 	}
-	if in && !e.few { // few columns are searched one by one
+	if in && !e.few && !e.isApart(&e.body.Columns()[c]) { // few columns are searched one by one
 		frame, err := e.body.Frame(c)
 		if err != nil {
 			return false, err
@@ -125,12 +174,12 @@ func (e *evaluation) scanValues(v *column.Values, w way, n *needle) found {
 		return h.bits
 	case column.Hex:
 		b, _, size := v.Packed()
-		if scanHex(b, size, info.MinLen, w, n.text, &h) {
+		if e.scanHex(b, size, info.MinLen, w, n.text, &h) {
 			return h.bits
 		}
 	case column.UUID:
 		b, _, _ := v.Packed()
-		if scanUUID(b, w, n.text, &h) {
+		if e.scanUUID(b, w, n.text, &h) {
 			return h.bits
 		}
 	case column.IPv4:

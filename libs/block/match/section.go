@@ -38,8 +38,9 @@ type sectionTerm struct {
 
 type sectionNeedle struct {
 	*needle
-	may grams.Set // blocks that may hold it
-	all bool      // every block may
+	may    grams.Set    // blocks that may hold it
+	within [2]grams.Set // those that may in lines whose runs of digits are short, or mid at most
+	all    bool         // every block may
 
 	once    sync.Once
 	how     []byte // how each template comes into question
@@ -84,6 +85,11 @@ func (p *Program) Section(s *lines.Section, g *grams.Region) *SectionProgram {
 			t.term, t.section, t.memory = &p.filters[i].terms[k], s, &sp.memory
 			t.needles = sectionNeedles(t.term.needles, g, nonASCII)
 			needles := len(t.needles)
+			if g != nil {
+				for i := range t.needles {
+					t.needles[i].inRuns(g)
+				}
+			}
 			for _, set := range t.term.also {
 				t.also = append(t.also, sectionNeedles(set, g, nonASCII))
 				needles += len(set)
@@ -165,6 +171,18 @@ func sectionNeedles(needles []needle, g *grams.Region, nonASCII grams.Set) []sec
 	return out
 }
 
+// inRuns works out what the grams tell of shorter runs of digits.
+func (n *sectionNeedle) inRuns(g *grams.Region) {
+	n.within = [2]grams.Set{n.may, n.may}
+	if n.may.Empty() || !grams.OpenRuns(n.text) {
+		return
+	}
+	for i, run := range [...]int{grams.ShortRun, grams.MidRun} {
+		n.within[i] = g.NeedleIn(n.text, n.fold, run)
+		n.within[i].And(n.may)
+	}
+}
+
 func ascii(b []byte) bool {
 	for _, c := range b {
 		if c >= 0x80 {
@@ -175,6 +193,19 @@ func ascii(b []byte) bool {
 }
 
 func (n *sectionNeedle) in(block int) bool { return n.all || n.may.Has(block) }
+
+// inSlots returns in what slots of a block the needle may be.
+func (n *sectionNeedle) inSlots(block int) (how byte) {
+	switch {
+	case n.all || n.within[0].Has(block):
+		return inSlot
+	case n.within[1].Has(block):
+		return inMidSlot | inLongSlot
+	case n.may.Has(block):
+		return inLongSlot
+	}
+	return 0
+}
 
 // dead reports whether no line of a block matches the term, as the grams tell.
 func (t *sectionTerm) dead(block int) bool {
@@ -220,11 +251,12 @@ func (n *sectionNeedle) prepare(s *lines.Section) {
 			if !n.columns[c] {
 				continue
 			}
+			how := x.slotOf(uint32(c), x.mostIn(uint32(c)))
 			for _, t := range x.columns.of(c) {
 				if n.how == nil {
 					n.how = make([]byte, len(s.Table.Templates))
 				}
-				n.how[t] |= inSlot
+				n.how[t] |= how
 			}
 		}
 	})
@@ -263,7 +295,7 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 			return planNone
 		}
 	}
-	p := &plan{}
+	var p plan
 	ask := false
 	for i := range t.needles {
 		n := &t.needles[i]
@@ -280,7 +312,7 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 			ask = true
 		default:
 			p.slots = p.slots || how&inSlot != 0
-			if how&acrossSlots != 0 && !t.align(p, i, m) {
+			if how&acrossSlots != 0 && !t.align(&p, i, m) {
 				ask = true
 			}
 		}
@@ -289,7 +321,8 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 	case ask:
 		return planAsk
 	case len(p.aligns) > 0:
-		return p
+		made := p
+		return &made
 	case p.slots:
 		return planSlot
 	}
@@ -427,7 +460,7 @@ func (f *sectionFilter) template(block int, number uint32) verdict {
 // inSlot reports whether a slot of a template's lines in a block could hold a needle.
 func (t *sectionTerm) inSlot(block int, number uint32) bool {
 	for i := range t.needles {
-		if n := &t.needles[i]; n.in(block) && n.how != nil && n.how[number]&inSlot != 0 {
+		if n := &t.needles[i]; n.how != nil && n.how[number]&n.inSlots(block) != 0 {
 			return true
 		}
 	}

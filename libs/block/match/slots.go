@@ -36,8 +36,11 @@ func (e *evaluation) slotsOf(t *sectionTerm, n *sectionNeedle, left []bool, stat
 	columns := e.body.Columns()
 	w := want{way: contains, text: n.text}
 	var hits map[uint32]liveWant // by column of the section
+	var list []int
+	x, how := indexOf(e.sp.section), n.inSlots(e.block)
 	for i := range columns {
-		if w.column = columns[i].ID; !n.columns[w.column] || !e.possible(&w, n.fold) {
+		w.column = columns[i].ID
+		if !n.columns[w.column] || how&x.slotOf(w.column, columns[i].MaxLen) == 0 || !e.possible(&w, n.fold) {
 			continue
 		}
 		if left != nil {
@@ -48,6 +51,13 @@ func (e *evaluation) slotsOf(t *sectionTerm, n *sectionNeedle, left []bool, stat
 				continue
 			}
 		}
+		list = append(list, i)
+	}
+	if err := e.searchApart(list); err != nil {
+		return err
+	}
+	for _, i := range list {
+		w.column = columns[i].ID
 		values, err := e.scan(i, &w, n.fold)
 		if err != nil {
 			return err

@@ -38,11 +38,8 @@ func (e *evaluation) rowsOfColumn(c int) ([]uint32, error) {
 	if e.rowsOf == nil {
 		e.rowsOf = map[int][]uint32{}
 	}
-	if e.tids == nil {
-		var err error
-		if e.tids, err = e.body.RowTemplates(); err != nil {
-			return nil, err
-		}
+	if err := e.rowTemplates(); err != nil {
+		return nil, err
 	}
 	info := &e.body.Columns()[c]
 	uses := make([]int, len(e.info.Templates))
