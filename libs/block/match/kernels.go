@@ -299,6 +299,10 @@ func (e *evaluation) scanNumbers(v *column.Values, w way, n *needle, h *hits) bo
 	if w != contains {
 		return numbersAt(nums, info, w, text, h)
 	}
+	if a, ok := newDigitSearch(info, text); ok {
+		a.find(nums, h)
+		return true
+	}
 	// Printed eight digits at a time, with zeros before them: hits are looked at again.
 	// No number has more than 20 digits, whatever the block says.
 	groups := min(max(1, (info.MaxLen-len(info.Prefix)+7)/8), 3)

@@ -90,9 +90,10 @@ type evaluation struct {
 	last    []scanned // by column
 	wants   []liveWant
 	frames  map[frameKey]bool
-	rowsOf  map[int][]uint32  // rows of the values of a column of in-line times
+	rowsOf  [][]uint32        // rows of the values of columns of in-line times; nil: not known yet
 	begins  map[uint32][]byte // what all in-line times of a column begin with
 	states  []state           // of the templates; free for the next filter
+	rows32  []uint32          // memory of rowsOf
 	apart   []int             // by frame: how much of it columns take that are searched one by one; 0: not these
 	digits  digitProbe        // used last
 	scratch []byte
@@ -108,7 +109,7 @@ func (e *evaluation) release() {
 	clear(e.last)
 	clear(e.states)
 	clear(e.wants[:cap(e.wants)])
-	*e = evaluation{digits: e.digits, apart: e.apart[:0], last: e.last[:0], states: e.states[:0], wants: e.wants[:0], scratch: e.scratch[:0], folded: e.folded[:0]}
+	*e = evaluation{digits: e.digits, apart: e.apart[:0], rows32: e.rows32[:0], last: e.last[:0], states: e.states[:0], wants: e.wants[:0], scratch: e.scratch[:0], folded: e.folded[:0]}
 	if cap(e.folded) > maxKept {
 		e.folded = nil
 	}
@@ -321,7 +322,7 @@ func (e *evaluation) possible(w *want, fold bool) bool {
 		return holds(c.Prefix, w.way, &needle{text: w.text, fold: fold})
 	}
 	s := c.Summary()
-	return possible(&s, w.way, w.text, fold)
+	return possible(&s, w.way, w.text, fold) && (w.way != contains || holdsDigits(c, w.text))
 }
 
 // walk goes through the rows once, with a cursor in every column that was searched.

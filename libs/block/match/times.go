@@ -1,6 +1,8 @@
 package match
 
 import (
+	"slices"
+
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/template"
 )
@@ -30,45 +32,61 @@ func (e *evaluation) timesBegin(c *column.Info) []byte {
 	return text
 }
 
-// rowsOfColumn returns the row of each value of a column; nil if every row has one.
+// rowsOfColumn returns the row of each value of a column of in-line times; nil if every row
+// has one.
 func (e *evaluation) rowsOfColumn(c int) ([]uint32, error) {
-	if rows, ok := e.rowsOf[c]; ok {
-		return rows, nil
-	}
 	if e.rowsOf == nil {
-		e.rowsOf = map[int][]uint32{}
+		if err := e.rowTemplates(); err != nil {
+			return nil, err
+		}
+		e.rowsOf = e.rowsOfTimes()
 	}
-	if err := e.rowTemplates(); err != nil {
-		return nil, err
+	return e.rowsOf[c], nil
+}
+
+// rowsOfTimes returns the rows of the values of all columns of in-line times.
+func (e *evaluation) rowsOfTimes() [][]uint32 {
+	columns := e.body.Columns()
+	total := 0
+	for i := range columns {
+		if columns[i].Kind == column.Signed {
+			total += columns[i].N
+		}
 	}
-	info := &e.body.Columns()[c]
-	uses := make([]int, len(e.info.Templates))
-	once, most := true, 0
+	if cap(e.rows32) < total {
+		e.rows32 = make([]uint32, total+total/4)
+	}
+	slab := e.rows32[:total]
+	rows, once := make([][]uint32, len(columns)), make([]int, len(columns))
+	for i := range columns {
+		if c := &columns[i]; c.Kind == column.Signed {
+			rows[i], slab = slab[:0:c.N], slab[c.N:]
+		}
+	}
+	times := make([][]int, len(e.info.Templates)) // that rows of each template show, one after the other
 	for i, t := range e.info.Templates {
 		for _, id := range e.sp.section.Table.Templates[t.Template].Columns {
-			if id == info.ID {
-				uses[i]++
+			if c := e.body.Number(id); columns[c].Kind == column.Signed {
+				times[i] = append(times[i], c)
 			}
 		}
-		once, most = once && uses[i] == 1, max(most, uses[i])
+		for k, c := range times[i] {
+			if !slices.Contains(times[i][:k], c) && !slices.Contains(times[i][k+1:], c) {
+				once[c]++
+			}
+		}
 	}
-	if once {
-		e.rowsOf[c] = nil
-		return nil, nil
-	}
-	rows := make([]uint32, info.N+1)
-	n := 0
 	for r, t := range e.tids {
-		rows[n] = uint32(r) // which stays if the row has a value
-		if n += uses[t]; most > 1 {
-			for k := n - uses[t]; k < n; k++ {
-				rows[k] = uint32(r)
-			}
+		for _, c := range times[t] {
+			rows[c] = append(rows[c], uint32(r))
 		}
 	}
-	rows = rows[:n]
-	e.rowsOf[c] = rows
-	return rows, nil
+	for c := range rows {
+		if once[c] == len(times) {
+			rows[c] = nil
+		}
+	}
+	return rows
 }
 
 // scanTimes finds in-line times whose text meets a want. Rows in order mostly show the
