@@ -28,12 +28,9 @@ func TestDigitsAround(t *testing.T) {
 		{[]string{strings.Repeat("a", 200), strings.Repeat("b", 55)}, []uint8{anyMore}},
 		{[]string{strings.Repeat("a", 200), strings.Repeat("b", 54)}, []uint8{254}},
 	} {
-		var pieces []template.Piece
-		for _, l := range c.literals {
-			pieces = append(pieces, template.Piece{Literal: []byte(l)})
-		}
 		for k, want := range c.want {
-			if got := digitsAround(pieces, k); got != want {
+			before, behind := []byte(c.literals[k]), []byte(c.literals[k+1])
+			if got := digitsAround(before, behind, k == 0, k+2 == len(c.literals)); got != want {
 				t.Errorf("%q: %d digits around slot %d, want %d", c.literals, got, k, want)
 			}
 		}
