@@ -1,6 +1,9 @@
 package match
 
 import (
+	"bytes"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,6 +78,65 @@ func TestSlotOf(t *testing.T) {
 			x.around[1] = uint8(around)
 			if got := x.slotOf(1, 0); most+around > grams.ShortRun && got == inShortSlot || most+around > grams.MidRun && got != inLongSlot {
 				t.Errorf("%s: runs of %d digits and %d around are in slot %b", l.Pattern(), most, around, got)
+			}
+		}
+	}
+}
+
+// around tests that an index knows of all digits next to slots.
+func around(t *testing.T, x *index) {
+	most := make([]uint8, len(x.around))
+	for i := range x.section.Table.Templates {
+		m := &x.section.Table.Templates[i]
+		pieces := m.Pieces()
+		for k, c := range m.Columns {
+			n := digitsAround(pieces[k].Literal, pieces[k+1].Literal, k == 0, k+2 == len(pieces))
+			most[c] = max(most[c], n)
+		}
+	}
+	if !slices.Equal(most, x.around) {
+		t.Errorf("digits around slots %v, want %v", x.around, most)
+	}
+}
+
+// Digits are found in packed values wherever they are, with what was worked out for other ones
+// in the same memory.
+func TestFindDigits(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	var e evaluation
+	for range 300 {
+		n := []int{8, 13, 16, 21, 32, 40}[r.IntN(6)]
+		size := (n + 1) / 2
+		p := make([]byte, 400*size)
+		for i := range p {
+			p[i] = byte(r.Uint32())
+			if n&1 == 1 && i%size == size-1 {
+				p[i] &= 0xf0
+			}
+		}
+		value := func(i int) (s []byte) {
+			for k := range n {
+				s = append(s, "0123456789abcdef"[digitAt(p[i*size:], k)])
+			}
+			return s
+		}
+		text := value(r.IntN(400))
+		text = text[r.IntN(n-4):]
+		for range 4 {
+			text := text[:4+r.IntN(len(text)-3)]
+			digits, _ := digitsOf(text)
+			got := hits{n: 400}
+			e.findDigits(p, size, n, text, digits, func(value, at int) {
+				if at+len(digits) <= n {
+					got.add(value)
+				}
+			})
+			// The same text in values of another number of digits.
+			e.findDigits(make([]byte, 400*20), 20, 39, text, digits, func(int, int) {})
+			for i := range 400 {
+				if want := bytes.Contains(value(i), text); want != (got.bits != nil && got.bits.has(i)) {
+					t.Fatalf("%q in %q of %d digits: want %v", text, value(i), n, want)
+				}
 			}
 		}
 	}

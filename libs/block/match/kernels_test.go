@@ -19,6 +19,8 @@ func TestKernels(t *testing.T) {
 		"hex32":   func(x uint64) string { return fmt.Sprintf("%016x%016x", x, x*0x9E3779B97F4A7C15) },
 		"hex21":   func(x uint64) string { return fmt.Sprintf("%016x%05x", x*0x9E3779B97F4A7C15, x>>44) },
 		"hex16":   func(x uint64) string { return fmt.Sprintf("%016x", x) },
+		"tiny":    func(x uint64) string { return fmt.Sprint(x >> (53 + x%4*2)) },
+		"n987x":   func(x uint64) string { return fmt.Sprintf("n987x%d", 5_000_000+x>>56) },
 		"near":    func(x uint64) string { return fmt.Sprint(1795526909 + x>>44) },
 		"nearer":  func(x uint64) string { return fmt.Sprintf("q%d", 1795526909123+x>>50) },
 		"of9":     func(x uint64) string { return fmt.Sprint(99_900_000 + x>>46) },

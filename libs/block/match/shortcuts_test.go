@@ -116,6 +116,7 @@ func TestCandidates(t *testing.T) {
 			t.Fatal(err)
 		}
 		x := newIndex(s)
+		around(t, x)
 		for range 60 {
 			line := rows.At(r.IntN(rows.Len()))
 			from := r.IntN(len(line))
