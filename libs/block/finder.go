@@ -10,12 +10,18 @@ import (
 // finder finds a value among many that nearly all differ. It is made when it is asked a
 // second time, since most blocks are opened for one question. Safe for concurrent use.
 type finder struct {
-	asked atomic.Bool
-	once  sync.Once
-	seed  maphash.Seed
-	table []uint32 // by hash: 0 none, otherwise one more than the value's number; nil: some are equal
-	size  int      // of table
+	asked  atomic.Bool
+	once   sync.Once
+	seed   maphash.Seed
+	table  []uint32 // by hash: 0 none, otherwise one more than the value's number; nil: some are equal
+	size   int      // of table
+	spans  []span   // by value's number
+	values int
 }
+
+// span is the first and the last stream that has a value, counted from 1. Streams ascend by labels, so that
+// those of a value are few or lie together.
+type span struct{ first, last uint32 }
 
 // fewValues is up to how many values are looked through.
 const fewValues = 256
@@ -25,7 +31,7 @@ func newFinder(n int) *finder {
 	if n <= fewValues {
 		return nil
 	}
-	return &finder{size: 1 << bits.Len(uint(n)+uint(n)/2)} // filled by two thirds at most
+	return &finder{values: n, size: 1 << bits.Len(uint(n)+uint(n)/2)} // filled by two thirds at most
 }
 
 // memorySize returns what a finder takes at most.
@@ -33,16 +39,17 @@ func (f *finder) memorySize() int {
 	if f == nil {
 		return 0
 	}
-	return 64 + 4*f.size
+	return 96 + 4*f.size + 8*f.values
 }
 
-// find returns one more than the number of the value that equals v, 0 if there is none.
-// If ok is false it is better to look through all, which may hold it several times.
-func (f *finder) find(values []string, v string) (at uint32, ok bool) {
+// find returns one more than the number of the value that equals v, 0 if there is none. of is
+// which value each stream has. If ok is false it is better to look through all values, which
+// may hold it several times.
+func (f *finder) find(values []string, of []uint32, v string) (at uint32, ok bool) {
 	if !f.asked.Swap(true) {
 		return 0, false
 	}
-	f.once.Do(func() { f.make(values) })
+	f.once.Do(func() { f.make(values, of) })
 	if f.table == nil {
 		return 0, false
 	}
@@ -59,7 +66,7 @@ func (f *finder) place(values []string, v string) uint64 {
 	return h
 }
 
-func (f *finder) make(values []string) {
+func (f *finder) make(values []string, of []uint32) {
 	f.seed, f.table = maphash.MakeSeed(), make([]uint32, f.size)
 	for i, v := range values {
 		h := f.place(values, v)
@@ -69,17 +76,27 @@ func (f *finder) make(values []string) {
 		}
 		f.table[h] = uint32(i + 1)
 	}
+	f.spans = make([]span, len(values))
+	for i, at := range of {
+		if at == 0 {
+			continue
+		}
+		s := &f.spans[at-1]
+		if s.last = uint32(i + 1); s.first == 0 {
+			s.first = uint32(i + 1)
+		}
+	}
 }
 
-// narrowTo returns those of streams, or of all, whose value is at.
-func narrowTo(streams []uint32, all bool, of []uint32, at uint32) []uint32 {
+// narrowTo returns those of streams, or of all, whose value is at, as find returned it.
+func (f *finder) narrowTo(streams []uint32, all bool, of []uint32, at uint32) []uint32 {
 	if at == 0 {
 		return nil
 	}
 	if all {
-		for i, v := range of {
-			if v == at {
-				streams = append(streams, uint32(i))
+		for i := f.spans[at-1].first; i > 0 && i <= f.spans[at-1].last; i++ {
+			if of[i-1] == at {
+				streams = append(streams, i-1)
 			}
 		}
 		return streams

@@ -327,8 +327,8 @@ func (x *index) match(matchers []*syntax.Matcher) (streams []uint32, all bool) {
 		}
 		l := &x.labels[k]
 		if m.Type == syntax.Eq && m.Value != "" && l.found != nil {
-			if at, ok := l.found.find(l.values, m.Value); ok {
-				streams, all = narrowTo(streams, all, l.of, at), false
+			if at, ok := l.found.find(l.values, l.of, m.Value); ok {
+				streams, all = l.found.narrowTo(streams, all, l.of, at), false
 				if len(streams) == 0 {
 					return nil, false
 				}
