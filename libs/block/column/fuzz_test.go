@@ -1,6 +1,7 @@
 package column
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -31,7 +32,7 @@ func FuzzReadFrame(f *testing.F) {
 
 func FuzzParseInfos(f *testing.F) {
 	var e Encoder
-	for _, values := range [][]string{{"x"}, {"1", "2"}, {"10.0.0.1", "10.0.0.2"}, numbered(32, func(i int) string { return string(rune('a' + i%4)) })} {
+	for _, values := range [][]string{{"x"}, {"1", "2"}, {"1000000", "1000001", "1000009", "1000010"}, {"10.0.0.1", "10.0.0.2"}, numbered(32, func(i int) string { return string(rune('a' + i%4)) })} {
 		slab, refs := slabOf(values)
 		info, payload := e.Encode(nil, slab, refs)
 		f.Add(AppendInfos(nil, []Info{info}), payload)
@@ -42,15 +43,30 @@ func FuzzParseInfos(f *testing.F) {
 		if len(infos) > len(directory) {
 			t.Fatalf("%d columns in %d bytes", len(infos), len(directory))
 		}
-		var buf []byte
+		var buf, viewed []byte
 		for i := range infos {
+			view, viewErr := NewView(&infos[i], payload)
+			corrupt(t, viewErr)
 			v, err := Open(&infos[i], payload)
 			corrupt(t, err)
+			if viewErr == nil {
+				// From the end on, then from the first.
+				for k := min(infos[i].N, 1000) - 1; k >= 0; k-- {
+					viewed, viewErr = view.Append(viewed[:0], k)
+					corrupt(t, viewErr)
+				}
+			}
 			if err != nil {
 				continue
 			}
 			for k := range min(v.Len(), 1000) {
 				buf = v.Append(buf[:0], k)
+				if view == nil || infos[i].Kind == Signed {
+					continue
+				}
+				if viewed, viewErr = view.Append(viewed[:0], k); viewErr == nil && !bytes.Equal(viewed, buf) {
+					t.Fatalf("value %d: %q, viewed %q", k, buf, viewed)
+				}
 			}
 		}
 	})

@@ -1,6 +1,9 @@
 package column
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // View gives access to values of a column one by one, for those who look at few of
 // them: it does not unpack the others, and takes little memory besides the payload. It
@@ -12,7 +15,9 @@ type View struct {
 
 	marks  []uint32 // Bytes: where every markEvery-th value begins
 	text   []byte
-	next   int // Bytes: the value whose text begins at nextAt
+	steps  []stepMark // Delta: likewise, as far as was asked for
+	number uint64     // Delta: that before next
+	next   int        // Bytes, Delta: the value that begins at nextAt
 	nextAt int
 	dict   *View   // Dict: the distinct values
 	opened *Values // likewise, where they cannot be viewed
@@ -20,27 +25,36 @@ type View struct {
 
 const markEvery = 512
 
-// NewView returns a view of a column. Steps cannot be viewed: ok is false for Delta.
-func NewView(info *Info, payload []byte) (_ *View, ok bool, _ error) {
+// stepMark is where a step begins, and the number before it.
+type stepMark struct {
+	number uint64
+	at     uint32
+}
+
+// NewView returns a view of a column. A dictionary of numbers as steps is opened for it, as
+// its values are not looked at in their order.
+func NewView(info *Info, payload []byte) (*View, error) {
 	v := &View{info: info, payload: payload, n: info.N}
 	if info.N <= 0 || info.MinLen > info.MaxLen {
-		return nil, false, Corrupt("column of %d values, %d to %d bytes long", info.N, info.MinLen, info.MaxLen)
+		return nil, Corrupt("column of %d values, %d to %d bytes long", info.N, info.MinLen, info.MaxLen)
 	}
 	want := -1 // payload size
 	switch info.Kind {
 	case Delta:
-		return nil, false, nil
+		if err := v.checkSteps(); err != nil {
+			return nil, err
+		}
 	case Const:
 		want = 0
 		if info.MinLen != len(info.Prefix) {
-			return nil, false, Corrupt("constant column of %d bytes with a value of %d", info.MinLen, len(info.Prefix))
+			return nil, Corrupt("constant column of %d bytes with a value of %d", info.MinLen, len(info.Prefix))
 		}
 	case Int, Signed:
 		want = info.N * int(info.Width)
 	case Pad:
 		want = info.N * int(info.Width)
 		if digits := info.MinLen - len(info.Prefix); digits < 1 || digits > maxNumber {
-			return nil, false, Corrupt("padded numbers of %d digits", digits)
+			return nil, Corrupt("padded numbers of %d digits", digits)
 		}
 	case IPv4:
 		want = info.N * 4
@@ -48,36 +62,37 @@ func NewView(info *Info, payload []byte) (_ *View, ok bool, _ error) {
 		want = info.N * 16
 	case Hex:
 		if info.MinLen == 0 {
-			return nil, false, Corrupt("hexadecimal column of empty values")
+			return nil, Corrupt("hexadecimal column of empty values")
 		}
 		want = info.N * ((info.MinLen + 1) / 2)
 	case Bytes:
 		if err := v.mark(); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	case Dict:
 		c := info
 		if c.Values == nil || c.Values.Kind == Dict || c.Values.Kind == Const || c.Values.Kind == Signed || c.IndexAt > len(payload) || c.Width == 0 {
-			return nil, false, Corrupt("dictionary without values or indexes")
+			return nil, Corrupt("dictionary without values or indexes")
 		}
 		if n := len(payload) - c.IndexAt; v.n*int(c.Width) != n || c.Values.N > v.n {
-			return nil, false, Corrupt("%d indexes of %d values in %d bytes", v.n, c.Values.N, n)
+			return nil, Corrupt("%d indexes of %d values in %d bytes", v.n, c.Values.N, n)
 		}
-		dict, ok, err := NewView(c.Values, payload[:c.IndexAt])
-		if v.dict = dict; err == nil && !ok {
-			v.dict = nil
+		var err error
+		if c.Values.Kind == Delta {
 			v.opened, err = Open(c.Values, payload[:c.IndexAt])
+		} else {
+			v.dict, err = NewView(c.Values, payload[:c.IndexAt])
 		}
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	default:
-		return nil, false, Corrupt("column of %v", info.Kind)
+		return nil, Corrupt("column of %v", info.Kind)
 	}
 	if want >= 0 && want != len(payload) {
-		return nil, false, Corrupt("%v column of %d bytes that should have %d", info.Kind, len(payload), want)
+		return nil, Corrupt("%v column of %d bytes that should have %d", info.Kind, len(payload), want)
 	}
-	return v, true, nil
+	return v, nil
 }
 
 // mark finds out where values of Bytes begin.
@@ -122,6 +137,42 @@ func (v *View) sum(from, to int) (uint64, bool) {
 	return sum, true
 }
 
+// checkSteps checks that there are as many steps as values. Whether each is one that fits
+// a number is seen when it is added up.
+func (v *View) checkSteps() error {
+	n := 0
+	for _, x := range v.payload {
+		if x < 0x80 {
+			n++
+		}
+	}
+	if n != v.n || len(v.payload) > math.MaxUint32 || v.payload[len(v.payload)-1] >= 0x80 {
+		return Corrupt("%d steps of %d in %d bytes", n, v.n, len(v.payload))
+	}
+	v.number = v.info.Min
+	v.steps = make([]stepMark, 0, (v.n-1)/markEvery+1)
+	return nil
+}
+
+// step returns number i of Delta: the steps from the nearest known number before it on are
+// added up.
+func (v *View) step(i int) (uint64, error) {
+	if m := min(i/markEvery, len(v.steps)-1); m >= 0 && (i < v.next-1 || m*markEvery > v.next) {
+		v.next, v.nextAt, v.number = m*markEvery, int(v.steps[m].at), v.steps[m].number
+	}
+	for v.next <= i {
+		if v.next == len(v.steps)*markEvery {
+			v.steps = append(v.steps, stepMark{v.number, uint32(v.nextAt)})
+		}
+		d, k := binary.Varint(v.payload[v.nextAt:])
+		if k <= 0 {
+			return 0, Corrupt("step %d is none", v.next)
+		}
+		v.next, v.nextAt, v.number = v.next+1, v.nextAt+k, v.number+uint64(d)
+	}
+	return v.number, nil
+}
+
 // plane returns number i of b, which has one plane for each byte of a number.
 func (v *View) plane(b []byte, i int) uint64 {
 	x := uint64(0)
@@ -141,6 +192,12 @@ func (v *View) Append(dst []byte, i int) ([]byte, error) {
 		return append(dst, c.Prefix...), nil
 	case Int:
 		return AppendUint(append(dst, c.Prefix...), v.plane(v.payload, i)+c.Min), nil
+	case Delta:
+		x, err := v.step(i)
+		if err != nil {
+			return dst, err
+		}
+		return AppendUint(append(dst, c.Prefix...), x), nil
 	case Pad:
 		digits := c.MinLen - len(c.Prefix)
 		x, limit := v.plane(v.payload, i)+c.Min, uint64(1)
@@ -194,7 +251,7 @@ func (v *View) Append(dst []byte, i int) ([]byte, error) {
 // MemorySize returns about how many bytes of memory the view takes, the payload not
 // counted.
 func (v *View) MemorySize() int {
-	n := 192 + 4*len(v.marks)
+	n := 256 + 4*len(v.marks) + 16*cap(v.steps)
 	if v.dict != nil {
 		n += v.dict.MemorySize()
 	}

@@ -35,7 +35,6 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 		b.views = make([]*column.View, len(b.columns))
 		b.memory += 8 * len(b.columns)
 	}
-	b.invert()
 	w := fewWriter{body: b, tids: tids, cursors: make([]uint32, len(b.columns)), counts: make([]uint32, len(b.info.Templates))}
 	w.use(rows)
 	slab, ends, out := dst.Lines.Slab, grown(dst.Lines.Ends, len(rows)), grown(dst.Times, len(rows))
@@ -64,6 +63,7 @@ type fewWriter struct {
 	cursors []uint32 // of each column, its next value
 	used    []int32  // columns that are printed
 	counts  []uint32 // of each template, rows passed
+	counted bool     // once
 	pieces  [][]template.Piece
 }
 
@@ -136,6 +136,24 @@ func (w *fewWriter) count(from, to int, back bool) {
 	for _, t := range w.tids[from:to] {
 		w.counts[t]++
 	}
+	if !w.counted && w.body.usersAt == nil {
+		// Whoever counts once need not know which templates use a column.
+		w.counted = true
+		for t, n := range w.counts {
+			if n == 0 {
+				continue
+			}
+			if back {
+				n = -n
+			}
+			for _, id := range w.body.columnsOf(t) {
+				w.cursors[w.body.place(id)] += n
+			}
+		}
+		clear(w.counts)
+		return
+	}
+	w.body.invert()
 	for _, c := range w.used {
 		n := uint32(0)
 		for _, t := range w.body.users[w.body.usersAt[c]:w.body.usersAt[c+1]] {
@@ -187,16 +205,11 @@ func (w *fewWriter) append(slab []byte, time int64) ([]byte, error) {
 			if err != nil {
 				return slab, err
 			}
-			var ok bool
-			if view, ok, err = column.NewView(&b.columns[n], p); err != nil {
+			if view, err = column.NewView(&b.columns[n], p); err != nil {
 				return slab, err
 			}
-			if ok {
-				b.views[n] = view
-				b.memory += view.MemorySize()
-			} else if v, err = b.values(n); err != nil {
-				return slab, err
-			}
+			b.views[n] = view
+			b.memory += view.MemorySize()
 		}
 		if b.columns[n].Kind == column.Signed {
 			x := int64(0)
