@@ -82,7 +82,7 @@ type part interface {
 
 type entry struct {
 	key   key
-	place *list.Element // nil until it is loaded
+	place *list.Element // nil until it is loaded, and once it is dropped
 	ready chan struct{}
 	part  part // after ready
 	err   error
@@ -156,11 +156,14 @@ func (c *Cache) get(ctx context.Context, k key, load func() (part, error)) (part
 			c.metrics.misses[k.kind].Inc()
 			return c.load(e, load)
 		}
+		loaded := e.place != nil // without an error
 		c.mu.Unlock()
-		select {
-		case <-e.ready:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if !loaded {
+			select {
+			case <-e.ready:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
 		}
 		if e.err == nil {
 			c.metrics.hits[k.kind].Inc()
@@ -177,7 +180,8 @@ func (c *Cache) get(ctx context.Context, k key, load func() (part, error)) (part
 func (c *Cache) load(e *entry, load func() (part, error)) (_ part, err error) {
 	err = errors.New("reading ended in a panic") // unless it returns
 	defer func() {
-		if e.err = err; err != nil {
+		if err != nil {
+			e.err = err
 			c.mu.Lock()
 			delete(c.entries, e.key)
 			c.mu.Unlock()
@@ -202,7 +206,7 @@ func (c *Cache) touch(e *entry) {
 	size := int64(e.part.MemorySize())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.entries[e.key] != e || e.place == nil {
+	if e.place == nil {
 		return // dropped meanwhile
 	}
 	c.listOf(e).MoveToFront(e.place)
@@ -270,6 +274,7 @@ func (r *recency) last(keep *entry) *entry {
 
 func (c *Cache) drop(e *entry) {
 	c.listOf(e).Remove(e.place)
+	e.place = nil
 	delete(c.entries, e.key)
 	c.resize(e, 0)
 }
