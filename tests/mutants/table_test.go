@@ -104,7 +104,7 @@ var mutants = []mutant{
 		"return errors.Join(err, f.syncDir(path.Dir(key)))", "return err",
 		"libs/objstore", "TestRule17InterruptedPut|TestFilesystem"},
 	{"18", "the equal copy of a run is forgotten", "libs/logql/engine/union.go",
-		"\t\tg := groups[0]\n\t\tslices.SortFunc(g.places, rank.compare)", "\t\tg := groups[0]\n\t\tg.places = g.places[:1]\n\t\tslices.SortFunc(g.places, rank.compare)",
+		"\t\tg := groups[0]\n\t\tslices.SortFunc(g.places, w.compare)", "\t\tg := groups[0]\n\t\tg.places = g.places[:1]\n\t\tslices.SortFunc(g.places, w.compare)",
 		"services/querier", "TestR18EqualCopyIsRead"},
 	{"21", "answers are complete by the present replication factor alone", "libs/ring/view.go",
 		"\t\tcomplete = o.layout.complete(gone, len(absent), o.quorum, guilty) && complete\n", "\t\t_ = o\n",
