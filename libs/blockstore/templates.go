@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/weir-logs/weir/libs/block"
@@ -128,38 +127,35 @@ func (t *templates) add(group int, sec *block.Section, info *lines.BlockInfo) er
 			return t.s.named(group, err)
 		}
 	}
-	// Counted by number first: rows are many, templates and levels few.
-	type key struct {
-		template uint16
-		level    uint32
-	}
-	counts := map[key]uint64{}
-	bucket := int64(math.MinInt64)
 	name := func(level uint32) string {
 		if level == 0 {
 			return ""
 		}
 		return names[level-1]
 	}
+	// Counted by number first: rows are many, templates and levels few.
+	counts := newPairCounts(len(info.Templates), len(names)+1)
+	bucket, first, last := int64(0), int64(1), int64(0) // of the bucket; there is none yet
 	flush := func() {
-		for k, n := range counts {
-			t.counts[templateKey{info.Templates[k.template].Template, name(k.level), bucket}] += n
-		}
-		clear(counts)
+		counts.each(func(template, level uint32, n uint64) {
+			t.counts[templateKey{info.Templates[template].Template, name(level), bucket}] += n
+		})
 	}
 	kept := t.kept(sec, info)
 	var whole []uint32 // rows
 	for _, sp := range t.s.spans(group, times) {
 		for row := sp.From; row < sp.To; row++ {
-			if b := t.bucket(times[row]); b != bucket {
+			if at := times[row]; at < first || at > last {
 				flush()
-				bucket = b
+				bucket = t.bucket(at)
+				first = bucket * t.width
+				last = first + t.width - 1
 			}
 			if kept[of[row]] {
 				whole = append(whole, uint32(row))
 				continue
 			}
-			counts[key{of[row], levels[row]}]++
+			counts.add(uint32(of[row]), levels[row])
 		}
 	}
 	flush()
@@ -179,6 +175,49 @@ func (t *templates) add(group int, sec *block.Section, info *lines.BlockInfo) er
 		}
 	}
 	return nil
+}
+
+// pairCounts counts pairs of small numbers.
+type pairCounts struct {
+	width uint32   // numbers of the second kind
+	dense []uint32 // by pair; nil: there are too many
+	used  []uint32 // pairs that dense has counts of
+	rare  map[uint64]uint64
+}
+
+// maxPairs is how many pairs are counted in an array.
+const maxPairs = 1 << 18
+
+func newPairCounts(a, b int) *pairCounts {
+	if a*b > maxPairs {
+		return &pairCounts{width: uint32(b), rare: map[uint64]uint64{}}
+	}
+	return &pairCounts{width: uint32(b), dense: make([]uint32, a*b)}
+}
+
+func (p *pairCounts) add(a, b uint32) {
+	if p.dense == nil {
+		p.rare[uint64(a)*uint64(p.width)+uint64(b)]++
+		return
+	}
+	k := a*p.width + b
+	if p.dense[k] == 0 {
+		p.used = append(p.used, k)
+	}
+	p.dense[k]++
+}
+
+// each calls f with each pair that was counted, in any order, and forgets all.
+func (p *pairCounts) each(f func(a, b uint32, n uint64)) {
+	for _, k := range p.used {
+		f(k/p.width, k%p.width, uint64(p.dense[k]))
+		p.dense[k] = 0
+	}
+	p.used = p.used[:0]
+	for k, n := range p.rare {
+		f(uint32(k/uint64(p.width)), uint32(k%uint64(p.width)), n)
+	}
+	clear(p.rare)
 }
 
 // flush gives out what was counted of a section.

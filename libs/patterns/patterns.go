@@ -48,6 +48,7 @@ type Set struct {
 	words    []uint64 // of the line at work
 	tokens   []token  // likewise
 	last     lastPattern
+	none     string // what AddPattern found to be no pattern last
 }
 
 // lastPattern is what AddPattern added last. The same once more belongs to the same
@@ -110,16 +111,21 @@ func (s *Set) AddPattern(stream, level string, bucket int64, text string, n uint
 		s.count(l.cluster, bucket, n)
 		return
 	}
+	if s.none == text {
+		return
+	}
 	s.last.cluster = nil
 	tokens, ok := cutPattern(s.tokens[:0], text)
 	s.tokens = tokens
-	if ok && len(tokens) <= maxTokens && slices.ContainsFunc(tokens, func(t token) bool { return t.text != Wildcard }) {
-		t := s.trees[key]
-		if t == nil {
-			t = &tree{cut: tokenizer(text), roots: map[int]*node{}}
-		}
-		s.last = lastPattern{key, text, s.add(key, t, tokens, bucket, n)}
+	if !ok || len(tokens) > maxTokens || !slices.ContainsFunc(tokens, func(t token) bool { return t.text != Wildcard }) {
+		s.none = text
+		return
 	}
+	t := s.trees[key]
+	if t == nil {
+		t = &tree{cut: tokenizer(text), roots: map[int]*node{}}
+	}
+	s.last = lastPattern{key, text, s.add(key, t, tokens, bucket, n)}
 }
 
 // add adds lines of tokens and returns their cluster; nil: there is no room.

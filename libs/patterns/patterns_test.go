@@ -324,3 +324,26 @@ func TestSamePatternAgain(t *testing.T) {
 		}
 	})
 }
+
+// Texts that are no patterns change nothing, however often they come and between what.
+func TestNoPatternsChangeNothing(t *testing.T) {
+	none := []string{"", Wildcard, strings.Repeat("word ", maxTokens+1), Wildcard + " " + Wildcard}
+	some := []string{"user <_> logged in", "user <_> logged out", `{"msg":"<_>","n":<_>}`}
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := New(1), New(1)
+		for range rapid.IntRange(0, 40).Draw(t, "adds") {
+			bucket, n := rapid.Int64Range(0, 5).Draw(t, "bucket"), rapid.Uint64Range(1, 9).Draw(t, "n")
+			stream, level := rapid.SampledFrom([]string{"", "s"}).Draw(t, "stream"), rapid.SampledFrom([]string{"", "info"}).Draw(t, "level")
+			if rapid.Bool().Draw(t, "none") {
+				a.AddPattern(stream, level, bucket, rapid.SampledFrom(none).Draw(t, "text"), n)
+				continue
+			}
+			text := rapid.SampledFrom(some).Draw(t, "text")
+			a.AddPattern(stream, level, bucket, text, n)
+			b.AddPattern(stream, level, bucket, text, n)
+		}
+		if got, want := a.Patterns(1, 100), b.Patterns(1, 100); !reflect.DeepEqual(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	})
+}
