@@ -21,8 +21,7 @@ type frameKey struct {
 
 // scan finds the values of a column that meet a want; nil if none does.
 func (e *evaluation) scan(c int, w *want, fold bool) (found, error) {
-	key := scanKey{c, w.way, fold, string(w.text)}
-	if f, ok := e.scanned[key]; ok {
+	if f, ok := e.scanned[scanKey{c, w.way, fold, string(w.text)}]; ok { // no copy of the text
 		return f, nil
 	}
 	f, err := e.scanColumn(c, w, fold)
@@ -32,7 +31,7 @@ func (e *evaluation) scan(c int, w *want, fold bool) (found, error) {
 	if e.scanned == nil {
 		e.scanned = map[scanKey]found{}
 	}
-	e.scanned[key] = f
+	e.scanned[scanKey{c, w.way, fold, string(w.text)}] = f
 	return f, nil
 }
 
@@ -105,8 +104,8 @@ func (e *evaluation) searchApart(list []int) error {
 }
 
 func (e *evaluation) inFrame(c int, n *needle) (bool, error) {
-	key := frameKey{e.body.Columns()[c].Frame, n.fold, string(n.text)}
-	if in, ok := e.frames[key]; ok {
+	frame := e.body.Columns()[c].Frame
+	if in, ok := e.frames[frameKey{frame, n.fold, string(n.text)}]; ok { // no copy of the text
 		return in, nil
 	}
 	in := true
@@ -117,16 +116,16 @@ func (e *evaluation) inFrame(c int, n *needle) (bool, error) {
 		}
 	}
 	if in && !e.few && !e.isApart(&e.body.Columns()[c]) { // few columns are searched one by one
-		frame, err := e.body.Frame(c)
+		text, err := e.body.Frame(c)
 		if err != nil {
 			return false, err
 		}
-		in = e.search(frame, n) >= 0
+		in = e.search(text, n) >= 0
 	}
 	if e.frames == nil {
 		e.frames = map[frameKey]bool{}
 	}
-	e.frames[key] = in
+	e.frames[frameKey{frame, n.fold, string(n.text)}] = in
 	return in, nil
 }
 

@@ -76,6 +76,22 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// Times are rounded down as layouts round them.
+func TestFloor(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 1))
+	for l := template.Layout(0); l.Valid(); l++ {
+		for range 200 {
+			x := r.Int64() >> r.IntN(64) * (1 - 2*r.Int64N(2))
+			if r.IntN(3) == 0 {
+				x -= x % l.Unit()
+			}
+			if got, want := floor(x, l.Unit()), l.Floor(x); got != want {
+				t.Fatalf("%s: %d for %d, want %d", l.Pattern(), got, x, want)
+			}
+		}
+	}
+}
+
 // Every template that a needle has alignments with is a candidate, and many are not.
 func TestCandidates(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 9))

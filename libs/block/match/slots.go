@@ -58,7 +58,7 @@ func (e *evaluation) slotsOf(t *sectionTerm, n *sectionNeedle, left []bool, stat
 	}
 	for _, i := range list {
 		w.column = columns[i].ID
-		values, err := e.scan(i, &w, n.fold)
+		values, err := e.scanColumn(i, &w, n.fold) // no other want is the same
 		if err != nil {
 			return err
 		}

@@ -108,12 +108,13 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 	}
 	p := newClock(layout, e.timesBegin(info), w, fold)
 	h := hits{n: info.N}
+	unit := layout.Unit()
 	for i := range info.N {
 		r := i
 		if rows != nil {
 			r = int(rows[i])
 		}
-		t := layout.Floor(times[r]) - v.Signed(i)
+		t := floor(times[r], unit) - v.Signed(i)
 		if !layout.InRange(t) {
 			return nil, column.Corrupt("in-line time %d of row %d", t, r)
 		}
@@ -122,6 +123,26 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 		}
 	}
 	return h.bits, nil
+}
+
+// floor is template.Layout's, of times of a unit: the compiler knows how to divide by each.
+func floor(t, unit int64) (q int64) {
+	switch unit {
+	case 1:
+		return t
+	case 1e3:
+		q = t / 1e3
+	case 1e6:
+		q = t / 1e6
+	case 1e9:
+		q = t / 1e9
+	default:
+		q = t / unit
+	}
+	if q*unit > t {
+		q--
+	}
+	return q
 }
 
 // clock tests times, mostly of one second after the other.
@@ -195,12 +216,15 @@ func (p *clock) holds(t int64) bool {
 	if p.always || p.result {
 		return true
 	}
-	if len(p.tests) > 0 {
-		fraction := t % p.perSecond // times are not negative
-		for i := range p.tests {
-			if x := &p.tests[i]; fraction/x.div%x.mod == x.value {
+	// Times are not negative, and seconds have a power of ten of units.
+	for i := range p.tests {
+		switch x := &p.tests[i]; {
+		case x.div == 1:
+			if t%x.mod == x.value {
 				return true
 			}
+		case t/x.div%x.mod == x.value:
+			return true
 		}
 	}
 	return false
