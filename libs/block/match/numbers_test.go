@@ -79,3 +79,16 @@ func TestDigitSearch(t *testing.T) {
 		t.Errorf("%d searched, %d with hits, %d ruled out", searched, found, ruled)
 	}
 }
+
+// Numbers that are too short to have zeros before them do not show any.
+func TestDigitSearchOfZeros(t *testing.T) {
+	for _, nums := range [][]uint64{{123, 50_123}, {123, 5_000_000_000_123}} {
+		info := column.Info{Kind: column.Int, N: 2, Min: nums[0], Max: nums[1], MinLen: 3, MaxLen: digitCount(nums[1])}
+		text := fmt.Sprint(nums[1])[1:]
+		s, ok := newDigitSearch(&info, []byte(text))
+		h := hits{n: 2}
+		if s.find(nums, &h); !ok || h.bits == nil || h.bits.has(0) || !h.bits.has(1) {
+			t.Errorf("%q in %d: found %b, known %v", text, nums, h.bits, ok)
+		}
+	}
+}
