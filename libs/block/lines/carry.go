@@ -32,8 +32,10 @@ func (b *Body) Lengths() ([]uint32, error) {
 	columns := make([]*column.Lengths, len(b.columns))
 	fixed := make([]int, len(b.info.Templates))
 	slots := make([][]slot, len(b.info.Templates))
+	var pieces []template.Piece
 	for t := range slots {
-		for _, p := range b.section.Table.Templates[b.info.Templates[t].Template].Pieces() {
+		pieces = b.section.Table.Templates[b.info.Templates[t].Template].AppendPieces(pieces[:0])
+		for _, p := range pieces {
 			fixed[t] += len(p.Literal)
 			if !p.Slot {
 				break
