@@ -21,6 +21,13 @@ type RangeReader interface {
 	ReadRange(ctx context.Context, off int64, n int) ([]byte, error)
 }
 
+// NearReader is a RangeReader that may tell that a short read takes not much longer than its
+// bytes, as of a disk: then only those parts of row groups are read that are needed.
+type NearReader interface {
+	RangeReader
+	Near() bool
+}
+
 // openBytes is how much is read of an object's end at first: the footer and most
 // indexes are in it.
 const openBytes = 128 << 10
@@ -29,6 +36,7 @@ const openBytes = 128 << 10
 // else is read when it is asked for and not kept. Safe for concurrent use.
 type Reader struct {
 	r     RangeReader
+	near  bool // as NearReader has it
 	foot  *footer
 	minor uint16 // version
 	index *index
@@ -84,7 +92,8 @@ func Open(ctx context.Context, r RangeReader, size int64) (*Reader, error) {
 	if err != nil {
 		return nil, &Error{f.info.ID, -1, -1, fmt.Errorf("index: %w", err)}
 	}
-	return &Reader{r: r, foot: f, index: x, minor: minor}, nil
+	near, is := r.(NearReader)
+	return &Reader{r: r, near: is && near.Near(), foot: f, index: x, minor: minor}, nil
 }
 
 // Info returns what the footer says.
@@ -138,17 +147,36 @@ func (r *Reader) Place(group int) (section, index int) {
 	return r.foot.groups[group].section, r.foot.groups[group].index
 }
 
-// ReadBody reads the lines of a row group, given its section.
+// ReadBody reads the lines of a row group, given its section: all of them, or, where the
+// object is near, the directory alone; others are read later, however long that takes, and
+// errors are those of the body.
 func (r *Reader) ReadBody(ctx context.Context, s *Section, group int) (*lines.Body, error) {
 	g := &r.foot.groups[group]
 	k := &s.Blocks[g.index]
-	b, err := r.read(ctx, r.foot.sections[g.section].linesAt+k.Offset, k.Size)
+	from, size := r.foot.sections[g.section].linesAt+k.Offset, k.Size
+	sparse := r.near && size >= minSparse
+	if sparse {
+		off, n := s.Directory(g.index)
+		from, size = from+int64(off), int64(n)
+	}
+	b, err := r.read(ctx, from, size)
 	if err != nil {
 		return nil, r.error(group, err)
 	}
-	body, err := s.Body(g.index, b)
+	var body *lines.Body
+	if sparse {
+		// The body outlives the query that it is opened for.
+		body, err = s.SparseBody(g.index, b, func(off, n int) ([]byte, error) {
+			return r.read(context.Background(), r.foot.sections[g.section].linesAt+k.Offset+int64(off), int64(n))
+		})
+	} else {
+		body, err = s.Body(g.index, b)
+	}
 	return body, r.error(group, err)
 }
+
+// minSparse is the least size of a row group's lines of which parts are read.
+const minSparse = 32 << 10
 
 // ReadOrder reads copy numbers, batch times and positions of a row group. There may be
 // nothing to read.

@@ -29,6 +29,9 @@ type Store struct {
 	Cache *blockstore.Cache
 	// Memory is the most bytes that the indexes of blocks may take that no query uses.
 	Memory int64
+	// Near tells that the bucket is a disk: of row groups only those parts are read that a
+	// query needs.
+	Near bool
 }
 
 // blocks holds blocks open: their footers and indexes of streams. Those that queries
@@ -89,7 +92,11 @@ func newBlocks(store Store, logger *slog.Logger, reg prometheus.Registerer) *blo
 type object struct {
 	bucket objstore.Bucket
 	key    string
+	near   bool
 }
+
+// Near implements block.NearReader.
+func (o object) Near() bool { return o.near }
 
 // ReadRange implements block.RangeReader.
 func (o object) ReadRange(ctx context.Context, off int64, n int) ([]byte, error) {
@@ -139,7 +146,7 @@ func (b *blocks) load(ctx context.Context, o *openBlock) {
 	var r *block.Reader
 	err := errors.New("panic") // unless it is opened
 	defer func() { b.loaded(o, r, err) }()
-	r, err = block.Open(ctx, object{b.store.Bucket, catalog.Key(o.Block)}, o.Size)
+	r, err = block.Open(ctx, object{b.store.Bucket, catalog.Key(o.Block), b.store.Near}, o.Size)
 	if err == nil && (r.Info().ID != o.ID || r.Info().Tenant != o.Tenant) {
 		err = fmt.Errorf("it is block %s of tenant %q", r.Info().ID, r.Info().Tenant)
 	}

@@ -40,6 +40,7 @@ type shop struct {
 	engine  *engine.Engine
 	rand    *rand.ChaCha8
 	now     time.Time
+	near    bool
 }
 
 func newShop(t testing.TB) *shop {
@@ -55,7 +56,7 @@ func (s *shop) reopen(memory int64) {
 	s.loader = catalog.NewLoader(catalog.LoaderOptions{
 		Bucket: s.bucket, Now: func() time.Time { return s.now },
 		Footer: func(ctx context.Context, key string, size int64) (catalog.Block, error) {
-			r, err := block.Open(ctx, object{s.bucket, key}, size)
+			r, err := block.Open(ctx, object{s.bucket, key, false}, size)
 			if err != nil {
 				return catalog.Block{}, err
 			}
@@ -63,7 +64,8 @@ func (s *shop) reopen(memory int64) {
 			return info.Catalog(), nil
 		},
 	})
-	s.blocks = newBlocks(Store{Bucket: s.bucket, Loader: s.loader, Cache: blockstore.NewCache(1<<20, nil), Memory: memory}, slog.New(slog.DiscardHandler), nil)
+	s.near = !s.near
+	s.blocks = newBlocks(Store{Bucket: s.bucket, Loader: s.loader, Cache: blockstore.NewCache(1<<20, nil), Memory: memory, Near: s.near}, slog.New(slog.DiscardHandler), nil)
 }
 
 func (s *shop) must(err error) {

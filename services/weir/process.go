@@ -253,7 +253,7 @@ func (p *Process) initQuerier() (serve.Service, error) {
 	}
 	s := querier.New(p.cfg.Querier, querier.Deps{
 		Log: p.tel.Log, Reg: p.tel.Registry, Ring: p, Ingesters: p.clients, Limits: p.limits,
-		Store: p.storage.store(), Deletes: p.storage.deletes, Peers: queriers{p}, Workers: others, Learn: p.learn, Memory: p.budget.queries, Results: p.budget.results, Tails: p.budget.tails, Now: p.now,
+		Store: p.store(), Deletes: p.storage.deletes, Peers: queriers{p}, Workers: others, Learn: p.learn, Memory: p.budget.queries, Results: p.budget.results, Tails: p.budget.tails, Now: p.now,
 	})
 	p.querier = s
 	s.Register(p.server.PublicDirect())

@@ -152,6 +152,7 @@ func (st *storage) has(key string) bool {
 }
 
 // store is the storage as a querier sees it.
-func (st *storage) store() *querier.Store {
-	return &querier.Store{Bucket: st.reads, Loader: st.loader, Cache: st.cache, Memory: st.memory}
+func (p *Process) store() *querier.Store {
+	st := p.storage
+	return &querier.Store{Bucket: st.reads, Loader: st.loader, Cache: st.cache, Memory: st.memory, Near: !p.overNetwork()}
 }

@@ -16,7 +16,10 @@ type Body struct {
 	section *Section
 	info    *BlockInfo
 	block   int
-	data    []byte // frames
+	data    []byte // frames; nil: they are read one by one
+	size    int    // of all frames
+	read    func(off, n int) ([]byte, error)
+	reads   int    // how often it was called
 	offsets []int  // of frames, and where the last one ends
 	timesAt uint32 // frame
 	tid     column.Info
@@ -47,11 +50,60 @@ func (s *Section) Body(i int, b []byte) (*Body, error) {
 		return nil, at(i, column.Corrupt("%d bytes of %d", len(b), k.Size))
 	}
 	split := len(b) - k.directory
-	body := &Body{section: s, info: k, block: i, data: b[:split:split]}
+	body := &Body{section: s, info: k, block: i, data: b[:split:split], size: split}
 	if err := body.open(b[split:]); err != nil {
 		return nil, at(i, err)
 	}
 	return body, nil
+}
+
+// Directory returns which of a block's bytes are its directory: the last ones.
+func (s *Section) Directory(i int) (off, n int) {
+	k := &s.Blocks[i]
+	return int(k.Size) - k.directory, k.directory
+}
+
+// SparseBody is Body given the block's directory alone: other bytes of the block are asked
+// for when they are needed, with the place in the block where they begin. The body keeps
+// them. Once it has asked a few times it asks for all.
+func (s *Section) SparseBody(i int, directory []byte, read func(off, n int) ([]byte, error)) (*Body, error) {
+	off, n := s.Directory(i)
+	if len(directory) != n {
+		return nil, at(i, column.Corrupt("%d bytes of a directory of %d", len(directory), n))
+	}
+	body := &Body{section: s, info: &s.Blocks[i], block: i, size: off, read: read}
+	if err := body.open(directory); err != nil {
+		return nil, at(i, err)
+	}
+	return body, nil
+}
+
+// fewReads is how many frames of a block are read one by one: whoever needs more needs
+// most of them, as a rule.
+const fewReads = 6
+
+// bytes returns a frame as it is stored, and whether it is kept anyway. Call with mu held.
+func (b *Body) bytes(n int) (_ []byte, kept bool, err error) {
+	from, to := b.offsets[n], b.offsets[n+1]
+	if b.data == nil && b.read != nil {
+		if b.reads++; b.reads <= fewReads {
+			frame, err := b.fetch(from, to-from)
+			return frame, false, err
+		}
+		if b.data, err = b.fetch(0, b.size); err != nil {
+			return nil, false, err
+		}
+		b.memory += len(b.data)
+	}
+	return b.data[from:to], true, nil
+}
+
+func (b *Body) fetch(off, n int) ([]byte, error) {
+	p, err := b.read(off, n)
+	if err == nil && len(p) != n {
+		err = fmt.Errorf("%d bytes read of %d", len(p), n)
+	}
+	return p, err
 }
 
 func (b *Body) open(directory []byte) error {
@@ -67,12 +119,12 @@ func (b *Body) open(directory []byte) error {
 	b.frames = make([][]byte, len(b.offsets)-1)
 	for i := range b.frames {
 		b.offsets[i+1] = b.offsets[i] + r.int(math.MaxInt32)
-		if b.offsets[i+1] > len(b.data) {
-			return column.Corrupt("frames of more than %d bytes", len(b.data))
+		if b.offsets[i+1] > b.size {
+			return column.Corrupt("frames of more than %d bytes", b.size)
 		}
 	}
 	b.timesAt = uint32(r.int(math.MaxInt32))
-	if r.bad || b.offsets[len(b.frames)] != len(b.data) {
+	if r.bad || b.offsets[len(b.frames)] != b.size {
 		return column.Corrupt("directory of frames")
 	}
 	tids, rest, err := column.ParseInfos(r.b)
@@ -160,12 +212,15 @@ func (b *Body) frame(n uint32) ([]byte, error) {
 		return nil, column.Corrupt("frame %d of %d", n, len(b.frames))
 	}
 	if b.frames[n] == nil {
-		frame := b.data[b.offsets[n]:b.offsets[n+1]]
+		frame, kept, err := b.bytes(int(n))
+		if err != nil {
+			return nil, err
+		}
 		p, err := column.ReadFrame(frame, b.info.payloadLimit())
 		if err != nil {
 			return nil, err
 		}
-		if b.frames[n] = p; !within(frame, p) {
+		if b.frames[n] = p; !kept || !within(frame, p) {
 			b.memory += len(p)
 		}
 	}

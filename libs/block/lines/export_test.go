@@ -80,3 +80,6 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 	foot = column.AppendSummaries(foot, s.Columns)
 	return appendTail(out, c, edit(len(d.frames)+1, foot))
 }
+
+// FewReads is how many frames of a sparse body are read one by one.
+const FewReads = fewReads
