@@ -27,6 +27,8 @@ var parsedQueries = []string{
 	`{app=~".+"} | json | level="%[1]s" | trace="%[1]s"`, `{app=~".+"} |~ "(?i)%[1]s" | json | id="%[1]s"`, `{app=~".+"} != "v1" | json | level="%s"`,
 	`sum by (trace) (count_over_time({app=~".+"} | json | level="%s" [1m]))`, `{app=~".+"} | json level="level", level="msg" | level="%s"`,
 	`{app=~".+"} | json | line_format "{{.level}}" | level="%s"`, `{app=~".+"} | json | logfmt | level="%s"`, `{app=~".+"} | pod="p01" | json | level="%s"`,
+	`{app=~".+"} != "%[1]s" | json | level="%[1]s"`, `{app=~".+"} |= "85946db7" or "inf" | json | id="%[1]s"`, `{app=~".+"} |= "4a" |= "v1" | json | id="%[1]s"`,
+	`sum by (trace) (count_over_time({app=~".+"} != "%[1]s" | json | level="%[1]s" [1m]))`, `sum by (code) (count_over_time({app=~".+"} |= "%[1]s" | json | level="%[1]s" [1m]))`,
 	`{app=~".+"} | regexp "id.:.(?P<trace>[0-9a-f]+)" | trace="%s"`, `{app=~".+"} | json | pod="%[1]s" or trace="%[1]s"`, `{app=~".+"} | json | level!="info" | trace="%s"`,
 	`sum by (level) (count_over_time({app=~".+"} | json | trace="%s" [1m]))`, `sum by (pod) (count_over_time({app=~".+"} | logfmt | trace="%s" [1m]))`, `sum by (x) (count_over_time({app=~".+"} | json | pod="%s" [1m]))`,
 }
