@@ -76,13 +76,17 @@ func (e *evaluation) rowsOfTimes() [][]uint32 {
 			}
 		}
 	}
+	all := func(c int) bool { return once[c] == len(times) } // every row has one value
+	for i := range times {
+		times[i] = slices.DeleteFunc(times[i], all)
+	}
 	for r, t := range e.tids {
 		for _, c := range times[t] {
 			rows[c] = append(rows[c], uint32(r))
 		}
 	}
 	for c := range rows {
-		if once[c] == len(times) {
+		if all(c) {
 			rows[c] = nil
 		}
 	}
