@@ -5,6 +5,7 @@ import (
 	"sort"
 
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -142,3 +143,26 @@ func (r *rowReader) narrow() error {
 	r.from, r.to = r.from+from, r.from+to
 	return nil
 }
+
+// linesOfLengths returns lines that are as long as those of rows.
+func linesOfLengths(body *lines.Body, rows []uint32) (out model.Strings, err error) {
+	lengths, err := body.SharedLengths()
+	if err != nil {
+		return out, err
+	}
+	out.Ends = make([]uint32, len(rows))
+	sum := uint32(0)
+	for i, row := range rows {
+		sum += lengths[row]
+		out.Ends[i] = sum
+	}
+	if int(sum) > len(blank) {
+		out.Slab = make([]byte, sum) // one long line
+	} else {
+		out.Slab = blank[:sum:sum]
+	}
+	return out, nil
+}
+
+// blank is the bytes of lines that nobody looks at.
+var blank = make([]byte, 2<<20)

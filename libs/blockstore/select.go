@@ -484,8 +484,14 @@ func (s *selected) decode(group int, list []uint32) (*chunk, error) {
 		}
 	}
 	c := &chunk{}
-	if err := s.store.block.Append(&c.Rows, g, list, s.need.Lines, s.need.Meta); err != nil {
+	lengths := s.need.Lines && s.need.Lengths && !s.need.Hashes
+	if err := s.store.block.Append(&c.Rows, g, list, s.need.Lines && !lengths, s.need.Meta); err != nil {
 		return nil, s.store.damaged(group, err)
+	}
+	if lengths {
+		if c.Lines, err = linesOfLengths(g.Body, list); err != nil {
+			return nil, s.named(group, err)
+		}
 	}
 	if s.need.Hashes {
 		c.Hashes = make([]uint64, len(list))

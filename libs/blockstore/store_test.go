@@ -125,6 +125,8 @@ func drawEntries(t *rapid.T) []enginetest.Entry {
 }
 
 var queries = []string{
+	`sum by (pod) (bytes_over_time({app=~".+"}[47s]))`, `bytes_rate({app=~".+"} |= "error" [1m])`, `sum by (detected_level) (bytes_over_time({app=~".+"} | detected_level!="warn" [30s]))`,
+	`sum(bytes_over_time({app=~".+"} | label_format x="{{ len __line__ }}" | x!="40" [1m]))`, `sum by (app) (bytes_over_time({app=~".+"} | line_format "{{ .app }}" [1m]))`,
 	`{app=~".+"}`, `{app="a1"}`, `{app="a1",pod=~"p0.*"} |= "error"`, `{app!="a2",pod=~".+"} | logfmt | code = "300"`,
 	`{app=~".+"} | trace="00000002"`, `{app=~".+"} | detected_level="warn" != "took 1"`, `{nope="",pod=~".+"} |~ "took [0-9]+5ms"`,
 	`sum by (app) (count_over_time({app=~".+"}[1m]))`, `count_over_time({app="a0"} |= "error" [30s])`,
@@ -278,7 +280,7 @@ func TestSelect(t *testing.T) {
 			NoGrams: rapid.Bool().Draw(t, "no grams")})}
 		cache := blockstore.NewCache(rapid.SampledFrom([]int64{0, 1 << 30}).Draw(t, "cache"), nil)
 		blocks := blockstore.NewStore(openBlock(t, o), cache)
-		need := &engine.Need{Lines: rapid.Bool().Draw(t, "lines"), Meta: rapid.Bool().Draw(t, "meta"), Hashes: rapid.Bool().Draw(t, "hashes")}
+		need := &engine.Need{Lines: rapid.Bool().Draw(t, "lines"), Meta: rapid.Bool().Draw(t, "meta"), Hashes: rapid.Bool().Draw(t, "hashes"), Lengths: rapid.Bool().Draw(t, "lengths")}
 		type filter struct {
 			text string
 			keep func(line string) bool
@@ -338,6 +340,9 @@ func TestSelect(t *testing.T) {
 				key := rows.Key(k)
 				key.Hash = 0
 				text := fmt.Sprint(key)
+				if need.Lines && need.Lengths && !need.Hashes {
+					text += fmt.Sprint(" of ", len(line))
+				}
 				may = append(may, text)
 				for _, any := range need.Any {
 					if !slices.ContainsFunc(any, func(s string) bool { return strings.Contains(line, s) }) {
@@ -361,7 +366,11 @@ func TestSelect(t *testing.T) {
 			each(t, sel.Rows(number[st.Labels.String()], start, end, false), func(rows *model.Rows, k int) {
 				key := rows.Key(k)
 				key.Hash = 0
-				got = append(got, fmt.Sprint(key))
+				text := fmt.Sprint(key)
+				if need.Lines && need.Lengths && !need.Hashes {
+					text += fmt.Sprint(" of ", len(rows.Lines.At(k)))
+				}
+				got = append(got, text)
 				if need.Lines && rows.Lines.Len() != rows.Len() || !need.Lines && !need.Hashes && rows.Lines.Ends != nil {
 					t.Fatalf("%d lines of %d rows", rows.Lines.Len(), rows.Len())
 				}

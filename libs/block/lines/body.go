@@ -26,15 +26,16 @@ type Body struct {
 	columns []column.Info
 	numbers []int32 // places of columns by their numbers in the section, from that of the first on; -1: not here
 
-	mu     sync.Mutex
-	frames [][]byte
-	opened []*column.Values
-	views  []*column.View // of columns that few values are read of
-	tids   []uint16
-	times  []int64
-	moves  []movement // of all templates
-	idle   *Printer   // given back
-	memory int
+	mu      sync.Mutex
+	frames  [][]byte
+	opened  []*column.Values
+	views   []*column.View // of columns that few values are read of
+	tids    []uint16
+	times   []int64
+	lengths []uint32   // of lines
+	moves   []movement // of all templates
+	idle    *Printer   // given back
+	memory  int
 
 	sketches []sketch // of frames; nil: none was asked for
 

@@ -19,6 +19,27 @@ type Part struct {
 	From, To int
 }
 
+// SharedLengths is Lengths, worked out once. The result must not be changed.
+func (b *Body) SharedLengths() ([]uint32, error) {
+	b.mu.Lock()
+	known := b.lengths
+	b.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	l, err := b.Lengths()
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lengths == nil {
+		b.lengths = l
+		b.memory += 4 * len(l)
+	}
+	return b.lengths, nil
+}
+
 // Lengths returns the length of each row's line, without printing them.
 func (b *Body) Lengths() ([]uint32, error) {
 	tids, err := b.RowTemplates()

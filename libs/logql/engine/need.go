@@ -28,6 +28,9 @@ type Need struct {
 	// Lines tells whether Rows.Lines, Meta whether Rows.Metadata and Rows.Derived are
 	// looked at. If not, a snapshot may leave them out: then Lines.Ends is nil.
 	Lines, Meta bool
+	// Lengths tells that of lines nothing but how long they are is looked at: a snapshot may
+	// give any bytes. It says nothing without Lines, or with Hashes.
+	Lengths bool
 	// Names are the names of metadata that are looked at; others may be left out. nil:
 	// all are looked at.
 	Names []string

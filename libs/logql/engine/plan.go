@@ -20,6 +20,7 @@ type plan struct {
 	pushed  *program
 	filters []*syntax.LineFilter
 	lines   bool // pushed looks at lines
+	lengths bool // at nothing of them but how long they are
 	// metadata are conditions on structured metadata where the stream has no label of
 	// the name; values are strings that the line holds, in rows that have no metadata
 	// of the name, where the stream has no label of it.
@@ -38,7 +39,7 @@ type plan struct {
 type needKey struct {
 	metadata, values uint32 // bits of those that apply
 	parsed, either   uint32
-	lines            bool
+	lines, lengths   bool
 	meta, hashes     bool
 	names            bool
 }
@@ -61,6 +62,7 @@ func newPlan(e syntax.Expr) (*plan, error) {
 		p.pushed.selected = true
 	}
 	p.lines = p.pushed.log != nil || p.pushed.bytes() || !p.pushed.matcher.Empty() || readsLine(rest)
+	p.lengths = p.pushed.bytes() && p.pushed.matcher.Empty() && !readsLine(rest)
 	if p.pushed.metric() && unwrap == nil && p.pushed.plain() && p.pushed.group != nil && !p.pushed.group.Without {
 		p.group = append([]string{}, p.pushed.group.Names...)
 	}
@@ -276,7 +278,7 @@ func textNames(c syntax.Condition, dst []string) (_ []string, ok bool) {
 // is. hasMetadata tells whether rows may have metadata of a name; nil: they may.
 // whole tells that lines and metadata are needed anyway.
 func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(string) bool) *Need {
-	k := needKey{hashes: hashes, lines: p.lines || whole}
+	k := needKey{hashes: hashes, lines: p.lines || whole, lengths: p.lengths && !whole && !hashes}
 	for i, m := range p.metadata {
 		if _, ok := labels.Lookup(m.Name); !ok {
 			k.metadata |= 1 << i
@@ -297,7 +299,7 @@ func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(st
 	}
 	k.meta = p.group == nil || hashes && k.lines || whole || mayBeMetadata(p.group, labels, hasMetadata)
 	k.names = p.names != nil && k.meta && !whole && !(hashes && k.lines)
-	if !k.names && len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.either == 0 && k.parsed == 0 && k.meta && k.lines && len(p.pushed.matcher.Needles()) == 0 {
+	if !k.names && !k.lengths && len(p.filters) == 0 && k.metadata == 0 && k.values == 0 && k.either == 0 && k.parsed == 0 && k.meta && k.lines && len(p.pushed.matcher.Needles()) == 0 {
 		return nil
 	}
 	p.mu.Lock()
@@ -305,7 +307,7 @@ func (p *plan) need(labels model.Labels, hashes, whole bool, hasMetadata func(st
 	if n, ok := p.needs[k]; ok {
 		return n
 	}
-	n := &Need{Filters: p.filters, Lines: k.lines, Meta: k.meta, Hashes: hashes}
+	n := &Need{Filters: p.filters, Lines: k.lines, Lengths: k.lengths, Meta: k.meta, Hashes: hashes}
 	if k.names {
 		n.Names = p.names
 	}

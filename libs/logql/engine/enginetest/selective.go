@@ -78,6 +78,8 @@ func (r *selectedReader) Next() (*model.Rows, int, int, error) {
 	out := build(es)
 	if !n.Lines {
 		out.Lines = model.Strings{}
+	} else if n.Lengths && !n.Hashes {
+		out.Lines.Slab = make([]byte, len(out.Lines.Slab))
 	}
 	if !n.Meta {
 		out.Metadata, out.Derived = nil, nil
