@@ -154,5 +154,6 @@ func (st *storage) has(key string) bool {
 // store is the storage as a querier sees it.
 func (p *Process) store() *querier.Store {
 	st := p.storage
-	return &querier.Store{Bucket: st.reads, Loader: st.loader, Cache: st.cache, Memory: st.memory, Near: !p.overNetwork()}
+	// A directory that is shared may be another machine's disk.
+	return &querier.Store{Bucket: st.reads, Loader: st.loader, Cache: st.cache, Memory: st.memory, Near: !p.overNetwork() && !p.cfg.Storage.Shared}
 }
