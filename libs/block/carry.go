@@ -13,7 +13,7 @@ import (
 type Carried struct {
 	reader  *Reader
 	group   *RowGroup
-	lengths []uint32 // of the lines
+	lengths []uint32 // of the lines; nil: nobody asked for them
 
 	// All but the lines of the rows from first on: of many streams, where they are small.
 	page  model.Rows
@@ -23,12 +23,16 @@ type Carried struct {
 }
 
 // Carry gets a row group ready for that.
-func (r *Reader) Carry(g *RowGroup) (*Carried, error) {
-	lengths, err := g.Body.Lengths()
-	if err != nil {
-		return nil, r.error(g.Number, err)
+func (r *Reader) Carry(g *RowGroup) *Carried { return &Carried{reader: r, group: g} }
+
+func (c *Carried) lines() ([]uint32, error) {
+	if c.lengths == nil {
+		var err error
+		if c.lengths, err = c.group.Body.Lengths(); err != nil {
+			return nil, c.reader.error(c.group.Number, err)
+		}
 	}
-	return &Carried{reader: r, group: g, lengths: lengths}, nil
+	return c.lengths, nil
 }
 
 // Number is that of the row group.
@@ -37,13 +41,14 @@ func (c *Carried) Number() int { return c.group.Number }
 // carriedRows is how many rows are read at a time.
 const carriedRows = 4096
 
-// load makes the page one that has a row.
-func (c *Carried) load(row int) (err error) {
-	if row >= c.first && row < c.first+c.page.Len() {
+// load makes the page one that has row from, and those up to to if they are not too many.
+func (c *Carried) load(from, to int) (err error) {
+	if from >= c.first && min(to, from+carriedRows) <= c.first+c.page.Len() {
 		return nil
 	}
-	c.list, c.first = c.list[:0], row
-	for ; row < min(c.first+carriedRows, len(c.lengths)); row++ {
+	rows, _ := c.reader.GroupSize(c.group.Number)
+	c.list, c.first = c.list[:0], from
+	for row := from; row < min(from+carriedRows, rows); row++ {
 		c.list = append(c.list, uint32(row))
 	}
 	Empty(&c.page)
@@ -55,10 +60,11 @@ func (c *Carried) load(row int) (err error) {
 
 // Carry adds rows [from, to) of a row group of another block, which are the stream's.
 // They come where Add would have them. All rows of the stream come like this, and
-// CarryRuns says which runs they are.
-func (w *Writer) Carry(ls model.Labels, c *Carried, from, to int) error {
+// CarryRuns says which runs they are. bytes is how many all of their lines have, which
+// is taken on trust, too.
+func (w *Writer) Carry(ls model.Labels, c *Carried, from, to, bytes int) error {
 	if w.err == nil {
-		w.err = w.carry(ls, c, from, to)
+		w.err = w.carry(ls, c, from, to, bytes)
 	}
 	return w.err
 }
@@ -93,7 +99,7 @@ func (w *Writer) carryRuns(ls model.Labels, runs []Run) error {
 	return nil
 }
 
-func (w *Writer) carry(ls model.Labels, c *Carried, from, to int) error {
+func (w *Writer) carry(ls model.Labels, c *Carried, from, to, bytes int) error {
 	if !w.started || !w.carries || !w.labels.Equal(ls) {
 		return fmt.Errorf("rows of %s are carried, of which no runs were", ls)
 	}
@@ -101,34 +107,27 @@ func (w *Writer) carry(ls model.Labels, c *Carried, from, to int) error {
 	if err != nil {
 		return c.reader.error(c.group.Number, err)
 	}
+	rows := to - from
 	for from < to {
-		if err := c.load(from); err != nil {
+		if err := c.load(from, to); err != nil {
 			return err
 		}
-		page, first := &c.page, c.first
+		page, first, sizes := &c.page, c.first, c.sizes
 		n := min(to, first+page.Len())
 		for at := from; at < n; {
-			end, bytes, taken := at, w.group.bytes(), 0
-			for end < n && w.group.len()+end-at < lines.MaxRows {
-				line := int(c.lengths[end])
-				cost := line
-				if c.sizes != nil {
-					cost += int(c.sizes[end-first])
-				}
-				if bytes+cost > w.opts.RowGroupBytes && w.group.len()+end-at > 0 {
-					break
-				}
-				if err := w.carryRow(times[end], line); err != nil {
+			end, taken := n, bytes
+			if n-at < rows || !w.fits(n-at, bytes, sizes, at-first) {
+				lengths, err := c.lines()
+				if err != nil {
 					return err
 				}
-				if w.group.len() == 0 && end == at {
-					w.group.base, w.first = w.same, w.affinity
-				}
-				bytes += cost
-				taken += line
-				end++
+				end, taken = w.fit(lengths[at:n], sizes, at-first)
+				end += at
 			}
 			if end > at {
+				if err := w.carryRows(times[at:end], taken); err != nil {
+					return err
+				}
 				w.group.carry(c.group.Body, at, end, taken)
 				w.group.addRest(page, at-first, end-first, w.foot.info.Ordered)
 			}
@@ -144,11 +143,42 @@ func (w *Writer) carry(ls model.Labels, c *Carried, from, to int) error {
 	return nil
 }
 
-// carryRow takes account of a row that is carried.
-func (w *Writer) carryRow(t int64, line int) error {
+// fits reports whether the row group has room for all of some rows, whose lines have so
+// many bytes. Their metadata is sizes from first on; nil: there is none.
+func (w *Writer) fits(rows, bytes int, sizes []uint32, first int) bool {
+	if sizes != nil {
+		for _, n := range sizes[first : first+rows] {
+			bytes += int(n)
+		}
+	}
+	return w.group.bytes()+bytes <= w.opts.RowGroupBytes && w.group.len()+rows <= lines.MaxRows
+}
+
+// fit returns how many rows the row group has room for, of lines with these lengths, and
+// the bytes of their lines. Their metadata is sizes from first on; nil: there is none.
+func (w *Writer) fit(lengths, sizes []uint32, first int) (rows, bytes int) {
+	all := w.group.bytes()
+	for i, n := range lengths {
+		cost := int(n)
+		if sizes != nil {
+			cost += int(sizes[first+i])
+		}
+		if have := w.group.len() + i; have >= lines.MaxRows || all+cost > w.opts.RowGroupBytes && have > 0 {
+			break
+		}
+		all += cost
+		bytes += int(n)
+		rows++
+	}
+	return rows, bytes
+}
+
+// carryRows takes account of rows that are carried, of which there is one at least.
+func (w *Writer) carryRows(times []int64, bytes int) error {
 	info := &w.foot.info
-	if w.came.Rows > 0 {
+	for i, t := range times {
 		switch {
+		case w.came.Rows == 0 && i == 0:
 		case t < w.last.Time:
 			return fmt.Errorf("rows of %s do not ascend: time %d after time %d", w.labels, t, w.last.Time)
 		case t == w.last.Time:
@@ -156,13 +186,16 @@ func (w *Writer) carryRow(t int64, line int) error {
 		default:
 			w.same = 0
 		}
+		w.last.Time = t
+		if i == 0 && w.group.len() == 0 {
+			w.group.base, w.first = w.same, w.affinity
+		}
+		info.MinTime, info.MaxTime = min(info.MinTime, t), max(info.MaxTime, t)
 	}
-	w.last.Time = t
-	w.came.Rows++
-	w.came.Bytes += uint64(line)
-	info.MinTime, info.MaxTime = min(info.MinTime, t), max(info.MaxTime, t)
-	info.Rows++
-	info.RawBytes += int64(line)
+	w.came.Rows += uint64(len(times))
+	w.came.Bytes += uint64(bytes)
+	info.Rows += int64(len(times))
+	info.RawBytes += int64(bytes)
 	return nil
 }
 

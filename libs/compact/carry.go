@@ -2,16 +2,18 @@ package compact
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/model"
 )
 
 // carrier is a Writer that takes rows over as they are stored in other blocks.
 type carrier interface {
 	Writer
-	Carry(ls model.Labels, c *block.Carried, from, to int) error
+	Carry(ls model.Labels, c *block.Carried, from, to, bytes int) error
 	CarryRuns(ls model.Labels, runs []block.Run) error
 }
 
@@ -112,30 +114,72 @@ func (m *Merge) carry(ctx context.Context, stream int, runs []sourceRun, w carri
 
 // carry takes over the rows of a run.
 func (s *BlockSource) carry(ctx context.Context, ls model.Labels, stream int, run block.Run, w carrier) error {
+	at := s.bytesBefore(stream, run)
+	end := at + run.Bytes
 	for _, span := range s.reader.Spans(stream, run.MinTime, run.MaxTime+1) {
 		if s.carried == nil || s.carried.Number() != span.Group {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			k, _ := s.reader.Place(span.Group)
-			if s.section == nil || s.sectionAt != k {
-				section, err := s.reader.ReadSection(ctx, k)
-				if err != nil {
-					return err
-				}
-				s.section, s.sectionAt = section, k
-			}
-			g, err := s.reader.ReadRowGroup(ctx, s.section, span.Group)
-			if err != nil {
-				return err
-			}
-			if s.carried, err = s.reader.Carry(g); err != nil {
+			if err := s.open(ctx, span.Group); err != nil {
 				return err
 			}
 		}
-		if err := w.Carry(ls, s.carried, span.From, span.To); err != nil {
+		to := min(end, s.groups[span.Group+1])
+		if at < s.groups[span.Group] || at > to {
+			return fmt.Errorf("block %s, row group %d: %w", s.ID(), span.Group, column.Corrupt("its lines are bytes %d to %d of all, those of a run %d to %d",
+				s.groups[span.Group], s.groups[span.Group+1], at, end))
+		}
+		if err := w.Carry(ls, s.carried, span.From, span.To, int(to-at)); err != nil {
 			return err
 		}
+		at = to
 	}
 	return nil
+}
+
+// open makes a row group the one whose rows are taken over.
+func (s *BlockSource) open(ctx context.Context, group int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k, _ := s.reader.Place(group)
+	if s.section == nil || s.sectionAt != k {
+		section, err := s.reader.ReadSection(ctx, k)
+		if err != nil {
+			return err
+		}
+		s.section, s.sectionAt = section, k
+	}
+	g, err := s.reader.ReadRowGroup(ctx, s.section, group)
+	if err != nil {
+		return err
+	}
+	s.carried = s.reader.Carry(g)
+	return nil
+}
+
+// bytesBefore returns how many bytes of lines there are in the block before a run.
+func (s *BlockSource) bytesBefore(stream int, run block.Run) uint64 {
+	if s.groups == nil {
+		s.groups, s.before = []uint64{0}, []uint64{0}
+		sum := uint64(0)
+		for g := range s.reader.Info().RowGroups {
+			_, n := s.reader.GroupSize(g)
+			sum += uint64(n)
+			s.groups = append(s.groups, sum)
+		}
+		sum = 0
+		for _, st := range s.streams {
+			for _, r := range st.Runs {
+				sum += r.Bytes
+			}
+			s.before = append(s.before, sum)
+		}
+	}
+	sum := s.before[stream]
+	for _, r := range s.streams[stream].Runs {
+		if r.MinTime >= run.MinTime {
+			break
+		}
+		sum += r.Bytes
+	}
+	return sum
 }

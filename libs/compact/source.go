@@ -20,6 +20,8 @@ type BlockSource struct {
 	carried   *block.Carried
 	section   *block.Section
 	sectionAt int
+	groups    []uint64 // how many bytes of lines there are before each row group, and in all
+	before    []uint64 // likewise before each stream's
 }
 
 var _ Source = (*BlockSource)(nil)
