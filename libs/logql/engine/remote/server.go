@@ -77,6 +77,12 @@ func (a *answers) beat(empty *ingestv1.ReadResponse) (stop func()) {
 	return func() { close(end); running.Wait() }
 }
 
+// beating runs f, and beats meanwhile, but no longer, also if it panics.
+func (a *answers) beating(empty *ingestv1.ReadResponse, f func() error) error {
+	defer a.beat(empty)()
+	return f()
+}
+
 var (
 	noStreams  = &ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Streams{Streams: &ingestv1.StreamRuns{}}}
 	noRows     = &ingestv1.ReadResponse{Piece: &ingestv1.ReadResponse_Rows{Rows: &ingestv1.Rows{}}}
@@ -91,7 +97,8 @@ func Serve(stream ingestv1.IngestService_ReadServer, src engine.Source, opts Opt
 }
 
 func serve(stream *answers, src engine.Source, opts Options) error {
-	ctx := engine.WithMemory(stream.Context(), engine.NewMemory(opts.Memory))
+	// Of a caller in this process it is the context of the query, which counts the answer.
+	ctx := engine.WithoutProgress(engine.WithMemory(stream.Context(), engine.NewMemory(opts.Memory)))
 	msg, err := stream.Recv()
 	if err != nil {
 		return err
@@ -112,9 +119,11 @@ func serve(stream *answers, src engine.Source, opts Options) error {
 		return err
 	}
 	ctx = engine.WithExcluded(ctx, excluded)
-	stop := stream.beat(noStreams)
-	session, err := src.Open(ctx, matchers, open.GetStart(), open.GetEnd())
-	stop()
+	var session engine.Session
+	err = stream.beating(noStreams, func() (err error) {
+		session, err = src.Open(ctx, matchers, open.GetStart(), open.GetEnd())
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -141,17 +150,20 @@ func serve(stream *answers, src engine.Source, opts Options) error {
 		var stats engine.ScanStats
 		switch step := msg.GetStep().(type) {
 		case *ingestv1.ReadRequest_Scan:
-			stop := stream.beat(noRows)
-			stats, err = scan(ctx, stream, session, step.Scan)
-			stop()
+			err = stream.beating(noRows, func() (err error) {
+				stats, err = scan(ctx, stream, session, step.Scan)
+				return err
+			})
 		case *ingestv1.ReadRequest_Aggregate:
-			stop := stream.beat(noPartials)
-			stats, err = aggregate(ctx, stream, session, step.Aggregate)
-			stop()
+			err = stream.beating(noPartials, func() (err error) {
+				stats, err = aggregate(ctx, stream, session, step.Aggregate)
+				return err
+			})
 		case *ingestv1.ReadRequest_Patterns:
-			stop := stream.beat(noPatterns)
-			stats, err = patterns(ctx, stream, session, step.Patterns)
-			stop()
+			err = stream.beating(noPatterns, func() (err error) {
+				stats, err = patterns(ctx, stream, session, step.Patterns)
+				return err
+			})
 		default:
 			err = engine.Errorf(engine.ErrUser, "unknown step, or a second open")
 		}
