@@ -278,6 +278,14 @@ func (b *blocks) inUse(id catalog.ID) bool {
 func (b *blocks) acquireAll(ctx context.Context, metas []catalog.Block) (out []*openBlock, errs []error) {
 	out = make([]*openBlock, len(metas))
 	errs = make([]error, len(metas))
+	done := false
+	defer func() {
+		for i, o := range out {
+			if !done && o != nil && errs[i] == nil {
+				b.release(o) // another one's panic goes on
+			}
+		}
+	}()
 	var group engine.Group
 	slots := make(chan struct{}, openAtOnce)
 	for i := range metas {
@@ -288,6 +296,7 @@ func (b *blocks) acquireAll(ctx context.Context, metas []catalog.Block) (out []*
 		})
 	}
 	group.Wait()
+	done = true
 	for i, err := range errs {
 		if err != nil {
 			out[i] = nil

@@ -192,7 +192,14 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 				s.blocks.release(o)
 			}
 		}
+		open = nil
 	}
+	kept := false
+	defer func() {
+		if !kept {
+			release() // also if it panics
+		}
+	}()
 	var sources []engine.Source
 	for i, o := range open {
 		switch {
@@ -201,7 +208,6 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 		case s.partial && ctx.Err() == nil && !errors.Is(errs[i], objstore.ErrNotFound):
 			gaps = append(gaps, "not read: "+errs[i].Error())
 		default:
-			release()
 			return nil, errs[i]
 		}
 	}
@@ -213,6 +219,7 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 		}
 		return nil, err
 	}
+	kept = true
 	return &storedSession{ses, s, gaps, release}, nil
 }
 

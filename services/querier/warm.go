@@ -57,9 +57,11 @@ func (b *blocks) warm(ctx context.Context) (opened int, bytes int64, err error) 
 		if err != nil {
 			return opened, bytes, err
 		}
-		n, err := blockstore.NewStore(o.reader, b.store.Cache).Warm(ctx, parts, warmRead)
 		indexes -= o.size
-		b.release(o)
+		n, err := func() (blockstore.Warmed, error) {
+			defer b.release(o)
+			return blockstore.NewStore(o.reader, b.store.Cache).Warm(ctx, parts, warmRead)
+		}()
 		opened++
 		bytes += n.Bytes
 		parts -= max(n.Counted, warmRead) // opening it is a read, too

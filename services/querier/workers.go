@@ -361,9 +361,15 @@ func (b some) Open(ctx context.Context, matchers []*syntax.Matcher, start, end i
 				b.blocks.release(o)
 			}
 		}
+		open = nil
 	}
+	kept := false
+	defer func() {
+		if !kept {
+			release() // also if it panics
+		}
+	}()
 	if err := errors.Join(errs...); err != nil {
-		release()
 		return nil, err
 	}
 	sources := make([]engine.Source, len(open))
@@ -372,9 +378,9 @@ func (b some) Open(ctx context.Context, matchers []*syntax.Matcher, start, end i
 	}
 	s, err := engine.Union(storeName, sources...).Open(ctx, matchers, start, end)
 	if err != nil {
-		release()
 		return nil, err
 	}
+	kept = true
 	return &held{s, release}, nil
 }
 

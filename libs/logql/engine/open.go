@@ -39,6 +39,12 @@ func (q *query) openPlanned(ctx context.Context, matchers []*syntax.Matcher, sta
 	if err != nil {
 		return nil, err
 	}
+	opened := false
+	defer func() {
+		if !opened {
+			o.close()
+		}
+	}()
 	if o.start, o.end = start, end; cut {
 		o.uncutted = o.planCut(ctx, start, end)
 	} else {
@@ -46,9 +52,9 @@ func (q *query) openPlanned(ctx context.Context, matchers []*syntax.Matcher, sta
 	}
 	o.tasks = o.all(start, end)
 	if err := q.checkBare(matchers, q.count(o, cover)); err != nil {
-		o.close()
 		return nil, err
 	}
+	opened = true
 	return o, nil
 }
 
