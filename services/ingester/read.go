@@ -54,11 +54,17 @@ func (s source) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	if len(sources) == 1 {
 		all = sources[0]
 	}
+	opened := false
+	defer func() {
+		if !opened {
+			held.release() // also if it panics
+		}
+	}()
 	in, err := all.Open(ctx, matchers, start, end)
 	if err != nil {
-		held.release()
 		return nil, err
 	}
+	opened = true
 	return &session{in, s.service.unsettled(append(s.service.gaps(), held.gaps...)), held}, nil
 }
 

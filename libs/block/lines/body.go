@@ -283,17 +283,22 @@ func (b *Body) Text(i int) ([]byte, error) {
 // Find calls hit with the number of each value of column i of Columns that is that text,
 // ascending.
 func (b *Body) Find(i int, text []byte, hit func(n int)) error {
-	b.mu.Lock()
-	v, err := b.values(i)
-	if err == nil {
-		b.memory += v.Index()
-	}
-	b.mu.Unlock()
+	v, err := b.indexed(i)
 	if err != nil {
 		return at(b.block, err)
 	}
 	v.Find(text, hit)
 	return nil
+}
+
+func (b *Body) indexed(i int) (*column.Values, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock() // a panic must not lock others out
+	v, err := b.values(i)
+	if err == nil {
+		b.memory += v.Index()
+	}
+	return v, err
 }
 
 func (b *Body) values(i int) (*column.Values, error) {

@@ -43,6 +43,7 @@ type sectionNeedle struct {
 	all    bool         // every block may
 
 	once    sync.Once
+	ready   bool   // what follows is; false for good if there was a panic
 	how     []byte // how each template comes into question
 	columns []bool // that could hold all of it
 }
@@ -259,7 +260,11 @@ func (n *sectionNeedle) prepare(s *lines.Section) {
 				n.how[t] |= how
 			}
 		}
+		n.ready = true
 	})
+	if !n.ready {
+		panic("a needle was not made ready") // or it would seem to be nowhere
+	}
 }
 
 // plan returns what the term means for a template of the section.
