@@ -119,3 +119,54 @@ func TestSpreadEndsThenPanics(t *testing.T) {
 		t.Error(p)
 	}
 }
+
+// listing is a source whose sessions panic when their streams are listed.
+type listing struct {
+	engine.Source
+	open *atomic.Int64
+}
+
+func (s listing) Open(ctx context.Context, m []*syntax.Matcher, start, end int64) (engine.Session, error) {
+	x, err := s.Source.Open(ctx, m, start, end)
+	if err == nil {
+		s.open.Add(1)
+	}
+	return unlisted{x, s.open}, err
+}
+
+type unlisted struct {
+	engine.Session
+	open *atomic.Int64
+}
+
+func (unlisted) Streams() []engine.Stream { panic("in Streams") }
+
+func (s unlisted) Close() error {
+	s.open.Add(-1)
+	return s.Session.Close()
+}
+
+// Sources are closed when what reads them panics: they hold blocks.
+func TestPanicsCloseSources(t *testing.T) {
+	var open atomic.Int64
+	src := listing{engine.Local(enginetest.NewStore(some(20)...), "a"), &open}
+	expr, err := syntax.ParseExpr(`{app=~".+"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := engine.New(engine.Options{})
+	meta := engine.MetaQuery{Sources: []engine.Source{src}, End: 2000 * sec}
+	for name, ask := range map[string]func(){
+		"a range": func() {
+			_, _ = e.Range(t.Context(), engine.RangeQuery{Query: engine.Query{Expr: expr, Sources: []engine.Source{src}}, End: 2000 * sec, Limit: 10})
+		},
+		"names":  func() { _, _, _ = e.Labels(t.Context(), meta) },
+		"values": func() { _, _, _ = e.LabelValues(t.Context(), meta, "app") },
+	} {
+		panics(t, name, ask)
+		if n := open.Load(); n != 0 {
+			t.Errorf("%s: %d sessions are open", name, n)
+			open.Store(0)
+		}
+	}
+}

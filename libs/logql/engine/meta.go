@@ -41,17 +41,28 @@ func (e *Engine) meta(ctx context.Context, in MetaQuery, f func(*unionStream)) (
 	q := &query{Query: Query{Sources: in.Sources, Complete: in.Complete, Partial: in.Partial}, engine: e, live: &live{}}
 	ctx = WithExcluded(ctx, in.Excluded)
 	for _, s := range selectors {
-		o, err := q.openSessions(ctx, s, in.Start, in.End)
+		err := q.during(ctx, s, in, func(o *opened) {
+			o.planStreams(in.Start, in.End)
+			for i := range o.union {
+				f(&o.union[i])
+			}
+		})
 		if err != nil {
 			return nil, err
 		}
-		o.planStreams(in.Start, in.End)
-		for i := range o.union {
-			f(&o.union[i])
-		}
-		o.close()
 	}
 	return q.warnings, nil
+}
+
+// during calls f while the sources are open, and closes them, also if it panics.
+func (q *query) during(ctx context.Context, matchers []*syntax.Matcher, in MetaQuery, f func(*opened)) error {
+	o, err := q.openSessions(ctx, matchers, in.Start, in.End)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	f(o)
+	return nil
 }
 
 // each calls one of two functions with each session, once for each selector: listed
@@ -68,20 +79,20 @@ func (e *Engine) each(ctx context.Context, in MetaQuery, indexed func(Indexed), 
 	q := &query{Query: Query{Sources: in.Sources, Complete: in.Complete, Partial: in.Partial}, engine: e, live: &live{}}
 	ctx = WithSpans(WithExcluded(ctx, in.Excluded))
 	for _, s := range selectors {
-		o, err := q.openSessions(ctx, s, in.Start, in.End)
+		err := q.during(ctx, s, in, func(o *opened) {
+			for _, s := range o.sessions {
+				leaves(s, func(s Session) {
+					if l, ok := wholeOf(s).(*localSession); ok && l.indexed != nil {
+						indexed(l.indexed)
+					} else {
+						listed(s.Streams())
+					}
+				})
+			}
+		})
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range o.sessions {
-			leaves(s, func(s Session) {
-				if l, ok := wholeOf(s).(*localSession); ok && l.indexed != nil {
-					indexed(l.indexed)
-				} else {
-					listed(s.Streams())
-				}
-			})
-		}
-		o.close()
 	}
 	return q.warnings, nil
 }
