@@ -48,6 +48,9 @@ func Open(info *Info, payload []byte) (*Values, error) {
 	case IPv4:
 		want = info.N * 4
 	case UUID:
+		if info.MinLen != UUIDLen {
+			return nil, Corrupt("UUIDs of %d bytes", info.MinLen)
+		}
 		v.size, want = 16, info.N*16
 	case Hex:
 		if info.MinLen == 0 {
@@ -417,6 +420,35 @@ func (l *Lengths) At(i int) int {
 
 // Same reports whether all values are as long.
 func (l *Lengths) Same() bool { return l.each == nil && l.long == nil }
+
+// TextSize returns how many bytes all values have together, or a little less: of numbers,
+// one digit is counted.
+func (v *Values) TextSize() int {
+	c := v.info
+	switch v.kind {
+	case Const, Pad, Hex, UUID:
+		return v.n * c.MinLen
+	case Int, Delta:
+		return v.n * (len(c.Prefix) + 1)
+	case IPv4:
+		return v.n * len("0.0.0.0")
+	case Bytes:
+		return len(v.bytes)
+	case Dict:
+		switch {
+		case v.values != nil:
+			return v.n * len(c.Values.Prefix)
+		case v.ends == nil:
+			return v.n * v.size
+		}
+		size := 0
+		for _, x := range v.nums {
+			size += len(v.span(int(x)))
+		}
+		return size
+	}
+	return 0
+}
 
 // Lengths returns how long the values are. A Signed column has no text.
 func (v *Values) Lengths() Lengths {

@@ -59,6 +59,9 @@ func NewView(info *Info, payload []byte) (*View, error) {
 	case IPv4:
 		want = info.N * 4
 	case UUID:
+		if info.MinLen != UUIDLen {
+			return nil, Corrupt("UUIDs of %d bytes", info.MinLen)
+		}
 		want = info.N * 16
 	case Hex:
 		if info.MinLen == 0 {

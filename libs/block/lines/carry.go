@@ -63,6 +63,11 @@ func (c *carrier) reset() {
 	clear(c.sections)
 	clear(c.takers)
 	c.last = nil
+	// A block that failed left them.
+	for i := range c.runs {
+		clear(c.runs[i])
+		c.runs[i] = c.runs[i][:0]
+	}
 	c.pieces.reset()
 }
 
@@ -178,7 +183,26 @@ func (b *Builder) newTaker(body *Body) (*taker, error) {
 			return nil, err
 		}
 	}
-	return t, nil
+	return t, t.check()
+}
+
+// check makes sure that the lines are no longer than the footer says, about: what is made
+// of them is as large, and of values that recur much is made of little.
+func (t *taker) check() error {
+	info, table := t.body.info, t.body.section.Table
+	size := 0
+	for _, k := range info.Templates {
+		m := &table.Templates[k.Template]
+		if size += int(k.Rows) * (len(m.Text) - 2*len(m.Columns)); size > info.Bytes {
+			return at(t.body.block, errTooLong(info))
+		}
+	}
+	for _, v := range t.values {
+		if size += v.TextSize(); size > info.Bytes {
+			return at(t.body.block, errTooLong(info))
+		}
+	}
+	return nil
 }
 
 // skip moves to a later row.

@@ -2,7 +2,11 @@ package lines_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/grams"
@@ -34,8 +38,8 @@ func TestChangedPayloadsAreCarried(t *testing.T) {
 					return err
 				}
 				lengths, err := body.Lengths()
-				if err != nil {
-					return err
+				if err != nil { // nobody need have asked for them
+					lengths = slices.Repeat([]uint32{uint32(k.Bytes / k.Rows)}, k.Rows)
 				}
 				times, err := body.SharedTimes()
 				if err != nil {
@@ -121,4 +125,74 @@ func TestChangedPayloadsAreCarried(t *testing.T) {
 	if taken == 0 || refused == 0 {
 		t.Fatalf("%d taken over, %d refused", taken, refused)
 	}
+}
+
+// Lines that are longer than the footer says, as much as values that recur can make them,
+// are not taken over: what is made of them would take as much memory.
+func TestLinesLongerThanTheirBlockAreNotCarried(t *testing.T) {
+	var rows block
+	for i := range 3000 {
+		rows.lines.AppendString(fmt.Sprintf("%d is %s", i, strings.Repeat(string(rune('a'+i*i%23)), 100+i*i%23)))
+		rows.times = append(rows.times, int64(i))
+	}
+	section := build(t, column.LevelFastest, []block{rows})
+	for _, share := range []int{1, 2, 10} {
+		s, err := lines.Open(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &s.Blocks[0]
+		k.Bytes /= share
+		body, err := s.Body(0, section[:k.Size])
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := lines.NewBuilder(column.LevelFastest)
+		b.SetGrams(grams.NewBuilder(1))
+		_, err = b.AddParts([]lines.Part{{Body: body, To: k.Rows}}, &model.Strings{}, rows.times, nil, nil, k.Bytes)
+		if (share > 1) != errors.Is(err, column.ErrCorrupt) {
+			t.Errorf("of lines of %d bytes, %d as the footer says: %v", len(rows.lines.Slab), k.Bytes, err)
+		}
+	}
+}
+
+// A block that failed leaves nothing to those of a builder that begins anew.
+func TestResetAfterFailedParts(t *testing.T) {
+	var rows block
+	for i := range 500 {
+		rows.lines.AppendString(fmt.Sprintf("2026-01-02T03:04:%02d.000Z GET /%x took %d", i%60, i*i, i%7))
+		rows.times = append(rows.times, time.Date(2026, 1, 2, 3, 4, i%60, 0, time.UTC).UnixNano())
+	}
+	good := build(t, column.LevelFastest, []block{rows})
+	edited := false
+	bad := lines.EditColumns(good, func(infos []column.Info) {
+		for i := range infos {
+			if c := &infos[i]; c.Kind == column.Signed {
+				c.Min, c.Max, edited = 1<<62, 1<<62, true
+			}
+		}
+	})
+	var parts []lines.Part
+	for _, section := range [][]byte{good, bad} {
+		s, err := lines.Open(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := s.Body(0, section[:s.Blocks[0].Size])
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = append(parts, lines.Part{Body: body, To: len(rows.times)})
+	}
+	b := lines.NewBuilder(column.LevelFastest)
+	b.SetGrams(grams.NewBuilder(1))
+	_, err := b.AddParts(parts, &model.Strings{}, append(slices.Clone(rows.times), rows.times...), nil, nil, 2*len(rows.lines.Slab))
+	if !errors.Is(err, column.ErrCorrupt) || !edited {
+		t.Fatalf("times long past are taken over: %v", err)
+	}
+	b.Reset()
+	if _, err := b.AddParts(parts[:1], &model.Strings{}, rows.times, nil, nil, len(rows.lines.Slab)); err != nil {
+		t.Fatal(err)
+	}
+	same(t, b.Finish(), []block{rows})
 }
