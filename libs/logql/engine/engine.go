@@ -249,9 +249,10 @@ func (e *Engine) run(ctx context.Context, in Query, f func(context.Context, *que
 	begin := e.now()
 	q := &query{Query: in, engine: e, mem: NewMemory(in.Limits.MaxMemory), live: &live{}, legs: make(chan struct{}, maxLegs-1)}
 	ctx = WithExcluded(withLive(WithMemory(ctx, q.mem), q.live), in.Excluded)
-	stop := q.live.report(in.Progress)
-	res, err := f(ctx, q)
-	stop()
+	res, err := func() (*Result, error) {
+		defer q.live.report(in.Progress)() // no longer, also if f panics
+		return f(ctx, q)
+	}()
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx) // whatever failed did so because of that
 	}

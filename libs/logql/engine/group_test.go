@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -169,4 +171,19 @@ func TestPanicsCloseSources(t *testing.T) {
 			open.Store(0)
 		}
 	}
+}
+
+// A query that a panic ends tells no more of its progress, and leaves no goroutine.
+func TestPanicEndsProgress(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	expr, err := syntax.ParseExpr(`{app=~".+"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := trap{engine.Local(enginetest.NewStore(some(20)...), "a"), "Scan"}
+	panics(t, "a query", func() {
+		_, _ = engine.New(engine.Options{}).Range(t.Context(), engine.RangeQuery{
+			Query: engine.Query{Expr: expr, Sources: []engine.Source{src}, Progress: func(engine.Progress) {}}, End: 2000 * sec, Limit: 10,
+		})
+	})
 }
