@@ -1,6 +1,9 @@
 package match
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"hash/maphash"
+)
 
 // lists is lists of numbers, end to end.
 type lists struct {
@@ -67,18 +70,6 @@ type jointKey struct {
 type edgeKey struct {
 	bytes uint64
 	n     uint8
-}
-
-func (k jointKey) hash() uint64 {
-	return mix(k.tail*0x9E3779B97F4A7C15 + k.head*0xC2B2AE3D27D4EB4F + uint64(k.column)*0x165667B19E3779F9 + uint64(k.tailBytes)<<8 + uint64(k.headLen))
-}
-
-func (k edgeKey) hash() uint64 { return mix(k.bytes*0x9E3779B97F4A7C15 + uint64(k.n)) }
-
-func mix(h uint64) uint64 {
-	h ^= h >> 32
-	h *= 0xD6E8FEB86659FD93
-	return h ^ h>>32
 }
 
 func newJointer(text []byte) *jointer {
@@ -150,27 +141,25 @@ func wordBefore(b []byte, at, n int) uint64 {
 	return wordAt(b, at-n, n)
 }
 
-// numbers numbers keys in the order in which they come first.
-type numbers[K hashed] struct {
+// numbers numbers keys in the order in which they come first. Whoever sends lines chooses the
+// texts that keys are made of: where keys are in the table nobody else can tell, so that none
+// are made to meet there.
+type numbers[K comparable] struct {
 	keys  []K
+	seed  maphash.Seed
 	table []uint32 // by hash, or behind: numbers, plus 1
 	shift uint     // of hashes
 }
 
-type hashed interface {
-	comparable
-	hash() uint64
-}
-
-func newNumbers[K hashed]() numbers[K] {
+func newNumbers[K comparable]() numbers[K] {
 	const bits = 8
-	return numbers[K]{table: make([]uint32, 1<<bits), shift: 64 - bits}
+	return numbers[K]{seed: maphash.MakeSeed(), table: make([]uint32, 1<<bits), shift: 64 - bits}
 }
 
 // number returns a key's number, and whether it was there.
 func (n *numbers[K]) number(k K) (_ uint32, is bool) {
 	mask := uint64(len(n.table) - 1)
-	for i := k.hash() >> n.shift; ; i = (i + 1) & mask {
+	for i := maphash.Comparable(n.seed, k) >> n.shift; ; i = (i + 1) & mask {
 		at := n.table[i]
 		if at == 0 {
 			n.keys = append(n.keys, k)
@@ -191,7 +180,7 @@ func (n *numbers[K]) grow() {
 	n.shift -= 2
 	mask := uint64(len(n.table) - 1)
 	for at, k := range n.keys {
-		i := k.hash() >> n.shift
+		i := maphash.Comparable(n.seed, k) >> n.shift
 		for n.table[i] != 0 {
 			i = (i + 1) & mask
 		}

@@ -149,3 +149,23 @@ func drawTable(t *rapid.T) *template.Table {
 	}
 	return read
 }
+
+// Where keys are in a table differs from one to the other: nobody can choose texts, of lines
+// that are sent, so that all of them are in one place, where each is looked for through all.
+func TestNumbersDiffer(t *testing.T) {
+	a, b := newNumbers[edgeKey](), newNumbers[edgeKey]()
+	for i := range uint64(1000) {
+		k := edgeKey{i << 40, 8}
+		for _, n := range []*numbers[edgeKey]{&a, &b} {
+			if got, is := n.number(k); is || uint64(got) != i {
+				t.Fatalf("key %d is number %d, known %v", i, got, is)
+			}
+			if got, is := n.number(k); !is || uint64(got) != i {
+				t.Fatalf("key %d is number %d, known %v", i, got, is)
+			}
+		}
+	}
+	if slices.Equal(a.table, b.table) {
+		t.Error("two tables have all keys in the same places")
+	}
+}
