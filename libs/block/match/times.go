@@ -58,6 +58,7 @@ func (e *evaluation) rowsOfTimes() [][]uint32 {
 	}
 	slab := e.rows32[:total]
 	rows, once := make([][]uint32, len(columns)), make([]int, len(columns))
+	shown := make([]int, len(columns)) // how often by rows of a template
 	for i := range columns {
 		if c := &columns[i]; c.Kind == column.Signed {
 			rows[i], slab = slab[:0:c.N], slab[c.N:]
@@ -68,12 +69,14 @@ func (e *evaluation) rowsOfTimes() [][]uint32 {
 		for _, id := range e.sp.section.Table.Templates[t.Template].Columns {
 			if c := e.body.Number(id); columns[c].Kind == column.Signed {
 				times[i] = append(times[i], c)
+				shown[c]++
 			}
 		}
-		for k, c := range times[i] {
-			if !slices.Contains(times[i][:k], c) && !slices.Contains(times[i][k+1:], c) {
+		for _, c := range times[i] {
+			if shown[c] == 1 {
 				once[c]++
 			}
+			shown[c] = 0
 		}
 	}
 	all := func(c int) bool { return once[c] == len(times) } // every row has one value
