@@ -36,15 +36,21 @@ type SectionFooter struct {
 
 	mu      sync.Mutex
 	section atomic.Pointer[Section]
-	memory  atomic.Int64
+	memory  int // without the section
 }
 
 // Opened reports whether the footer has been opened.
 func (f *SectionFooter) Opened() bool { return f.section.Load() != nil }
 
 // MemorySize returns about how many bytes of memory the footer takes, which are more once
-// it is opened.
-func (f *SectionFooter) MemorySize() int { return int(f.memory.Load()) }
+// it is opened, and once something is derived from it.
+func (f *SectionFooter) MemorySize() int {
+	n := f.memory
+	if s := f.section.Load(); s != nil {
+		n += s.Section.MemorySize()
+	}
+	return n
+}
 
 // Open opens the footer of the section's lines, once.
 func (f *SectionFooter) Open() (*Section, error) {
@@ -61,7 +67,6 @@ func (f *SectionFooter) Open() (*Section, error) {
 		return nil, err
 	}
 	s := &Section{Section: ls, Grams: f.Grams}
-	f.memory.Add(int64(ls.MemorySize()))
 	f.section.Store(s)
 	return s, nil
 }
@@ -76,7 +81,7 @@ func (r *Reader) ReadSectionFooter(ctx context.Context, section int) (*SectionFo
 		return fail(err)
 	}
 	f := &SectionFooter{reader: r, number: section, bytes: b[:s.footerSize:s.footerSize]}
-	f.memory.Store(128 + s.footerSize)
+	f.memory = 128 + int(s.footerSize)
 	if s.gramsSize > 0 {
 		if f.Grams, err = grams.Open(b[s.footerSize:]); err != nil {
 			return fail(err)
@@ -84,7 +89,7 @@ func (r *Reader) ReadSectionFooter(ctx context.Context, section int) (*SectionFo
 		if f.Grams.Blocks() != s.groups {
 			return fail(corrupt("grams of %d blocks, %d row groups", f.Grams.Blocks(), s.groups))
 		}
-		f.memory.Add(int64(f.Grams.MemorySize()))
+		f.memory += f.Grams.MemorySize()
 	}
 	return f, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/template"
@@ -23,12 +24,18 @@ type Section struct {
 
 	once    sync.Once
 	derived any
+	more    atomic.Int64 // bytes of memory that it takes
 }
 
 // Derived returns what make returned when it was called first: for readers to keep
-// what they work out of a section's templates.
-func (s *Section) Derived(make func() any) any {
-	s.once.Do(func() { s.derived = make() })
+// what they work out of a section's templates. size is about how many bytes of memory
+// that takes.
+func (s *Section) Derived(make func() (derived any, size int)) any {
+	s.once.Do(func() {
+		derived, size := make()
+		s.derived = derived
+		s.more.Store(int64(size))
+	})
 	return s.derived
 }
 
@@ -126,8 +133,9 @@ func OpenFooter(footer []byte, size int64) (*Section, error) {
 	return s, nil
 }
 
-// MemorySize returns about how many bytes of memory the opened footer takes.
-func (s *Section) MemorySize() int { return s.memory }
+// MemorySize returns about how many bytes of memory the opened footer takes, with what was
+// derived from it so far.
+func (s *Section) MemorySize() int { return s.memory + int(s.more.Load()) }
 
 // reader reads a footer or directory; after a failure it is bad and returns zeros.
 type reader struct {

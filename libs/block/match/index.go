@@ -60,7 +60,19 @@ type joint struct {
 const edgeLen = 8
 
 func indexOf(s *lines.Section) *index {
-	return s.Derived(func() any { return newIndex(s) }).(*index)
+	return s.Derived(func() (any, int) {
+		x := newIndex(s)
+		return x, x.size()
+	}).(*index)
+}
+
+// size returns about how many bytes of memory the index takes, with the text in lower case.
+func (x *index) size() int {
+	n := 512 + len(x.text) + 8*(len(x.ends)+len(x.begin)) + 4*(len(x.slots)+len(x.always)) + 12*len(x.joints) + len(x.around)
+	for _, e := range []*edges{&x.tails, &x.heads} {
+		n += 8*len(e.list) + e.joints.size()
+	}
+	return n + x.jointed.size() + x.columns.size()
 }
 
 func newIndex(s *lines.Section) *index {

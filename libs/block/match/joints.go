@@ -19,6 +19,8 @@ func (l *lists) of(i int) []uint32 {
 	return l.all[from:l.ends[i]]
 }
 
+func (l *lists) size() int { return 4 * (len(l.all) + len(l.ends)) }
+
 // invert returns which of things have each of n numbers: each of them once, ascending. of
 // returns the numbers of a thing, of which the result is used until the next call.
 func invert(n, things int, of func(thing int) []uint32) lists {

@@ -99,6 +99,22 @@ func TestIndexOfTemplates(t *testing.T) {
 	})
 }
 
+// What an index of a section takes counts as part of the section, once.
+func TestIndexMemory(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := &lines.Section{Table: drawTable(t)}
+		before := s.MemorySize()
+		x := indexOf(s)
+		least := len(x.text) + 8*len(x.ends) + 4*len(x.slots) + 12*len(x.joints)
+		if n := s.MemorySize() - before; n < least || n != x.size() || n > 2048+24*least {
+			t.Fatalf("%d bytes more, the index takes %d, and %d at least", n, x.size(), least)
+		}
+		if indexOf(s) != x || s.MemorySize() != before+x.size() {
+			t.Fatal("it was made twice")
+		}
+	})
+}
+
 // A needle that begins in the text of a template and ends in the next one's is in neither.
 func TestNeedleInTwoTemplates(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -95,7 +95,7 @@ func (p *Program) Section(s *lines.Section, g *grams.Region) *SectionProgram {
 				t.also = append(t.also, sectionNeedles(set, g, nonASCII))
 				needles += len(set)
 			}
-			sp.memory.Add(int64(256 + 8*len(s.Table.Templates) + needles*(128+len(s.Table.Templates)+len(s.Table.Columns)+len(s.Blocks)/8)))
+			sp.memory.Add(int64(256 + 8*len(s.Table.Templates) + needles*(128+len(s.Table.Templates)+len(s.Table.Columns)+3*len(s.Blocks)/8)))
 		}
 	}
 	return sp
