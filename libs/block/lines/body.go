@@ -38,6 +38,7 @@ type Body struct {
 	memory  int
 
 	sketches []sketch // of frames; nil: none was asked for
+	searches uint64   // that asked for them
 
 	users   []uint16 // templates that have values in each column, once for each; printFew needs them
 	usersAt []int32  // where those of each column begin, and how many there are

@@ -11,7 +11,7 @@ import (
 // takes an eighth to a sixteenth of the frame, and tells of most texts of a dozen bytes that the frame
 // does not have them: to look is what takes most of a query for a rare text.
 type sketch struct {
-	asked bool
+	asked uint64 // number of the search that asked first; 0: none did
 	shift int
 	bits  []uint64
 }
@@ -23,8 +23,11 @@ const (
 )
 
 // FrameMay reports whether the frame that column i of Columns is in may hold a text. It
-// errs on the side of true; the first one who asks of a frame is told so.
-func (b *Body) FrameMay(i int, text []byte) (bool, error) {
+// errs on the side of true; the first search that asks of a frame is told so, however often
+// it asks. search is the number of the search in this body, which it is given when it asks
+// with 0: most bodies are searched once, and a sketch for many texts of one search does not
+// pay.
+func (b *Body) FrameMay(i int, text []byte, search *uint64) (bool, error) {
 	c := &b.columns[i]
 	if c.Size == 0 || len(text) < sketchGram {
 		return true, nil
@@ -38,12 +41,18 @@ func (b *Body) FrameMay(i int, text []byte) (bool, error) {
 		b.sketches = make([]sketch, len(b.frames))
 		b.memory += 40 * len(b.frames)
 	}
+	if *search == 0 {
+		b.searches++
+		*search = b.searches
+	}
 	s := &b.sketches[c.Frame]
-	if !s.asked {
-		s.asked = true
-		return true, nil
+	if s.asked == 0 {
+		s.asked = *search
 	}
 	if s.bits == nil {
+		if s.asked == *search {
+			return true, nil
+		}
 		p, err := b.frame(c.Frame)
 		if err != nil {
 			return false, at(b.block, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,7 +107,7 @@ func TestSparseBodies(t *testing.T) {
 					p, err := b.SharedTimes()
 					return fmt.Sprint(p), err
 				case 4:
-					p, err := b.FrameMay(c, []byte("key7=gg"))
+					p, err := b.FrameMay(c, []byte("key7=gg"), new(uint64))
 					return fmt.Sprint(p), err
 				}
 				var out model.Rows
@@ -180,6 +181,34 @@ func TestDamagedFrameOfSparseBody(t *testing.T) {
 		}
 		if _, err := body.Values(i); !errors.Is(err, column.ErrCorrupt) {
 			t.Errorf("column %d: %v", i, err)
+		}
+	}
+}
+
+// That a text is not in a frame is told to no search that asks as the first, however often
+// it does, before another one asks.
+func TestSketchesAreForTheNextSearch(t *testing.T) {
+	data := build(t, column.LevelFastest, []block{wide(300)})
+	s, err := lines.Open(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := s.Body(0, data[:s.Blocks[0].Size])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := slices.IndexFunc(body.Columns(), func(c column.Info) bool { return c.Kind == column.Bytes && c.Size > 1024 })
+	if c < 0 {
+		t.Fatal("no column is large enough")
+	}
+	first := new(uint64)
+	for step, search := range []*uint64{first, first, new(uint64), first} {
+		may, err := body.FrameMay(c, []byte("what is nowhere at all"), search)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := step < 2; may != want {
+			t.Errorf("step %d: %v", step, may)
 		}
 	}
 }

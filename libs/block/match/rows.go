@@ -90,6 +90,7 @@ type evaluation struct {
 	last    []scanned // by column
 	wants   []liveWant
 	frames  map[frameKey]bool
+	number  uint64            // of those that ask the body of frames; 0: it has not asked
 	rowsOf  [][]uint32        // rows of the values of columns of in-line times; nil: not known yet
 	begins  map[uint32][]byte // what all in-line times of a column begin with
 	states  []state           // of the templates; free for the next filter

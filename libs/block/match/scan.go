@@ -111,7 +111,7 @@ func (e *evaluation) inFrame(c int, n *needle) (bool, error) {
 	in := true
 	if !n.fold {
 		var err error
-		if in, err = e.body.FrameMay(c, n.text); err != nil {
+		if in, err = e.body.FrameMay(c, n.text, &e.number); err != nil {
 			return false, err
 		}
 	}
