@@ -241,22 +241,28 @@ func (p *Printer) steps(t int) []step {
 	if p.moves == nil && p.used != nil {
 		p.moves = make([]movement, len(p.pieces))
 	} else if p.moves == nil {
-		b.mu.Lock()
-		if b.moves == nil {
-			b.moves = make([]movement, len(p.pieces))
-			for t := range b.moves {
-				b.moves[t] = movement{true, b.stepsOf(t, nil)}
-				b.memory += 32 + 8*len(b.moves[t].steps)
-			}
-		}
-		p.moves = b.moves
-		b.mu.Unlock()
+		p.moves = b.allMoves(len(p.pieces))
 	}
 	m := &p.moves[t]
 	if !m.known {
 		*m = movement{true, b.stepsOf(t, p.used)}
 	}
 	return m.steps
+}
+
+// allMoves returns the steps of each of n templates.
+func (b *Body) allMoves(n int) []movement {
+	b.mu.Lock()
+	defer b.mu.Unlock() // a panic must not lock others out
+	if b.moves == nil {
+		moves := make([]movement, n)
+		for t := range moves {
+			moves[t] = movement{true, b.stepsOf(t, nil)}
+			b.memory += 32 + 8*len(moves[t].steps)
+		}
+		b.moves = moves
+	}
+	return b.moves
 }
 
 // skipTo moves to a later row.
