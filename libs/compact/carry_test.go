@@ -170,8 +170,13 @@ func labelsOf(s int) model.Labels {
 	return model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprint("a", s/2)}, {Name: "pod", Value: fmt.Sprint(s)}})
 }
 
+type fataler interface {
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // merged is what a merge made of blocks.
-func merged(t *rapid.T, ws writers, blocks [][]byte, fix, text bool, cuts []int64, o block.Options) (out []*block.Reader, report compact.Report) {
+func merged(t fataler, ws writers, blocks [][]byte, fix, text bool, cuts []int64, o block.Options) (out []*block.Reader, report compact.Report) {
 	ctx := context.Background()
 	var sources []compact.Source
 	for _, b := range blocks {
@@ -230,7 +235,7 @@ func merged(t *rapid.T, ws writers, blocks [][]byte, fix, text bool, cuts []int6
 }
 
 // everything is all rows of a block, and how they are counted.
-func everything(t *rapid.T, r *block.Reader) (out []string) {
+func everything(t fataler, r *block.Reader) (out []string) {
 	err := r.Each(context.Background(), func(ls model.Labels, rows *model.Rows) error {
 		for i := range rows.Len() {
 			k := rows.Key(i)
@@ -349,5 +354,57 @@ func TestCarriedIsWrittenAnew(t *testing.T) {
 	})
 	if carried == 0 {
 		t.Fatal("nothing was merged")
+	}
+}
+
+// So it is of streams with more rows than are read at a time, than source row groups hold,
+// and than a row group may have.
+func TestLongStreamsAreCarried(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 19))
+	ws := writers{}
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano()
+	var blocks [][]byte
+	for k := range 2 {
+		var out bytes.Buffer
+		w := ws.get(&out, block.Meta{ID: catalog.ID(fmt.Sprintf("b%d", k)), Tenant: "t"}, block.Options{RowGroupBytes: 60000})
+		for s, n := range []int{7000, 45000, 300, 9000} {
+			rows, span := &model.Rows{}, int64(40_000e9) // with many runs, or few
+			if s != 1 {
+				span = 200e9
+				rows.Metadata = []model.Column{{Name: "m"}}
+			}
+			for i := range n {
+				l := ""
+				if r.IntN(3) > 0 && (i < n/3 || i > n/2) {
+					l = fmt.Sprint("n ", r.IntN(100))
+				}
+				rows.Lines.AppendString(l)
+				rows.Times = append(rows.Times, at+int64(i)/2*span/int64(n))
+				rows.BatchTimes = append(rows.BatchTimes, at)
+				rows.Positions = append(rows.Positions, uint32(i))
+				if s != 1 && i%3 > 0 {
+					rows.Metadata[0].AppendString(i, fmt.Sprint("v", r.IntN(50)))
+				}
+			}
+			for i := range rows.Metadata {
+				rows.Metadata[i].Finish(n)
+			}
+			if err := w.Add(labelsOf(s), rows); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		blocks = append(blocks, out.Bytes())
+		at += 50_000e9
+	}
+	for _, o := range []block.Options{{RowGroupBytes: 30000}, {RowGroupBytes: 4 << 20}} {
+		fix := o.RowGroupBytes > 1<<20
+		got, report := merged(t, ws, blocks, fix, false, nil, o)
+		want, other := merged(t, ws, blocks, fix, true, nil, o)
+		if a, b := everything(t, got[0]), everything(t, want[0]); report != other || !slices.Equal(a, b) {
+			t.Fatalf("%+v: %d rows and counts, not %d, or others; %+v, not %+v", o, len(a), len(b), report, other)
+		}
 	}
 }
