@@ -59,7 +59,7 @@ func placesOf(c *column.Info, text []byte, yield func(behind int, least uint64))
 		from := max(c.Min, least)
 		first := from/all*all + x*behind
 		if first+behind <= from {
-			first += all // below 3 * 10^19, and so of all 64 bits at most, if what is before is: it is no larger than from
+			first += all // of more than 64 bits, it is what is too small, so that there is none then, either
 		}
 		if first <= c.Max && first+behind > from {
 			yield(k, least)
