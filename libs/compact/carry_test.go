@@ -366,8 +366,8 @@ func TestLongStreamsAreCarried(t *testing.T) {
 	var blocks [][]byte
 	for k := range 2 {
 		var out bytes.Buffer
-		w := ws.get(&out, block.Meta{ID: catalog.ID(fmt.Sprintf("b%d", k)), Tenant: "t"}, block.Options{RowGroupBytes: 60000})
-		for s, n := range []int{7000, 45000, 300, 9000} {
+		w := ws.get(&out, block.Meta{ID: catalog.ID(fmt.Sprintf("b%d", k)), Tenant: "t"}, block.Options{RowGroupBytes: 60000, NoGrams: true})
+		for s, n := range []int{5000, 34000, 300, 5000} {
 			rows, span := &model.Rows{}, int64(40_000e9) // with many runs, or few
 			if s != 1 {
 				span = 200e9
@@ -399,7 +399,7 @@ func TestLongStreamsAreCarried(t *testing.T) {
 		blocks = append(blocks, out.Bytes())
 		at += 50_000e9
 	}
-	for _, o := range []block.Options{{RowGroupBytes: 30000}, {RowGroupBytes: 4 << 20}} {
+	for _, o := range []block.Options{{RowGroupBytes: 30000, NoGrams: true}, {RowGroupBytes: 4 << 20, NoGrams: true}} {
 		fix := o.RowGroupBytes > 1<<20
 		got, report := merged(t, ws, blocks, fix, false, nil, o)
 		want, other := merged(t, ws, blocks, fix, true, nil, o)
