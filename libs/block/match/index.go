@@ -23,6 +23,7 @@ type index struct {
 	heads   edges         // literal text behind slots
 	joints  []joint       // slots between a tail and a head
 	slots   []uint32      // joints of all templates, end to end
+	nth     []uint32      // of each of slots, how many of its template's slots of its column are before it
 	begin   []int         // where those of each template begin, and where the last ones end
 	always  []uint32      // templates that have slots with nothing between
 	jointed lists         // templates by joint
@@ -68,7 +69,7 @@ func indexOf(s *lines.Section) *index {
 
 // size returns about how many bytes of memory the index takes, with the text in lower case.
 func (x *index) size() int {
-	n := 512 + len(x.text) + 8*(len(x.ends)+len(x.begin)) + 4*(len(x.slots)+len(x.always)) + 12*len(x.joints) + len(x.around)
+	n := 512 + len(x.text) + 8*(len(x.ends)+len(x.begin)) + 4*(2*len(x.slots)+len(x.always)) + 12*len(x.joints) + len(x.around)
 	for _, e := range []*edges{&x.tails, &x.heads} {
 		n += 8*len(e.list) + e.joints.size()
 	}
@@ -85,7 +86,8 @@ func newIndex(s *lines.Section) *index {
 		x.ends[i] = at
 		x.begin[i+1] = x.begin[i] + len(all[i].Columns)
 	}
-	x.slots = make([]uint32, 0, x.begin[len(all)])
+	x.slots, x.nth = make([]uint32, 0, x.begin[len(all)]), make([]uint32, 0, x.begin[len(all)])
+	seen := make([]uint32, len(s.Table.Columns)) // slots of each, of a template
 	j := newJointer(x.text)
 	for i := range all {
 		t := &all[i]
@@ -98,7 +100,12 @@ func newIndex(s *lines.Section) *index {
 			around := digitsAround(t.Text[literal:from], t.Text[to:after], k == 0, after == len(t.Text))
 			x.around[t.Columns[k]] = max(x.around[t.Columns[k]], around)
 			x.slots = append(x.slots, j.add(t.Columns[k], base+from, min(edgeLen, from-literal), base+to, min(edgeLen, after-to)))
+			x.nth = append(x.nth, seen[t.Columns[k]])
+			seen[t.Columns[k]]++
 			literal, from, to = to, after, behind
+		}
+		for _, c := range t.Columns {
+			seen[c] = 0
 		}
 		if always {
 			x.always = append(x.always, uint32(i))
@@ -263,22 +270,15 @@ type slotList struct {
 
 var slotLists = sync.Pool{New: func() any { return new(slotList) }}
 
-func (l *slotList) set(t *template.Template) {
-	l.pieces = t.AppendPieces(l.pieces[:0])
+func (l *slotList) set(x *index, number uint32) {
+	l.pieces = x.section.Table.Templates[number].AppendPieces(l.pieces[:0])
 	n := len(l.pieces) - 1
 	l.slots, l.last = l.slots[:0], l.pieces[n].Literal
 	for i := range l.pieces[:n] {
 		p := &l.pieces[i]
-		l.slots = append(l.slots, slot{before: p.Literal, column: p.Column, nth: nthOf(t, i), isTime: p.IsTime, layout: p.Layout})
+		l.slots = append(l.slots, slot{before: p.Literal, column: p.Column, nth: x.nthOf(number, i), isTime: p.IsTime, layout: p.Layout})
 	}
 }
 
-// nthOf returns how many slots of the same column a template has before slot i.
-func nthOf(t *template.Template, i int) (n int) {
-	for _, c := range t.Columns[:i] {
-		if c == t.Columns[i] {
-			n++
-		}
-	}
-	return n
-}
+// nthOf returns how many slots of the same column a template has before a slot.
+func (x *index) nthOf(number uint32, slot int) int { return int(x.nth[x.begin[number]+slot]) }

@@ -48,6 +48,15 @@ func TestIndexOfTemplates(t *testing.T) {
 			}
 			for k, j := range slots {
 				p, next := &pieces[k], pieces[k+1].Literal
+				before := 0
+				for _, c := range m.Columns[:k] {
+					if c == p.Column {
+						before++
+					}
+				}
+				if got := x.nthOf(uint32(i), k); got != before {
+					t.Fatalf("slot %d of %q is number %d of its column, not %d", k, m.Text, got, before)
+				}
 				want := key{p.Column, string(p.Literal[max(0, len(p.Literal)-edgeLen):]), string(next[:min(edgeLen, len(next))])}
 				if got := (key{x.joints[j].column, text(x.tails, x.joints[j].tail), text(x.heads, x.joints[j].head)}); got != want {
 					t.Fatalf("slot %d of %q is %+v, not %+v", k, m.Text, got, want)
@@ -105,7 +114,7 @@ func TestIndexMemory(t *testing.T) {
 		s := &lines.Section{Table: drawTable(t)}
 		before := s.MemorySize()
 		x := indexOf(s)
-		least := len(x.text) + 8*len(x.ends) + 4*len(x.slots) + 12*len(x.joints)
+		least := len(x.text) + 8*len(x.ends) + 8*len(x.slots) + 12*len(x.joints)
 		if n := s.MemorySize() - before; n < least || n != x.size() || n > 2048+24*least {
 			t.Fatalf("%d bytes more, the index takes %d, and %d at least", n, x.size(), least)
 		}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/lines"
-	"github.com/weir-logs/weir/libs/block/template"
 )
 
 // SectionProgram is a program made ready for the blocks of one section. What it works
@@ -317,7 +316,7 @@ func (t *sectionTerm) makePlan(number uint32) *plan {
 			ask = true
 		default:
 			p.slots = p.slots || how&inSlot != 0
-			if how&acrossSlots != 0 && !t.align(&p, i, m) {
+			if how&acrossSlots != 0 && !t.align(&p, i, number) {
 				ask = true
 			}
 		}
@@ -348,12 +347,12 @@ func (t *sectionTerm) inLiteral(number uint32) bool {
 
 // align adds the alignments of a needle with slots and text of a template; it fails if
 // there are too many.
-func (t *sectionTerm) align(p *plan, needle int, m *template.Template) bool {
+func (t *sectionTerm) align(p *plan, needle int, number uint32) bool {
 	n := &t.needles[needle]
 	l := slotLists.Get().(*slotList)
 	defer slotLists.Put(l)
-	l.set(m)
 	x := indexOf(t.section)
+	l.set(x, number)
 	list, ok := align(n.needle, l.slots, l.last, func(s *slot, w way, part []byte) bool {
 		return x.possible(s.column, w, part, n.fold)
 	})

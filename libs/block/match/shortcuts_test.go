@@ -146,7 +146,7 @@ func TestCandidates(t *testing.T) {
 			how := x.candidates(&n)
 			for i := range s.Table.Templates {
 				var l slotList
-				l.set(&s.Table.Templates[i])
+				l.set(x, uint32(i))
 				found, ok := align(&n, l.slots, l.last, func(s *slot, w way, part []byte) bool { return x.possible(s.column, w, part, n.fold) })
 				is := how != nil && how[i]&(acrossSlots|inLiteral) != 0
 				if (!ok || len(found) > 0) && !is {

@@ -84,7 +84,7 @@ func (e *evaluation) slotsOf(t *sectionTerm, n *sectionNeedle, left []bool, stat
 			if !ok {
 				continue
 			}
-			live.nth = nthOf(m, slot)
+			live.nth = x.nthOf(c.Template, slot)
 			a := liveAlignment{wants: []liveWant{live}}
 			if n.ask {
 				a.term = t
