@@ -194,3 +194,19 @@ func TestNumbersDiffer(t *testing.T) {
 		t.Error("two tables have all keys in the same places")
 	}
 }
+
+// A template that a needle can begin in is asked about once, however many of its slots do for
+// that.
+func TestBeginsOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x := newIndex(&lines.Section{Table: drawTable(t)})
+		n := needle{text: []byte(rapid.StringMatching(`[aB =]{2,6}`).Draw(t, "needle"))}
+		times := make([]int, len(x.ends))
+		r := run{index: x, needle: &n}
+		r.begins(func(template uint32) {
+			if times[template]++; times[template] > 1 {
+				t.Fatalf("%q and template %d again", n.text, template)
+			}
+		})
+	})
+}

@@ -20,7 +20,7 @@ const (
 	placesKnown = 63
 )
 
-// begins calls yield for every template that has a joint at which the needle can begin.
+// begins calls yield once for every template that has a joint at which the needle can begin.
 func (r *run) begins(yield func(template uint32)) {
 	x, n := r.index, r.needle
 	var first, last [256]bool // bytes that the needle has behind, or before, another one
@@ -76,9 +76,16 @@ func (r *run) begins(yield func(template uint32)) {
 			}
 		}
 	}
+	if joints == nil {
+		return
+	}
+	yielded := make([]bool, len(x.ends))
 	for _, j := range joints {
 		for _, t := range x.jointed.of(int(j)) {
-			yield(t)
+			if !yielded[t] {
+				yielded[t] = true
+				yield(t)
+			}
 		}
 	}
 }
