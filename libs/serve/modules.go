@@ -91,7 +91,8 @@ type Modules struct {
 
 	mu       sync.Mutex // guards what follows
 	registry *modules.Manager
-	services map[string]Service
+	services map[string]Service // each with its wait for dependencies around it
+	built    map[string]Service // as Init of each module built them
 	manager  *services.Manager
 	stopping bool
 
@@ -101,7 +102,7 @@ type Modules struct {
 
 // NewModules returns an empty set of modules.
 func NewModules(log *slog.Logger) *Modules {
-	return &Modules{log: log, ended: make(chan struct{})}
+	return &Modules{log: log, built: map[string]Service{}, ended: make(chan struct{})}
 }
 
 // Add adds modules. What is wrong with them is reported by Init.
@@ -168,13 +169,25 @@ func (m *Modules) register() (*modules.Manager, error) {
 		if registry.IsModuleRegistered(mod.Name) {
 			return nil, fmt.Errorf("module %q was added twice", mod.Name)
 		}
+		init := mod.Init
+		if init != nil {
+			init = func() (Service, error) {
+				s, err := mod.Init()
+				if s != nil {
+					m.mu.Lock()
+					defer m.mu.Unlock()
+					m.built[mod.Name] = s
+				}
+				return s, err
+			}
+		}
 		switch mod.Visibility {
 		case Hidden:
-			registry.RegisterModule(mod.Name, mod.Init, modules.UserInvisibleModule)
+			registry.RegisterModule(mod.Name, init, modules.UserInvisibleModule)
 		case HiddenTarget:
-			registry.RegisterModule(mod.Name, mod.Init, modules.UserInvisibleTargetableModule)
+			registry.RegisterModule(mod.Name, init, modules.UserInvisibleTargetableModule)
 		default:
-			registry.RegisterModule(mod.Name, mod.Init)
+			registry.RegisterModule(mod.Name, init)
 		}
 	}
 	for _, mod := range m.modules {
@@ -207,8 +220,25 @@ func (m *Modules) listener(name string) services.Listener {
 		func() { tell(StateStarting, StateRunning, nil) },
 		func(from State) { tell(from, StateStopping, nil) },
 		func(from State) { tell(from, StateTerminated, nil) },
-		func(from State, err error) { tell(from, StateFailed, err) },
+		func(from State, _ error) {
+			m.mu.Lock()
+			err := m.failure(name)
+			m.mu.Unlock()
+			tell(from, StateFailed, err)
+		},
 	)
+}
+
+// failure returns why a module failed, nil if it has not. One that fails as soon as it runs may be
+// said not to be running by the wait around it: its own failure is what tells. The caller holds mu.
+func (m *Modules) failure(name string) error {
+	err := m.services[name].FailureCase()
+	if s := m.built[name]; err != nil && s != nil {
+		if own := s.FailureCase(); own != nil && !errors.Is(err, own) {
+			return own
+		}
+	}
+	return err
 }
 
 // Start starts all modules and returns when every one is running, or with the failure that keeps
@@ -237,8 +267,8 @@ func (m *Modules) Start(ctx context.Context) error {
 func (m *Modules) askedToStop() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, s := range m.services {
-		if errors.Is(s.FailureCase(), ErrStop) {
+	for name := range m.services {
+		if errors.Is(m.failure(name), ErrStop) {
 			return true
 		}
 	}
@@ -256,7 +286,7 @@ func (m *Modules) Err() error {
 	defer m.mu.Unlock()
 	var problems []error
 	for _, name := range m.names() {
-		err := m.services[name].FailureCase()
+		err := m.failure(name)
 		if err == nil || errors.Is(err, ErrStop) || m.dependencyFailed(name) {
 			continue
 		}
@@ -329,8 +359,7 @@ func (m *Modules) States() []ModuleState {
 	defer m.mu.Unlock()
 	states := make([]ModuleState, 0, len(m.services))
 	for _, name := range m.names() {
-		s := m.services[name]
-		states = append(states, ModuleState{Name: name, State: s.State(), Err: s.FailureCase()})
+		states = append(states, ModuleState{Name: name, State: m.services[name].State(), Err: m.failure(name)})
 	}
 	return states
 }

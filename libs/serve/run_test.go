@@ -111,6 +111,37 @@ func TestRunEnds(t *testing.T) {
 	}
 }
 
+// late is seen to run only once it has ended, as a service that fails at once may be.
+type late struct{ Service }
+
+func (l late) AwaitRunning(ctx context.Context) error {
+	_ = l.AwaitTerminated(ctx)
+	return errors.New("it does not run")
+}
+
+// What a module failed with as soon as it ran is told, also where all that was seen is that
+// it does not run.
+func TestRunEndsAtOnce(t *testing.T) {
+	for _, c := range []struct{ run, want error }{{errBroken, errBroken}, {ErrStop, nil}} {
+		f := build(t, nil)
+		m := NewModules(quiet)
+		m.Add(Module{Name: "a", Init: func() (Service, error) {
+			s, err := failing("a", nil, c.run, nil).Init()
+			return late{s}, err
+		}})
+		if err := m.Init("a"); err != nil {
+			t.Fatal(err)
+		}
+		err := <-running(t, t.Context(), f, m)
+		if !errors.Is(err, c.want) || err != nil && err.Error() != "module a: broken" {
+			t.Errorf("%v: %v", c.run, err)
+		}
+		if s := m.States(); len(s) != 1 || s[0].State != StateFailed || !errors.Is(s[0].Err, c.run) {
+			t.Errorf("%v: %v", c.run, s)
+		}
+	}
+}
+
 func TestRunWithoutPort(t *testing.T) {
 	f := open(t, nil)
 	g := build(t, func(c *Config, _ *Options) { c.Listen = f.Addr(DoorHTTP).String() })
