@@ -14,14 +14,18 @@ type Analyzer struct {
 	begun  bool
 	learn  bool // look for layouts in the next block
 	merger *merger
-	ids    map[slotContext]uint32 // columns by context
+	ids    columnIDs // by context
 	cols   []Column
 	limit  int // of columns
 	lines  int
 
+	contexts []slotContext // scratch
+	colsSlab slab[uint32]
+
 	refs   []column.Ref
 	ints   []int64
 	places []int
+	sums   []int // scratch
 	block  Block
 	slots  []Slot  // of merged templates
 	counts []int32 // of slots, by merged template
@@ -65,7 +69,8 @@ func NewAnalyzer() *Analyzer {
 // Reset forgets all that was learnt, for another section.
 func (a *Analyzer) Reset() {
 	a.begun, a.lines = false, 0
-	a.ids, a.cols, a.merger = map[slotContext]uint32{}, nil, newMerger()
+	a.ids.reset()
+	a.cols, a.merger = a.cols[:0], newMerger()
 }
 
 // Limits of what is known from one section to the next, so that a section has room to
@@ -88,11 +93,12 @@ func (a *Analyzer) next(raws, text, contexts int) {
 		return
 	}
 	a.learn, a.lines = true, 0
-	a.ids, a.cols = map[slotContext]uint32{}, nil
+	a.ids.reset()
+	a.cols = a.cols[:0]
 	if len(t.raws) > raws || t.text > text || m.text > 4*text {
 		found := t.layouts
 		t.reset(found)
-		a.merger = &merger{words: m.words, quoted: m.quoted, active: m.active, kinds: map[uint64]*kind{}, index: map[string]int{}, buf: m.buf}
+		a.merger = &merger{words: m.words, quoted: m.quoted, active: m.active, kinds: map[uint64]*kind{}, buf: m.buf}
 		return
 	}
 	for i := range m.out {
@@ -106,14 +112,14 @@ func (a *Analyzer) Lend(to *Analyzer) {
 	t, o := &a.tok, &to.tok
 	o.rows, o.slots, o.deltas, o.buf = t.rows, t.slots, t.deltas, t.buf
 	t.rows, t.slots, t.deltas, t.buf = nil, nil, nil, nil
-	to.refs, to.ints, to.places, to.slots, to.counts, to.block = a.refs, a.ints, a.places, a.slots, a.counts, a.block
-	a.refs, a.ints, a.places, a.slots, a.counts, a.block = nil, nil, nil, nil, nil, Block{}
+	to.refs, to.ints, to.places, to.sums, to.slots, to.counts, to.block = a.refs, a.ints, a.places, a.sums, a.slots, a.counts, a.block
+	a.refs, a.ints, a.places, a.sums, a.slots, a.counts, a.block = nil, nil, nil, nil, nil, nil, Block{}
 }
 
 // MemorySize returns about how many bytes of memory what was learnt takes.
 func (a *Analyzer) MemorySize() int {
 	t, m := &a.tok, a.merger
-	n := 8<<10 + 4*len(t.table) + 128*len(t.raws) + t.text + 64*len(m.index) + 2*m.text + 64*len(a.ids) + 96*len(m.kinds)
+	n := 8<<10 + 4*len(t.table) + 128*len(t.raws) + t.text + 64*len(m.out) + 4*len(m.index) + m.text + 32*cap(a.ids.contexts) + 4*len(a.ids.table) + 96*len(m.kinds)
 	for i := range t.raws {
 		n += 24 * len(t.raws[i].spans)
 	}
@@ -189,10 +195,47 @@ type slotContext struct {
 
 const rawContext = 0x1c5a3d
 
+// columnIDs numbers contexts.
+type columnIDs struct {
+	contexts []slotContext
+	table    []uint32 // open addressing, number+1
+}
+
+func (x *columnIDs) reset() {
+	x.contexts = x.contexts[:0]
+	clear(x.table)
+}
+
+// key returns a hash: of what is a time the layout is in c.hash.
+func (c *slotContext) key() uint64 { return salted(c.hash + c.nth*0xD6E8FEB86659FD93) }
+
+// id returns the number of a context, and whether it is a new one, the next.
+func (x *columnIDs) id(c slotContext) (id uint32, fresh bool) {
+	if len(x.contexts)*2 >= len(x.table) {
+		x.table = make([]uint32, max(256, 4*len(x.contexts)))
+		for i := range x.contexts {
+			at := x.contexts[i].key() & uint64(len(x.table)-1)
+			for x.table[at] != 0 {
+				at = (at + 1) & uint64(len(x.table)-1)
+			}
+			x.table[at] = uint32(i + 1)
+		}
+	}
+	at := c.key() & uint64(len(x.table)-1)
+	for ; x.table[at] != 0; at = (at + 1) & uint64(len(x.table)-1) {
+		if k := x.table[at] - 1; x.contexts[k] == c {
+			return k, false
+		}
+	}
+	x.contexts = append(x.contexts, c)
+	x.table[at] = uint32(len(x.contexts))
+	return uint32(len(x.contexts) - 1), true
+}
+
 // slotContexts returns the contexts of a template's slots: the last bytes of
 // literal text before a slot, and where that says little, the slot before.
-func slotContexts(text []byte) []slotContext {
-	var out []slotContext
+// They are appended to out, which is empty.
+func slotContexts(out []slotContext, text []byte) []slotContext {
 	var seen map[slotContext]uint64 // if there are many
 	prev, lit := uint64(0), 0
 	for p := 0; p < len(text); p++ {
@@ -267,19 +310,18 @@ func (a *Analyzer) assign() {
 
 // place gives the slots of a template columns; false: there may be no room for them.
 func (a *Analyzer) place(f *finalTemplate) bool {
-	contexts := slotContexts(f.text)
+	a.contexts = slotContexts(a.contexts[:0], f.text)
+	contexts := a.contexts
 	if isRaw := len(contexts) == 1 && contexts[0].hash == rawContext; !isRaw && len(a.cols)+len(contexts) > a.limit {
 		return false
 	}
-	f.cols = []uint32{}
-	for _, c := range contexts {
-		id, ok := a.ids[c]
-		if !ok {
-			id = uint32(len(a.cols))
-			a.ids[c] = id
+	f.cols = a.colsSlab.take(len(contexts))
+	for i, c := range contexts {
+		id, fresh := a.ids.id(c)
+		if fresh {
 			a.cols = append(a.cols, Column{IsTime: c.time, Layout: c.lay})
 		}
-		f.cols = append(f.cols, id)
+		f.cols[i] = id
 	}
 	return true
 }
@@ -288,7 +330,9 @@ func (a *Analyzer) place(f *finalTemplate) bool {
 func (a *Analyzer) scatter(lines *model.Strings) {
 	t, finals := &a.tok, a.merger.out
 	b := &a.block
-	counts := make([]int, len(a.cols))
+	counts := grow(a.sums, len(a.cols))
+	a.sums = counts
+	clear(counts)
 	b.Templates = b.Templates[:0]
 	for i := range finals {
 		f := &finals[i]

@@ -84,12 +84,18 @@ func (s *slab[T]) keep(v []T) []T {
 	if len(v) == 0 {
 		return nil
 	}
-	if len(s.free) < len(v) {
-		s.free = make([]T, max(256, len(v)))
-	}
-	out := s.free[:len(v):len(v)]
-	s.free = s.free[len(v):]
+	out := s.take(len(v))
 	copy(out, v)
+	return out
+}
+
+// take gives out a slice, never nil.
+func (s *slab[T]) take(n int) []T {
+	if len(s.free) < n || s.free == nil {
+		s.free = make([]T, max(256, n))
+	}
+	out := s.free[:n:n]
+	s.free = s.free[n:]
 	return out
 }
 

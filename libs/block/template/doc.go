@@ -10,7 +10,26 @@
 // which templates and columns are made is the encoder's choice.
 package template
 
-import "github.com/weir-logs/weir/libs/block/column"
+import (
+	"hash/maphash"
+	"math/bits"
+	"math/rand/v2"
+
+	"github.com/weir-logs/weir/libs/block/column"
+)
+
+// Tables find texts and contexts by hashes that nobody can foretell, lest lines are made
+// to be found slowly. What is made of lines does not depend on them.
+var (
+	seed       = maphash.MakeSeed()
+	salt, odds = rand.Uint64(), rand.Uint64() | 1
+)
+
+// salted returns a hash of a number.
+func salted(x uint64) uint64 {
+	hi, lo := bits.Mul64(x^salt, odds)
+	return hi ^ lo
+}
 
 // Marks in the text of templates. Lines that hold these bytes are raw.
 const (

@@ -1,5 +1,11 @@
 package template
 
+import (
+	"bytes"
+	"hash/maphash"
+	"slices"
+)
+
 const (
 	wordLimit  = 24 // distinct tokens in one context before the token becomes a value
 	quoteLimit = 64 // distinct shapes of a quoted string before all of it becomes one
@@ -7,7 +13,8 @@ const (
 
 // finalTemplate is a merged template of the section.
 type finalTemplate struct {
-	text []byte
+	text []byte // never changed
+	hash uint64
 	rows int      // in this block
 	cols []uint32 // column of each slot; nil: not yet assigned
 }
@@ -22,11 +29,13 @@ type merger struct {
 	quoted contexts
 	active bool // of some kind there are enough templates to be worth it
 	kinds  map[uint64]*kind
-	kinded int    // raw templates counted by kind
-	done   int    // raw templates rewritten
-	stale  []bool // of those, whose tokens are others by now
-	shaped int    // raw templates whose quoted strings are noted
-	index  map[string]int
+	recent *kind    // looked up last
+	kinded int      // raw templates counted by kind
+	done   int      // raw templates rewritten
+	stale  []bool   // of those, whose tokens are others by now
+	shaped int      // raw templates whose quoted strings are noted
+	uncut  bool     // there may be raw templates of active kinds without tokens
+	index  []uint32 // of out: open addressing, number+1
 	out    []finalTemplate
 	text   int // bytes of all final texts
 	buf    []byte
@@ -42,12 +51,13 @@ type merger struct {
 
 // kind is what is known of the lines of one kind.
 type kind struct {
+	id         uint64
 	raws, rows int
 	active     bool // there are enough templates
 }
 
 func newMerger() *merger {
-	return &merger{kinds: map[uint64]*kind{}, words: newContexts(wordLimit), quoted: newContexts(quoteLimit), index: map[string]int{}}
+	return &merger{kinds: map[uint64]*kind{}, words: newContexts(wordLimit), quoted: newContexts(quoteLimit)}
 }
 
 // merge gives every raw template its final one and counts the rows of this block.
@@ -56,11 +66,7 @@ func (m *merger) merge(raws []rawTemplate, rows int) {
 	limit := 64 + rows/256
 	m.count(raws)
 	if m.active {
-		for i := len(m.tokens); i < len(raws); i++ {
-			m.oneTokens, m.oneQuotes = cut(raws[i].text, m.oneTokens[:0], m.oneQuotes[:0])
-			m.tokens, m.quotes = append(m.tokens, m.tokenSlab.keep(m.oneTokens)), append(m.quotes, m.quoteSlab.keep(m.oneQuotes))
-			m.stale = append(m.stale, true)
-		}
+		m.cut(raws)
 		if m.scanWords(raws, m.done) { // new variable contexts change the contexts behind them
 			for range 2 {
 				if !m.scanWords(raws, 0) {
@@ -82,30 +88,56 @@ func (m *merger) merge(raws []rawTemplate, rows int) {
 	}
 }
 
+// cut cuts raw templates of kinds with enough of them into tokens.
+func (m *merger) cut(raws []rawTemplate) {
+	from := len(m.tokens)
+	if m.uncut {
+		from, m.uncut = 0, false
+	}
+	for i := from; i < len(raws); i++ {
+		if i == len(m.tokens) {
+			m.tokens, m.quotes, m.stale = append(m.tokens, nil), append(m.quotes, nil), append(m.stale, true)
+		}
+		if m.tokens[i] == nil && m.kind(raws[i].kind).active {
+			m.oneTokens, m.oneQuotes = cut(raws[i].text, m.oneTokens[:0], m.oneQuotes[:0])
+			m.tokens[i], m.quotes[i] = m.tokenSlab.keep(m.oneTokens), m.quoteSlab.keep(m.oneQuotes)
+		}
+	}
+}
+
 // count counts raw templates and rows by kind, and finds kinds with enough templates.
 func (m *merger) count(raws []rawTemplate) {
 	for ; m.kinded < len(raws); m.kinded++ {
-		k := m.kinds[raws[m.kinded].kind]
-		if k == nil {
-			k = &kind{}
-			m.kinds[raws[m.kinded].kind] = k
-		}
-		k.raws++
+		m.kind(raws[m.kinded].kind).raws++
 	}
 	for i := range raws {
 		if n := raws[i].rows; n > 0 {
-			m.kinds[raws[i].kind].rows += n
+			m.kind(raws[i].kind).rows += n
 		}
 	}
 	for _, k := range m.kinds {
 		if !k.active && k.raws > 64+k.rows/256 {
-			k.active, m.active = true, true
+			k.active, m.active, m.uncut = true, true, true
 			m.done, m.shaped = 0, 0
 			for i := range m.stale {
 				m.stale[i] = true
 			}
 		}
 	}
+}
+
+// kind returns what is known of a kind. Raw templates of one mostly follow each other.
+func (m *merger) kind(id uint64) *kind {
+	if k := m.recent; k != nil && k.id == id {
+		return k
+	}
+	k := m.kinds[id]
+	if k == nil {
+		k = &kind{id: id}
+		m.kinds[id] = k
+	}
+	m.recent = k
+	return k
 }
 
 // live counts the merged templates that the block uses.
@@ -127,7 +159,7 @@ func (m *merger) live(raws []rawTemplate) int {
 func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 	changed := false
 	for i := max(from, 1); i < len(raws); i++ {
-		if !m.kinds[raws[i].kind].active {
+		if !m.kind(raws[i].kind).active {
 			continue
 		}
 		prev := uint64(1)
@@ -183,7 +215,7 @@ func (m *merger) scanWords(raws []rawTemplate, from int) bool {
 func (m *merger) scanQuotes(raws []rawTemplate) bool {
 	changed := false
 	for i := max(m.shaped, 1); i < len(raws); i++ {
-		if !m.kinds[raws[i].kind].active {
+		if !m.kind(raws[i].kind).active {
 			continue
 		}
 		text := raws[i].text
@@ -229,40 +261,78 @@ func (m *merger) rewrite(raws []rawTemplate) {
 			m.stale[i] = false
 		}
 		r := &raws[i]
+		if !m.active || i == 0 || !m.kind(r.kind).active {
+			m.asIs(r)
+			continue
+		}
 		w := writer{text: r.text, out: m.buf[:0], spans: m.oneSpans[:0], slot: -1, same: true}
-		if m.active && i > 0 && m.kinds[r.kind].active {
-			m.write(&w, m.tokens[i], m.quotes[i])
-		} else {
-			w.copyTo(len(r.text))
+		m.write(&w, m.tokens[i], m.quotes[i])
+		m.buf, m.oneSpans = w.out, w.spans
+		if w.same {
+			m.asIs(r)
+			continue
 		}
-		m.buf = w.out
-		f, ok := m.index[string(w.out)]
-		if !ok && (len(m.out) >= maxFinals || m.text >= maxFinalText) {
-			// The raw template itself, if need be beyond the limit: there are
-			// fewer than maxRaws of those.
-			w = writer{text: r.text, out: m.buf[:0], spans: m.oneSpans[:0], slot: -1, same: true}
-			w.copyTo(len(r.text))
-			m.buf = w.out
-			f, ok = m.index[string(w.out)]
+		hash := maphash.Bytes(seed, w.out)
+		f := m.find(w.out, hash)
+		if f < 0 && m.full() { // if need be beyond the limit: there are fewer than maxRaws of those
+			m.asIs(r)
+			continue
 		}
-		m.oneSpans = w.spans
-		if r.same = w.same; w.same {
-			r.spans = nil
-		} else if cap(r.spans) >= len(w.spans) {
+		if f < 0 {
+			f = m.add(slices.Clone(w.out), hash)
+		}
+		if r.same, r.final = false, f; cap(r.spans) >= len(w.spans) {
 			r.spans = append(r.spans[:0], w.spans...)
 		} else {
 			r.spans = m.spanSlab.keep(w.spans)
 		}
-		if !ok {
-			f = len(m.out)
-			text := string(w.out)
-			m.out = append(m.out, finalTemplate{text: []byte(text)})
-			m.index[text] = f
-			m.text += len(text)
-		}
-		r.final = f
 	}
 	m.done = len(raws)
+}
+
+// find returns the number of the merged template with a text, or -1.
+func (m *merger) find(text []byte, hash uint64) int {
+	if len(m.index) == 0 {
+		return -1
+	}
+	mask := uint64(len(m.index) - 1)
+	for i := hash & mask; m.index[i] != 0; i = (i + 1) & mask {
+		if k := m.index[i] - 1; m.out[k].hash == hash && bytes.Equal(m.out[k].text, text) {
+			return int(k)
+		}
+	}
+	return -1
+}
+
+// full reports whether there is no room for further templates but raw ones.
+func (m *merger) full() bool { return len(m.out) >= maxFinals || m.text >= maxFinalText }
+
+// add makes a merged template known, whose text must never change, and returns its
+// number.
+func (m *merger) add(text []byte, hash uint64) int {
+	m.out = append(m.out, finalTemplate{text: text, hash: hash})
+	m.text += len(text)
+	from := len(m.out) - 1
+	if len(m.out)*2 > len(m.index) {
+		m.index, from = make([]uint32, max(1024, 4*len(m.index))), 0
+	}
+	mask := uint64(len(m.index) - 1)
+	for k := from; k < len(m.out); k++ {
+		i := m.out[k].hash & mask
+		for m.index[i] != 0 {
+			i = (i + 1) & mask
+		}
+		m.index[i] = uint32(k + 1)
+	}
+	return len(m.out) - 1
+}
+
+// asIs makes the merged template of a raw one its own text.
+func (m *merger) asIs(r *rawTemplate) {
+	r.same, r.spans = true, nil
+	if r.final = m.find(r.text, r.hash); r.final < 0 {
+		r.final = m.add(r.text, r.hash)
+	}
 }
 
 func (m *merger) write(w *writer, tokens []token, quotes []quote) {

@@ -1,20 +1,22 @@
 package template
 
+import (
+	"hash/maphash"
+	"slices"
+)
+
 // Place returns the number of the template with a text, which may be another section's,
 // and the column of each of its slots, and makes both known if they are not; not ok if
 // there is no room. The columns are shared.
 func (a *Analyzer) Place(text []byte) (number uint32, columns []uint32, ok bool) {
 	m := a.merger
-	i, known := m.index[string(text)]
-	if !known {
-		if len(m.out) >= maxFinals || m.text >= maxFinalText {
+	hash := maphash.Bytes(seed, text)
+	i := m.find(text, hash)
+	if i < 0 {
+		if m.full() {
 			return 0, nil, false
 		}
-		i = len(m.out)
-		s := string(text)
-		m.out = append(m.out, finalTemplate{text: []byte(s)})
-		m.index[s] = i
-		m.text += len(s)
+		i = m.add(slices.Clone(text), hash)
 	}
 	f := &m.out[i]
 	if f.cols == nil && !a.place(f) {

@@ -58,12 +58,13 @@ const (
 )
 
 // Table returns the templates with the given numbers, in that order, which is to
-// say with new numbers 0, 1, …, and all the section's columns.
+// say with new numbers 0, 1, …, and all the section's columns. It shares the analyzer's
+// memory: it is valid until Reset, Next or the next block.
 func (a *Analyzer) Table(numbers []uint32) *Table {
-	t := &Table{Columns: slices.Clone(a.cols)}
-	for _, n := range numbers {
+	t := &Table{Columns: a.cols, Templates: make([]Template, len(numbers))}
+	for i, n := range numbers {
 		f := &a.merger.out[n]
-		t.Templates = append(t.Templates, Template{slices.Clone(f.text), slices.Clone(f.cols)})
+		t.Templates[i] = Template{f.text, f.cols}
 	}
 	return t
 }
@@ -119,6 +120,11 @@ func (t *Template) IsRaw() bool { return len(t.Text) == 1 && t.Text[0] == markRa
 
 // Append appends the encoded table.
 func (t *Table) Append(dst []byte) []byte {
+	size := 16 + len(t.Columns)
+	for i := range t.Templates {
+		size += 2 + len(t.Templates[i].Text) + 2*len(t.Templates[i].Columns)
+	}
+	dst = slices.Grow(dst, size)
 	dst = append(dst, tableVersion)
 	dst = binary.AppendUvarint(dst, uint64(len(t.Columns)))
 	for _, c := range t.Columns {
@@ -243,7 +249,7 @@ func Union(a, b *Table) (u *Table, templates, columns []uint32) {
 	for i := range a.Templates {
 		m := &a.Templates[i]
 		byText[string(m.Text)] = append(byText[string(m.Text)], uint32(i))
-		for k, c := range slotContexts(m.Text) {
+		for k, c := range slotContexts(nil, m.Text) {
 			if _, ok := byContext[c]; !ok {
 				byContext[c] = m.Columns[k]
 			}
@@ -268,7 +274,7 @@ func Union(a, b *Table) (u *Table, templates, columns []uint32) {
 	}
 	for i := range b.Templates {
 		m := &b.Templates[i]
-		for k, c := range slotContexts(m.Text) {
+		for k, c := range slotContexts(nil, m.Text) {
 			if to, ok := byContext[c]; ok {
 				give(m.Columns[k], to)
 			}

@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"hash/maphash"
 	"math/bits"
 	"slices"
-
-	"github.com/cespare/xxhash/v2"
 
 	"github.com/weir-logs/weir/libs/block/column"
 )
@@ -127,7 +126,7 @@ func (t *tokenizer) begin() {
 // lookup returns the number of a raw template, or -1 when it is new and there is no
 // room: lines that share no templates are kept as they are.
 func (t *tokenizer) lookup(text []byte, slots int) int32 {
-	h := xxhash.Sum64(text)
+	h := maphash.Bytes(seed, text)
 	mask := uint64(len(t.table) - 1)
 	i := h & mask
 	for ; t.table[i] != 0; i = (i + 1) & mask {
