@@ -53,7 +53,7 @@ func (c *Carried) load(from, to int) (err error) {
 	}
 	Empty(&c.page)
 	if err = c.reader.Append(&c.page, c.group, c.list, false, true); err == nil {
-		c.sizes, err = metadataSizes(&c.page)
+		c.sizes, err = metadataSizes(c.sizes, &c.page)
 	}
 	return err
 }
@@ -106,6 +106,9 @@ func (w *Writer) carry(ls model.Labels, c *Carried, from, to, bytes int) error {
 	times, err := c.group.Body.SharedTimes()
 	if err != nil {
 		return c.reader.error(c.group.Number, err)
+	}
+	if from < 0 || to > len(times) {
+		return fmt.Errorf("rows %d to %d of %d are to be carried", from, to, len(times))
 	}
 	rows := to - from
 	for from < to {
@@ -206,7 +209,11 @@ func (w *Writer) carriedRuns() ([]Run, error) {
 	if w.came.Rows != w.announced.Rows || w.came.Bytes != w.announced.Bytes {
 		return nil, fmt.Errorf("%d rows of %d bytes of %s were carried, not %d of %d", w.came.Rows, w.came.Bytes, w.labels, w.announced.Rows, w.announced.Bytes)
 	}
-	for _, slot := range w.slots() {
+	slots := w.slots()
+	if w.came.Rows <= fewRows {
+		slots = nil
+	}
+	for _, slot := range slots {
 		if slices.ContainsFunc(w.runs, func(r Run) bool { return !sameSlot(r.MinTime, r.MaxTime, slot.width) }) {
 			continue
 		}

@@ -93,7 +93,7 @@ func FuzzOrder(f *testing.F) {
 	times := []int64{1, 2, 3, 4, 5, 5, 5, 9}
 	e := newEncoder()
 	for _, batch := range [][]int64{nil, {5, 5, 5, 7, 7, 7, 1, 1}} {
-		b := appendOrder(nil, e.compress, &e.columns, times, batch, []uint32{0, 1, 2, 9, 10, 11, 3, 4}, []uint32{2, 7}, []uint32{1, 3})
+		b := new(orderEncoder).append(nil, e.compress, &e.columns, times, batch, []uint32{0, 1, 2, 9, 10, 11, 3, 4}, []uint32{2, 7}, []uint32{1, 3})
 		p, err := column.ReadFrame(b, maxSideData)
 		if err != nil {
 			f.Fatal(err)

@@ -89,3 +89,62 @@ func hcStreams() int {
 	}
 	return 50000
 }
+
+// A writer that wrote another block writes the same bytes, whatever labels that had: many
+// with values of their own, or other names.
+func TestWriterResetManyStreams(t *testing.T) {
+	many := manyStreams(3000, [][]byte{[]byte("x=1")})
+	few := manyStreams(40, [][]byte{[]byte("y=2")})
+	for i := range few {
+		few[i].labels = model.NewLabels([]model.Label{{Name: "app", Value: "a"}, {Name: fmt.Sprint("name", i%35), Value: fmt.Sprint(i)}})
+	}
+	slices.SortFunc(few, func(a, b stream) int { return block.Compare(a.labels, b.labels) })
+	var buf bytes.Buffer
+	w := block.NewWriter(&buf, block.Meta{}, block.Options{NoGrams: true})
+	for i, ss := range [][]stream{many, few, many, few, few, many} {
+		want, _ := write(t, ss, block.Meta{ID: "b", Tenant: "t"}, block.Options{NoGrams: true}, 1000)
+		buf.Reset()
+		w.Reset(&buf, block.Meta{ID: "b", Tenant: "t"})
+		for _, s := range ss {
+			if err := w.Add(s.labels, rowsOf(s.rows, false)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(buf.Bytes(), want) {
+			t.Fatalf("block %d: other bytes", i)
+		}
+		r := open(t, want)
+		for k := range ss {
+			if !r.Labels(k).Equal(ss[k].labels) {
+				t.Fatalf("stream %d is %s, not %s", k, r.Labels(k), ss[k].labels)
+			}
+		}
+	}
+}
+
+// Rows that a row group does not have are not carried.
+func TestCarryBeyond(t *testing.T) {
+	ls := model.Labels{{Name: "app", Value: "a"}}
+	b, _ := write(t, oneStream(row{time: 1, line: "a 1"}, row{time: 2, line: "a 2"}), block.Meta{ID: "b"}, block.Options{}, 2)
+	r := open(t, b)
+	s, err := r.ReadSection(context.Background(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := r.ReadRowGroup(context.Background(), s, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []int{2, 3, 5000} {
+		w := block.NewWriter(&bytes.Buffer{}, block.Meta{ID: "c", Ordered: true}, block.Options{})
+		if err := w.CarryRuns(ls, r.Runs(0, 0, 10)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Carry(ls, r.Carry(g), 0, to, 6); (err == nil) != (to == 2) {
+			t.Errorf("to row %d: %v", to, err)
+		}
+	}
+}

@@ -27,15 +27,40 @@ type indexBuilder struct {
 	recent  []*labelBuilder // of the newest stream's labels, in their order
 	counts  []int64         // runs of each stream
 	runs    []Run
+
+	values  []int64 // scratch
+	payload []byte
+	idle    map[string]*labelBuilder // of the last block
+}
+
+// idleLabels is of how many labels memory is kept for another block.
+const idleLabels = 32
+
+// reset returns an empty one that has the memory of x.
+func (x *indexBuilder) reset() indexBuilder {
+	clear(x.recent)
+	idle := x.labels
+	if len(idle) > idleLabels {
+		idle = nil
+	}
+	for name, b := range idle {
+		seen := b.seen
+		clear(seen)
+		idle[name] = &labelBuilder{tableColumn: tableColumn{tableKey: b.tableKey, rows: b.rows[:0], refs: b.refs[:0], slab: b.slab[:0]}, seen: seen}
+	}
+	return indexBuilder{recent: x.recent[:0], counts: x.counts[:0], runs: x.runs[:0], values: x.values, payload: x.payload, idle: idle}
 }
 
 type labelBuilder struct {
 	tableColumn
-	last  string     // the newest value: streams that follow each other share most
-	at    column.Ref // of it
-	seen  map[string]column.Ref
-	total int // bytes of the values of all streams
+	last  string                // the newest value: streams that follow each other share most
+	at    column.Ref            // of it
+	seen  map[string]column.Ref // nil: most streams have values of their own
+	total int                   // bytes of the values of all streams
 }
+
+// seenValues is after how many different values of a label it is asked whether most are.
+const seenValues = 1024
 
 func (x *indexBuilder) add(ls model.Labels, runs []Run) error {
 	for i, l := range ls {
@@ -49,7 +74,14 @@ func (x *indexBuilder) add(ls model.Labels, runs []Run) error {
 			if len(x.labels) == MaxNames {
 				return fmt.Errorf("more than %d names of labels", MaxNames)
 			}
-			b = &labelBuilder{tableColumn: tableColumn{tableKey: tableKey{name: l.Name}}, seen: map[string]column.Ref{}}
+			if b = x.idle[l.Name]; b != nil {
+				delete(x.idle, l.Name)
+			} else {
+				b = &labelBuilder{tableColumn: tableColumn{tableKey: tableKey{name: l.Name}}}
+			}
+			if b.seen == nil {
+				b.seen = map[string]column.Ref{}
+			}
 			if x.labels == nil {
 				x.labels = map[string]*labelBuilder{}
 			}
@@ -67,7 +99,12 @@ func (x *indexBuilder) add(ls model.Labels, runs []Run) error {
 		if !ok {
 			ref = column.MakeRef(uint32(len(b.slab)), uint32(len(l.Value)))
 			b.slab = append(b.slab, l.Value...)
-			b.seen[l.Value] = ref
+			if b.seen != nil {
+				b.seen[l.Value] = ref
+				if len(b.seen) >= seenValues && len(b.seen) > len(b.rows)/2 {
+					b.seen = nil
+				}
+			}
 		}
 		b.last, b.at = l.Value, ref
 		if b.total += len(l.Value) + 8; b.total > maxIndex/2 {
@@ -101,23 +138,27 @@ func (x *indexBuilder) append(dst []byte, e *tableEncoder) []byte {
 	dst = e.append(dst, x.streams, cols, nil)
 	binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
 
-	columns := [6][]int64{x.counts}
-	for k := 1; k < len(columns); k++ {
-		columns[k] = make([]int64, len(x.runs))
+	fields := [6]func(r *Run) int64{
+		1: func(r *Run) int64 { return r.MinTime }, 2: func(r *Run) int64 { return r.MaxTime - r.MinTime }, 3: func(r *Run) int64 { return int64(r.Rows) },
+		4: func(r *Run) int64 { return int64(r.Bytes) }, 5: func(r *Run) int64 { return int64(r.Digest) },
 	}
-	for i, r := range x.runs {
-		columns[1][i], columns[2][i], columns[3][i] = r.MinTime, r.MaxTime-r.MinTime, int64(r.Rows)
-		columns[4][i], columns[5][i] = int64(r.Bytes), int64(r.Digest)
-	}
-	var infos [len(columns)]column.Info
-	var payload []byte
-	for i, values := range columns {
+	var infos [len(fields)]column.Info
+	payload := x.payload[:0]
+	for i, field := range fields {
+		values := x.counts
+		if i > 0 {
+			x.values = slices.Grow(x.values[:0], len(x.runs))
+			for k := range x.runs {
+				x.values = append(x.values, field(&x.runs[k]))
+			}
+			values = x.values
+		}
 		at := len(payload)
 		infos[i], payload = e.columns.EncodeSigned(payload, values)
 		infos[i].ID, infos[i].Offset, infos[i].Size = uint32(i), uint32(at), uint32(len(payload)-at)
 	}
-	b := append([]byte(nil), indexVersion)
-	b = column.AppendInfos(b, infos[:])
+	b := column.AppendInfos([]byte{indexVersion}, infos[:])
+	x.payload = payload
 	return e.compress.AppendFrame(dst, append(b, payload...))
 }
 

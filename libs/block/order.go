@@ -26,12 +26,19 @@ type Order struct {
 // MemorySize returns about how many bytes of memory it takes.
 func (o *Order) MemorySize() int { return 128 + 8*len(o.copies) + 16*len(o.runEnds) }
 
-// appendOrder appends the frame of rows; nothing if there is nothing to tell.
-func appendOrder(dst []byte, compress *column.Compressor, enc *column.Encoder, times, batchTimes []int64, positions, copyRows, copies []uint32) []byte {
+// orderEncoder encodes the order of row groups; it keeps scratch memory between them.
+type orderEncoder struct {
+	distinct             []int64
+	lens, offsets, first []int64 // of runs
+	frame, payload       []byte
+}
+
+// append appends the frame of rows; nothing if there is nothing to tell.
+func (o *orderEncoder) append(dst []byte, compress *column.Compressor, enc *column.Encoder, times, batchTimes []int64, positions, copyRows, copies []uint32) []byte {
 	if len(copies) == 0 && batchTimes == nil {
 		return dst
 	}
-	b := append([]byte(nil), orderVersion)
+	b := append(o.frame[:0], orderVersion)
 	b = binary.AppendUvarint(b, uint64(len(copies)))
 	prev := uint32(0)
 	for i, row := range copyRows {
@@ -41,9 +48,11 @@ func appendOrder(dst []byte, compress *column.Compressor, enc *column.Encoder, t
 	}
 	if batchTimes == nil {
 		b = binary.AppendUvarint(b, 0)
+		o.frame = b
 		return compress.AppendFrame(dst, b)
 	}
-	distinct := slices.Compact(slices.Sorted(slices.Values(batchTimes)))
+	o.distinct = appendDistinct(o.distinct[:0], batchTimes)
+	distinct := o.distinct
 	b = binary.AppendUvarint(b, uint64(len(distinct)))
 	last := int64(0)
 	for _, t := range distinct {
@@ -52,32 +61,64 @@ func appendOrder(dst []byte, compress *column.Compressor, enc *column.Encoder, t
 	}
 	// A batch is mostly made soon after its first row's time, so that its place
 	// among the batches is near that time's.
-	var lens, offsets, firsts []int64
+	o.lens, o.offsets, o.first = o.lens[:0], o.offsets[:0], o.first[:0]
 	for from := 0; from < len(times); {
 		to := from + 1
 		for to < len(times) && batchTimes[to] == batchTimes[from] && positions[to] == positions[to-1]+1 {
 			to++
 		}
-		is, _ := slices.BinarySearch(distinct, batchTimes[from])
-		lens = append(lens, int64(to-from))
-		offsets = append(offsets, int64(is-near(distinct, times[from])))
-		firsts = append(firsts, int64(positions[from]))
+		o.lens = append(o.lens, int64(to-from))
+		o.offsets = append(o.offsets, int64(near(distinct, batchTimes[from])-near(distinct, times[from])))
+		o.first = append(o.first, int64(positions[from]))
 		from = to
 	}
 	var infos [3]column.Info
-	var payload []byte
-	for i, values := range [...][]int64{lens, offsets, firsts} {
+	payload := o.payload[:0]
+	for i, values := range [...][]int64{o.lens, o.offsets, o.first} {
 		at := len(payload)
 		infos[i], payload = enc.EncodeSigned(payload, values)
 		infos[i].ID, infos[i].Offset, infos[i].Size = uint32(i), uint32(at), uint32(len(payload)-at)
 	}
-	b = column.AppendInfos(b, infos[:])
-	return compress.AppendFrame(dst, append(b, payload...))
+	b = append(column.AppendInfos(b, infos[:]), payload...)
+	o.frame, o.payload = b, payload
+	return compress.AppendFrame(dst, b)
 }
 
+// fewBatches is how many distinct times are put in their places one by one.
+const fewBatches = 256
+
+// appendDistinct appends the distinct ones of some times, ascending, to dst, which is
+// empty.
+func appendDistinct(dst, times []int64) []int64 {
+	for i, t := range times {
+		if i > 0 && t == times[i-1] {
+			continue
+		}
+		k := near(dst, t)
+		if k < len(dst) && dst[k] == t {
+			continue
+		}
+		if len(dst) >= fewBatches && k < len(dst) {
+			dst = append(dst, times[i:]...)
+			slices.Sort(dst)
+			return slices.Compact(dst)
+		}
+		dst = slices.Insert(dst, k, t)
+	}
+	return dst
+}
+
+// near returns how many of some times, which ascend, are before another.
 func near(distinct []int64, t int64) int {
-	i, _ := slices.BinarySearch(distinct, t)
-	return i
+	lo, hi := 0, len(distinct)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); distinct[mid] < t {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
 }
 
 // openOrder opens the frame of rows with these times. There is none, b is empty, if

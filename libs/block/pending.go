@@ -23,6 +23,7 @@ type pending struct {
 	base       uint32 // see group
 
 	columns   map[tableKey]*tableColumn
+	recent    []*tableColumn // by place
 	metaBytes int64
 }
 
@@ -92,31 +93,22 @@ func (p *pending) addRest(rows *model.Rows, from, to int, ordered bool) {
 		}
 	}
 	for i := range rows.Metadata {
-		p.addColumn(&rows.Metadata[i], classSent, from, to, n)
+		p.addColumn(i, &rows.Metadata[i], classSent, from, to, n)
 	}
 	for i := range rows.Derived {
-		p.addColumn(&rows.Derived[i], classDerived, from, to, n)
+		p.addColumn(len(rows.Metadata)+i, &rows.Derived[i], classDerived, from, to, n)
 	}
 }
 
-func (p *pending) addColumn(c *model.Column, class uint8, from, to, n int) {
-	key := tableKey{class: class, name: c.Name, version: c.Version}
-	if class == classSent {
-		key.version = 0
-	}
+// addColumn adds rows of a column, the i-th of theirs.
+func (p *pending) addColumn(i int, c *model.Column, class uint8, from, to, n int) {
 	var dst *tableColumn
 	add := func(row int, v []byte) {
 		if len(v) == 0 {
 			return
 		}
 		if dst == nil {
-			if dst = p.columns[key]; dst == nil {
-				if p.columns == nil {
-					p.columns = map[tableKey]*tableColumn{}
-				}
-				dst = &tableColumn{tableKey: key}
-				p.columns[key] = dst
-			}
+			dst = p.column(i, c, class)
 		}
 		dst.add(uint32(n+row-from), v)
 		p.metaBytes += int64(len(v) + len(c.Name))
@@ -131,6 +123,36 @@ func (p *pending) addColumn(c *model.Column, class uint8, from, to, n int) {
 		add(int(c.Rows[k]), c.Values.At(k))
 	}
 }
+
+// column returns where values of a column go, the i-th of some rows. Streams mostly have
+// the same ones in the same places.
+func (p *pending) column(i int, c *model.Column, class uint8) *tableColumn {
+	key := tableKey{class: class, name: c.Name, version: c.Version}
+	if class == classSent {
+		key.version = 0
+	}
+	if i < len(p.recent) && p.recent[i] != nil && p.recent[i].tableKey == key {
+		return p.recent[i]
+	}
+	dst := p.columns[key]
+	if dst == nil {
+		if p.columns == nil {
+			p.columns = map[tableKey]*tableColumn{}
+		}
+		dst = &tableColumn{tableKey: key}
+		p.columns[key] = dst
+	}
+	if i < recentColumns {
+		for len(p.recent) <= i {
+			p.recent = append(p.recent, nil)
+		}
+		p.recent[i] = dst
+	}
+	return dst
+}
+
+// recentColumns is how many columns of the last stream's rows are known by their place.
+const recentColumns = 64
 
 // table returns the columns that have values.
 func (p *pending) table() []*tableColumn {
@@ -157,7 +179,8 @@ func (p *pending) reset() {
 		c.rows, c.refs, c.slab = c.rows[:0], c.refs[:0], c.slab[:0]
 	}
 	clear(p.parts)
+	clear(p.recent) // some are no longer among the columns
 	*p = pending{times: p.times[:0], parts: p.parts[:0], lines: model.Strings{Ends: p.lines.Ends[:0], Slab: p.lines.Slab[:0]},
 		runEnds: p.runEnds[:0], kinds: p.kinds[:0], kind: p.kind, batchTimes: p.batchTimes[:0], positions: p.positions[:0],
-		copyRows: p.copyRows[:0], copies: p.copies[:0], columns: columns}
+		copyRows: p.copyRows[:0], copies: p.copies[:0], columns: columns, recent: p.recent[:0]}
 }

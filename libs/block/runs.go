@@ -29,7 +29,7 @@ func init() {
 		narrow = append(narrow, slot{int64(width), 512})
 	}
 	for _, width := range model.SlotWidths {
-		wide = append(wide, slot{width, 256})
+		wide = append(wide, slot{width, fewRows})
 	}
 	narrow = append(narrow, wide...)
 }
@@ -58,7 +58,13 @@ func addRow(runs []Run, from int, t int64, bytes int, hash uint64, width int64) 
 	return append(runs, row)
 }
 
-func sameSlot(a, b, width int64) bool { return model.Slot(a, width) == model.Slot(b, width) }
+// sameSlot reports whether two times, of which b is the later one, are in one slot.
+func sameSlot(a, b, width int64) bool {
+	return uint64(b)-uint64(a) < uint64(width) && (a == b || model.Slot(a, width) == model.Slot(b, width))
+}
+
+// fewRows are so few that they are one run.
+const fewRows = 256
 
 // coarse joins the runs of a stream, which are by the narrowest slots, until they are
 // worth telling apart, and returns how many are left: one for few rows, otherwise those of
@@ -67,6 +73,9 @@ func coarse(runs []Run, slots []slot) int {
 	rows := uint64(0)
 	for i := range runs {
 		rows += runs[i].Rows
+	}
+	if rows <= fewRows {
+		slots = nil
 	}
 	for i, s := range slots {
 		if i > 0 {

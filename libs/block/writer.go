@@ -1,10 +1,12 @@
 package block
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -64,6 +66,7 @@ type Writer struct {
 	grams    *grams.Builder // nil: none
 	compress *column.Compressor
 	enc      tableEncoder
+	order    orderEncoder
 	index    indexBuilder
 	out      []byte
 
@@ -81,6 +84,7 @@ type Writer struct {
 	last     model.OrderKey
 	same     uint32 // rows before with the last one's time
 	runs     []Run
+	sizes    []uint32 // of the metadata of rows; scratch
 
 	carries         bool // the stream's rows are carried
 	announced, came Run  // of these: what they are to be together, and what came
@@ -114,7 +118,7 @@ func (w *Writer) Reset(to io.Writer, meta Meta) {
 		w.grams.Reset()
 	}
 	w.group.reset()
-	*w = Writer{w: to, opts: w.opts, lines: w.lines, grams: w.grams, compress: w.compress, enc: w.enc, out: w.out, group: w.group, runs: w.runs[:0]}
+	*w = Writer{w: to, opts: w.opts, lines: w.lines, grams: w.grams, compress: w.compress, enc: w.enc, order: w.order, out: w.out, group: w.group, runs: w.runs[:0], sizes: w.sizes[:0], index: w.index.reset()}
 	w.foot.info = Info{Meta: meta, MinTime: math.MaxInt64, MaxTime: math.MinInt64, HashVersion: model.HashVersion}
 	w.foot.info.Partition = meta.Partition.UTC()
 	w.write(appendHead(nil))
@@ -163,9 +167,12 @@ func (w *Writer) add(ls model.Labels, rows *model.Rows) error {
 	if w.carries {
 		return fmt.Errorf("some rows of %s are carried, others are not", ls)
 	}
-	sizes, err := metadataSizes(rows)
+	sizes, err := metadataSizes(w.sizes, rows)
 	if err != nil {
 		return err
+	}
+	if sizes != nil {
+		w.sizes = sizes
 	}
 	from := 0
 	for from < n {
@@ -213,12 +220,14 @@ func lineLen(rows *model.Rows, i int) int {
 	return int(rows.Lines.Ends[i] - rows.Lines.Ends[i-1])
 }
 
-// metadataSizes returns the bytes of the metadata of each row; nil: there is none.
-func metadataSizes(rows *model.Rows) ([]uint32, error) {
+// metadataSizes returns the bytes of the metadata of each row, in scratch if it has room;
+// nil: there is none.
+func metadataSizes(scratch []uint32, rows *model.Rows) ([]uint32, error) {
 	if len(rows.Metadata) == 0 && len(rows.Derived) == 0 {
 		return nil, nil
 	}
-	sizes := make([]uint32, rows.Len())
+	sizes := slices.Grow(scratch[:0], rows.Len())[:rows.Len()]
+	clear(sizes)
 	for _, set := range [][]model.Column{rows.Metadata, rows.Derived} {
 		for i := range set {
 			c := &set[i]
@@ -275,7 +284,7 @@ func (w *Writer) begin(ls model.Labels) error {
 	}
 	affinity := Group(ls)
 	if w.started {
-		if Compare(w.labels, ls) >= 0 {
+		if cmp.Or(cmp.Compare(w.affinity, affinity), w.labels.Compare(ls)) >= 0 { // as Compare
 			return fmt.Errorf("stream %s does not come after %s", ls, w.labels)
 		}
 		if err := w.endStream(); err != nil {
@@ -343,7 +352,7 @@ func (w *Writer) flushGroup() error {
 	if w.foot.info.Ordered {
 		batchTimes = nil // not only empty: the writer wrote another block before
 	}
-	w.out = appendOrder(w.out[:0], w.compress, &w.enc.columns, p.times, batchTimes, p.positions, p.copyRows, p.copies)
+	w.out = w.order.append(w.out[:0], w.compress, &w.enc.columns, p.times, batchTimes, p.positions, p.copyRows, p.copies)
 	g.orderSize = int64(len(w.out))
 	if cols := p.table(); len(cols) > 0 {
 		if len(cols) > MaxNames {

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 // Lines whose templates would need more columns than a section can have are raw.
@@ -46,4 +48,28 @@ func TestColumnsAreBounded(t *testing.T) {
 			t.Fatalf("%d raw lines, %d others", raw, cut)
 		}
 	}
+}
+
+// Contexts have the numbers in the order in which they came first.
+func TestColumnIDs(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var x columnIDs
+		for range 3 {
+			want := map[slotContext]uint32{}
+			few := rapid.Uint64Range(1, 1<<rapid.IntRange(1, 40).Draw(t, "bits")).Draw(t, "few")
+			for i := range rapid.IntRange(0, 3000).Draw(t, "n") {
+				h := uint64(i) * 0x9E3779B97F4A7C15 % few
+				c := slotContext{hash: h << (h % 3 * 20), nth: uint64(i % 3), time: i%7 == 0, lay: Layout(i % 2)}
+				id, ok := want[c]
+				if !ok {
+					id = uint32(len(want))
+					want[c] = id
+				}
+				if got, fresh := x.id(c); got != id || fresh == ok {
+					t.Fatalf("%+v: %d, %v, not %d, %v", c, got, fresh, id, !ok)
+				}
+			}
+			x.reset()
+		}
+	})
 }
