@@ -46,11 +46,17 @@ type blocks struct {
 	open  map[catalog.ID]*openBlock
 	idle  *list.List // of *openBlock that nobody uses, the one used last in front
 	bytes int64      // of those
+	// damaged are blocks that were found damaged by queries, each told of once.
+	damaged map[catalog.ID]bool
 
 	opened  prometheus.Counter
 	failed  prometheus.Counter
 	evicted prometheus.Counter
+	found   prometheus.Counter // damaged ones
 }
+
+// maxDamaged is how many damaged blocks are kept in mind; of more, some are told of again.
+const maxDamaged = 10_000
 
 // openBlock is a block that is open, or being opened.
 type openBlock struct {
@@ -67,13 +73,15 @@ type openBlock struct {
 func newBlocks(store Store, logger *slog.Logger, reg prometheus.Registerer) *blocks {
 	f := promauto.With(reg)
 	b := &blocks{
-		store: store, logger: logger, open: map[catalog.ID]*openBlock{}, idle: list.New(),
+		store: store, logger: logger, open: map[catalog.ID]*openBlock{}, idle: list.New(), damaged: map[catalog.ID]bool{},
 		opened: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_querier_opened_blocks_total", Help: "Blocks whose footer and index of streams were read for queries."}),
 		failed: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_querier_block_failures_total", Help: "Blocks that could not be opened for a query."}),
 		evicted: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_querier_closed_blocks_total", Help: "Blocks that were closed to make room for others."}),
+		found: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_querier_damaged_blocks_total", Help: "Blocks that queries found damaged, each counted once while the process runs."}),
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_querier_open_blocks", Help: "Blocks that are open."}, func() float64 {
 		b.mu.Lock()
@@ -158,19 +166,36 @@ func (b *blocks) loaded(o *openBlock, r *block.Reader, err error) {
 	defer close(o.ready)
 	if err != nil {
 		b.failed.Inc()
-		o.err = &blockError{o.Block, err}
+		e := &blockError{o.Block, err}
+		b.tell(e)
+		o.err = e
 		delete(b.open, o.ID)
 		return
 	}
 	b.opened.Inc()
 	o.reader, o.size = r, int64(r.MemorySize())
-	o.source = blockSource{engine.Local(blockstore.NewStore(r, b.store.Cache), "block "+string(o.ID)), o.Block}
+	o.source = blockSource{engine.Local(blockstore.NewStore(r, b.store.Cache), "block "+string(o.ID)), o.Block, b}
+}
+
+// tell logs and counts a block that is damaged: an equal copy may make up for it, so that
+// no query fails and nobody else learns of it. Call with mu held.
+func (b *blocks) tell(e *blockError) {
+	if passing(e) || b.damaged[e.block.ID] {
+		return
+	}
+	if len(b.damaged) >= maxDamaged {
+		clear(b.damaged)
+	}
+	b.damaged[e.block.ID] = true
+	b.found.Inc()
+	b.logger.Error("a query found a block of the object store damaged", "block", catalog.Key(e.block), "err", e.err)
 }
 
 // blockSource is a block as a source whose errors tell that they are of it.
 type blockSource struct {
 	engine.Source
 	block catalog.Block
+	in    *blocks
 }
 
 // Open implements engine.Source.
@@ -189,7 +214,11 @@ func (b blockSource) of(err error) error {
 	if !about || engine.IsQueryError(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &blockError{b.block, err}
+	e := &blockError{b.block, err}
+	b.in.mu.Lock()
+	defer b.in.mu.Unlock()
+	b.in.tell(e)
+	return e
 }
 
 // caught names the block in a panic of those who read it.

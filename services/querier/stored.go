@@ -91,15 +91,16 @@ func (s *stored) note(err error) {
 // damage says of an error that a block is damaged: to try again will not help.
 func damage(err error) error {
 	b, ok := errors.AsType[*blockError](err)
-	if !ok {
+	if !ok || passing(err) {
 		return err
 	}
-	for _, passing := range []error{objstore.ErrNotFound, objstore.ErrUnavailable, objstore.ErrDenied, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, passing) {
-			return err
-		}
-	}
 	return rpcerr.Wrap(b, rpcerr.DataLoss, "%v", b)
+}
+
+// passing reports whether an error about a block says nothing about its content.
+func passing(err error) bool {
+	return slices.ContainsFunc([]error{objstore.ErrNotFound, objstore.ErrUnavailable, objstore.ErrDenied,
+		context.Canceled, context.DeadlineExceeded}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // rerun runs a query that reads from sources, and again as long as that may help and

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"pgregory.net/rapid"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
@@ -61,6 +62,26 @@ func TestDamagedBlock(t *testing.T) {
 				t.Errorf("counted %v", res.Matrix)
 			}
 		}
+		if n := testutil.ToFloat64(s.blocks.found); n != 1 {
+			t.Errorf("opened %v: %v damaged blocks are counted", opened, n)
+		}
+	}
+}
+
+// A store that is away is no damage.
+func TestStoreAwayIsNoDamage(t *testing.T) {
+	s := newShop(t)
+	b := s.put(nil, rows("a", 0, 50)...)
+	s.refresh()
+	if _, err := s.blocks.acquire(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	s.bucket.Before = func(context.Context, string, string) error { return objstore.ErrUnavailable }
+	if _, err := s.ask(`{app="a"}`, false); !rpcerr.Is(err, rpcerr.Unavailable) {
+		t.Error(err)
+	}
+	if n := testutil.ToFloat64(s.blocks.found); n != 0 {
+		t.Errorf("%v damaged blocks are counted", n)
 	}
 }
 
@@ -70,6 +91,7 @@ func TestR18EqualCopyIsRead(t *testing.T) {
 	all := rows("a", 0, 50)
 	one, two := s.put(nil, all...), s.put(nil, all...)
 	s.refresh()
+	told := map[float64]int{}
 	for _, bad := range []catalog.Block{one, two} {
 		s.reopen(1 << 20)
 		s.refresh()
@@ -79,8 +101,15 @@ func TestR18EqualCopyIsRead(t *testing.T) {
 			}
 		}
 		s.bucket.Flip = func(key string) bool { return key == catalog.Key(bad) }
-		s.same("a copy", s.lines(`{app="a"}`), textOf(all))
+		for range 2 {
+			s.same("a copy", s.lines(`{app="a"}`), textOf(all))
+		}
 		s.bucket.Flip = nil
+		// No answer tells of it; the log and a metric do, once.
+		told[testutil.ToFloat64(s.blocks.found)]++
+	}
+	if told[0] != 1 || told[1] != 1 { // the one that is read is the same each time
+		t.Errorf("damaged blocks are counted %v times", told)
 	}
 }
 
