@@ -214,18 +214,18 @@ func (f *Filesystem) mkdir(dir string) error {
 
 // write puts body into a new file of scratch, durably, and returns its name.
 func (f *Filesystem) write(ctx context.Context, body io.ReaderAt, size int64) (name string, err error) {
-	name = path.Join(scratch, fmt.Sprintf("%s-%d", f.name, f.puts.Add(1)))
+	temp := path.Join(scratch, fmt.Sprintf("%s-%d", f.name, f.puts.Add(1)))
 	if err := f.step("create"); err != nil {
 		return "", err
 	}
-	file, err := f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	file, err := f.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return "", err
 	}
 	defer func() {
 		err = errors.Join(err, file.Close())
 		if err != nil && f.at == nil {
-			_ = f.root.Remove(name) // else it is cleared away at an open
+			_ = f.root.Remove(temp) // else it is cleared away at an open
 		}
 	}()
 	const chunk = 4 << 20
@@ -241,7 +241,7 @@ func (f *Filesystem) write(ctx context.Context, body io.ReaderAt, size int64) (n
 			return "", err
 		}
 	}
-	return name, f.sync(file, "sync file")
+	return temp, f.sync(file, "sync file")
 }
 
 // publish gives the file temp the name key by move, and makes that durable. A directory that was

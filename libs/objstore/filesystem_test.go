@@ -1,11 +1,13 @@
 package objstore_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -139,6 +141,50 @@ func TestRule17Delete(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(dir, "t/p")); err != nil || !info.IsDir() {
 		t.Errorf("the directory: %v", err)
+	}
+}
+
+// noSpace is a body whose second half cannot be read, as a disk that is full cannot be
+// written; it ends the context if that is set.
+type noSpace struct {
+	half   int64
+	cancel context.CancelFunc
+}
+
+func (n noSpace) ReadAt(p []byte, off int64) (int, error) {
+	if off >= n.half {
+		return 0, syscall.ENOSPC
+	}
+	if n.cancel != nil {
+		n.cancel()
+	}
+	return int(min(int64(len(p)), n.half-off)), nil
+}
+
+// TestFailedPutsLeaveNothing: what a put that failed has written takes no room, least of all on a
+// disk that is full, where it is tried again and again.
+func TestFailedPutsLeaveNothing(t *testing.T) {
+	dir := t.TempDir()
+	f := openDir(t, dir, time.Now())
+	if err := objstore.PutBytes(t.Context(), f, "there/key", nil); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	for name, put := range map[string]func() error{
+		"no space":      func() error { return f.Put(t.Context(), "t/p/key", noSpace{half: 5 << 20}, 10<<20) },
+		"cancelled":     func() error { return f.Put(ended, "t/p/key", noSpace{5 << 20, cancel}, 10<<20) },
+		"a short body":  func() error { return f.Put(t.Context(), "t/p/key", strings.NewReader("short"), 10) },
+		"no such place": func() error { return objstore.PutBytes(t.Context(), f, "there/key/below", []byte("x")) },
+		"is there":      func() error { return f.PutNew(t.Context(), "there/key", []byte("x")) },
+		"new, no place": func() error { return f.PutNew(t.Context(), "there/key/below", []byte("x")) },
+	} {
+		if err := put(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		left, err := os.ReadDir(filepath.Join(dir, ".incoming"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("%s: %d files are left, %v", name, len(left), err)
+		}
 	}
 }
 
