@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -114,6 +115,7 @@ type Verdict struct {
 func (r *Rules) Judge(streams []Stream, marks []string, now int64) Verdict {
 	v := Verdict{Whole: true, Next: MaxTime}
 	last := int64(MinTime) // of the block
+	var reasons []string
 	for _, s := range streams {
 		if n := len(s.Runs); n > 0 {
 			last = max(last, s.Runs[n-1].MaxTime)
@@ -135,7 +137,9 @@ func (r *Rules) Judge(streams []Stream, marks []string, now int64) Verdict {
 				v.Next = min(v.Next, due)
 			} else if !slices.Contains(marks, rule.mark) {
 				part = true
-				v.Reason = fmt.Sprintf("older than %s: %s", rule.period, rule.text)
+				if why := fmt.Sprintf("older than %s: %s", rule.period, rule.text); !slices.Contains(reasons, why) {
+					reasons = append(reasons, why)
+				}
 			}
 		}
 		if end := expiry(s.Runs[len(s.Runs)-1].MaxTime, longest); end > now {
@@ -147,6 +151,8 @@ func (r *Rules) Judge(streams []Stream, marks []string, now int64) Verdict {
 			v.Entries += rows
 		}
 	}
+	slices.Sort(reasons)
+	v.Reason = strings.Join(reasons, "; ")
 	if v.Whole {
 		v.Part, v.Entries, v.Reason = false, 0, "all entries have expired"
 		for _, s := range streams {

@@ -162,7 +162,7 @@ func (s *Service) RetentionDryRun(ctx context.Context, r *storagev1.RetentionDry
 	resp := &storagev1.RetentionDryRunResponse{Time: timestamppb.New(clock), Bytes: uint64(e.total), BytesPerCycle: uint64(share * float64(e.total))}
 	add := func(b compact.Sized, rewrite bool) {
 		v := e.judged[b.ID]
-		step := &storagev1.RetentionStep{Block: blockMessage(b.Block.Block), Rewrite: rewrite, Reason: v.Reason, Entries: v.Entries}
+		step := &storagev1.RetentionStep{Block: blockMessage(b.Block.Block), Rewrite: rewrite, Reason: v.Reason, Entries: v.Entries, Estimated: rewrite}
 		if e.size[b.ID] {
 			step.Reason = fmt.Sprintf("the oldest, and the tenant takes more than %s", s.deps.Limits.For(id).RetentionSize)
 			step.Entries = uint64(b.Rows)
@@ -176,8 +176,16 @@ func (s *Service) RetentionDryRun(ctx context.Context, r *storagev1.RetentionDry
 		add(b, false)
 	}
 	for _, b := range e.part {
-		if !e.size[b.ID] {
-			add(b, true)
+		if e.size[b.ID] {
+			continue
+		}
+		add(b, true)
+		if r.GetExact() {
+			step := resp.GetSteps()[len(resp.GetSteps())-1]
+			if step.Entries, err = s.countExpired(ctx, b.Block.Block, rules, clock); err != nil {
+				return nil, failure(err)
+			}
+			step.Estimated = false
 		}
 	}
 	return resp, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/compact"
+	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/objstore"
 )
 
@@ -103,6 +104,29 @@ func (s *Service) findExpired(ctx context.Context, tenant string, rules *compact
 		e.size[b.ID] = true
 	}
 	return e, nil
+}
+
+// countExpired reads a block, and returns how many of its entries have expired.
+func (s *Service) countExpired(ctx context.Context, b catalog.Block, rules *compact.Rules, clock time.Time) (n uint64, err error) {
+	r, err := s.open(ctx, b)
+	if err != nil {
+		return 0, err
+	}
+	remover := rules.Remover(clock.UnixNano())
+	var labels model.Labels
+	var of compact.RowRemover // of the stream with these labels
+	err = r.Each(ctx, func(ls model.Labels, rows *model.Rows) error {
+		if labels == nil || !labels.Equal(ls) {
+			labels, of = ls, remover.ForStream(ls)
+		}
+		for i := 0; of != nil && i < rows.Len(); i++ {
+			if of.Remove(rows, i) {
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
 }
 
 // applyRetention removes what has expired, and the oldest where a tenant takes too

@@ -235,6 +235,61 @@ func TestRetentionOfStreamsAndLevels(t *testing.T) {
 	e.wantEntries(rest...)
 }
 
+// TestDryRunSaysWhatGoes: what an exact dry run counts is what goes, where rules with
+// filters and priorities concern the same streams; without it that is an estimate, and says
+// so. All rules that have ended are named.
+func TestDryRunSaysWhatGoes(t *testing.T) {
+	e := start(t)
+	e.limits.RetentionForce = true
+	e.limits.RetentionStream = []limits.RetentionStream{
+		{Selector: `{app="kept"} |= "line 1"`, Priority: 2, Period: 0},
+		{Selector: `{app=~".+"} | detected_level="debug"`, Priority: 1, Period: 24 * time.Hour},
+		{Selector: `{app="short"}`, Period: 2 * 24 * time.Hour},
+	}
+	for n := range 2 {
+		var all []entry
+		for _, app := range []string{"kept", "long", "short"} {
+			for i := range 100 {
+				level := "info"
+				if i%3 == 0 {
+					level = "debug"
+				}
+				all = append(all, entry{app: app, at: time.Duration(n)*24*time.Hour + time.Duration(i)*time.Minute, line: fmt.Sprint("line ", i), level: level})
+			}
+		}
+		e.put(time.Time{}, all...)
+	}
+	e.pass(3 * 24 * time.Hour)
+	e.limits.RetentionPeriod = 0
+	before := len(e.entries())
+	ask := func(exact bool) (n uint64, steps []*storagev1.RetentionStep) {
+		r, err := e.service.RetentionDryRun(e.tenant(), &storagev1.RetentionDryRunRequest{Exact: exact})
+		e.must(err)
+		for _, s := range r.GetSteps() {
+			n += s.GetEntries()
+			if s.GetEstimated() != (s.GetRewrite() && !exact) {
+				t.Errorf("exact %v: %v", exact, s)
+			}
+		}
+		return n, r.GetSteps()
+	}
+	estimate, _ := ask(false)
+	want, steps := ask(true)
+	if estimate == want || len(steps) != 2 {
+		t.Fatalf("%d entries by estimate, %d, steps %v", estimate, want, steps)
+	}
+	if why := steps[0].GetReason(); !strings.Contains(why, "short") || !strings.Contains(why, "debug") {
+		t.Errorf("why: %s", why)
+	}
+	e.cycle()
+	if gone := before - len(e.entries()); gone != int(want) || gone == 0 {
+		t.Errorf("%d entries went, the dry run said %d", gone, want)
+	}
+	if n, steps := ask(true); n != 0 {
+		t.Errorf("%d more would go: %v", n, steps)
+	}
+}
+
 // TestRetentionBySize: the oldest days go until the rest fits, and replicas count once.
 func TestRetentionBySize(t *testing.T) {
 	e := start(t)

@@ -44,8 +44,8 @@ list           the live blocks, from a server or, with --store, from the store
 inspect BLOCK  what a block says about itself, and its largest streams
 verify         read blocks whole, or all live ones, and check every checksum,
                digest and count; the exit code is 0 only if all are whole
-rebuild-index  write the index object anew from the blocks' footers. What it
-               knew of blocks that are lost is forgotten`,
+rebuild-index  write the index object anew from the blocks' footers, if all can
+               be read. What it knew of blocks that are lost is forgotten`,
 		examples: []string{
 			"What there is\nblocks list",
 			"In a directory, no server needed\nblocks list --store /var/lib/weir/objects --all",
@@ -152,7 +152,7 @@ func (o *blocksOptions) listStore(ctx context.Context, bucket objstore.Bucket, _
 	if err := o.print(list); err != nil {
 		return err
 	}
-	if o.store.tellProblems(snap, math.MinInt64, math.MaxInt64) {
+	if o.store.tellProblems(snap, math.MinInt64, math.MaxInt64) > 0 {
 		return errReported
 	}
 	return nil
@@ -312,31 +312,57 @@ func (o *blocksOptions) verify(ctx context.Context, bucket objstore.Bucket, args
 			return err
 		}
 	}
-	missing := len(args) == 0 && o.store.tellProblems(snap, math.MinInt64, math.MaxInt64)
-	if bad > 0 || missing {
-		fmt.Fprintf(o.env.Stderr, "weirctl: %d of %d blocks are damaged\n", bad, len(blocks))
+	all := len(blocks)
+	if len(args) == 0 {
+		n := o.store.tellProblems(snap, math.MinInt64, math.MaxInt64)
+		bad, all = bad+n, all+n
+	}
+	if bad > 0 {
+		fmt.Fprintf(o.env.Stderr, "weirctl: %d of %d blocks are damaged or lost\n", bad, all)
 		return errReported
 	}
 	return nil
 }
 
-func (o *blocksOptions) rebuildIndex(ctx context.Context, bucket objstore.Bucket, _ []string) error {
-	if err := bucket.Delete(ctx, catalog.IndexKey(o.store.tenant())); err != nil {
-		return err
+// without hides an object of a bucket from those who read.
+type without struct {
+	objstore.Bucket
+	key string
+}
+
+func (w without) Stat(ctx context.Context, key string) (objstore.Object, error) {
+	if key == w.key {
+		return objstore.Object{}, fmt.Errorf("%w: %s", objstore.ErrNotFound, key)
 	}
-	loader, snap, err := o.store.load(ctx, bucket)
+	return w.Bucket.Stat(ctx, key)
+}
+
+func (w without) Get(ctx context.Context, key string, off int64, n int) ([]byte, error) {
+	if key == w.key {
+		return nil, fmt.Errorf("%w: %s", objstore.ErrNotFound, key)
+	}
+	return w.Bucket.Get(ctx, key, off, n)
+}
+
+// rebuildIndex replaces the index object when all blocks have been read: until then the
+// old one stays, and what it knows.
+func (o *blocksOptions) rebuildIndex(ctx context.Context, bucket objstore.Bucket, _ []string) error {
+	key := catalog.IndexKey(o.store.tenant())
+	loader, snap, err := o.store.load(ctx, without{bucket, key})
 	if err != nil {
 		return err
 	}
-	if _, err := loader.SaveIndex(ctx, o.store.tenant()); err != nil {
+	if n := o.store.tellProblems(snap, math.MinInt64, math.MaxInt64); n > 0 {
+		return fmt.Errorf("the index stays as it is: %d blocks cannot be read, and it may know what they said", n)
+	}
+	if len(snap.Listed()) == 0 {
+		err = bucket.Delete(ctx, key)
+	} else {
+		_, err = loader.SaveIndex(ctx, o.store.tenant())
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(o.out.w, "the index of tenant %s has %d blocks\n", o.store.tenant(), len(snap.Listed()))
-	if err := o.out.flush(); err != nil {
-		return err
-	}
-	if o.store.tellProblems(snap, math.MinInt64, math.MaxInt64) {
-		return errReported
-	}
-	return nil
+	return o.out.flush()
 }

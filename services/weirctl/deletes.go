@@ -185,21 +185,26 @@ type retentionOptions struct {
 	server server
 	out    output
 	at     string
+	exact  bool
 }
 
 func retentionCommand(env *Env) *command {
 	o := &retentionOptions{env: env}
 	fs := pflag.NewFlagSet("retention", pflag.ContinueOnError)
 	fs.StringVar(&o.at, "at", "", "judge ages as of then: RFC 3339, a date or Unix seconds (default: now)")
+	fs.BoolVar(&o.exact, "exact", false, "read blocks of which a part would go, and count its entries")
 	o.out.register(fs, false)
 	o.server.register(fs, env, 5*time.Minute, "how long to wait for the answer")
 	return &command{
 		name: "retention", args: "dry-run", nargs: [2]int{1, 1}, flags: fs,
 		short: "show what retention would remove",
 		long: `Show what retention, as the server is configured, would remove of a tenant.
-Nothing is removed.`,
+Nothing is removed. Blocks go as a whole when all of their entries have expired;
+those of which a part has are rewritten, and how many of their entries that would
+be is an estimate without --exact.`,
 		examples: []string{
 			"What would go now\nretention dry-run --tenant team-a",
+			"How many entries of each block exactly\nretention dry-run --tenant team-a --exact",
 			"What would go by the end of the year, for a program\nretention dry-run --at 2026-12-31 -o json",
 		},
 		run: o.run,
@@ -216,12 +221,13 @@ type retentionReport struct {
 }
 
 type retentionStep struct {
-	Block   string    `json:"block"`
-	Last    time.Time `json:"last"`
-	Bytes   uint64    `json:"bytes"`
-	Rewrite bool      `json:"rewrite"`
-	Entries uint64    `json:"entries"`
-	Reason  string    `json:"reason"`
+	Block     string    `json:"block"`
+	Last      time.Time `json:"last"`
+	Bytes     uint64    `json:"bytes"`
+	Rewrite   bool      `json:"rewrite"`
+	Entries   uint64    `json:"entries"`
+	Estimated bool      `json:"estimated"`
+	Reason    string    `json:"reason"`
 }
 
 func (o *retentionOptions) run(ctx context.Context, args []string) error {
@@ -231,7 +237,7 @@ func (o *retentionOptions) run(ctx context.Context, args []string) error {
 	if err := o.out.open(o.env); err != nil {
 		return err
 	}
-	req := &storagev1.RetentionDryRunRequest{}
+	req := &storagev1.RetentionDryRunRequest{Exact: o.exact}
 	if o.at != "" {
 		t, err := parseTime(o.at, o.env.Now())
 		if err != nil {
@@ -246,7 +252,7 @@ func (o *retentionOptions) run(ctx context.Context, args []string) error {
 		}
 		rep := retentionReport{Time: r.GetTime().AsTime(), Bytes: r.GetBytes(), BytesExpired: r.GetBytesExpired(), BytesPerCycle: r.GetBytesPerCycle(), Steps: []retentionStep{}}
 		for _, s := range r.GetSteps() {
-			rep.Steps = append(rep.Steps, retentionStep{s.GetBlock().GetId(), s.GetBlock().GetMaxTime().AsTime(), s.GetBlock().GetBytes(), s.GetRewrite(), s.GetEntries(), s.GetReason()})
+			rep.Steps = append(rep.Steps, retentionStep{s.GetBlock().GetId(), s.GetBlock().GetMaxTime().AsTime(), s.GetBlock().GetBytes(), s.GetRewrite(), s.GetEntries(), s.GetEstimated(), s.GetReason()})
 		}
 		return o.print(rep)
 	})
@@ -267,11 +273,14 @@ func (o *retentionOptions) print(rep retentionReport) error {
 		fmt.Fprintln(w, "BLOCK\tLAST ENTRY\tSIZE\tWHAT\tENTRIES\tWHY")
 	}
 	for _, s := range rep.Steps {
-		what := "goes"
+		what, entries := "goes", formatCount(s.Entries)
 		if s.Rewrite {
 			what = "is rewritten"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Block, s.Last.Format(time.RFC3339), formatBytes(s.Bytes), what, formatCount(s.Entries), appendSafe(nil, []byte(s.Reason), `\n`))
+		if s.Estimated {
+			entries = "about " + entries
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Block, s.Last.Format(time.RFC3339), formatBytes(s.Bytes), what, entries, appendSafe(nil, []byte(s.Reason), `\n`))
 	}
 	if err := w.Flush(); err != nil {
 		return err

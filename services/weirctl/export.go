@@ -57,10 +57,13 @@ type exportOptions struct {
 	store  store
 	span   span
 	page   uint32
+	// partial: go on without what cannot be read.
+	partial bool
 
-	out   *bufio.Writer
-	enc   *json.Encoder
-	count uint64
+	out     *bufio.Writer
+	enc     *json.Encoder
+	count   uint64
+	missing map[string]bool // what was told to be missing
 }
 
 func exportCommand(env *Env) *command {
@@ -68,6 +71,7 @@ func exportCommand(env *Env) *command {
 	fs := pflag.NewFlagSet("export", pflag.ContinueOnError)
 	o.span.register(fs, env)
 	o.store.register(fs, env, &o.server, ", instead of asking a server")
+	fs.BoolVar(&o.partial, "partial", false, "go on without what cannot be read; it is told, and the exit code is 1")
 	fs.Uint32Var(&o.page, "page-size", 5000, "most entries to ask a server for at a time")
 	o.server.register(fs, env, 0, "how long the command may take")
 	return &command{
@@ -81,12 +85,27 @@ From a server entries come in the order of time, and detected_level, which serve
 derive, is left out. With --store blocks are read where they are: no server is
 needed, entries come stream by stream, and without --since or --from all of them.
 Entries that ingesters have not uploaded are not among them; entries that were
-deleted are not, either.`,
+deleted are not, either.
+
+An export that would not be complete fails: a block is damaged or lost, or cannot be
+reached. With --partial it goes on with all other blocks.`,
 		examples: []string{
 			"A day of an application\nexport '{app=\"checkout\"}' --from 2026-03-01 --to 2026-03-02 > checkout.ndjson",
 			"All of a tenant, without a server\nexport --store /var/lib/weir/objects --tenant team-a | zstd > team-a.ndjson.zst",
+			"What is left of a damaged store\nexport --store /mnt/backup/objects --tenant team-a --partial > rest.ndjson",
 		},
 		run: o.run,
+	}
+}
+
+// lacks says once that something cannot be exported.
+func (o *exportOptions) lacks(what string) {
+	if o.missing == nil {
+		o.missing = map[string]bool{}
+	}
+	if !o.missing[what] {
+		o.missing[what] = true
+		warn(o.env.Stderr, []string{what})
 	}
 }
 
@@ -125,6 +144,10 @@ func (o *exportOptions) run(ctx context.Context, args []string) error {
 	if o.env.StderrTerminal {
 		fmt.Fprintf(o.env.Stderr, "%s entries exported\n", formatCount(o.count))
 	}
+	if len(o.missing) > 0 {
+		fmt.Fprintln(o.env.Stderr, "weirctl: the export is not complete")
+		return errReported
+	}
 	return nil
 }
 
@@ -140,7 +163,7 @@ func (o *exportOptions) ask(ctx context.Context, c *client.Client, query string,
 	}
 	req := &queryv1.QueryRangeRequest{
 		Query: query, Start: timestamppb.New(start), End: timestamppb.New(end),
-		Direction: queryv1.Direction_DIRECTION_FORWARD, Limit: o.page,
+		Direction: queryv1.Direction_DIRECTION_FORWARD, Limit: o.page, Partial: o.partial,
 	}
 	for {
 		before, next := o.count, ""
@@ -169,8 +192,11 @@ func (o *exportOptions) ask(ctx context.Context, c *client.Client, query string,
 			case *queryv1.QueryStreamResponse_Matrix:
 				return usagef("export needs a log query, this is a metric query")
 			case *queryv1.QueryStreamResponse_Done:
-				if w := event.Done.GetWarnings(); len(w) > 0 {
-					return fmt.Errorf("the answer is not complete: %s", w[0])
+				for _, w := range event.Done.GetWarnings() {
+					if !o.partial {
+						return fmt.Errorf("the export would not be complete: %s", w)
+					}
+					o.lacks(w)
 				}
 				next = event.Done.GetNextCursor()
 			}
@@ -199,7 +225,10 @@ func (o *exportOptions) read(ctx context.Context, bucket objstore.Bucket, query 
 	if err != nil {
 		return err
 	}
-	if o.store.tellProblems(snap, start, end) {
+	for _, p := range snap.Problems(o.store.tenant(), start, end) {
+		o.lacks(problemText(p))
+	}
+	if len(o.missing) > 0 && !o.partial {
 		return errors.New("the export would not be complete")
 	}
 	set, err := tombstone.NewStore(bucket, o.env.Now, 0).Fresh(ctx, o.store.tenant())
@@ -233,6 +262,13 @@ func (o *exportOptions) union(ctx context.Context, bucket objstore.Bucket, block
 	var sources []compact.Source
 	for _, b := range blocks {
 		r, err := openBlock(ctx, bucket, b)
+		if err == nil && o.partial {
+			err = r.Verify(ctx) // what is found in the midst of a merge is found too late
+		}
+		if err != nil && o.partial && ctx.Err() == nil {
+			o.lacks(err.Error())
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -241,6 +277,9 @@ func (o *exportOptions) union(ctx context.Context, bucket objstore.Bucket, block
 			return err
 		}
 		sources = append(sources, s)
+	}
+	if len(sources) == 0 {
+		return nil
 	}
 	m, err := compact.NewMerge(sources, removes, false, block.Compare)
 	if err != nil {

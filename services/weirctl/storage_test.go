@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -74,7 +76,7 @@ func (f *fakeServer) RetentionDryRun(_ context.Context, r *storagev1.RetentionDr
 	}
 	return &storagev1.RetentionDryRunResponse{Time: at, Bytes: 50_000_000, BytesExpired: 5_000_000, BytesPerCycle: 10_000_000, Steps: []*storagev1.RetentionStep{
 		{Block: f.block(), Reason: "all entries have expired", Entries: 1_000_000},
-		{Block: f.block(), Rewrite: true, Reason: "older than 24h0m0s: {app=\"x\"}", Entries: 10},
+		{Block: f.block(), Rewrite: true, Reason: "older than 24h0m0s: {app=\"x\"}", Entries: 10, Estimated: !r.GetExact()},
 	}}, nil
 }
 
@@ -212,6 +214,30 @@ func TestBlocksOfStore(t *testing.T) {
 	if !strings.Contains(out.stderr, string(s.ids[0])) || !strings.Contains(out.stderr, "1 of 2 blocks are damaged") {
 		t.Error(out.stderr)
 	}
+	if out := s.run(ExitError, "export"); !strings.Contains(out.stderr, string(s.ids[0])) {
+		t.Error(out.stderr)
+	}
+	partial := func() {
+		t.Helper()
+		out := s.run(ExitError, "export", "--partial")
+		if n := strings.Count(out.stdout, "\n"); n != 60 || !strings.Contains(out.stderr, string(s.ids[0])) || !strings.Contains(out.stderr, "not complete") {
+			t.Errorf("%d entries: %s", n, out.stderr)
+		}
+	}
+	partial()
+	// An index that may know more than the blocks say stays.
+	index := filepath.Join(s.dir, catalog.IndexKey("fake"))
+	footer := slices.Clone(whole)
+	footer[len(footer)-20-1] ^= 1
+	if err := os.WriteFile(path, footer, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.run(ExitError, "blocks", "rebuild-index"); !strings.Contains(out.stderr, "stays as it is: 1 blocks") || !strings.Contains(out.stderr, string(s.ids[0])) {
+		t.Error(out.stderr)
+	}
+	if now, err := os.ReadFile(index); err != nil || !bytes.Equal(now, body) {
+		t.Errorf("the index was changed: %v", err)
+	}
 	// What is gone is missed, until the index is made anew.
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -222,8 +248,24 @@ func TestBlocksOfStore(t *testing.T) {
 	if out := s.run(ExitError, "export"); !strings.Contains(out.stderr, "would not be complete") {
 		t.Error(out.stderr)
 	}
+	if out := s.run(ExitError, "blocks", "verify"); !strings.Contains(out.stderr, "1 of 2 blocks are damaged or lost") {
+		t.Error(out.stderr)
+	}
+	partial()
 	s.run(ExitOK, "blocks", "rebuild-index")
 	s.run(ExitOK, "blocks", "list")
+	if out := s.run(ExitOK, "export", "--partial"); strings.Count(out.stdout, "\n") != 60 || out.stderr != "" {
+		t.Error(out.stderr)
+	}
+	// A tenant without blocks is most likely a name that was not meant.
+	for _, args := range [][]string{{"blocks", "list"}, {"blocks", "verify"}, {"blocks", "rebuild-index"}, {"export"}} {
+		if out := s.run(ExitOK, append(args, "--tenant", "nobody")...); !strings.Contains(out.stderr, "no blocks of tenant nobody") {
+			t.Errorf("%v: %q", args, out.stderr)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "nobody")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is something of nobody: %v", err)
+	}
 }
 
 // TestExportImport: what is exported from a store and imported is what was stored,

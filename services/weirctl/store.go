@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/url"
 	"os"
 	"strings"
@@ -136,18 +137,25 @@ func (s *store) load(ctx context.Context, bucket objstore.Bucket) (*catalog.Load
 		return nil, nil, err
 	}
 	snap, err := loader.Snapshot(s.tenant())
+	if err == nil && len(snap.Listed()) == 0 && len(snap.Problems(s.tenant(), math.MinInt64, math.MaxInt64)) == 0 {
+		warn(s.env.Stderr, []string{fmt.Sprintf("there are no blocks of tenant %s in %s", s.tenant(), s.location)})
+	}
 	return loader, snap, err
 }
 
-// tellProblems says on standard error what of the store cannot be read.
-func (s *store) tellProblems(snap *catalog.Snapshot, start, end int64) (any bool) {
+// tellProblems says on standard error which blocks cannot be read, and returns how many.
+func (s *store) tellProblems(snap *catalog.Snapshot, start, end int64) (n int) {
 	for _, p := range snap.Problems(s.tenant(), start, end) {
-		text := fmt.Sprintf("block %s is %s", p.Key(), p.Kind)
-		if p.Err != nil {
-			text += ": " + p.Err.Error()
-		}
-		warn(s.env.Stderr, []string{text})
-		any = true
+		warn(s.env.Stderr, []string{problemText(p)})
+		n++
 	}
-	return any
+	return n
+}
+
+func problemText(p catalog.Problem) string {
+	text := fmt.Sprintf("block %s is %s", p.Key(), p.Kind)
+	if p.Err != nil {
+		text += ": " + p.Err.Error()
+	}
+	return text
 }

@@ -108,6 +108,7 @@ func TestTranscripts(t *testing.T) {
 		"deletes-cancel-started": {args: []string{"deletes", "cancel", "b"}},
 		"deletes-unknown":        {args: []string{"deletes", "lsit"}},
 		"retention":              {args: []string{"retention", "dry-run"}},
+		"retention-exact":        {args: []string{"retention", "dry-run", "--exact"}},
 		"retention-json":         {args: []string{"retention", "dry-run", "--at", "2026-12-31T00:00:00Z", "-o", "json"}},
 		"blocks-list":            {args: []string{"blocks", "list"}},
 		"blocks-list-json":       {args: []string{"blocks", "list", "-o", "json"}},

@@ -588,7 +588,10 @@ func (*CancelDeleteResponse) Descriptor() ([]byte, []int) {
 type RetentionDryRunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When. Default: now.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Whether to read the blocks of which a part would be removed, and count; else
+	// the entries that would go of these are estimated.
+	Exact         bool `protobuf:"varint,2,opt,name=exact,proto3" json:"exact,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -628,6 +631,13 @@ func (x *RetentionDryRunRequest) GetTime() *timestamppb.Timestamp {
 		return x.Time
 	}
 	return nil
+}
+
+func (x *RetentionDryRunRequest) GetExact() bool {
+	if x != nil {
+		return x.Exact
+	}
+	return false
 }
 
 // RetentionDryRunResponse is what would be removed.
@@ -722,9 +732,11 @@ type RetentionStep struct {
 	Rewrite bool `protobuf:"varint,2,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
 	// Why, for people.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Entries of the block's streams that the rules concern. For a rule with
-	// filters the entries of the streams that it selects: more than will go.
-	Entries       uint64 `protobuf:"varint,4,opt,name=entries,proto3" json:"entries,omitempty"`
+	// Entries that would go.
+	Entries uint64 `protobuf:"varint,4,opt,name=entries,proto3" json:"entries,omitempty"`
+	// Whether entries is an estimate: the entries of the streams that rules which
+	// have ended for the whole block select, filters left aside.
+	Estimated     bool `protobuf:"varint,5,opt,name=estimated,proto3" json:"estimated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -785,6 +797,13 @@ func (x *RetentionStep) GetEntries() uint64 {
 		return x.Entries
 	}
 	return 0
+}
+
+func (x *RetentionStep) GetEstimated() bool {
+	if x != nil {
+		return x.Estimated
+	}
+	return false
 }
 
 // ListBlocksRequest asks for blocks.
@@ -1052,20 +1071,22 @@ const file_weir_storage_v1_storage_proto_rawDesc = "" +
 	"\adeletes\x18\x01 \x03(\v2\x17.weir.storage.v1.DeleteR\adeletes\"%\n" +
 	"\x13CancelDeleteRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x16\n" +
-	"\x14CancelDeleteResponse\"H\n" +
+	"\x14CancelDeleteResponse\"^\n" +
 	"\x16RetentionDryRunRequest\x12.\n" +
-	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xe2\x01\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xe2\x01\n" +
 	"\x17RetentionDryRunResponse\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x124\n" +
 	"\x05steps\x18\x02 \x03(\v2\x1e.weir.storage.v1.RetentionStepR\x05steps\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12#\n" +
 	"\rbytes_expired\x18\x04 \x01(\x04R\fbytesExpired\x12&\n" +
-	"\x0fbytes_per_cycle\x18\x05 \x01(\x04R\rbytesPerCycle\"\x89\x01\n" +
+	"\x0fbytes_per_cycle\x18\x05 \x01(\x04R\rbytesPerCycle\"\xa7\x01\n" +
 	"\rRetentionStep\x12,\n" +
 	"\x05block\x18\x01 \x01(\v2\x16.weir.storage.v1.BlockR\x05block\x12\x18\n" +
 	"\arewrite\x18\x02 \x01(\bR\arewrite\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
-	"\aentries\x18\x04 \x01(\x04R\aentries\"s\n" +
+	"\aentries\x18\x04 \x01(\x04R\aentries\x12\x1c\n" +
+	"\testimated\x18\x05 \x01(\bR\testimated\"s\n" +
 	"\x11ListBlocksRequest\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
 	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"v\n" +
