@@ -17,18 +17,27 @@ const batchRows = 4096
 // time. They are valid during the call. Order keys strictly ascend within a stream;
 // hashes are not there. One row group is in memory at a time.
 func (r *Reader) Each(ctx context.Context, yield func(ls model.Labels, rows *model.Rows) error) error {
-	return r.each(ctx, func(stream int, ls model.Labels, rows *model.Rows) error { return yield(ls, rows) })
+	current, ls := -1, model.Labels(nil)
+	return r.each(ctx, func(stream int, page *model.Rows, from, to int) error {
+		if stream != current {
+			current, ls = stream, r.index.stream(stream)
+		}
+		return yield(ls, cut(page, from, to))
+	})
 }
 
-func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Labels, rows *model.Rows) error) error {
+// each is Each with rows [from, to) of a page that has those of many streams, if they are
+// few. Each page's come from its first row on.
+func (r *Reader) each(ctx context.Context, yield func(stream int, page *model.Rows, from, to int) error) error {
 	var section *Section
 	current := -1
 	var g *RowGroup
 	page, first := &model.Rows{}, 0 // rows of g from first on: of many streams, if they are small
 	list := make([]uint32, 0, batchRows)
+	var spans []Span
 	for stream := range r.index.streams {
-		ls := r.index.stream(stream)
-		for _, s := range r.spans(r.index.firstRow[stream], r.index.firstRow[stream+1]) {
+		spans = r.spans(spans[:0], r.index.firstRow[stream], r.index.firstRow[stream+1])
+		for _, s := range spans {
 			if g == nil || g.Number != s.Group {
 				if err := ctx.Err(); err != nil {
 					return err
@@ -59,7 +68,7 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, ls model.Label
 					}
 				}
 				to := min(s.To, first+page.Len())
-				if err := yield(stream, ls, cut(page, at-first, to-first)); err != nil {
+				if err := yield(stream, page, at-first, to-first); err != nil {
 					return err
 				}
 				at = to
@@ -171,12 +180,15 @@ type verifier struct {
 	metadata int64
 }
 
-func (v *verifier) rows(stream int, ls model.Labels, rows *model.Rows) error {
-	for i := range rows.Len() {
+func (v *verifier) rows(stream int, rows *model.Rows, from, to int) error {
+	if from == 0 { // a page that is new
+		v.metadata += metadataBytes(rows)
+	}
+	for i := from; i < to; i++ {
 		key := rows.Key(i)
 		key.Hash = rows.Hash(i)
 		if stream == v.stream && key.Compare(v.last) <= 0 {
-			return corrupt("rows of %s do not ascend", ls)
+			return corrupt("rows of %s do not ascend", v.r.index.stream(stream))
 		}
 		v.stream, v.last = stream, key
 		want := &v.r.index.runs[v.run]
@@ -191,19 +203,24 @@ func (v *verifier) rows(stream int, ls model.Labels, rows *model.Rows) error {
 			v.sum.Digest = want.Digest
 		}
 		if v.sum != *want {
-			return corrupt("run of %s: %v, its rows are %v", ls, *want, v.sum)
+			return corrupt("run of %s: %v, its rows are %v", v.r.index.stream(stream), *want, v.sum)
 		}
 		v.run++
 		v.sum = Run{}
 	}
+	return nil
+}
+
+// metadataBytes returns how many bytes the metadata of rows has, names and values.
+func metadataBytes(rows *model.Rows) (n int64) {
 	for _, set := range [][]model.Column{rows.Metadata, rows.Derived} {
 		for i := range set {
 			for k := range set[i].Values.Ends {
-				v.metadata += int64(len(set[i].Name) + len(set[i].Values.At(k)))
+				n += int64(len(set[i].Name) + len(set[i].Values.At(k)))
 			}
 		}
 	}
-	return nil
+	return n
 }
 
 func (r Run) String() string {

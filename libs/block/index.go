@@ -282,7 +282,10 @@ func makeLabel(name string, v *tableValues, streams int) label {
 	info := v.values.Info()
 	var slab []byte
 	var ends []int
-	number := make(map[uint64]uint32) // of the dictionary
+	var number []uint32 // of the dictionary
+	if info.Kind == column.Dict {
+		number = make([]uint32, v.values.Distinct())
+	}
 	for i := range v.values.Len() {
 		at := uint32(0)
 		switch info.Kind {

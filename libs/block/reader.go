@@ -410,16 +410,20 @@ type Span struct{ Group, From, To int }
 // Spans returns where the rows of a stream with start <= time < end are: all of them
 // are within, and others of the stream may be. The spans ascend.
 func (r *Reader) Spans(stream int, start, end int64) []Span {
-	a, b := r.index.runsWithin(stream, start, end)
-	if a == b {
-		return nil
-	}
-	return r.spans(r.index.runRow[a], r.index.runRow[b])
+	return r.AppendSpans(nil, stream, start, end)
 }
 
-// spans returns where rows [from, to) of the block are.
-func (r *Reader) spans(from, to int64) []Span {
-	var out []Span
+// AppendSpans is Spans that appends them to out.
+func (r *Reader) AppendSpans(out []Span, stream int, start, end int64) []Span {
+	a, b := r.index.runsWithin(stream, start, end)
+	if a == b {
+		return out
+	}
+	return r.spans(out, r.index.runRow[a], r.index.runRow[b])
+}
+
+// spans appends where rows [from, to) of the block are.
+func (r *Reader) spans(out []Span, from, to int64) []Span {
 	groups := r.foot.groups
 	k := sort.Search(len(groups), func(i int) bool { return groups[i].firstRow+int64(groups[i].rows) > from })
 	for ; k < len(groups) && groups[k].firstRow < to; k++ {

@@ -32,7 +32,7 @@ func (m *Merge) carriable(stream int, lists [][]sourceRun, start, end int64) ([]
 			return nil, false
 		}
 	}
-	var all []sourceRun
+	all := lists[stream][:0]
 	for _, r := range lists[stream] {
 		if r.run.MaxTime < start || r.run.MinTime >= end && end != MaxTime {
 			continue
@@ -70,6 +70,17 @@ func (m *Merge) carried(w Writer, start, end int64) ([][]sourceRun, carrier) {
 // runs returns the runs of each stream that are not copies of another source's.
 func (m *Merge) runs() [][]sourceRun {
 	lists := make([][]sourceRun, len(m.streams))
+	counts, sum := make([]int, len(m.streams)), 0
+	for i, s := range m.sources {
+		for k, st := range s.Streams() {
+			counts[m.index[i][k]] += len(st.Runs)
+			sum += len(st.Runs)
+		}
+	}
+	all := make([]sourceRun, sum)
+	for i, n := range counts {
+		lists[i], all = all[:0:n], all[n:]
+	}
 	for i, s := range m.sources {
 		for k, st := range s.Streams() {
 			at := m.index[i][k]
@@ -92,12 +103,13 @@ func (m *Merge) carry(ctx context.Context, stream int, runs []sourceRun, w carri
 		for to < len(runs) && runs[to].source == runs[from].source {
 			to++
 		}
-		var list []block.Run
+		list := m.announced[:0]
 		for _, r := range runs[from:to] {
 			list = append(list, r.run)
 			m.ledger[stream].out.add(r.run.Rows, r.run.Digest)
 			m.report.RowsOut += r.run.Rows
 		}
+		m.announced = list
 		if err := w.CarryRuns(ls, list); err != nil {
 			return err
 		}
@@ -116,7 +128,8 @@ func (m *Merge) carry(ctx context.Context, stream int, runs []sourceRun, w carri
 func (s *BlockSource) carry(ctx context.Context, ls model.Labels, stream int, run block.Run, w carrier) error {
 	at := s.bytesBefore(stream, run)
 	end := at + run.Bytes
-	for _, span := range s.reader.Spans(stream, run.MinTime, run.MaxTime+1) {
+	s.spans = s.reader.AppendSpans(s.spans[:0], stream, run.MinTime, run.MaxTime+1)
+	for _, span := range s.spans {
 		if s.carried == nil || s.carried.Number() != span.Group {
 			if err := s.open(ctx, span.Group); err != nil {
 				return err

@@ -65,6 +65,9 @@ type Merge struct {
 	index   [][]uint32     // per source: of its streams, the index in streams
 	ledger  []balance      // by stream
 	skips   []map[int][]block.Run
+
+	announced []block.Run // the runs that are taken over at a time
+
 	removed map[string]uint64
 	report  Report
 }

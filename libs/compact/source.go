@@ -15,6 +15,7 @@ import (
 type BlockSource struct {
 	reader  *block.Reader
 	streams []Stream
+	spans   []block.Span
 
 	// Where rows are taken over from.
 	carried   *block.Carried

@@ -3,14 +3,17 @@ package column
 import "slices"
 
 // Run is values that follow each other: values From … To-1 of a column, or, without a
-// column, texts in a slab, or integers.
+// column, of a text. There are many, so they are small.
 type Run struct {
 	Values   *Values
 	From, To int
+	Text     *Text
+}
 
+// Text is texts in a slab, or integers.
+type Text struct {
 	Slab []byte
 	Refs []Ref
-
 	Ints []int64
 }
 
@@ -18,7 +21,7 @@ func (r *Run) len() int {
 	if r.Values != nil {
 		return r.To - r.From
 	}
-	return len(r.Refs) + len(r.Ints)
+	return len(r.Text.Refs) + len(r.Text.Ints)
 }
 
 // EncodeRuns is Encode, or EncodeSigned, of the values of runs, one behind the other.
@@ -29,7 +32,7 @@ func (e *Encoder) EncodeRuns(dst []byte, runs []Run) (Info, []byte) {
 	for i := range runs {
 		n += runs[i].len()
 	}
-	if r := &runs[0]; r.Ints != nil || r.Values != nil && r.Values.kind == Signed {
+	if r := &runs[0]; r.Values == nil && r.Text.Ints != nil || r.Values != nil && r.Values.kind == Signed {
 		return e.signedRuns(dst, runs, n)
 	}
 	ok := false
@@ -57,7 +60,7 @@ func (e *Encoder) signedRuns(dst []byte, runs []Run, n int) (Info, []byte) {
 	for i := range runs {
 		r := &runs[i]
 		if r.Values == nil {
-			e.ints = append(e.ints, r.Ints...)
+			e.ints = append(e.ints, r.Text.Ints...)
 			continue
 		}
 		for k := r.From; k < r.To; k++ {
@@ -108,8 +111,8 @@ func (e *Encoder) text(runs []Run, n int) {
 		at := uint32(len(e.slab))
 		switch {
 		case v == nil:
-			for _, ref := range r.Refs {
-				e.add(ref.Of(r.Slab))
+			for _, ref := range r.Text.Refs {
+				e.add(ref.Of(r.Text.Slab))
 			}
 		case v.kind == Bytes && v.ends == nil:
 			e.slab = append(e.slab, v.bytes[r.From*v.size:r.To*v.size]...)

@@ -71,7 +71,7 @@ func TestEncodeRunsIsEncode(t *testing.T) {
 				slab = append(slab, r.Of(text)...)
 			}
 			if rapid.IntRange(0, 5).Draw(t, "text") == 0 {
-				runs = append(runs, Run{Slab: text, Refs: part[from:to]})
+				runs = append(runs, Run{Text: &Text{Slab: text, Refs: part[from:to]}})
 				continue
 			}
 			c, payload := enc.Encode(nil, text, part)
@@ -100,7 +100,7 @@ func TestEncodeSignedRuns(t *testing.T) {
 			from := rapid.IntRange(0, len(part)-1).Draw(t, "from")
 			all = append(all, part[from:]...)
 			if rapid.Bool().Draw(t, "plain") {
-				runs = append(runs, Run{Ints: part[from:]})
+				runs = append(runs, Run{Text: &Text{Ints: part[from:]}})
 				continue
 			}
 			c, payload := enc.EncodeSigned(nil, part)

@@ -43,8 +43,9 @@ type Builder struct {
 	lasts  []template.Slot // of each shape, those of its last line
 	news   []uint8         // of each of lasts: pieces at its place not seen lately, one after the other
 
-	more   []byte  // text of pieces
-	pieces []Piece // besides the lines
+	besides Text    // more lines
+	more    []byte  // text of pieces
+	pieces  []Piece // besides the lines
 }
 
 // Shape is how many rows the columns of some blocks have, and which grams are in them.
@@ -286,18 +287,27 @@ var inRun = func() (t [256]bool) {
 	return t
 }()
 
-// gather gives the sink the grams of all rows. What lines of one shape have in common
-// is looked at once; of the others, pieces around bytes that changed from the last line
-// of the shape to the next. Each distinct piece is looked at about once.
+// gather gives the sink the grams of all rows, and of what comes besides.
 func (b *Builder) gather(slab []byte, rows *Rows) {
 	b.sink.mark.nonASCII = 0
+	b.lines(slab, rows)
+	b.lines(b.besides.Slab, &b.besides.Rows)
+	b.gatherPieces()
+}
+
+// lines gives the sink the grams of lines. What lines of one shape have in common
+// is looked at once; of the others, pieces around bytes that changed from the last line
+// of the shape to the next. Each distinct piece is looked at about once.
+func (b *Builder) lines(slab []byte, rows *Rows) {
+	if len(rows.Ends) == 0 {
+		return
+	}
 	clear(b.seen[:])
 	clear(b.wholes[:])
 	clear(b.alones[:])
 	b.starts = append(b.starts[:0], make([]int32, len(rows.Counts))...)
 	b.lasts, b.news = b.lasts[:0], b.news[:0]
 	start, slots := uint32(0), rows.Slots
-	defer b.gatherPieces()
 	for i, end := range rows.Ends {
 		shape := rows.Shapes[i]
 		n := int(rows.Counts[shape])

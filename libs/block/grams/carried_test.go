@@ -155,7 +155,7 @@ func TestPiecesOfSlotsGiveTheBitsOfWholeLines(t *testing.T) {
 			}
 		}
 		g.Reset()
-		g.AddPieces(nil, &grams.Rows{}, more, pieces, 1<<10)
+		g.AddPieces(&grams.Text{}, &grams.Text{}, more, pieces, 1<<10)
 		region, err := grams.Open(g.Finish())
 		if err != nil {
 			t.Fatal(err)

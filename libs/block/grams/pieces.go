@@ -8,12 +8,18 @@ type Piece struct {
 	Often           bool // it is likely to come again
 }
 
-// AddPieces is AddBlock of lines, and of lines besides of which all that is known are
-// pieces of more: each gram of one of them is in one of these.
-func (b *Builder) AddPieces(slab []byte, rows *Rows, more []byte, pieces []Piece, stored int) {
-	b.more, b.pieces = more, pieces
-	b.AddBlock(slab, rows, stored)
-	b.more, b.pieces = nil, nil
+// Text is lines, and what is known of them.
+type Text struct {
+	Slab []byte
+	Rows Rows
+}
+
+// AddPieces is AddBlock of lines, of others besides, and of those of which all that is known
+// are pieces of more: each gram of one of them is in one of these.
+func (b *Builder) AddPieces(lines, besides *Text, more []byte, pieces []Piece, stored int) {
+	b.besides, b.more, b.pieces = *besides, more, pieces
+	b.AddBlock(lines.Slab, &lines.Rows, stored)
+	b.besides, b.more, b.pieces = Text{}, nil, nil
 }
 
 func (b *Builder) gatherPieces() {

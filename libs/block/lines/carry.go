@@ -46,6 +46,8 @@ type carrier struct {
 	takers   map[*Body]*taker
 	idle     map[*Body]*taker // empty
 	last     *taker
+	taken    []uint32 // by column: the last taker, by its number, that has one for it
+	taking   uint32   // number of the newest taker
 
 	runs    [][]column.Run // by column
 	used    []uint32       // columns that have runs
@@ -53,6 +55,7 @@ type carrier struct {
 	rows    []uint32
 	slotsOf []int32
 	pieces  pieces
+	printed printed
 	walked  []walkedPart // of the block added last; none: all of it is text
 }
 
@@ -88,6 +91,9 @@ type taker struct {
 	values   []*column.Values
 	moves    []movement
 	routes   []route // of the templates
+	printer  *Printer
+	shapes   int // of printed: where those of the templates begin
+	shapesIn int // the block that they are of, see pieces
 	printers []*slotPrinter
 	row      int
 	cursors  []uint32
@@ -145,7 +151,7 @@ func (b *Builder) newTaker(body *Body) (*taker, error) {
 	}
 	n, table := len(body.columns), body.section.Table
 	t := &taker{body: body, tids: tids, times: times, numbers: make([]uint32, len(body.info.Templates)), columns: make([]uint32, n),
-		values: make([]*column.Values, n), moves: make([]movement, len(body.info.Templates)), cursors: make([]uint32, n), before: make([]uint32, n), stamps: make([]uint32, n)}
+		values: make([]*column.Values, n), moves: body.allMoves(len(body.info.Templates)), cursors: make([]uint32, n), before: make([]uint32, n), stamps: make([]uint32, n)}
 	p := b.carry.sections[body.section]
 	if p == nil {
 		p = &placed{make([]bool, len(table.Templates)), make([]uint32, len(table.Templates)), make([][]uint32, len(table.Templates))}
@@ -155,7 +161,11 @@ func (b *Builder) newTaker(body *Body) (*taker, error) {
 	for i := range t.columns {
 		t.columns[i] = none
 	}
-	taken := map[uint32]bool{}
+	c := &b.carry
+	if c.taking++; c.taking == 0 {
+		clear(c.taken)
+		c.taking = 1
+	}
 	for i, k := range body.info.Templates {
 		m := &table.Templates[k.Template]
 		if !p.known[k.Template] {
@@ -167,16 +177,18 @@ func (b *Builder) newTaker(body *Body) (*taker, error) {
 		}
 		t.numbers[i] = p.numbers[k.Template]
 		for s, id := range p.columns[k.Template] {
+			for len(c.taken) <= int(id) {
+				c.taken = append(c.taken, 0)
+			}
 			own := &t.columns[body.place(m.Columns[s])]
 			switch {
 			case *own == id:
-			case *own != none || taken[id]:
+			case *own != none || c.taken[id] == c.taking:
 				return nil, errApart
 			default:
-				*own, taken[id] = id, true
+				*own, c.taken[id] = id, c.taking
 			}
 		}
-		t.moves[i] = movement{true, body.stepsOf(i, nil)}
 	}
 	for i := range t.values {
 		if t.values[i], err = body.Values(i); err != nil {
@@ -334,6 +346,7 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 		place[blk.Columns[i].Column] = i
 	}
 	c.pieces.begin()
+	c.printed.begin()
 	for _, p := range parts {
 		if p.Body == nil {
 			to := textRow + p.To - p.From
@@ -354,10 +367,18 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 		}
 		t.walkedIn, t.walked = c.pieces.block, p.To
 		c.walked = append(c.walked, w)
-		if b.grams == nil {
+		switch {
+		case b.grams == nil:
 			t.skip(p.To)
-		} else if err := c.pieces.add(t, p.To); err != nil {
-			return Stats{}, err
+		case t.varied():
+			if err := c.printed.add(t, p.From, p.To, c.pieces.block); err != nil {
+				return Stats{}, err
+			}
+			t.skip(p.To)
+		default:
+			if err := c.pieces.add(t, p.To); err != nil {
+				return Stats{}, err
+			}
 		}
 		for _, id := range t.tids[p.From:p.To] {
 			c.rows = append(c.rows, t.numbers[id])
@@ -382,12 +403,12 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 	}
 	b.end(&info, c.rows, times)
 	if b.grams != nil {
-		var rows grams.Rows
+		own := grams.Text{Slab: text.Slab}
 		if text.Len() > 0 {
 			slots, _ := b.analyzer.Slots()
-			rows = b.textGrams(blk, text, slots)
+			own.Rows = b.textGrams(blk, text, slots)
 		}
-		b.grams.AddPieces(text.Slab, &rows, c.pieces.slab, c.pieces.list, int(info.Size))
+		b.grams.AddPieces(&own, &c.printed.Text, c.pieces.slab, c.pieces.list, int(info.Size))
 	}
 	// Blocks that had no rows here are not needed again.
 	for _, p := range parts {
@@ -453,14 +474,14 @@ func (b *Builder) textRuns(blk *template.Block, text *model.Strings, from, to in
 			continue
 		}
 		v, at := &blk.Columns[i], next[i]
-		r := column.Run{Slab: text.Slab}
+		r := column.Text{Slab: text.Slab}
 		if v.Deltas != nil {
 			r.Ints = v.Deltas[at : at+n]
 		} else {
 			r.Refs = v.Refs[at : at+n]
 		}
 		next[i] += n
-		b.carry.run(v.Column, r)
+		b.carry.run(v.Column, column.Run{Text: &r})
 	}
 }
 

@@ -137,6 +137,9 @@ func (c *slotPrinter) set(v *column.Values, layout template.Layout) {
 func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 	t := p.tids[row]
 	if p.pieces[t] == nil {
+		if p.body.info.Templates[t].Rows <= seldom {
+			return p.plain(slab, limit, row)
+		}
 		if err := p.prepare(int(t)); err != nil {
 			return slab, err
 		}
@@ -162,7 +165,7 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 		if c == nil {
 			break
 		}
-		i := int(*c.cursor)
+		i, begin := int(*c.cursor), n
 		*c.cursor++
 		switch c.print {
 		case printNumber:
@@ -230,6 +233,9 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 		default:
 			s := c.values.Append(out[:n], i)
 			n, out = len(s), s[:cap(s)]
+		}
+		if p.noting {
+			p.slots = append(p.slots, template.SlotOf(begin, n))
 		}
 		if n > limit {
 			return slab, errTooLong(p.body.info)

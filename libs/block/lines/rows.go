@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -128,6 +129,12 @@ type Printer struct {
 	used    []bool     // columns whose cursors move; nil: all
 	moves   []movement // of the templates, with the columns used only
 	memory  int        // bytes, about
+
+	values  []*column.Values // of the columns of templates that are not made ready; nil: of none
+	scratch []template.Piece
+
+	noting bool
+	slots  []template.Slot // printed while noting, but those that are the same in all lines of a template
 }
 
 // step is how many values of a column a row has.
@@ -214,16 +221,16 @@ func (b *Body) columnsOf(t int) []uint32 {
 	return b.section.Table.Templates[b.info.Templates[t].Template].Columns
 }
 
-// stepsOf returns how far a row of a template moves the cursors.
-func (b *Body) stepsOf(t int, used []bool) []step {
-	var out []step
+// stepsOf appends how far a row of a template moves the cursors to out.
+func (b *Body) stepsOf(t int, used []bool, out []step) []step {
+	first := len(out)
 columns:
 	for _, id := range b.columnsOf(t) {
 		c := uint32(b.place(id))
 		if used != nil && !used[c] {
 			continue
 		}
-		for i := max(0, len(out)-64); i < len(out); i++ { // several of one column do as well
+		for i := max(first, len(out)-64); i < len(out); i++ { // several of one column do as well
 			if out[i].column == c {
 				out[i].n++
 				continue columns
@@ -245,7 +252,7 @@ func (p *Printer) steps(t int) []step {
 	}
 	m := &p.moves[t]
 	if !m.known {
-		*m = movement{true, b.stepsOf(t, p.used)}
+		*m = movement{true, b.stepsOf(t, p.used, nil)}
 	}
 	return m.steps
 }
@@ -255,11 +262,17 @@ func (b *Body) allMoves(n int) []movement {
 	b.mu.Lock()
 	defer b.mu.Unlock() // a panic must not lock others out
 	if b.moves == nil {
-		moves := make([]movement, n)
+		moves, all := make([]movement, n), 0
 		for t := range moves {
-			moves[t] = movement{true, b.stepsOf(t, nil)}
-			b.memory += 32 + 8*len(moves[t].steps)
+			all += len(b.columnsOf(t))
 		}
+		steps := make([]step, 0, all)
+		for t := range moves {
+			first := len(steps)
+			steps = b.stepsOf(t, nil, steps)
+			moves[t] = movement{true, steps[first:len(steps):len(steps)]}
+		}
+		b.memory += 32*n + 8*all
 		b.moves = moves
 	}
 	return b.moves

@@ -17,6 +17,9 @@ const timeFlag = 1 << 31
 // Slot is where a slot of a line is in the lines' slab.
 type Slot uint64 // offset<<32 | length, timeFlag
 
+// SlotOf returns the slot from start to end, which is no in-line time.
+func SlotOf(start, end int) Slot { return Slot(start)<<32 | Slot(end-start) }
+
 // Start returns where the slot begins.
 func (s Slot) Start() uint32 { return uint32(s >> 32) }
 

@@ -1,0 +1,55 @@
+package lines
+
+import "github.com/weir-logs/weir/libs/block/grams"
+
+// fewOf is how many rows of a template a block has on average, so few that to print its
+// lines for the gram matrix is less work than to find out what is new in each of them.
+const fewOf = 8
+
+// varied reports whether the block has few rows of each template.
+func (t *taker) varied() bool { return len(t.tids) < fewOf*len(t.numbers) }
+
+// printed is lines that are taken over and were printed, for their grams alone.
+type printed struct{ grams.Text }
+
+func (p *printed) begin() {
+	r := &p.Rows
+	p.Slab, r.Ends, r.Shapes, r.Slots, r.Counts = p.Slab[:0], r.Ends[:0], r.Shapes[:0], r.Slots[:0], r.Counts[:0]
+}
+
+// add adds rows of a block, for the block of this number. Each of its templates is a shape.
+func (p *printed) add(t *taker, from, to, block int) error {
+	w := t.printer
+	if w == nil {
+		var err error
+		if w, err = t.body.Printer(); err != nil {
+			return err
+		}
+		w.noting = true
+		t.printer = w
+	}
+	if w.row > from {
+		clear(w.cursors)
+		w.row = 0
+	}
+	w.skipTo(from)
+	r := &p.Rows
+	if t.shapesIn != block {
+		t.shapesIn, t.shapes = block, len(r.Counts)
+		r.Counts = append(r.Counts, make([]int32, len(t.numbers))...)
+	}
+	w.slots = r.Slots
+	limit := len(p.Slab) + t.body.info.Bytes
+	for row := from; row < to; row++ {
+		had := len(w.slots)
+		var err error
+		if p.Slab, err = w.append(p.Slab, limit, row); err != nil {
+			return at(t.body.block, err)
+		}
+		shape := t.shapes + int(t.tids[row])
+		r.Counts[shape] = int32(len(w.slots) - had)
+		r.Shapes, r.Ends = append(r.Shapes, uint32(shape)), append(r.Ends, uint32(len(p.Slab)))
+	}
+	r.Slots, w.slots = w.slots, nil
+	return nil
+}
