@@ -5,6 +5,7 @@ package rowspb
 
 import (
 	"fmt"
+	"slices"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/model"
@@ -13,11 +14,39 @@ import (
 // FromBlock returns the rows of a block from outside, or an error if its columns
 // do not fit together. Positions are filled in; hashes and batch times are not.
 func FromBlock(b *ingestv1.StreamBlock) (model.Rows, error) {
+	var r Reader
+	return r.FromBlock(b)
+}
+
+// Reader reads blocks that go together, of one request, into memory that it uses again. The
+// zero value is ready. It is for one goroutine.
+type Reader struct{ columns []model.Column }
+
+// Begin says which blocks are going to be read. What was read before is not valid any more.
+func (d *Reader) Begin(blocks []*ingestv1.StreamBlock) {
+	n := 0
+	for _, b := range blocks {
+		n += len(b.GetMetadata()) + len(b.GetDerived())
+	}
+	d.columns = slices.Grow(d.columns[:0], n)
+}
+
+// Cap returns how many columns there is memory for.
+func (d *Reader) Cap() int { return cap(d.columns) }
+
+// Clear lets go of what was read.
+func (d *Reader) Clear() {
+	clear(d.columns)
+	d.columns = d.columns[:0]
+}
+
+// FromBlock is [FromBlock].
+func (d *Reader) FromBlock(b *ingestv1.StreamBlock) (model.Rows, error) {
 	r := model.Rows{
 		Times:    b.GetTimes(),
 		Lines:    model.Strings{Ends: b.GetLineEnds(), Slab: b.GetSlab()},
-		Metadata: fromColumns(b.GetMetadata()),
-		Derived:  fromColumns(b.GetDerived()),
+		Metadata: d.fromColumns(b.GetMetadata()),
+		Derived:  d.fromColumns(b.GetDerived()),
 	}
 	if len(b.GetCopies()) > 0 {
 		r.Copies = b.GetCopies()
@@ -31,22 +60,26 @@ func FromBlock(b *ingestv1.StreamBlock) (model.Rows, error) {
 	return r, nil
 }
 
-func fromColumns(cs []*ingestv1.Column) []model.Column {
+func (d *Reader) fromColumns(cs []*ingestv1.Column) []model.Column {
 	if len(cs) == 0 {
 		return nil
 	}
-	out := make([]model.Column, len(cs))
-	for i, c := range cs {
-		out[i] = model.Column{
+	if cap(d.columns)-len(d.columns) < len(cs) {
+		d.columns = make([]model.Column, 0, len(cs)) // what is read stays where it is
+	}
+	from := len(d.columns)
+	for _, c := range cs {
+		col := model.Column{
 			Name:    c.GetName(),
 			Values:  model.Strings{Ends: c.GetEnds(), Slab: c.GetSlab()},
 			Version: c.GetVersion(),
 		}
 		if len(c.GetRows()) > 0 {
-			out[i].Rows = c.GetRows()
+			col.Rows = c.GetRows()
 		}
+		d.columns = append(d.columns, col)
 	}
-	return out
+	return d.columns[from:len(d.columns):len(d.columns)]
 }
 
 // ToBlock returns rows as a block, with the canonical text of their labels.

@@ -1,0 +1,95 @@
+package rowspb
+
+import (
+	"bytes"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+)
+
+// anyOf draws a value that is often the zero value.
+func anyOf[T any](t *rapid.T, g *rapid.Generator[T], name string) (v T) {
+	if rapid.Bool().Draw(t, name+" set") {
+		v = g.Draw(t, name)
+	}
+	return v
+}
+
+func anyColumns(t *rapid.T, name string) (out []*ingestv1.Column) {
+	numbers := rapid.SliceOfN(rapid.Uint32(), 0, 40)
+	for range rapid.IntRange(0, 3).Draw(t, name) {
+		c := &ingestv1.Column{
+			Name: anyOf(t, rapid.String(), "name"), Rows: numbers.Draw(t, "rows"), Ends: numbers.Draw(t, "ends"),
+			Slab: anyOf(t, rapid.SliceOfN(rapid.Byte(), 0, 200), "values"), Version: anyOf(t, rapid.Uint32(), "version"),
+		}
+		anyUnknown(t, c)
+		out = append(out, c)
+	}
+	return out
+}
+
+// anyUnknown gives a message a field that this version does not know.
+func anyUnknown(t *rapid.T, m proto.Message) {
+	if rapid.IntRange(0, 3).Draw(t, "unknown") == 0 {
+		m.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), rapid.Uint64().Draw(t, "value")))
+	}
+}
+
+// TestAppendRequest: a request is encoded as package proto does it.
+func TestAppendRequest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		numbers := rapid.SliceOfN(rapid.Uint32(), 0, 40)
+		r := &ingestv1.IngestRequest{
+			Tenant: anyOf(t, rapid.String(), "tenant"), BatchTimeUnixNano: anyOf(t, rapid.Int64(), "batch time"),
+			TableVersion: anyOf(t, rapid.Uint64(), "table"), ReplicationFactor: anyOf(t, rapid.Uint32(), "factor"),
+		}
+		if rapid.Bool().Draw(t, "deadline") {
+			r.Deadline = &ingestv1.ProcessClock{}
+			anyUnknown(t, r.Deadline)
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "streams") {
+			b := &ingestv1.StreamBlock{
+				Labels: anyOf(t, rapid.String(), "labels"), Token: anyOf(t, rapid.Uint64(), "token"),
+				Times: rapid.SliceOfN(rapid.Int64(), 0, 40).Draw(t, "times"), LineEnds: numbers.Draw(t, "line ends"),
+				Slab:     anyOf(t, rapid.SliceOfN(rapid.Byte(), 0, 200), "lines"),
+				Metadata: anyColumns(t, "metadata"), Derived: anyColumns(t, "derived"),
+				Copies: numbers.Draw(t, "copies"), Position: anyOf(t, rapid.Uint32(), "position"), Positions: numbers.Draw(t, "positions"),
+			}
+			anyUnknown(t, b)
+			r.Streams = append(r.Streams, b)
+		}
+		anyUnknown(t, r)
+		want, err := proto.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := AppendRequest([]byte("before"), r)
+		if err != nil || !bytes.Equal(got, append([]byte("before"), want...)) {
+			t.Fatalf("%x, %v\nwant %x", got, err, want)
+		}
+		if size := RequestSize(r); size != len(want) {
+			t.Errorf("the size is %d, want %d", size, len(want))
+		}
+	})
+}
+
+// TestAppendRequestNotUTF8: what could not be decoded is not encoded.
+func TestAppendRequestNotUTF8(t *testing.T) {
+	for name, r := range map[string]*ingestv1.IngestRequest{
+		"tenant":   {Tenant: "\xff"},
+		"labels":   {Streams: []*ingestv1.StreamBlock{{Labels: "\xff"}}},
+		"metadata": {Streams: []*ingestv1.StreamBlock{{Metadata: []*ingestv1.Column{{Name: "\xff"}}}}},
+		"derived":  {Streams: []*ingestv1.StreamBlock{{Derived: []*ingestv1.Column{{Name: "\xff"}}}}},
+	} {
+		if _, err := AppendRequest(nil, r); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if _, err := proto.Marshal(r); err == nil {
+			t.Errorf("%s: package proto sees no error", name)
+		}
+	}
+}
