@@ -18,16 +18,27 @@ type ActiveStreams struct {
 
 	mu      sync.Mutex // guards everything below
 	tenants map[string]*activeSet
+	numbers uint64 // generations that there were, of all tenants
 }
 
 type activeSet struct {
 	new, old map[uint64]struct{} // keys, by generation
 	since    time.Time
+	number   uint64 // of the generation of new
 }
 
 // NewActiveStreams returns an ActiveStreams without streams.
 func NewActiveStreams(now func() time.Time) *ActiveStreams {
 	return &ActiveStreams{now: now, tenants: map[string]*activeSet{}}
+}
+
+// Generation returns the number of the time span that a tenant's streams are noted in at
+// present, which no other span has, of no tenant: a stream that was noted after it was asked
+// for need not be noted again until the number is another. It is never 0.
+func (a *ActiveStreams) Generation(tenant string) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.set(tenant).number
 }
 
 // Touch notes that a stream gets entries if it is active, and reports that.
@@ -143,7 +154,8 @@ func (a *ActiveStreams) Sweep() {
 func (a *ActiveStreams) set(tenant string) *activeSet {
 	s := a.tenants[tenant]
 	if s == nil {
-		s = &activeSet{new: map[uint64]struct{}{}, since: a.now()}
+		a.numbers++
+		s = &activeSet{new: map[uint64]struct{}{}, since: a.now(), number: a.numbers}
 		a.tenants[tenant] = s
 	}
 	a.turn(s)
@@ -156,8 +168,12 @@ func (a *ActiveStreams) turn(s *activeSet) {
 	switch now := a.now(); {
 	case now.Sub(s.since) >= 2*activeFor:
 		s.old, s.new, s.since = nil, map[uint64]struct{}{}, now
+		a.numbers++
+		s.number = a.numbers
 	case now.Sub(s.since) >= activeFor:
 		s.old, s.new, s.since = s.new, map[uint64]struct{}{}, s.since.Add(activeFor)
+		a.numbers++
+		s.number = a.numbers
 	}
 }
 

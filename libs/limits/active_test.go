@@ -14,7 +14,7 @@ func TestActiveStreamsAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1_700_000_000, 0)
 		a := NewActiveStreams(func() time.Time { return now })
-		last := map[string]time.Time{}
+		last, generations := map[string]time.Time{}, map[string]uint64{}
 		bounds := func(tenant string) (least, most int) {
 			for key, at := range last {
 				if key[:1] == tenant && now.Sub(at) < 2*activeFor {
@@ -37,7 +37,7 @@ func TestActiveStreamsAgainstTwin(t *testing.T) {
 					t.Fatalf("%s %s: %v after %s (seen %v)", what, id, got, age, seen)
 				}
 			}
-			switch rapid.IntRange(0, 5).Draw(t, "do") {
+			switch rapid.IntRange(0, 6).Draw(t, "do") {
 			case 0:
 				now = now.Add(time.Duration(rapid.Int64Range(0, int64(3*activeFor/2)).Draw(t, "wait")))
 			case 1:
@@ -61,6 +61,18 @@ func TestActiveStreamsAgainstTwin(t *testing.T) {
 				}
 			case 5:
 				a.Sweep()
+			case 6: // as whoever remembers in which generation it has noted a stream
+				g := a.Generation(tenant)
+				for other, noted := range generations {
+					if g == 0 || noted == g && other[:1] != tenant {
+						t.Fatalf("generation %d of %s is one of %s", g, tenant, other)
+					}
+				}
+				if generations[id] != g {
+					check("note", a.Add(tenant, key))
+					generations[id] = g
+				}
+				last[id] = now
 			}
 			least, most := bounds(tenant)
 			if n := a.Count(tenant); n < least || n > most {

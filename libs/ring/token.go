@@ -13,8 +13,17 @@ const golden = 0x9e3779b97f4a7c15
 // Token returns the place on the ring of a stream, given its tenant and the
 // fingerprint of its labels. It is the same in every process and version.
 func Token(tenant string, fingerprint uint64) uint64 {
-	return mix(xxhash.Sum64String(tenant) ^ mix(fingerprint+golden))
+	return Seed(tenant).Token(fingerprint)
 }
+
+// TokenSeed is what the tokens of a tenant's streams have in common.
+type TokenSeed uint64
+
+// Seed returns the seed of a tenant.
+func Seed(tenant string) TokenSeed { return TokenSeed(xxhash.Sum64String(tenant)) }
+
+// Token is [Token] for the seed's tenant.
+func (s TokenSeed) Token(fingerprint uint64) uint64 { return mix(uint64(s) ^ mix(fingerprint+golden)) }
 
 // AppendTokens appends the TokensPerMember ring tokens of the member called
 // name to dst, unsorted, and returns it. They depend on nothing but the name

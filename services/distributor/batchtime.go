@@ -46,23 +46,40 @@ func (b *batchTimes) keep(content uint64, batchTime int64) {
 // contentOf tells requests apart by what they store. It is never 0.
 func contentOf(tenant string, req *ingestv1.WriteRequest) uint64 {
 	h := xxhash.New()
-	numbers := make([]byte, 0, 4<<10) // not hashed yet
+	gathered := make([]byte, 0, 4<<10) // not hashed yet
 	number := func(n uint64) {
-		if len(numbers)+8 > cap(numbers) {
-			_, _ = h.Write(numbers) // never fails
-			numbers = numbers[:0]
+		if len(gathered)+8 > cap(gathered) {
+			_, _ = h.Write(gathered) // never fails
+			gathered = gathered[:0]
 		}
-		numbers = binary.LittleEndian.AppendUint64(numbers, n)
+		gathered = binary.LittleEndian.AppendUint64(gathered, n)
+	}
+	// What fits is gathered: to hash many small pieces takes longer than to copy them.
+	fits := func(n int) bool {
+		number(uint64(n))
+		if len(gathered)+n > cap(gathered) {
+			_, _ = h.Write(gathered)
+			gathered = gathered[:0]
+		}
+		return n <= cap(gathered)
 	}
 	text := func(s []byte) {
-		number(uint64(len(s)))
-		_, _ = h.Write(numbers)
-		numbers = numbers[:0]
-		_, _ = h.Write(s)
+		if fits(len(s)) {
+			gathered = append(gathered, s...)
+		} else {
+			_, _ = h.Write(s)
+		}
 	}
-	text([]byte(tenant))
+	name := func(s string) {
+		if fits(len(s)) {
+			gathered = append(gathered, s...)
+		} else {
+			_, _ = h.WriteString(s)
+		}
+	}
+	name(tenant)
 	for _, s := range req.GetStreams() {
-		text([]byte(s.GetLabels()))
+		name(s.GetLabels())
 		number(uint64(len(s.GetTimes())))
 		for _, t := range s.GetTimes() {
 			number(uint64(t))
@@ -72,7 +89,7 @@ func contentOf(tenant string, req *ingestv1.WriteRequest) uint64 {
 		}
 		text(s.GetSlab())
 		for _, c := range s.GetMetadata() {
-			text([]byte(c.GetName()))
+			name(c.GetName())
 			for _, r := range c.GetRows() {
 				number(uint64(r))
 			}
@@ -82,6 +99,6 @@ func contentOf(tenant string, req *ingestv1.WriteRequest) uint64 {
 			text(c.GetSlab())
 		}
 	}
-	_, _ = h.Write(numbers)
+	_, _ = h.Write(gathered)
 	return max(h.Sum64(), 1)
 }

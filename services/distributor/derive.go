@@ -111,9 +111,20 @@ const (
 	pageStreams = 64
 )
 
+// level is what a stream's labels say of the level of its entries, if they do.
+type level struct {
+	text  string
+	fixed bool
+}
+
+func labelLevel(ls model.Labels) level {
+	text, fixed := discover.LabelLevel(ls)
+	return level{text, fixed}
+}
+
 // deriveLevel adds the column detected_level to the rows of a stream. A level that
 // the producer sent under that name stays its own, in normal form.
-func deriveLevel(ls model.Labels, r *model.Rows, sp *space) {
+func deriveLevel(whole level, r *model.Rows, sp *space) {
 	sent := -1
 	var fields []model.Column // metadata that may tell a level
 	for i := range r.Metadata {
@@ -128,8 +139,6 @@ func deriveLevel(ls model.Labels, r *model.Rows, sp *space) {
 	derived := model.Column{Name: discover.LevelName, Version: levelVersion}
 	derived.Values.Ends = sp.ends.Take(n, min(2*sp.left, pageRows))
 	derived.Values.Slab = sp.bytes.Take(7*n, min(14*sp.left, 7*pageRows))
-	// What the labels say is the same for all rows.
-	whole, fixed := discover.LabelLevel(ls)
 	var meta []model.Label
 	var own *model.Column
 	if sent >= 0 {
@@ -142,8 +151,8 @@ func deriveLevel(ls model.Labels, r *model.Rows, sp *space) {
 				meta = append(meta, model.Label{Name: fields[k].Name, Value: string(v)})
 			}
 		}
-		level := whole
-		if !fixed || own != nil && len(r.Metadata[sent].At(i)) > 0 {
+		level := whole.text
+		if !whole.fixed || own != nil && len(r.Metadata[sent].At(i)) > 0 {
 			level = discover.Level[model.Label](nil, meta, r.Lines.At(i))
 		}
 		if own != nil && len(r.Metadata[sent].At(i)) > 0 {

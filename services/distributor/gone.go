@@ -181,7 +181,7 @@ func (x *gone) refuse(text string, ls model.Labels, r *model.Rows, rej *rejects)
 		return
 	}
 	probe := *r // what filters see has a level
-	deriveLevel(ls, &probe, &space{})
+	deriveLevel(labelLevel(ls), &probe, &space{})
 	already := 0
 	n := len(rej.items)
 	for i := range probe.Len() {

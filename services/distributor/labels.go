@@ -3,6 +3,7 @@ package distributor
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
@@ -18,7 +19,13 @@ type canonical struct {
 	fingerprint uint64
 	found       bool // service_name was derived
 	plain       bool // labels share the memory of a text
-	refusal     *refusal
+	level       level
+	// longestName and longestValue are the bytes of the longest of labels.
+	longestName, longestValue int
+	// noted is the generation of the active streams of a tenant that the stream was noted
+	// in last.
+	noted   atomic.Uint64
+	refusal *refusal
 	// unusual is why the text is refused where names must be plain; nil: they are.
 	unusual *refusal
 }
@@ -37,7 +44,7 @@ const labelCacheBytes = 24 << 20
 
 // cost is what an entry takes, roughly.
 func (v *canonical) cost(text string) int {
-	n := 208 + len(text) + len(v.text) + 32*len(v.labels)
+	n := 264 + len(text) + len(v.text) + 32*len(v.labels)
 	for _, l := range v.labels {
 		if !v.plain {
 			n += len(l.Name) + len(l.Value)
@@ -131,4 +138,8 @@ func (c *canonical) of(ls model.Labels) {
 		ls = model.NewLabels(append(all, model.Label{Name: discover.ServiceNameName, Value: discover.ServiceName(ls)}))
 	}
 	c.labels, c.text, c.fingerprint = ls, ls.String(), ls.Fingerprint()
+	c.level = labelLevel(ls)
+	for _, l := range ls {
+		c.longestName, c.longestValue = max(c.longestName, len(l.Name)), max(c.longestValue, len(l.Value))
+	}
 }

@@ -8,9 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/model/rowspb"
 	"github.com/weir-logs/weir/libs/ring"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
@@ -50,19 +49,20 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 	for _, t := range split.Targets {
 		for _, part := range parts(blocks, t.Index) {
 			req := &ingestv1.IngestRequest{Tenant: tenantID, BatchTimeUnixNano: batchTime, TableVersion: version, ReplicationFactor: uint32(view.Config().ReplicationFactor)}
-			for _, i := range part {
-				req.Streams = append(req.Streams, blocks[i])
+			req.Streams = make([]*ingestv1.StreamBlock, len(part.index))
+			for k, i := range part.index {
+				req.Streams[k] = blocks[i]
 			}
-			size := int64(proto.Size(req))
+			size := int64(part.size)
 			write := func() {
 				if !s.take(t.Member.Name, size) {
 					s.breakers.failed(t.Member.Name, time.Now())
-					w.done(part, rpcerr.New(rpcerr.Overloaded, "too many requests in flight to ingester %s", t.Member.Name).WithRetry(time.Second))
+					w.done(part.index, rpcerr.New(rpcerr.Overloaded, "too many requests in flight to ingester %s", t.Member.Name).WithRetry(time.Second))
 					return
 				}
 				s.writes.Go(func() {
 					defer s.give(t.Member.Name, size)
-					w.done(part, s.send(ctx, t.Member, req, deadline))
+					w.done(part.index, s.send(ctx, t.Member, req, deadline))
 				})
 			}
 			if blocked[t.Member.Name] == nil {
@@ -170,20 +170,26 @@ func (s *Service) send(ctx context.Context, m *ring.Member, req *ingestv1.Ingest
 	return nil
 }
 
+// group is blocks that go to an ingester together.
+type group struct {
+	index []uint32 // of the blocks
+	size  int      // of the request, about
+}
+
 // parts cuts the indexes of blocks into groups that fit one request each.
-func parts(blocks []*ingestv1.StreamBlock, index []uint32) [][]uint32 {
-	var out [][]uint32
+func parts(blocks []*ingestv1.StreamBlock, index []uint32) []group {
+	var out []group
 	size, from := 0, 0
 	for k, i := range index {
-		n := proto.Size(blocks[i])
+		n := rowspb.StreamSize(blocks[i])
 		if size > 0 && size+n > maxIngestBytes {
-			out = append(out, append([]uint32(nil), index[from:k]...))
+			out = append(out, group{append([]uint32(nil), index[from:k]...), size})
 			size, from = 0, k
 		}
 		size += n
 	}
 	// A copy: index belongs to the caller's Split, the parts to goroutines.
-	return append(out, append([]uint32(nil), index[from:]...))
+	return append(out, group{append([]uint32(nil), index[from:]...), size})
 }
 
 // maxInFlightBytes bounds the requests in flight to one ingester, which stay in
@@ -226,8 +232,8 @@ type wait struct {
 	failed  chan struct{} // closed by the first failure
 
 	mu      sync.Mutex // guards everything below
-	need    []int      // acknowledgements missing, per block
-	spare   []int      // failures that a block can still take
+	need    []int16    // acknowledgements missing, per block
+	spare   []int16    // failures that a block can still take
 	open    int        // blocks without a quorum
 	ended   bool
 	err     error
@@ -236,9 +242,9 @@ type wait struct {
 
 func newWait(quorum int, copies []uint8) *wait {
 	w := &wait{decided: make(chan struct{}), failed: make(chan struct{}), open: len(copies)}
-	for _, n := range copies {
-		w.need = append(w.need, quorum)
-		w.spare = append(w.spare, int(n)-quorum)
+	w.need, w.spare = make([]int16, len(copies)), make([]int16, len(copies))
+	for i, n := range copies {
+		w.need[i], w.spare[i] = int16(quorum), int16(n)-int16(quorum)
 	}
 	return w
 }

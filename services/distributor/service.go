@@ -184,7 +184,8 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 		}
 		check.stamps = s.nextStamps(rows)
 	}
-	check.gone = s.gone.of(ctx, id, lim)
+	check.gone, check.noted = s.gone.of(ctx, id, lim), s.streams.active.Generation(id)
+	check.seed = ring.Seed(id)
 	s.recognise(ctx, id, lim.MaxStreams, lim.IngestionShardSize, req.GetStreams())
 	resp := &ingestv1.WriteResponse{}
 	blocks := make([]*ingestv1.StreamBlock, 0, len(req.GetStreams()))
@@ -234,7 +235,7 @@ func (s *Service) stream(into []*ingestv1.StreamBlock, id string, in *ingestv1.S
 	if c.unusual != nil && !check.limits.UTF8Names {
 		return whole(*c.unusual)
 	}
-	if why, bad := streamLabels(c.labels, c.found, check.limits); bad {
+	if why, bad := streamLabels(c, check.limits); bad {
 		return whole(why)
 	}
 	rows, err := rowspb.FromBlock(in)
@@ -257,7 +258,7 @@ func (s *Service) stream(into []*ingestv1.StreamBlock, id string, in *ingestv1.S
 			continue
 		}
 		if !admitted {
-			if why := s.admit(id, c, check.limits.MaxStreams); why != nil {
+			if why := s.admit(id, c, check); why != nil {
 				return whole(*why)
 			}
 		}
@@ -268,10 +269,10 @@ func (s *Service) stream(into []*ingestv1.StreamBlock, id string, in *ingestv1.S
 				rows.Positions[k] += first
 			}
 		}
-		deriveLevel(c.labels, &rows, sp)
+		deriveLevel(c.level, &rows, sp)
 		out := sp.blocks.Of(c.text, &rows, sp.left)
 		out.Position = first
-		out.Token = ring.Token(id, c.fingerprint)
+		out.Token = check.seed.Token(c.fingerprint)
 		into = append(into, out)
 	}
 	return into, rej, stamped, nil

@@ -164,9 +164,13 @@ func copies(v *ring.View) int {
 func (s *Service) HearStreams(sender string, message []byte) { s.streams.hear(sender, message) }
 
 // admit lets a stream of a tenant through, or says why not.
-func (s *Service) admit(id string, c *canonical, limit int) *refusal {
-	token := ring.Token(id, c.fingerprint)
-	if s.streams.active.Touch(id, token) || s.streams.admit(id, token, limit, copies(s.ring.View())) {
+func (s *Service) admit(id string, c *canonical, check *checker) *refusal {
+	if c.noted.Load() == check.noted {
+		return nil
+	}
+	token := check.seed.Token(c.fingerprint)
+	if s.streams.active.Touch(id, token) || s.streams.admit(id, token, check.limits.MaxStreams, copies(s.ring.View())) {
+		c.noted.Store(check.noted)
 		return nil
 	}
 	return &refusal{pushv1.RejectReason_REJECT_REASON_STREAM_LIMIT, fmt.Sprintf(

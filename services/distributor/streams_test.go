@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/tenant"
 )
 
 // tell has all replicas tell a distributor how many streams they have.
@@ -166,4 +168,34 @@ func FuzzHearStreams(f *testing.F) {
 			t.Fatal(n)
 		}
 	})
+}
+
+// TestStreamsStayActive: a stream that gets entries all the time counts all the time, though
+// it is noted once in a while only, and for each tenant that has it.
+func TestStreamsStayActive(t *testing.T) {
+	l := limits.Default()
+	l.MaxStreams = 1
+	var at atomic.Int64
+	at.Store(now.UnixNano())
+	d := newCluster(t, 1, 1).distributor(l)
+	d.now = func() time.Time { return time.Unix(0, at.Load()) }
+	d.streams = newStreamLimit(d.now)
+	push := func(id, stream string) uint64 {
+		resp, err := d.Write(tenant.NewContext(t.Context(), id), request(fmt.Sprintf(`{s="%s"}`, stream), lines([]int64{at.Load()}, "x")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.GetAcceptedEntries()
+	}
+	for range 12 {
+		for _, id := range []string{"t", "u"} {
+			if push(id, "a") != 1 {
+				t.Fatalf("%s: an active stream was refused", id)
+			}
+			if push(id, "b") != 0 {
+				t.Fatalf("%s: a second stream was let through beside an active one", id)
+			}
+		}
+		at.Add(int64(50 * time.Minute))
+	}
 }

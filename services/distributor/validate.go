@@ -11,6 +11,7 @@ import (
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/model/rowspb"
+	"github.com/weir-logs/weir/libs/ring"
 )
 
 // refusal is why a row or stream is refused.
@@ -59,6 +60,8 @@ type checker struct {
 	stamp  bool
 	stamps int64 // the time that the request's first row gets if it has none
 	gone   gone
+	noted  uint64 // the generation of the tenant's active streams
+	seed   ring.TokenSeed
 	space  space
 }
 
@@ -161,16 +164,19 @@ func timeText(t int64) string {
 	return time.Unix(0, t).UTC().Format(time.RFC3339)
 }
 
-// streamLabels checks a label set; found is whether the service's name was derived,
-// which does not count towards the limit.
-func streamLabels(ls model.Labels, found bool, l limits.Limits) (refusal, bool) {
-	n := len(ls)
-	if found {
+// streamLabels checks a label set. A service's name that was derived does not count
+// towards the limit.
+func streamLabels(c *canonical, l limits.Limits) (refusal, bool) {
+	ls, n := c.labels, len(c.labels)
+	if c.found {
 		n--
 	}
 	if n > l.MaxLabelNames {
 		return refusal{pushv1.RejectReason_REJECT_REASON_TOO_MANY_LABELS, fmt.Sprintf(
 			"entry for stream '%s' has %d label names; limit %d", ls, n, l.MaxLabelNames)}, true
+	}
+	if c.longestName <= l.MaxLabelNameLength && c.longestValue <= l.MaxLabelValueLength {
+		return refusal{}, false
 	}
 	for _, p := range ls {
 		if len(p.Name) > l.MaxLabelNameLength {
