@@ -131,7 +131,7 @@ func (f *follower) behind(ctx context.Context) (bool, error) {
 		if req.GetTenant() != f.tenant {
 			return nil
 		}
-		blocks, err := s.rows(req)
+		blocks, err := s.rows(req, &memory{})
 		if err != nil {
 			return fmt.Errorf("record %d: %w", lsn, err)
 		}

@@ -186,21 +186,17 @@ func (gs *generations) since(tenant string, after, upto uint64, match func(model
 	return out, true
 }
 
-// labels returns the labels of a stream by their text, if a live head has it.
-func (gs *generations) labels(tenant, text string) (model.Labels, bool) {
+// find gives blocks the labels of streams with their text that are in a head, the newest
+// first.
+func (gs *generations) find(tenant string, blocks []head.Block) {
 	gs.mu.RLock()
-	defer gs.mu.RUnlock()
-	if ls, ok := gs.active.head.Labels(tenant, text); ok {
-		return ls, true
-	}
-	for _, list := range [][]*generation{gs.frozen, gs.passed} {
-		for i := len(list) - 1; i >= 0; i-- {
-			if ls, ok := list[i].head.Labels(tenant, text); ok {
-				return ls, true
-			}
+	all := gs.all()
+	gs.mu.RUnlock()
+	for _, g := range slices.Backward(all) {
+		if g.head.Find(tenant, blocks) == 0 {
+			return
 		}
 	}
-	return nil, false
 }
 
 // wait is head.Wait.

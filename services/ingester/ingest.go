@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -46,14 +45,15 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		ctx, cancel = context.WithDeadline(ctx, at)
 		defer cancel()
 	}
-	blocks, err := s.rows(req)
+	memory := s.memories.take()
+	blocks, err := s.rows(req, memory)
 	if err != nil {
 		return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "%v", err)
 	}
 	rf := int(req.GetReplicationFactor())
 	// These are between sender and receiver, not part of what is stored.
 	req.Deadline, req.TableVersion, req.ReplicationFactor = nil, 0, 0
-	size := int64(proto.Size(req))
+	size := int64(rowspb.RequestSize(req))
 	reserved := size + s.gens.newest().MaxCost(req.GetTenant(), blocks)
 	if !s.reserve(reserved) {
 		s.metrics.refused.Inc()
@@ -67,8 +67,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		}
 		defer held()
 	}
-	// The request has not changed since it was measured.
-	payload, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(s.payloads.take(int(size)), req)
+	payload, err := rowspb.AppendRequest(s.payloads.take(int(size)), req)
 	if err != nil {
 		return nil, fmt.Errorf("encode write-ahead log record: %w", err)
 	}
@@ -94,7 +93,8 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		s.logger.Error("a durable record could not be taken into memory", "err", p.broken)
 		return nil, rpcerr.Wrap(p.broken, rpcerr.Internal, "internal error")
 	}
-	s.noteStreams(req)
+	s.noteStreams(req, blocks)
+	s.memories.give(memory)
 	return &ingestv1.IngestResponse{Added: uint64(p.added), TableVersion: s.deps.TableVersion(), Clock: s.tell()}, nil
 }
 
@@ -117,6 +117,56 @@ func (p *payloads) give(b []byte) {
 	if cap(b) <= maxPayload {
 		p.pool.Put(&b)
 	}
+}
+
+// memory is what a request's rows are in but for those of their columns that are the
+// request's own. Where there are very many streams it is as large as the request.
+type memory struct {
+	blocks    []head.Block
+	rows      rowspb.Reader
+	positions []uint32
+	hashes    []uint64
+}
+
+// maxMemory is the most streams, columns and rows of a request whose memory is kept.
+const maxMemory = 1 << 14
+
+// make makes room for a request.
+func (m *memory) make(req *ingestv1.IngestRequest) {
+	rows := 0
+	for _, b := range req.GetStreams() {
+		rows += len(b.GetTimes())
+	}
+	m.blocks = slices.Grow(m.blocks[:0], len(req.GetStreams()))
+	m.positions, m.hashes = slices.Grow(m.positions[:0], rows), slices.Grow(m.hashes[:0], rows)
+	m.rows.Begin(req.GetStreams())
+}
+
+// cut appends n values to a slice and returns them.
+func cut[T any](s *[]T, n int) []T {
+	*s = (*s)[:len(*s)+n]
+	return (*s)[len(*s)-n : len(*s) : len(*s)]
+}
+
+// memories keeps memory of requests that are done with. It may be used by several
+// goroutines.
+type memories struct{ pool sync.Pool }
+
+func (p *memories) take() *memory {
+	if m, ok := p.pool.Get().(*memory); ok {
+		return m
+	}
+	return &memory{}
+}
+
+// give takes memory of which nothing is referred to any more.
+func (p *memories) give(m *memory) {
+	if max(cap(m.blocks), cap(m.hashes), m.rows.Cap()) > maxMemory {
+		return
+	}
+	clear(m.blocks)
+	m.rows.Clear()
+	p.pool.Put(m)
 }
 
 func rowCount(blocks []head.Block) int64 {
@@ -181,39 +231,39 @@ func walError(err error) error {
 	return err
 }
 
-// rows checks a request and returns its rows with positions and hashes.
-func (s *Service) rows(req *ingestv1.IngestRequest) ([]head.Block, error) {
+// rows checks a request and returns its rows with positions and hashes, in memory.
+func (s *Service) rows(req *ingestv1.IngestRequest, memory *memory) ([]head.Block, error) {
 	if err := tenant.Validate(req.GetTenant()); err != nil {
 		return nil, err
 	}
-	streams := len(req.GetStreams())
-	blocks := make([]head.Block, 0, streams)
-	// Where there are very many streams, each has few rows.
-	var positions model.Slab[uint32]
-	var hashes model.Slab[uint64]
+	memory.make(req)
 	for i, b := range req.GetStreams() {
-		rows, err := rowspb.FromBlock(b)
+		rows, err := memory.rows.FromBlock(b)
 		if err != nil {
 			return nil, fmt.Errorf("stream %d: %w", i, err)
 		}
-		ls, ok := s.gens.labels(req.GetTenant(), b.GetLabels())
-		if !ok {
-			if ls, err = canonicalLabels(b.GetLabels()); err != nil {
-				return nil, fmt.Errorf("stream %d: %w", i, err)
-			}
-		}
 		n := rows.Len()
 		if rows.Positions == nil {
-			rows.Positions = positions.Take(n, min(2*(streams-i), 1024))[:n]
+			rows.Positions = cut(&memory.positions, n)
 			for k := range rows.Positions {
 				rows.Positions[k] = b.GetPosition() + uint32(k)
 			}
 		}
-		rows.Hashes = hashes.Take(n, min(2*(streams-i), 1024))[:n]
+		rows.Hashes = cut(&memory.hashes, n)
 		for k := range rows.Hashes {
 			rows.Hashes[k] = rows.Hash(k)
 		}
-		blocks = append(blocks, head.Block{Labels: ls, Text: b.GetLabels(), Rows: rows})
+		memory.blocks = append(memory.blocks, head.Block{Text: b.GetLabels(), Rows: rows})
+	}
+	blocks := memory.blocks
+	s.gens.find(req.GetTenant(), blocks)
+	for i := range blocks {
+		if b := &blocks[i]; b.Labels == nil {
+			var err error
+			if b.Labels, err = canonicalLabels(b.Text); err != nil {
+				return nil, fmt.Errorf("stream %d: %w", i, err)
+			}
+		}
 	}
 	return blocks, nil
 }

@@ -38,7 +38,7 @@ func TestRule9PendingIsBehindTheCut(t *testing.T) {
 	}
 	// A durable record that has not reached the head: finish is not called yet.
 	req := &ingestv1.IngestRequest{Tenant: "t", BatchTimeUnixNano: 2, Streams: []*ingestv1.StreamBlock{{Labels: `{s="a"}`, Times: []int64{2}, LineEnds: []uint32{7}, Slab: []byte("pending")}}}
-	rows, err := n.svc.rows(req)
+	rows, err := n.svc.rows(req, &memory{})
 	if err != nil {
 		t.Fatal(err)
 	}

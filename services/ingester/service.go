@@ -113,6 +113,7 @@ type Service struct {
 	encoder        sync.Mutex // held by the uploader's encoder
 	writers        sync.Pool  // of *block.Writer: each has some MiB before its first row
 	payloads       payloads
+	memories       memories
 	knowledge      *block.Knowledge
 	workers        context.Context // ends when the workers are to
 	stopWorkers    context.CancelFunc
@@ -299,7 +300,7 @@ func (r *replay) record(lsn uint64, typ byte, payload []byte) error {
 	if err := proto.Unmarshal(payload, req); err != nil {
 		return fmt.Errorf("record %d: %w", lsn, err)
 	}
-	blocks, err := s.rows(req)
+	blocks, err := s.rows(req, &memory{})
 	if err != nil {
 		return fmt.Errorf("record %d: %w", lsn, err)
 	}
@@ -312,7 +313,7 @@ func (r *replay) record(lsn uint64, typ byte, payload []byte) error {
 		s.gens.begin(lsn, known)
 	}
 	s.gens.append(req.GetTenant(), blocks, req.GetBatchTimeUnixNano(), lsn, s.now())
-	s.noteStreams(req)
+	s.noteStreams(req, blocks)
 	if !s.full() {
 		return nil
 	}

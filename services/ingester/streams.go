@@ -7,6 +7,7 @@ import (
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/libs/tenant"
+	"github.com/weir-logs/weir/services/ingester/head"
 )
 
 // maxKnown is the most streams that a Known call may ask for.
@@ -37,9 +38,12 @@ func (s *Service) Known(ctx context.Context, req *ingestv1.KnownRequest) (*inges
 // or two, those with most first.
 func (s *Service) StreamCounts() []limits.TenantStreams { return s.active.Counts() }
 
-// noteStreams counts the streams of a request.
-func (s *Service) noteStreams(req *ingestv1.IngestRequest) {
-	for _, b := range req.GetStreams() {
-		s.active.Add(req.GetTenant(), b.GetToken())
+// noteStreams counts the streams of a request, whose blocks are in a head.
+func (s *Service) noteStreams(req *ingestv1.IngestRequest, blocks []head.Block) {
+	now := s.active.Generation(req.GetTenant())
+	for i, b := range req.GetStreams() {
+		if blocks[i].Note(now) {
+			s.active.Add(req.GetTenant(), b.GetToken())
+		}
 	}
 }

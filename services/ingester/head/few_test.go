@@ -199,3 +199,55 @@ func tail(h *Head, after, upto uint64) (out []string) {
 	slices.Sort(out)
 	return out
 }
+
+// TestFind: a block whose stream was looked up goes to the head that it is appended to,
+// whichever head the stream was found in.
+func TestFind(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		heads, twins := []*Head{New()}, []*Head{New()}
+		for seq := uint64(1); seq <= uint64(rapid.IntRange(1, 12).Draw(t, "appends")); seq++ {
+			found := rapid.IntRange(0, len(heads)-1).Draw(t, "found in")
+			var blocks, again []Block
+			for range rapid.IntRange(1, 4).Draw(t, "blocks") {
+				b := anyBlock(t)
+				again = append(again, b)
+				b.Labels = nil
+				blocks = append(blocks, b)
+			}
+			left, want := heads[found].Find("t", blocks), 0
+			for i := range blocks {
+				if blocks[i].Labels == nil {
+					want++
+					blocks[i].Labels = again[i].Labels
+				} else if !slices.Equal(blocks[i].Labels, again[i].Labels) {
+					t.Fatalf("labels %s, want %s", blocks[i].Labels, again[i].Labels)
+				}
+			}
+			if left != want {
+				t.Fatalf("%d are said to be left, want %d", left, want)
+			}
+			if rapid.IntRange(0, 3).Draw(t, "next") == 0 { // is frozen in between
+				heads, twins = append(heads, heads[len(heads)-1].Next()), append(twins, twins[len(twins)-1].Next())
+			}
+			h := heads[len(heads)-1]
+			size, cost := h.Size(), h.MaxCost("t", blocks)
+			a, b := h.Append("t", blocks, 1, seq), twins[len(twins)-1].Append("t", again, 1, seq)
+			if a != b {
+				t.Fatalf("append %d: %d rows are new, want %d", seq, a, b)
+			}
+			if grown := h.Size() - size; grown > cost {
+				t.Fatalf("append %d took %d bytes, at most %d were to be expected", seq, grown, cost)
+			}
+			for i := range blocks {
+				if blocks[i].Note(seq); blocks[i].Note(seq) {
+					t.Fatal("a stream is noted twice")
+				}
+			}
+		}
+		for i := range heads {
+			if got, want := dump(t, heads[i]), dump(t, twins[i]); !slices.Equal(got, want) {
+				t.Fatalf("head %d: %q\nwant %q", i, got, want)
+			}
+		}
+	})
+}

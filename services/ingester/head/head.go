@@ -27,7 +27,13 @@ type Block struct {
 	Labels model.Labels
 	Text   string // canonical text of Labels
 	Rows   model.Rows
+
+	in *stream // of a head, once it was found there
 }
+
+// Note reports whether a block that was appended is the first of its stream, in the head
+// that it was appended to, to be noted with a number other than that of the block before.
+func (b *Block) Note(number uint64) bool { return b.in.noted.Swap(number) != number }
 
 func (b *Block) streamCost() int64 {
 	return int64(streamCost + labelCost*len(b.Labels) + 2*len(b.Text))
@@ -62,9 +68,7 @@ func (h *Head) MaxCost(tenantID string, blocks []Block) int64 {
 
 // few reports whether a stream has no chunks, and needs none for the rows of a block.
 func (t *tenant) few(b *Block) bool {
-	t.mu.RLock()
-	s := t.streams[b.Text]
-	t.mu.RUnlock()
+	s := t.find(b)
 	if s == nil {
 		return new(firstRows).takes(&b.Rows, t.head.few)
 	}
@@ -160,6 +164,7 @@ func (h *Head) Append(tenantID string, blocks []Block, batchTime int64, seq uint
 	for i := range blocks {
 		b := &blocks[i]
 		s, created := t.stream(b)
+		b.in = s
 		if created {
 			h.streams.Add(1)
 			h.size.Add(b.streamCost())
@@ -208,11 +213,18 @@ func (h *Head) StreamCount(tenantID string) int {
 	return len(t.streams)
 }
 
-func (t *tenant) stream(b *Block) (s *stream, created bool) {
+// find returns the stream of a block, or nil.
+func (t *tenant) find(b *Block) *stream {
+	if s := b.in; s != nil && s.few.arena == &t.arena {
+		return s // of this head
+	}
 	t.mu.RLock()
-	s = t.streams[b.Text]
-	t.mu.RUnlock()
-	if s != nil {
+	defer t.mu.RUnlock()
+	return t.streams[b.Text]
+}
+
+func (t *tenant) stream(b *Block) (s *stream, created bool) {
+	if s = t.find(b); s != nil {
 		return s, false
 	}
 	t.mu.Lock()
@@ -349,19 +361,28 @@ func (h *Head) Tenants() []string {
 	return out
 }
 
-// Labels returns the labels of a tenant's stream by their canonical text, if there
-// is such a stream.
-func (h *Head) Labels(tenantID, text string) (model.Labels, bool) {
+// Find gives those of a tenant's blocks whose labels are not known yet the labels of the
+// stream with that text, if there is one, and returns how many are left. What it has found
+// the head need not look up again when they are appended to it.
+func (h *Head) Find(tenantID string, blocks []Block) (left int) {
 	t := h.tenant(tenantID, false)
 	if t == nil {
-		return nil, false
+		t = &tenant{}
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if s := t.streams[text]; s != nil {
-		return s.labels, true
+	for i := range blocks {
+		b := &blocks[i]
+		if b.Labels != nil {
+			continue
+		}
+		if s := t.streams[b.Text]; s != nil {
+			b.in, b.Labels = s, s.labels
+		} else {
+			left++
+		}
 	}
-	return nil, false
+	return left
 }
 
 const day = int64(24 * time.Hour)

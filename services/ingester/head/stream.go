@@ -3,6 +3,7 @@ package head
 import (
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -15,6 +16,7 @@ const groupScan = 16
 type stream struct {
 	labels model.Labels
 	text   string
+	noted  atomic.Uint64 // see Block.Note
 
 	mu   sync.RWMutex // guards everything below
 	few  firstRows    // the first ones
