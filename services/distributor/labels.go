@@ -2,6 +2,7 @@ package distributor
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"unicode/utf8"
@@ -21,7 +22,7 @@ type canonical struct {
 	plain       bool // labels share the memory of a text
 	level       level
 	// longestName and longestValue are the bytes of the longest of labels.
-	longestName, longestValue int
+	longestName, longestValue int32
 	// noted is the generation of the active streams of a tenant that the stream was noted
 	// in last.
 	noted   atomic.Uint64
@@ -40,11 +41,11 @@ type labelCache struct {
 }
 
 // labelCacheBytes bounds a generation, whose entries may be long.
-const labelCacheBytes = 24 << 20
+const labelCacheBytes = 32 << 20
 
 // cost is what an entry takes, roughly.
 func (v *canonical) cost(text string) int {
-	n := 264 + len(text) + len(v.text) + 32*len(v.labels)
+	n := 248 + len(text) + len(v.text) + 32*len(v.labels)
 	for _, l := range v.labels {
 		if !v.plain {
 			n += len(l.Name) + len(l.Value)
@@ -74,6 +75,7 @@ func (c *labelCache) get(text string) *canonical {
 	if v != nil {
 		return v
 	}
+	text = strings.Clone(text) // it may be a part of a request
 	v = canonicalise(text)
 	if len(text) > 4096 {
 		return v // not worth its memory
@@ -140,6 +142,6 @@ func (c *canonical) of(ls model.Labels) {
 	c.labels, c.text, c.fingerprint = ls, ls.String(), ls.Fingerprint()
 	c.level = labelLevel(ls)
 	for _, l := range ls {
-		c.longestName, c.longestValue = max(c.longestName, len(l.Name)), max(c.longestValue, len(l.Value))
+		c.longestName, c.longestValue = max(c.longestName, int32(len(l.Name))), max(c.longestValue, int32(len(l.Value)))
 	}
 }

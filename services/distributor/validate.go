@@ -175,7 +175,7 @@ func streamLabels(c *canonical, l limits.Limits) (refusal, bool) {
 		return refusal{pushv1.RejectReason_REJECT_REASON_TOO_MANY_LABELS, fmt.Sprintf(
 			"entry for stream '%s' has %d label names; limit %d", ls, n, l.MaxLabelNames)}, true
 	}
-	if c.longestName <= l.MaxLabelNameLength && c.longestValue <= l.MaxLabelValueLength {
+	if int(c.longestName) <= l.MaxLabelNameLength && int(c.longestValue) <= l.MaxLabelValueLength {
 		return refusal{}, false
 	}
 	for _, p := range ls {

@@ -3,6 +3,7 @@ package decode
 import (
 	"slices"
 	"strings"
+	"unsafe"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/model"
@@ -38,6 +39,7 @@ type builder struct {
 	times  model.Slab[int64]
 	ends   model.Slab[uint32]
 	slabs  model.Slab[byte]
+	texts  model.Slab[byte]
 	blocks model.Slab[ingestv1.StreamBlock]
 }
 
@@ -46,6 +48,7 @@ const (
 	pageRows    = 1 << 10
 	pageBytes   = 64 << 10
 	pageStreams = 64
+	pageTexts   = 8 << 10
 	// leastRow and leastStream are about what they take in a request at least.
 	leastRow    = 32
 	leastStream = 64
@@ -83,6 +86,13 @@ func (b *builder) setLabels(pairs []model.Label) {
 // labelText returns the canonical text of a label set. Names that are not plain stand
 // in quotes there: whether a tenant may have such is not decided here.
 func labelText(pairs []model.Label) string { return model.NewLabels(pairs).String() }
+
+// shared returns bytes as a string, which shares its memory with those of other streams of the
+// request: whoever keeps one copies it.
+func (b *builder) shared(data []byte) string {
+	s := append(b.texts.Take(len(data), min(b.left, pageTexts)), data...)
+	return unsafe.String(unsafe.SliceData(s), len(s)) // nothing is written there again
+}
 
 // row is the row in work: the one behind the last that was ended.
 func (b *builder) row() int { return len(b.rows.Times) }

@@ -53,7 +53,7 @@ func (b *builder) lokiStream(data []byte) error {
 	err = fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
 		switch {
 		case num == 1 && typ == protowire.BytesType:
-			b.labels = string(v.bytes)
+			b.labels = b.shared(v.bytes)
 			if !utf8.Valid(v.bytes) {
 				b.labels = quote(b.labels) // text that does not parse, and may be sent on
 			}
