@@ -7,6 +7,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"hash/maphash"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,36 +17,18 @@ import (
 
 // Cache keeps parts of blocks that were read: footers of sections, row groups with
 // what was decompressed of them. It holds at most a number of bytes, but for the parts
-// that are in use, and drops what was not asked for the longest. Safe for concurrent
-// use.
+// that are in use, and drops what is asked for least. Safe for concurrent use.
 type Cache struct {
 	limit   int64
 	metrics *cacheMetrics
 
 	mu      sync.Mutex
 	entries map[key]*entry
-	lists   [2]recency
+	shares  [shares]share
+	gone    gone
+	clock   uint64 // how often parts were asked for
+	loaded  int64  // bytes of parts
 	size    int64
-}
-
-// recency is parts in the order of their use. Those of sections, which all row groups
-// need, and what was worked out of all of a row group, are in one of their own: row
-// groups, of which there are far more bytes than memory, must not push them out.
-type recency struct {
-	*list.List // of *entry, the one asked for last in front
-	size       int64
-}
-
-const (
-	ofSections  = 0 // up to half of the cache
-	ofRowGroups = 1
-)
-
-func (k kind) list() int {
-	if k == kindSection || k == kindProgram || k == kindFields {
-		return ofSections
-	}
-	return ofRowGroups
 }
 
 type kind uint8
@@ -82,25 +65,29 @@ type part interface {
 
 type entry struct {
 	key   key
-	place *list.Element // nil until it is loaded, and once it is dropped
+	queue *queue
+	place *list.Element // in the queue; nil until it is loaded, and once it is dropped
 	ready chan struct{}
 	part  part // after ready
 	err   error
 	size  int64 // what it counts for
+	// When it was asked for last, by the cache's clock, and when before it was loaded; 0:
+	// that is not known.
+	asked, before uint64
+	loaded        int64 // how much the cache had loaded when it was asked for last
 }
 
 // NewCache returns a cache of that many bytes. A nil registerer: no metrics.
 func NewCache(bytes int64, reg prometheus.Registerer) *Cache {
 	c := &Cache{limit: bytes, entries: map[key]*entry{}}
-	for i := range c.lists {
-		c.lists[i].List = list.New()
-	}
+	c.gone.seed = maphash.MakeSeed()
 	c.metrics = newCacheMetrics(reg, c)
 	return c
 }
 
 // Size returns how many bytes the parts take.
 func (c *Cache) Size() int64 {
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.size
@@ -167,7 +154,7 @@ func (c *Cache) get(ctx context.Context, k key, load func() (part, error)) (part
 		}
 		if e.err == nil {
 			c.metrics.hits[k.kind].Inc()
-			c.touch(e)
+			c.note(e, true)
 			return e.part, nil
 		}
 		// That another query ended is no reason for this one to fail.
@@ -195,30 +182,32 @@ func (c *Cache) load(e *entry, load func() (part, error)) (_ part, err error) {
 	size := int64(e.part.MemorySize())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e.place = c.listOf(e).PushFront(e)
+	c.loaded += size
+	c.insert(e)
 	c.resize(e, size)
 	c.evict(e)
+	c.settle(e.key.kind.share(), e)
 	return e.part, nil
 }
 
-// touch notes that a part was asked for, and what it takes now.
-func (c *Cache) touch(e *entry) {
+// note notes what a part takes now, and whether it was asked for.
+func (c *Cache) note(e *entry, asked bool) {
 	size := int64(e.part.MemorySize())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e.place == nil {
 		return // dropped meanwhile
 	}
-	c.listOf(e).MoveToFront(e.place)
+	if asked {
+		c.used(e)
+	}
 	c.resize(e, size)
 	c.evict(e)
 }
 
-func (c *Cache) listOf(e *entry) *recency { return &c.lists[e.key.kind.list()] }
-
 // resize notes what a part takes. Call with mu held.
 func (c *Cache) resize(e *entry, size int64) {
-	c.listOf(e).size += size - e.size
+	e.queue.size += size - e.size
 	c.size += size - e.size
 	e.size = size
 }
@@ -234,49 +223,17 @@ func (c *Cache) measure(k key) {
 	select {
 	case <-e.ready:
 		if e.err == nil {
-			c.touch(e)
+			c.note(e, false)
 		}
 	default:
 	}
 }
 
-// evict drops parts until the rest fits, but not the one that is asked for. Call with
-// mu held.
-func (c *Cache) evict(keep *entry) {
-	for c.size > c.limit {
-		first := ofRowGroups
-		if c.lists[ofSections].size > c.limit/2 {
-			first = ofSections
-		}
-		last := c.lists[first].last(keep)
-		if last == nil {
-			last = c.lists[1-first].last(keep)
-		}
-		if last == nil {
-			return
-		}
-		c.drop(last)
-		c.metrics.evictions.Inc()
-	}
-}
-
-// last returns the part that was not asked for the longest, but not the one to keep.
-func (r *recency) last(keep *entry) *entry {
-	e := r.Back()
-	if e != nil && e.Value == keep {
-		e = e.Prev()
-	}
-	if e == nil {
-		return nil
-	}
-	return e.Value.(*entry)
-}
-
 func (c *Cache) drop(e *entry) {
-	c.listOf(e).Remove(e.place)
+	c.resize(e, 0)
+	e.queue.Remove(e.place)
 	e.place = nil
 	delete(c.entries, e.key)
-	c.resize(e, 0)
 }
 
 type cacheMetrics struct {

@@ -36,14 +36,14 @@ func (k Kind) String() string {
 type Info struct {
 	ID   uint32 // the caller's name for the column
 	Kind Kind
-	N    int // values
-	// Summary; all zero for Signed.
-	MinLen, MaxLen int   // of the values, in bytes
-	Classes        Class // union over all bytes of all values
+	// With MinLen and MaxLen the summary; all zero for Signed.
+	Classes Class // union over all bytes of all values
+	Upper   bool  // Hex: A-F rather than a-f
+	Width   uint8 // bytes per number of Int, Pad, Signed and Dict's index, or per length of Bytes
 
-	Upper  bool   // Hex: A-F rather than a-f
-	Width  uint8  // bytes per number of Int, Pad, Signed and Dict's index, or per length of Bytes
-	Prefix []byte // Const: the value; Int, Delta, Pad: before each number
+	N              int    // values
+	MinLen, MaxLen int    // of the values, in bytes
+	Prefix         []byte // Const: the value; Int, Delta, Pad: before each number
 	// Int, Delta, Pad: the least and greatest number; Signed: the same, as int64.
 	Min, Max uint64
 	// Dict: the distinct values as a column of another kind, in the order in which

@@ -1,6 +1,7 @@
 package lines
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"sync"
@@ -19,9 +20,10 @@ type Body struct {
 	data    []byte // frames; nil: they are read one by one
 	size    int    // of all frames
 	read    func(off, n int) ([]byte, error)
-	reads   int    // how often it was called
-	offsets []int  // of frames, and where the last one ends
-	timesAt uint32 // frame
+	reads   int      // how often it was called
+	stored  [][]byte // frames that were read before they are needed, until they are
+	offsets []int    // of frames, and where the last one ends
+	timesAt uint32   // frame
 	tid     column.Info
 	columns []column.Info
 	numbers []int32 // places of columns by their numbers in the section, from that of the first on; -1: not here
@@ -84,28 +86,52 @@ func (s *Section) SparseBody(i int, directory []byte, read func(off, n int) ([]b
 // most of them, as a rule.
 const fewReads = 6
 
-// bytes returns a frame as it is stored, and whether it is kept anyway. Call with mu held.
-func (b *Body) bytes(n int) (_ []byte, kept bool, err error) {
+// bytes returns a frame as it is stored, and how many bytes of it count for the body. Call
+// with mu held.
+func (b *Body) bytes(n int) (_ []byte, counted int, err error) {
 	from, to := b.offsets[n], b.offsets[n+1]
-	if b.data == nil && b.read != nil {
+	if b.read == nil {
+		return b.data[from:to], 0, nil // they all do, whatever becomes of this one
+	}
+	if b.stored == nil {
 		if b.reads++; b.reads <= fewReads {
 			frame, err := b.fetch(from, to-from)
-			return frame, false, err
+			return frame, 0, err
 		}
-		if b.data, err = b.fetch(0, b.size); err != nil {
-			return nil, false, err
+		if err := b.fetchAll(); err != nil {
+			return nil, 0, err
 		}
-		b.memory += len(b.data)
 	}
-	return b.data[from:to], true, nil
+	return b.stored[n], len(b.stored[n]), nil
+}
+
+// fetchAll reads all frames that were not asked for yet. Each has memory of its own, which
+// goes once it is decompressed.
+func (b *Body) fetchAll() error {
+	all, err := b.fetch(0, b.size)
+	if err != nil {
+		return err
+	}
+	b.stored = make([][]byte, len(b.frames))
+	for i := range b.frames {
+		if b.frames[i] == nil {
+			b.stored[i] = bytes.Clone(all[b.offsets[i]:b.offsets[i+1]])
+			b.memory += len(b.stored[i])
+		}
+	}
+	b.memory += 24 * len(b.stored)
+	return nil
 }
 
 func (b *Body) fetch(off, n int) ([]byte, error) {
 	p, err := b.read(off, n)
-	if err == nil && len(p) != n {
-		err = fmt.Errorf("%d bytes read of %d", len(p), n)
+	if err != nil {
+		return nil, err
 	}
-	return p, err
+	if len(p) != n {
+		return nil, fmt.Errorf("%d bytes read of %d", len(p), n)
+	}
+	return p, nil
 }
 
 func (b *Body) open(directory []byte) error {
@@ -140,7 +166,13 @@ func (b *Body) open(directory []byte) error {
 		return column.Corrupt("directory without one column of templates")
 	}
 	b.tid = tids[0]
-	b.memory = len(b.data) + len(d) + 40*len(b.frames) + 256*len(b.columns) + 256
+	// Each column has what describes it, and where its values go once they are opened.
+	b.memory = len(b.data) + len(d) + 40*len(b.frames) + (infoSize+8)*len(b.columns) + 256
+	for i := range b.columns {
+		if b.columns[i].Values != nil {
+			b.memory += infoSize
+		}
+	}
 	return b.checkColumns()
 }
 
@@ -214,7 +246,7 @@ func (b *Body) frame(n uint32) ([]byte, error) {
 		return nil, column.Corrupt("frame %d of %d", n, len(b.frames))
 	}
 	if b.frames[n] == nil {
-		frame, kept, err := b.bytes(int(n))
+		frame, counted, err := b.bytes(int(n))
 		if err != nil {
 			return nil, err
 		}
@@ -222,12 +254,21 @@ func (b *Body) frame(n uint32) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if b.frames[n] = p; !kept || !within(frame, p) {
-			b.memory += len(p)
+		b.frames[n] = p
+		switch {
+		case !within(frame, p):
+			b.memory += len(p) - counted
+		case b.read != nil: // it goes on as the payload
+			b.memory += len(frame) - counted
+		}
+		if b.stored != nil {
+			b.stored[n] = nil
 		}
 	}
 	return b.frames[n], nil
 }
+
+const infoSize = int(unsafe.Sizeof(column.Info{}))
 
 // within reports whether p is part of b: frames that are not compressed are not copied.
 func within(b, p []byte) bool {

@@ -83,3 +83,31 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 
 // FewReads is how many frames of a sparse body are read one by one.
 const FewReads = fewReads
+
+// Frames returns how many frames a body has.
+func (b *Body) Frames() int { return len(b.frames) }
+
+// Twice returns how many bytes the body keeps of frames as they are stored that it has
+// decompressed; not of one that it was opened with.
+func (b *Body) Twice() (n int) {
+	for i, p := range b.stored {
+		if b.frames[i] != nil {
+			n += len(p)
+		}
+	}
+	return n
+}
+
+// Held returns how many bytes of frames the body keeps, stored or not.
+func (b *Body) Held() int {
+	n := len(b.data)
+	for _, p := range b.stored {
+		n += len(p)
+	}
+	for _, p := range b.frames {
+		if !within(b.data, p) {
+			n += len(p)
+		}
+	}
+	return n
+}
