@@ -1,6 +1,7 @@
 package block
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -32,11 +33,12 @@ type SectionFooter struct {
 
 	reader *Reader
 	number int
-	bytes  []byte
+	size   int
 
 	mu      sync.Mutex
+	bytes   []byte // nil once it is opened
 	section atomic.Pointer[Section]
-	memory  int // without the section
+	memory  int // without the footer, opened or not
 }
 
 // Opened reports whether the footer has been opened.
@@ -45,11 +47,10 @@ func (f *SectionFooter) Opened() bool { return f.section.Load() != nil }
 // MemorySize returns about how many bytes of memory the footer takes, which are more once
 // it is opened, and once something is derived from it.
 func (f *SectionFooter) MemorySize() int {
-	n := f.memory
 	if s := f.section.Load(); s != nil {
-		n += s.Section.MemorySize()
+		return f.memory + s.Section.MemorySize()
 	}
-	return n
+	return f.memory + f.size
 }
 
 // Open opens the footer of the section's lines, once.
@@ -68,6 +69,7 @@ func (f *SectionFooter) Open() (*Section, error) {
 	}
 	s := &Section{Section: ls, Grams: f.Grams}
 	f.section.Store(s)
+	f.bytes = nil
 	return s, nil
 }
 
@@ -80,10 +82,11 @@ func (r *Reader) ReadSectionFooter(ctx context.Context, section int) (*SectionFo
 	if err != nil {
 		return fail(err)
 	}
-	f := &SectionFooter{reader: r, number: section, bytes: b[:s.footerSize:s.footerSize]}
-	f.memory = 128 + int(s.footerSize)
+	f := &SectionFooter{reader: r, number: section, size: int(s.footerSize), bytes: b[:s.footerSize:s.footerSize]}
+	f.memory = 128
 	if s.gramsSize > 0 {
-		if f.Grams, err = grams.Open(b[s.footerSize:]); err != nil {
+		// In memory of their own: the footer's bytes go once it is opened.
+		if f.Grams, err = grams.Open(bytes.Clone(b[s.footerSize:])); err != nil {
 			return fail(err)
 		}
 		if f.Grams.Blocks() != s.groups {
