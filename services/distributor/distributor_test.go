@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
@@ -33,6 +34,7 @@ type replica struct {
 	mu   sync.Mutex
 	got  []*ingestv1.IngestRequest
 	fail func(ctx context.Context) error
+	look func(ctx context.Context, req *ingestv1.IngestRequest) error // likewise, at the request
 }
 
 func (r *replica) Ingest(ctx context.Context, req *ingestv1.IngestRequest, _ ...grpc.CallOption) (*ingestv1.IngestResponse, error) {
@@ -41,9 +43,15 @@ func (r *replica) Ingest(ctx context.Context, req *ingestv1.IngestRequest, _ ...
 			return nil, err
 		}
 	}
+	if r.look != nil {
+		if err := r.look(ctx, req); err != nil {
+			return nil, err
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.got = append(r.got, req)
+	// The request is the distributor's again once it is answered.
+	r.got = append(r.got, proto.Clone(req).(*ingestv1.IngestRequest))
 	return &ingestv1.IngestResponse{}, nil
 }
 

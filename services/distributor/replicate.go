@@ -19,8 +19,8 @@ const maxIngestBytes = 8 << 20
 
 // replicate sends blocks to their ingesters and returns nil as soon as each block
 // is on disk at a quorum of its replicas. The other replicas' requests go on until
-// their own deadline.
-func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int64, shard int, blocks []*ingestv1.StreamBlock) error {
+// their own deadline; as long they use the space that the blocks are in.
+func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int64, shard int, blocks []*ingestv1.StreamBlock, in *space) error {
 	if len(blocks) == 0 {
 		return nil
 	}
@@ -54,15 +54,21 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 				req.Streams[k] = blocks[i]
 			}
 			size := int64(part.size)
+			in.users.Add(1)
 			write := func() {
 				if !s.take(t.Member.Name, size) {
+					s.spaces.leave(in)
 					s.breakers.failed(t.Member.Name, time.Now())
 					w.done(part.index, rpcerr.New(rpcerr.Overloaded, "too many requests in flight to ingester %s", t.Member.Name).WithRetry(time.Second))
 					return
 				}
 				s.writes.Go(func() {
 					defer s.give(t.Member.Name, size)
-					w.done(part.index, s.send(ctx, t.Member, req, deadline))
+					err := s.send(ctx, t.Member, req, deadline)
+					if err == nil { // else the ingester may still be at it, in this process too
+						s.spaces.leave(in)
+					}
+					w.done(part.index, err)
 				})
 			}
 			if blocked[t.Member.Name] == nil {
@@ -75,6 +81,7 @@ func (s *Service) replicate(ctx context.Context, tenantID string, batchTime int6
 				case <-w.failed:
 					write()
 				case <-w.decided:
+					s.spaces.leave(in)
 				}
 			})
 		}

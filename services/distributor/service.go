@@ -102,6 +102,7 @@ type Service struct {
 	rates     Rates
 	now       func() time.Time
 	labels    *labelCache
+	spaces    spaces
 	streams   *streamLimit
 	gone      *goneCache
 	breakers  *breakers
@@ -176,7 +177,8 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 			batchTime = s.nextBatchTime()
 		}
 	}
-	check := &checker{limits: lim, now: s.now().UnixNano(), stamp: req.GetStamp()}
+	check := &checker{limits: lim, now: s.now().UnixNano(), stamp: req.GetStamp(), space: s.spaces.take()}
+	defer s.spaces.leave(check.space)
 	if check.stamp {
 		rows := 0
 		for _, in := range req.GetStreams() {
@@ -211,7 +213,7 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 			}
 		}
 	}
-	if err := s.replicate(ctx, id, batchTime, lim.IngestionShardSize, blocks); err != nil {
+	if err := s.replicate(ctx, id, batchTime, lim.IngestionShardSize, blocks, check.space); err != nil {
 		if content != 0 {
 			s.batches.keep(content, batchTime)
 		}
@@ -245,7 +247,7 @@ func (s *Service) stream(into []*ingestv1.StreamBlock, id string, in *ingestv1.S
 	rows.Derived = nil
 	rows.Copies = nil // duplicates collapse
 	admitted := false
-	sp := &check.space
+	sp := check.space
 	for _, part := range sp.narrow(&rows) {
 		first := position + uint32(part.from)
 		rows := part.rows

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -62,18 +64,47 @@ type checker struct {
 	gone   gone
 	noted  uint64 // the generation of the tenant's active streams
 	seed   ring.TokenSeed
-	space  space
+	space  *space
 }
 
 // space is memory for what is made of a request's streams: where there are very many, each
-// has few rows.
+// has few rows. It is used again for other requests.
 type space struct {
 	left    int // streams of the request that are not done yet
 	blocks  rowspb.Blocks
-	ends    model.Slab[uint32]
-	bytes   model.Slab[byte]
-	columns model.Slab[model.Column]
+	ends    model.Pages[uint32]
+	bytes   model.Pages[byte]
+	columns model.Pages[model.Column]
 	parts   [1]part
+	users   atomic.Int32 // the write, and requests to ingesters that are not answered
+}
+
+// maxSpace is the most streams, rows and columns for which space is kept.
+const maxSpace = 1 << 14
+
+// spaces keeps space that is free. It may be used by several goroutines.
+type spaces struct{ pool sync.Pool }
+
+// take returns space with one user.
+func (p *spaces) take() *space {
+	sp, ok := p.pool.Get().(*space)
+	if !ok {
+		sp = &space{}
+	}
+	sp.users.Store(1)
+	return sp
+}
+
+// leave says that a user of space is done with it. Without the last one's word it is not used
+// again: whoever may still look at a request does not give it.
+func (p *spaces) leave(sp *space) {
+	if sp.users.Add(-1) > 0 {
+		return
+	}
+	sp.parts = [1]part{}
+	if max(sp.blocks.Reuse(), sp.ends.Reuse(), sp.bytes.Reuse()/8, sp.columns.Reuse()) <= maxSpace {
+		p.pool.Put(sp)
+	}
 }
 
 // narrow is narrow to as many columns as a block may have. The result is valid until the

@@ -92,13 +92,20 @@ func ToBlock(labels string, r *model.Rows) *ingestv1.StreamBlock {
 // Blocks makes blocks that go together, of one request, and fewer objects for them. It is
 // for one goroutine.
 type Blocks struct {
-	blocks  model.Slab[ingestv1.StreamBlock]
-	columns model.Slab[ingestv1.Column]
-	lists   model.Slab[*ingestv1.Column]
+	blocks  model.Pages[ingestv1.StreamBlock]
+	columns model.Pages[ingestv1.Column]
+	lists   model.Pages[*ingestv1.Column]
 }
 
 // pageBlocks is how many are made together at most.
 const pageBlocks = 64
+
+// Reuse takes the memory of all blocks that were made, to which nobody may refer any more,
+// for those to come. It returns for how many of them, or columns of them, there is memory.
+func (b *Blocks) Reuse() (held int) {
+	b.lists.Reuse()
+	return max(b.blocks.Reuse(), b.columns.Reuse())
+}
 
 // Of is [ToBlock]. About left blocks are going to be made, this one included.
 func (b *Blocks) Of(labels string, r *model.Rows, left int) *ingestv1.StreamBlock {
