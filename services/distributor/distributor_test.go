@@ -245,33 +245,39 @@ func TestValidationIsPerEntry(t *testing.T) {
 	}
 }
 
-// TestRule1IdentityIsFixedHere: metadata in another order, with empty values or
-// unclean names, is the same entry.
+// TestRule1IdentityIsFixedHere: metadata in another order, with empty values, unclean
+// names or several of one name, is the same entry.
 func TestRule1IdentityIsFixedHere(t *testing.T) {
 	at := now.UnixNano()
-	build := func(names ...string) *ingestv1.WriteRequest {
-		r := lines([]int64{at}, "x")
-		for _, n := range names {
-			c := model.Column{Name: strings.TrimSuffix(n, "!")}
-			v := "v"
-			if strings.HasSuffix(n, "!") {
-				v = ""
+	for _, c := range []struct {
+		same [][]string // columns, name=value
+		want string
+	}{
+		{[][]string{{"a_b=v", "a_c=v"}, {"a.b=v", "a_c=v"}, {"a_b=v", "a_c=v", "d="}, {"a.c=v", "a_b=v"}}, "[{a_b v} {a_c v}]"},
+		// Of names that become one the first counts that has a value: columns ascend by what was
+		// sent, whatever order it was sent in.
+		{[][]string{{"a.b=1", "a_b=2"}, {"a-b=", "a.b=1", "a_b=3"}, {"a.b=1"}, {"a_b=1"}}, "[{a_b 1}]"},
+	} {
+		cl := newCluster(t, 1, 1)
+		d := cl.distributor(limits.Default())
+		for _, columns := range c.same {
+			r := lines([]int64{at}, "x")
+			for _, text := range columns {
+				name, value, _ := strings.Cut(text, "=")
+				m := model.Column{Name: name}
+				m.Append(0, []byte(value))
+				r.Metadata = append(r.Metadata, m)
 			}
-			c.Append(0, []byte(v))
-			r.Metadata = append(r.Metadata, c)
+			if _, err := d.Write(ctx(), request(`{b="2", a="1"}`, r)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		return request(`{b="2", a="1"}`, r)
-	}
-	cl := newCluster(t, 1, 1)
-	d := cl.distributor(limits.Default())
-	for _, req := range []*ingestv1.WriteRequest{build("a_b", "a_c"), build("a.b", "a_c"), build("a_b", "a_c", "d!"), build("a.c", "a_b")} {
-		if _, err := d.Write(ctx(), req); err != nil {
-			t.Fatal(err)
+		got := cl.replicas["ingester-0"].entries()
+		for text, n := range got {
+			if len(got) != 1 || n != len(c.same) || !strings.HasSuffix(text, " "+c.want) {
+				t.Errorf("%v became %d times %s, want %s", c.same, n, text, c.want)
+			}
 		}
-	}
-	got := cl.replicas["ingester-0"].entries()
-	if len(got) != 1 {
-		t.Errorf("one entry became %d: %v", len(got), got)
 	}
 }
 

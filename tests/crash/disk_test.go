@@ -58,8 +58,42 @@ func TestPowerCutIsFelt(t *testing.T) {
 	t.Logf("%d acked entries lost, as configured", lost)
 }
 
-// powerCuts cuts the power as often as told, or until judge returns false.
-func powerCuts(t *testing.T, cuts int, extra []string, judge func(checker.Verdict) bool) {
+// TestPowerCutWhileBlocksMove is the same while heads are cut, and blocks uploaded, merged
+// and removed, all the time: a record of the log goes only when a block that has its rows
+// is durable, a block only when the one that replaces it is.
+func TestPowerCutWhileBlocksMove(t *testing.T) {
+	for name, args := range map[string][]string{
+		"on the local disk": {"--ingester.cut-interval=1s", "--ingester.cut-size=64KiB", "--ingester.tail-log=0"},
+		"in the store": {"--ingester.keep-uploaded=1s", "--compactor.merge-size=1", "--compactor.max-wait=1s", "--compactor.max-sources=4",
+			"--compactor.delete-delay=0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cuts := max(2, crashes(t, 12)/6)
+			acked := 0
+			powerCuts(t, cuts, args, func(v checker.Verdict) bool {
+				if err := v.Err(); err != nil {
+					t.Error(err)
+					return false
+				}
+				acked += v.Acked
+				return true
+			}, func(node *harness.Node) (stop func()) {
+				if name == "on the local disk" {
+					grown(t, node, "weir_ingester_cuts_total")
+					return func() {}
+				}
+				pressed := press(node.HTTP)
+				grown(t, node, "weir_compactor_merges_total", "weir_compactor_deleted_blocks_total")
+				return pressed
+			})
+			t.Logf("%d cuts, %d acked entries checked, none lost", cuts, acked)
+		})
+	}
+}
+
+// powerCuts cuts the power as often as told, or until judge returns false. What else is to
+// go on meanwhile, under begins and what it returns ends.
+func powerCuts(t *testing.T, cuts int, extra []string, judge func(checker.Verdict) bool, under ...func(*harness.Node) (stop func())) {
 	t.Helper()
 	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
 		t.Skip("there is no mkfs.ext4")
@@ -83,6 +117,9 @@ func powerCuts(t *testing.T, cuts int, extra []string, judge func(checker.Verdic
 	load := &checker.Load{Sink: node.Client(), History: &checker.History{}, Seed: rng.Uint64(), Resend: true}
 	stop := load.Start()
 	defer stop()
+	for _, begin := range under {
+		defer begin(node)()
+	}
 	alarms, more := 0, true
 	for i := 0; i < cuts && more; i++ {
 		before := load.Pushes().Stored

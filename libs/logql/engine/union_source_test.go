@@ -15,6 +15,7 @@ import (
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
 	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
 )
 
 // arrange puts sources into unions, or not, or into unions of unions.
@@ -270,4 +271,58 @@ type closedSource struct{ engine.Source }
 
 func (closedSource) Open(context.Context, []*syntax.Matcher, int64, int64) (engine.Session, error) {
 	return nil, errors.New("closed")
+}
+
+// TestRule6CursorIsTheLastEntry: pages neither lose nor repeat entries of one time and one
+// batch, of which nothing but the hash tells the order, wherever a page ends; whatever
+// sources have which of them, and also if one of these is another when the next page is read.
+func TestRule6CursorIsTheLastEntry(t *testing.T) {
+	var all []enginetest.Entry
+	for i := range 30 {
+		all = append(all, enginetest.Entry{Labels: model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprint("a", i%2)}}),
+			Time: 10 * sec, Line: fmt.Sprint("line ", i), BatchTime: 7, Position: 3})
+	}
+	one, two, whole := enginetest.NewStore(all[:20]...), enginetest.NewStore(all[10:]...), enginetest.NewStore(all...)
+	sel, err := syntax.ParseExpr(`{app=~".+"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, backward := range []bool{false, true} {
+		for limit := 1; limit <= len(all); limit++ {
+			q := engine.RangeQuery{Query: engine.Query{Expr: sel}, Start: 0, End: 20 * sec, Limit: limit, Backward: backward}
+			seen := map[string]int{}
+			for page := 0; ; page++ {
+				q.Sources = sources([]*enginetest.Store{one, two}, true)
+				if page%2 == 1 { // both were merged meanwhile
+					q.Sources = sources([]*enginetest.Store{whole}, true)
+				}
+				res, err := run(q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n := 0
+				for _, s := range res.Streams {
+					for _, e := range s.Entries {
+						seen[string(e.Line)]++
+						n++
+					}
+				}
+				if n > limit || n < limit && res.NextCursor != "" {
+					t.Fatalf("limit %d, backward %v: a page of %d entries", limit, backward, n)
+				}
+				if res.NextCursor == "" {
+					break
+				}
+				q.Cursor = res.NextCursor
+			}
+			for line, n := range seen {
+				if n != 1 {
+					t.Errorf("limit %d, backward %v: %q came %d times", limit, backward, line, n)
+				}
+			}
+			if len(seen) != len(all) {
+				t.Fatalf("limit %d, backward %v: %d of %d entries", limit, backward, len(seen), len(all))
+			}
+		}
+	}
 }
