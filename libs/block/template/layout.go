@@ -85,9 +85,10 @@ type layout struct {
 
 	year, year2, month, day, padDay, weekday, monthName, hour, minute, second, fraction, epoch int
 
-	letter bool // begins with a letter
-	run    int  // letters and digits that it begins with
-	digit  int  // begins with a letter: offset of the day
+	letter bool   // begins with a letter
+	run    int    // letters and digits that it begins with
+	digit  int    // begins with a letter: offset of the day
+	probes [2]int // places that tell layouts apart, of bytes that stand for themselves
 }
 
 func newLayout(pattern string, frac int) *layout {
@@ -138,6 +139,11 @@ func newLayout(pattern string, frac int) *layout {
 	for l.run < l.n && l.shape[l.run] == '9' {
 		l.run++
 	}
+	for i, at := range [...]int{l.hour - 1, l.second + 2} {
+		if l.probes[i] = -1; at > 0 && at < l.n && l.epoch < 0 && !strings.ContainsRune("9A_", rune(l.shape[at])) {
+			l.probes[i] = at
+		}
+	}
 	perSecond := 1e9 / l.unit
 	switch {
 	case l.epoch >= 0:
@@ -156,6 +162,17 @@ func newLayout(pattern string, frac int) *layout {
 		l.max = maxSeconds
 	}
 	return l
+}
+
+// likely reports whether s, which is as long as the layout's times at least, may begin
+// with one, by a few of its bytes.
+func (l *layout) likely(s []byte) bool {
+	for _, at := range l.probes {
+		if at >= 0 && s[at] != l.shape[at] {
+			return false
+		}
+	}
+	return l.shape[l.n-1] != '9' || isDigit(s[l.n-1])
 }
 
 func (l *layout) fits(s []byte) bool {
@@ -275,16 +292,16 @@ func (l *layout) parse(s []byte, entry int64) (int64, bool) {
 	return v, v >= l.min && v <= l.max // also fails if it overflows
 }
 
-// clock remembers the minute of the time that was parsed last.
+// clock remembers the day of the time that was parsed last.
 type clock struct {
-	text   [40]byte // of the time; as long as any layout
-	minute int64    // seconds since the epoch; what begins as text is within it
-	known  bool
+	text  [40]byte // of the time; as long as any layout
+	day   int64    // its first second since the epoch; times whose dates have the same text are of it
+	known bool
 }
 
 // parse is layout.parse.
 func (c *clock) parse(l *layout, s []byte, entry int64) (int64, bool) {
-	if at := l.second; c.known && len(s) >= l.n && string(s[:at]) == string(c.text[:at]) {
+	if at := l.hour; c.known && len(s) >= l.n && string(s[:at]) == string(c.text[:at]) {
 		if v, ok := c.within(l, s, entry); ok {
 			return v, true
 		}
@@ -292,19 +309,21 @@ func (c *clock) parse(l *layout, s []byte, entry int64) (int64, bool) {
 	v, ok := l.parse(s, entry)
 	if ok && l.epoch < 0 {
 		copy(c.text[:], s[:l.n])
-		c.minute, c.known = v/(1e9/l.unit)-int64(two(s, l.second)), true
+		c.day, c.known = v/(1e9/l.unit)-int64(two(s, l.hour)*3600+two(s, l.minute)*60+two(s, l.second)), true
 	}
 	return v, ok
 }
 
-// within parses a time of the same minute; if it fails, that says nothing.
+// within parses a time of the same day; if it fails, that says nothing.
 func (c *clock) within(l *layout, s []byte, entry int64) (int64, bool) {
 	at := l.second
-	tens, ones := s[at]-'0', s[at+1]-'0'
-	if tens > 5 || ones > 9 {
+	hour, ok1 := twoDigits(s, l.hour)
+	minute, ok2 := twoDigits(s, l.minute)
+	second, ok3 := twoDigits(s, at)
+	if !ok1 || !ok2 || !ok3 || hour > 23 || minute > 59 || second > 59 || s[l.minute-1] != l.shape[l.minute-1] && l.minute > l.hour+2 || s[at-1] != l.shape[at-1] && at > l.minute+2 {
 		return 0, false
 	}
-	sec := c.minute + int64(tens)*10 + int64(ones)
+	sec := c.day + int64(hour*3600+minute*60+second)
 	// Of a year that is not written the nearest is meant, so this is it.
 	if d := sec - floorDiv(entry, 1e9); d < -nearby || d > nearby {
 		return 0, false
@@ -325,6 +344,12 @@ func (c *clock) within(l *layout, s []byte, entry int64) (int64, bool) {
 	}
 	v += sec * perSecond
 	return v, v >= l.min && v <= l.max && sec <= (1<<63-1)/perSecond-1
+}
+
+// twoDigits returns the number of two digits, if that is what they are.
+func twoDigits(s []byte, at int) (int, bool) {
+	tens, ones := s[at]-'0', s[at+1]-'0'
+	return int(tens)*10 + int(ones), tens <= 9 && ones <= 9
 }
 
 func leap(year int) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0) }

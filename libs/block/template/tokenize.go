@@ -273,11 +273,11 @@ func appendLiteral(text, s []byte, from, to int) []byte {
 // digit is at j; nothing before end is free. It returns where the time begins, or -1.
 func (t *tokenizer) findTime(s []byte, end, a, j, e int, entry int64) (int, Layout, int64) {
 	try := func(l Layout, at int) (int64, bool) {
-		n := layouts[l].n
-		if at < end || len(s)-at < n || at+n < len(s) && isDigit(s[at+n]) {
+		lay := layouts[l]
+		if n := lay.n; at < end || len(s)-at < n || at+n < len(s) && isDigit(s[at+n]) || !lay.likely(s[at:]) {
 			return 0, false
 		}
-		return t.clocks[l].parse(layouts[l], s[at:], entry)
+		return t.clocks[l].parse(lay, s[at:], entry)
 	}
 	if a == j {
 		for _, l := range t.digital {
