@@ -59,8 +59,8 @@ func (c *Carried) load(from, to int) (err error) {
 }
 
 // Carry adds rows [from, to) of a row group of another block, which are the stream's.
-// They come where Add would have them. All rows of the stream come like this, and
-// CarryRuns says which runs they are. bytes is how many all of their lines have, which
+// They come where Add would have them, before or behind rows that are added: no time is
+// that of rows of both kinds. CarryRuns says which runs they are. bytes is how many all of their lines have, which
 // is taken on trust, too.
 func (w *Writer) Carry(ls model.Labels, c *Carried, from, to, bytes int) error {
 	if w.err == nil {
@@ -84,11 +84,9 @@ func (w *Writer) carryRuns(ls model.Labels, runs []Run) error {
 		if err := w.begin(ls); err != nil {
 			return err
 		}
-		w.carries = true
+		w.fresh = true
 	}
-	if !w.carries {
-		return fmt.Errorf("some rows of %s are carried, others are not", ls)
-	}
+	w.carries, w.behind = true, true
 	for _, r := range runs {
 		if n := len(w.runs); n > 0 && w.runs[n-1].MaxTime >= r.MinTime {
 			return fmt.Errorf("runs of %s do not ascend: one from %d after one to %d", ls, r.MinTime, w.runs[n-1].MaxTime)
@@ -96,6 +94,19 @@ func (w *Writer) carryRuns(ls model.Labels, runs []Run) error {
 		w.runs = append(w.runs, r)
 		w.announced.join(r)
 	}
+	return nil
+}
+
+// afterCarried returns an error unless rows from a time on may be added behind those that
+// were carried.
+func (w *Writer) afterCarried(t int64) error {
+	if w.came.Rows != w.announced.Rows {
+		return fmt.Errorf("rows of %s are added before all that are carried came", w.labels)
+	}
+	if n := len(w.runs); w.behind && n > 0 && w.runs[n-1].MaxTime >= t {
+		return fmt.Errorf("rows of %s do not ascend: time %d after time %d", w.labels, t, w.runs[n-1].MaxTime)
+	}
+	w.fresh, w.behind = false, false
 	return nil
 }
 
@@ -181,7 +192,8 @@ func (w *Writer) carryRows(times []int64, bytes int) error {
 	info := &w.foot.info
 	for i, t := range times {
 		switch {
-		case w.came.Rows == 0 && i == 0:
+		case w.fresh:
+			w.fresh = false
 		case t < w.last.Time:
 			return fmt.Errorf("rows of %s do not ascend: time %d after time %d", w.labels, t, w.last.Time)
 		case t == w.last.Time:
@@ -203,14 +215,17 @@ func (w *Writer) carryRows(times []int64, bytes int) error {
 }
 
 // carriedRuns returns the runs of a stream whose rows were carried: those that were
-// announced, joined as far as they would have been if they had been cut here. A run is
+// announced, and those of the rows that were added, joined as far as they would have been if they had been cut here. A run is
 // never cut: slots are as wide as those that it was cut by.
 func (w *Writer) carriedRuns() ([]Run, error) {
 	if w.came.Rows != w.announced.Rows || w.came.Bytes != w.announced.Bytes {
 		return nil, fmt.Errorf("%d rows of %d bytes of %s were carried, not %d of %d", w.came.Rows, w.came.Bytes, w.labels, w.announced.Rows, w.announced.Bytes)
 	}
-	slots := w.slots()
-	if w.came.Rows <= fewRows {
+	slots, rows := w.slots(), uint64(0)
+	for i := range w.runs {
+		rows += w.runs[i].Rows
+	}
+	if rows <= fewRows {
 		slots = nil
 	}
 	for _, slot := range slots {
@@ -218,7 +233,7 @@ func (w *Writer) carriedRuns() ([]Run, error) {
 			continue
 		}
 		n := joinSlots(w.runs, func(a, b Run) bool { return sameSlot(a.MinTime, b.MinTime, slot.width) })
-		if w.runs = w.runs[:n]; uint64(n-1)*slot.rows < w.came.Rows {
+		if w.runs = w.runs[:n]; uint64(n-1)*slot.rows < rows {
 			return w.runs, nil
 		}
 	}

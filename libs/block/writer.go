@@ -86,7 +86,8 @@ type Writer struct {
 	runs     []Run
 	sizes    []uint32 // of the metadata of rows; scratch
 
-	carries         bool // the stream's rows are carried
+	carries         bool // rows of the stream are carried
+	fresh, behind   bool // no row of it has come; the last one was carried
 	announced, came Run  // of these: what they are to be together, and what came
 }
 
@@ -165,7 +166,9 @@ func (w *Writer) add(ls model.Labels, rows *model.Rows) error {
 		}
 	}
 	if w.carries {
-		return fmt.Errorf("some rows of %s are carried, others are not", ls)
+		if err := w.afterCarried(rows.Times[0]); err != nil {
+			return err
+		}
 	}
 	sizes, err := metadataSizes(w.sizes, rows)
 	if err != nil {

@@ -21,11 +21,13 @@ type carrier interface {
 type sourceRun struct {
 	source, stream int
 	run            block.Run
+	united         bool // its rows are united with those of others
 }
 
-// carriable returns the runs of a stream with start <= time < end, ascending, if they can
-// be taken over whole: they do not touch, so that none of their rows is a copy of
-// another's and their order is that of their times, and nothing is removed of them.
+// carriable returns the runs of a stream with start <= time < end, ascending, if most of
+// them can be taken over whole: nothing is removed of them, and they do not touch, so that
+// none of their rows is a copy of another's and their order is that of their times. Those
+// that do touch are to be united.
 func (m *Merge) carriable(stream int, lists [][]sourceRun, start, end int64) ([]sourceRun, bool) {
 	for _, r := range m.removes {
 		if r.ForStream(m.streams[stream]) != nil {
@@ -43,16 +45,27 @@ func (m *Merge) carriable(stream int, lists [][]sourceRun, start, end int64) ([]
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b sourceRun) int { return compareRuns(a.run, b.run) })
-	for i := range all {
-		if i > 0 && all[i-1].run.MaxTime >= all[i].run.MinTime {
-			return nil, false
+	// Rows of runs that touch, directly or by others between them.
+	united, rows := uint64(0), uint64(0)
+	for from := 0; from < len(all); {
+		to, sum, last := from, uint64(0), int64(MinTime)
+		for ; to < len(all) && (to == from || all[to].run.MinTime <= last); to++ {
+			sum += all[to].run.Rows
+			last = max(last, all[to].run.MaxTime)
 		}
+		if rows += sum; to > from+1 {
+			united += sum
+			for i := from; i < to; i++ {
+				all[i].united = true
+			}
+		}
+		from = to
 	}
-	return all, true
+	return all, united <= rows/2
 }
 
-// carried returns the runs that are taken over, by stream, and the writer that can; none
-// of those streams' rows come in another way. nil: there are none.
+// carried returns the runs of streams of which some are taken over, by stream, and the
+// writer that can; none of those streams' rows come in another way. nil: there are none.
 func (m *Merge) carried(w Writer, start, end int64) ([][]sourceRun, carrier) {
 	to, ok := w.(carrier)
 	if !ok || slices.ContainsFunc(m.sources, func(s Source) bool { _, is := s.(*BlockSource); return !is }) {
@@ -87,7 +100,7 @@ func (m *Merge) runs() [][]sourceRun {
 			skip := m.skips[i][int(at)]
 			for _, r := range st.Runs {
 				if !has(skip, r) {
-					lists[at] = append(lists[at], sourceRun{i, k, r})
+					lists[at] = append(lists[at], sourceRun{source: i, stream: k, run: r})
 				}
 			}
 		}
@@ -95,13 +108,20 @@ func (m *Merge) runs() [][]sourceRun {
 	return lists
 }
 
-// carry takes over the runs of a stream.
-func (m *Merge) carry(ctx context.Context, stream int, runs []sourceRun, w carrier) error {
+// carry takes over the runs of a stream, or has out unite them.
+func (m *Merge) carry(ctx context.Context, stream int, runs []sourceRun, w carrier, out *output) error {
 	ls := m.streams[stream]
 	for from := 0; from < len(runs); {
 		to := from + 1
-		for to < len(runs) && runs[to].source == runs[from].source {
+		for to < len(runs) && runs[to].united == runs[from].united && (runs[to].united || runs[to].source == runs[from].source) {
 			to++
+		}
+		if runs[from].united {
+			if err := m.uniteRuns(ctx, stream, runs[from:to], out); err != nil {
+				return err
+			}
+			from = to
+			continue
 		}
 		list := m.announced[:0]
 		for _, r := range runs[from:to] {
@@ -165,7 +185,74 @@ func (s *BlockSource) open(ctx context.Context, group int) error {
 	if err != nil {
 		return err
 	}
-	s.carried = s.reader.Carry(g)
+	s.carried, s.group = s.reader.Carry(g), g
+	return nil
+}
+
+// uniteRuns unites the rows of runs of a stream, which are all that it has between the
+// first one's time and the last one's.
+func (m *Merge) uniteRuns(ctx context.Context, stream int, runs []sourceRun, out *output) error {
+	start, last := runs[0].run.MinTime, runs[0].run.MaxTime
+	for _, r := range runs {
+		last = max(last, r.run.MaxTime)
+	}
+	var cursors []*cursor
+	for i := range m.sources {
+		k := slices.IndexFunc(runs, func(r sourceRun) bool { return r.source == i })
+		if k < 0 {
+			continue
+		}
+		src, number := m.sources[i].(*BlockSource), runs[k].stream
+		c := m.cursor(i, start, last+1, func(yield rowsYield) error {
+			return src.rows(ctx, number, start, last+1, yield)
+		})
+		defer c.close()
+		c.last, c.stream = number, stream
+		if err := c.fill(); err != nil {
+			return err
+		}
+		if c.rows != nil {
+			cursors = append(cursors, c)
+		}
+	}
+	out.begin(stream)
+	if err := mergeStream(cursors, stream, out); err != nil {
+		return err
+	}
+	return out.flush()
+}
+
+// rows yields the rows of a stream with start <= time < end, of the row group whose rows
+// are taken over.
+func (s *BlockSource) rows(ctx context.Context, stream int, start, end int64, yield rowsYield) error {
+	page := &model.Rows{}
+	var list []uint32
+	for _, span := range s.reader.Spans(stream, start, end) {
+		if s.carried == nil || s.carried.Number() != span.Group {
+			if err := s.open(ctx, span.Group); err != nil {
+				return err
+			}
+		}
+		from, to, err := within(s.group, span, start, end)
+		if err != nil {
+			return err
+		}
+		for from < to {
+			n := min(to, from+batchRows)
+			list = list[:0]
+			for row := from; row < n; row++ {
+				list = append(list, uint32(row))
+			}
+			block.Empty(page)
+			if err := s.reader.Append(page, s.group, list, true, true); err != nil {
+				return err
+			}
+			if err := yield(s.streams[stream].Labels, page, 0, n-from); err != nil {
+				return err
+			}
+			from = n
+		}
+	}
 	return nil
 }
 

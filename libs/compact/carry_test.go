@@ -37,6 +37,31 @@ type textOnly struct{ w *block.Writer }
 
 func (t textOnly) Add(ls model.Labels, rows *model.Rows) error { return t.w.Add(ls, rows) }
 
+// watched is a writer that counts the streams of which it takes some rows over, and gets
+// others as text.
+type watched struct {
+	*block.Writer
+	added, carried, mixed *model.Labels
+	count                 *int
+}
+
+func (w watched) note(own, other *model.Labels, ls model.Labels) {
+	if *own = ls; other.Equal(ls) && !w.mixed.Equal(ls) {
+		*w.mixed = ls
+		*w.count++
+	}
+}
+
+func (w watched) Add(ls model.Labels, rows *model.Rows) error {
+	w.note(w.added, w.carried, ls)
+	return w.Writer.Add(ls, rows)
+}
+
+func (w watched) Carry(ls model.Labels, c *block.Carried, from, to, bytes int) error {
+	w.note(w.carried, w.added, ls)
+	return w.Writer.Carry(ls, c, from, to, bytes)
+}
+
 // writers are used again: each has memory of some MiB.
 type writers map[block.Options]*block.Writer
 
@@ -85,7 +110,7 @@ func drawBlocks(t *rapid.T, ws writers) (blocks [][]byte, lines []string) {
 	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 7))
 	kinds := rapid.SliceOfN(rapid.IntRange(0, 7), 1, 4).Draw(t, "kinds")
 	step := []int64{1, 1e6, 1e9, 40e9, 2000e9}[rapid.IntRange(0, 4).Draw(t, "step")]
-	apart := rapid.IntRange(0, 3).Draw(t, "apart") > 0
+	apart := rapid.IntRange(0, 5).Draw(t, "apart")
 	streams := rapid.IntRange(1, 5).Draw(t, "streams")
 	most := rapid.SampledFrom([]int{3, 40, 200}).Draw(t, "rows")
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano() + r.Int64N(1e9)
@@ -138,9 +163,12 @@ func drawBlocks(t *rapid.T, ws writers) (blocks [][]byte, lines []string) {
 			all = append(all, rows)
 		}
 		before = all
-		if apart {
+		switch {
+		case apart > 2 || apart > 0 && r.IntN(2) == 0:
 			at = end
-		} else {
+		case apart > 0:
+			at = end - (end-at)/10
+		default:
 			at += (end - at) / 2
 		}
 		var out bytes.Buffer
@@ -175,6 +203,9 @@ type fataler interface {
 	Fatalf(string, ...any)
 }
 
+// mixed counts streams of which merges took over some rows, but not all.
+var mixed int
+
 // merged is what a merge made of blocks.
 func merged(t fataler, ws writers, blocks [][]byte, fix, text bool, cuts []int64, o block.Options) (out []*block.Reader, report compact.Report) {
 	ctx := context.Background()
@@ -199,7 +230,7 @@ func merged(t fataler, ws writers, blocks [][]byte, fix, text bool, cuts []int64
 	for _, end := range append(slices.Clone(cuts), compact.MaxTime) {
 		var buf bytes.Buffer
 		w := ws.get(&buf, block.Meta{ID: "m", Tenant: "t", Ordered: fix}, o)
-		var to compact.Writer = w
+		var to compact.Writer = watched{w, new(model.Labels), new(model.Labels), new(model.Labels), &mixed}
 		if text {
 			to = textOnly{w}
 		}
@@ -342,6 +373,7 @@ func asAnew(t *rapid.T, ws writers, blocks [][]byte, lines []string, fix bool, c
 // answers of one that writes their lines anew.
 func TestCarriedIsWrittenAnew(t *testing.T) {
 	carried, ws := uint64(0), writers{}
+	mixed = 0
 	rapid.Check(t, func(t *rapid.T) {
 		blocks, lines := drawBlocks(t, ws)
 		fix := rapid.Bool().Draw(t, "fix")
@@ -352,8 +384,8 @@ func TestCarriedIsWrittenAnew(t *testing.T) {
 		}
 		carried += asAnew(t, ws, blocks, lines, fix, cuts, o)
 	})
-	if carried == 0 {
-		t.Fatal("nothing was merged")
+	if carried == 0 || mixed == 0 {
+		t.Fatalf("%d rows were merged, of %d streams some", carried, mixed)
 	}
 }
 
@@ -364,10 +396,11 @@ func TestLongStreamsAreCarried(t *testing.T) {
 	ws := writers{}
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano()
 	var blocks [][]byte
-	for k := range 2 {
+	for k := range 3 {
 		var out bytes.Buffer
 		w := ws.get(&out, block.Meta{ID: catalog.ID(fmt.Sprintf("b%d", k)), Tenant: "t"}, block.Options{RowGroupBytes: 60000, NoGrams: true})
 		for s, n := range []int{5000, 34000, 300, 5000} {
+			n /= 1 + k*k                                 // of the last one the first rows are among those of the one before
 			rows, span := &model.Rows{}, int64(40_000e9) // with many runs, or few
 			if s != 1 {
 				span = 200e9
@@ -397,8 +430,9 @@ func TestLongStreamsAreCarried(t *testing.T) {
 			t.Fatal(err)
 		}
 		blocks = append(blocks, out.Bytes())
-		at += 50_000e9
+		at += 50_000e9 - int64(k)*31_000e9
 	}
+	mixed = 0
 	for _, o := range []block.Options{{RowGroupBytes: 30000, NoGrams: true}, {RowGroupBytes: 4 << 20, NoGrams: true}} {
 		fix := o.RowGroupBytes > 1<<20
 		got, report := merged(t, ws, blocks, fix, false, nil, o)
@@ -406,5 +440,8 @@ func TestLongStreamsAreCarried(t *testing.T) {
 		if a, b := everything(t, got[0]), everything(t, want[0]); report != other || !slices.Equal(a, b) {
 			t.Fatalf("%+v: %d rows and counts, not %d, or others; %+v, not %+v", o, len(a), len(b), report, other)
 		}
+	}
+	if mixed == 0 {
+		t.Fatal("no stream was taken over in part")
 	}
 }

@@ -35,18 +35,31 @@ type part struct {
 
 var errStopped = errors.New("stopped")
 
+// rowsYield takes rows as Source.Each gives them.
+type rowsYield = func(ls model.Labels, rows *model.Rows, from, to int) error
+
+// open returns a cursor at the rows of a source, but for streams that are carried.
 func (m *Merge) open(ctx context.Context, source int, start, end int64, carried [][]sourceRun) *cursor {
+	var c *cursor
+	c = m.cursor(source, start, end, func(yield rowsYield) error {
+		s := m.sources[source]
+		return s.Each(ctx, start, end, c.skippable(s.Streams(), carried), yield)
+	})
+	return c
+}
+
+// cursor returns a cursor at rows of a source that each gives.
+func (m *Merge) cursor(source int, start, end int64, each func(rowsYield) error) *cursor {
 	c := &cursor{merge: m, source: source, start: start, end: end, last: -1}
-	s := m.sources[source]
 	c.next, c.stop = iter.Pull(func(yield func(part) bool) {
-		err := s.Each(ctx, start, end, c.skippable(s.Streams(), carried), func(ls model.Labels, rows *model.Rows, from, to int) error {
+		err := each(func(ls model.Labels, rows *model.Rows, from, to int) error {
 			if !yield(part{ls, rows, from, to}) {
 				return errStopped
 			}
 			return nil
 		})
 		if err != nil && !errors.Is(err, errStopped) {
-			c.failure = fmt.Errorf("block %s: %w", s.ID(), err)
+			c.failure = fmt.Errorf("block %s: %w", m.sources[source].ID(), err)
 		}
 	})
 	return c

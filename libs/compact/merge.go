@@ -191,7 +191,7 @@ func (m *Merge) Run(ctx context.Context, start, end int64, w Writer) (err error)
 		}
 		for ; next < len(carried) && (least < 0 || next < least); next++ {
 			if len(carried[next]) > 0 {
-				if err := m.carry(ctx, next, carried[next], to); err != nil {
+				if err := m.carry(ctx, next, carried[next], to, out); err != nil {
 					return err
 				}
 			}

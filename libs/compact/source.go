@@ -19,6 +19,7 @@ type BlockSource struct {
 
 	// Where rows are taken over from.
 	carried   *block.Carried
+	group     *block.RowGroup // of carried
 	section   *block.Section
 	sectionAt int
 	groups    []uint64 // how many bytes of lines there are before each row group, and in all

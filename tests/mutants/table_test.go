@@ -98,7 +98,7 @@ var mutants = []mutant{
 		"alone = alone && (c == first || c.time() > first.last())", "alone = alone && (c == first || c.time() >= first.last())",
 		"libs/block/unite", "TestUnionIsThatOfSets"},
 	{"15", "a merge takes rows over though runs touch", "libs/compact/carry.go",
-		"all[i-1].run.MaxTime >= all[i].run.MinTime", "all[i-1].run.MaxTime > all[i].run.MinTime",
+		"all[to].run.MinTime <= last", "all[to].run.MinTime < last",
 		"libs/compact", "TestRule15TakenOverOnlyApart"},
 	{"16", "a block that vanished is forgotten", "libs/catalog/loader_update.go",
 		"\t\t\t\tlost = append(lost, b)\n", "\t\t\t\t_ = b\n",

@@ -92,8 +92,6 @@ type taker struct {
 	moves    []movement
 	routes   []route // of the templates
 	printer  *Printer
-	shapes   int // of printed: where those of the templates begin
-	shapesIn int // the block that they are of, see pieces
 	printers []*slotPrinter
 	row      int
 	cursors  []uint32
@@ -371,7 +369,7 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 		case b.grams == nil:
 			t.skip(p.To)
 		case t.varied():
-			if err := c.printed.add(t, p.From, p.To, c.pieces.block); err != nil {
+			if err := c.printed.add(t, p.From, p.To); err != nil {
 				return Stats{}, err
 			}
 			t.skip(p.To)

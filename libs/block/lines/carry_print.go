@@ -17,8 +17,8 @@ func (p *printed) begin() {
 	p.Slab, r.Ends, r.Shapes, r.Slots, r.Counts = p.Slab[:0], r.Ends[:0], r.Shapes[:0], r.Slots[:0], r.Counts[:0]
 }
 
-// add adds rows of a block, for the block of this number. Each of its templates is a shape.
-func (p *printed) add(t *taker, from, to, block int) error {
+// add adds rows of a block. Their shapes are the templates that they have here.
+func (p *printed) add(t *taker, from, to int) error {
 	w := t.printer
 	if w == nil {
 		var err error
@@ -34,10 +34,6 @@ func (p *printed) add(t *taker, from, to, block int) error {
 	}
 	w.skipTo(from)
 	r := &p.Rows
-	if t.shapesIn != block {
-		t.shapesIn, t.shapes = block, len(r.Counts)
-		r.Counts = append(r.Counts, make([]int32, len(t.numbers))...)
-	}
 	w.slots = r.Slots
 	limit := len(p.Slab) + t.body.info.Bytes
 	for row := from; row < to; row++ {
@@ -46,9 +42,12 @@ func (p *printed) add(t *taker, from, to, block int) error {
 		if p.Slab, err = w.append(p.Slab, limit, row); err != nil {
 			return at(t.body.block, err)
 		}
-		shape := t.shapes + int(t.tids[row])
+		shape := t.numbers[t.tids[row]]
+		for len(r.Counts) <= int(shape) {
+			r.Counts = append(r.Counts, 0)
+		}
 		r.Counts[shape] = int32(len(w.slots) - had)
-		r.Shapes, r.Ends = append(r.Shapes, uint32(shape)), append(r.Ends, uint32(len(p.Slab)))
+		r.Shapes, r.Ends = append(r.Shapes, shape), append(r.Ends, uint32(len(p.Slab)))
 	}
 	r.Slots, w.slots = w.slots, nil
 	return nil

@@ -267,7 +267,7 @@ func (p *Printer) plain(slab []byte, limit, row int) ([]byte, error) {
 			} else {
 				slab = v.Append(slab, at)
 			}
-			if p.noting && b.columns[k].Kind != column.Const {
+			if p.noting {
 				p.slots = append(p.slots, template.SlotOf(begin, len(slab)))
 			}
 		}

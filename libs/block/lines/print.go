@@ -86,7 +86,7 @@ func (p *Printer) prepare(t int) error {
 			p.columns[n] = c
 			p.memory += 256
 		}
-		if k := &b.columns[n]; k.Kind == column.Const && len(k.Prefix) <= maxMerged {
+		if k := &b.columns[n]; k.Kind == column.Const && len(k.Prefix) <= maxMerged && !p.noting {
 			text = append(text, k.Prefix...)
 			continue
 		}

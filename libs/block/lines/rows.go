@@ -134,7 +134,7 @@ type Printer struct {
 	scratch []template.Piece
 
 	noting bool
-	slots  []template.Slot // printed while noting, but those that are the same in all lines of a template
+	slots  []template.Slot // printed while noting
 }
 
 // step is how many values of a column a row has.
