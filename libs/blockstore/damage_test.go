@@ -90,3 +90,87 @@ func TestWrongReadsAreNotKept(t *testing.T) {
 		t.Error("nothing was wrong")
 	}
 }
+
+// far is an object whose row groups are read whole, or, if it is near, frame by frame.
+type far struct {
+	*object
+	near bool
+}
+
+func (f far) Near() bool { return f.near }
+
+// TestEveryFlippedByteInAnswers flips each byte of a small block in turn: every kind of
+// question gets an error or the right answer, whichever parts of the block it is answered
+// from.
+func TestEveryFlippedByteInAnswers(t *testing.T) {
+	var entries []enginetest.Entry
+	for i := range 48 {
+		entries = append(entries, enginetest.Entry{Labels: model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprint("a", i%3)}}),
+			Time: int64(i) * sec, BatchTime: 1, Position: uint32(i),
+			Line:     fmt.Sprintf(`{"id":"%016x","status":%d,"took":%d,"msg":"user %d"}`, uint64(i+1)*0x9E3779B97F4A7C15, 200+100*(i%4), i*7, i),
+			Metadata: model.NewLabels([]model.Label{{Name: "trace", Value: fmt.Sprint("t", i%9)}}),
+			Derived:  model.NewLabels([]model.Label{{Name: "detected_level", Value: []string{"info", "error"}[i%2]}})})
+	}
+	healthy := copyOf(t, enginetest.NewStore(entries...), block.Options{RowGroupBytes: 1500})
+	queries := []string{
+		`{app=~".+"}`, `{app="a1"} |= "user 7"`, `{app=~".+"} |~ "id.:.[0-9a-f]*7" != "user 1"`, `{app=~".+"} | trace="t3"`,
+		`sum by (app, detected_level) (count_over_time({app=~".+"}[2h]))`, `sum by (status) (count_over_time({app=~".+"} | json [2h]))`,
+		`sum(sum_over_time({app=~".+"} |= "status" | json | unwrap took [2h]))`,
+	}
+	ask := func(b []byte, near bool) (answers []string, err error) {
+		r, err := block.Open(t.Context(), far{&object{b: b}, near}, int64(len(b)))
+		if err != nil {
+			return nil, err
+		}
+		for _, q := range queries {
+			// Nothing of a query before is there, or all of it.
+			lines, err := answer(t, blockstore.NewStore(r, blockstore.NewCache(1<<20, nil)), q)
+			if slices.Sort(lines); err != nil {
+				lines = []string{"error"}
+				if named := (*block.Error)(nil); !errors.As(err, &named) || !errors.Is(err, column.ErrCorrupt) {
+					t.Fatalf("%s: %v", q, err)
+				}
+			}
+			answers = append(answers, fmt.Sprint(lines))
+		}
+		store := engine.Local(blockstore.NewStore(r, blockstore.NewCache(1<<20, nil)), "block")
+		expr, err := syntax.ParseExpr(queries[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := engine.New(engine.Options{}).Patterns(t.Context(), engine.PatternsQuery{
+			Query: engine.Query{Expr: expr, Sources: []engine.Source{store}}, End: 4000 * sec, Width: 4000 * sec})
+		if err != nil {
+			return append(answers, "error"), nil
+		}
+		return append(answers, fmt.Sprintf("%+v", p.Patterns)), nil
+	}
+	want, err := ask(healthy, false)
+	if err != nil || slices.Contains(want, "error") || slices.Contains(want, "[]") {
+		t.Fatal(want, err)
+	}
+	refused, failed, right := 0, 0, 0
+	for i := range healthy {
+		b := slices.Clone(healthy)
+		b[i] ^= 1 << (i % 8)
+		got, err := ask(b, i%2 == 0)
+		if err != nil {
+			refused++
+			continue
+		}
+		for k, text := range got {
+			switch text {
+			case want[k]:
+				right++
+			case "error", "[error]":
+				failed++
+			default:
+				t.Fatalf("byte %d of %d, question %d: %s\nwant %s", i, len(b), k, text, want[k])
+			}
+		}
+	}
+	if refused == 0 || failed == 0 || right == 0 {
+		t.Errorf("%d refused, %d errors, %d right answers", refused, failed, right)
+	}
+	t.Logf("%d bytes: %d refused, %d errors, %d right answers", len(healthy), refused, failed, right)
+}
