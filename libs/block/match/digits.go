@@ -35,7 +35,9 @@ func (e *evaluation) findDigits(p []byte, size, n int, text, digits []byte, hit 
 	}
 	d := &e.digits
 	if d.text != unsafe.SliceData(text) || d.n != len(text) || d.of != n {
-		d.prepare(text, digits, n)
+		d.text = nil // it is for none if this does not return
+		d.prepare(digits, n)
+		d.text, d.n, d.of = unsafe.SliceData(text), len(text), n
 	}
 	if len(d.at) == 0 {
 		packed(p, size, digits, hit)
@@ -57,8 +59,8 @@ func (e *evaluation) findDigits(p []byte, size, n int, text, digits []byte, hit 
 }
 
 // prepare makes it ready for digits in values of n.
-func (d *digitProbe) prepare(text, digits []byte, n int) {
-	d.text, d.n, d.of, d.at = unsafe.SliceData(text), len(text), n, d.at[:0]
+func (d *digitProbe) prepare(digits []byte, n int) {
+	d.at = d.at[:0]
 	places := n - len(digits) + 1
 	for probes := 1; probes <= maxProbes && places > 0; probes++ {
 		d.at = d.at[:0]
