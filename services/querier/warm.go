@@ -24,8 +24,8 @@ const (
 
 // Warm opens the newest blocks and reads the footers of their sections, so that the first
 // queries after a start need not. It is to be called once the catalog has been loaded; it
-// does one thing after the other, and ends with the first failure of the store. Queries
-// may run meanwhile.
+// does one thing after the other, and ends with the first failure of the store; blocks that
+// are damaged are left to queries. Queries may run meanwhile.
 func (s *Service) Warm(ctx context.Context) {
 	if s.blocks == nil {
 		return
@@ -54,6 +54,10 @@ func (b *blocks) warm(ctx context.Context) (opened int, bytes int64, err error) 
 		if errors.Is(err, objstore.ErrNotFound) {
 			continue // it was replaced meanwhile
 		}
+		if err != nil && !passing(err) {
+			parts -= warmRead // it was read, too
+			continue          // it is damaged, which was told of
+		}
 		if err != nil {
 			return opened, bytes, err
 		}
@@ -65,8 +69,13 @@ func (b *blocks) warm(ctx context.Context) (opened int, bytes int64, err error) 
 		opened++
 		bytes += n.Bytes
 		parts -= max(n.Counted, warmRead) // opening it is a read, too
-		if err != nil {
+		if err != nil && passing(err) {
 			return opened, bytes, fmt.Errorf("block %s: %w", catalog.Key(meta), err)
+		}
+		if err != nil {
+			b.mu.Lock()
+			b.tell(&blockError{meta, err})
+			b.mu.Unlock()
 		}
 	}
 	return opened, bytes, ctx.Err()

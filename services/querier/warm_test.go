@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/weir-logs/weir/libs/blockstore"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/objstore"
@@ -114,4 +116,37 @@ func TestWarmFails(t *testing.T) {
 	}
 	s.bucket.Before = nil
 	s.same("all", s.lines(`{app=~".+"}`), textOf(slices.Clone(all)...))
+}
+
+// A damaged block is passed over: the others are read ahead, and it is told of.
+func TestWarmPassesOverDamage(t *testing.T) {
+	s := newShop(t)
+	var blocks []catalog.Block
+	for i := range 5 {
+		blocks = append(blocks, s.put(nil, rows(fmt.Sprint("app", i), i*100, i*100+20)...))
+	}
+	for _, opened := range []bool{false, true} { // the footers of sections are read wrong, or all is
+		s.bucket.Flip = nil
+		s.reopen(1 << 20)
+		s.refresh()
+		if opened {
+			o, err := s.blocks.acquire(t.Context(), blocks[3])
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.blocks.release(o)
+		}
+		s.bucket.Flip = func(key string) bool { return key == catalog.Key(blocks[3]) }
+		if _, _, err := s.blocks.warm(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for _, i := range []int{1, 2, 4} { // there is no more memory for the first one
+			if s.blocks.open[blocks[i].ID] == nil {
+				t.Errorf("opened %v: block %d was not read ahead", opened, i)
+			}
+		}
+		if n := testutil.ToFloat64(s.blocks.found); n != 1 {
+			t.Errorf("opened %v: %v damaged blocks are counted", opened, n)
+		}
+	}
 }
