@@ -89,7 +89,7 @@ func (w *Writer) carryRuns(ls model.Labels, runs []Run) error {
 	w.carries, w.behind = true, true
 	for _, r := range runs {
 		if n := len(w.runs); n > 0 && w.runs[n-1].MaxTime >= r.MinTime {
-			return fmt.Errorf("runs of %s do not ascend: one from %d after one to %d", ls, r.MinTime, w.runs[n-1].MaxTime)
+			return corrupt("runs of %s do not ascend: one from %d after one to %d", ls, r.MinTime, w.runs[n-1].MaxTime)
 		}
 		w.runs = append(w.runs, r)
 		w.announced.join(r)
@@ -219,7 +219,7 @@ func (w *Writer) carryRows(times []int64, bytes int) error {
 // never cut: slots are as wide as those that it was cut by.
 func (w *Writer) carriedRuns() ([]Run, error) {
 	if w.came.Rows != w.announced.Rows || w.came.Bytes != w.announced.Bytes {
-		return nil, fmt.Errorf("%d rows of %d bytes of %s were carried, not %d of %d", w.came.Rows, w.came.Bytes, w.labels, w.announced.Rows, w.announced.Bytes)
+		return nil, corrupt("%d rows of %d bytes of %s were carried, not %d of %d", w.came.Rows, w.came.Bytes, w.labels, w.announced.Rows, w.announced.Bytes)
 	}
 	slots, rows := w.slots(), uint64(0)
 	for i := range w.runs {

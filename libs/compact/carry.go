@@ -274,12 +274,20 @@ func (s *BlockSource) bytesBefore(stream int, run block.Run) uint64 {
 			s.before = append(s.before, sum)
 		}
 	}
-	sum := s.before[stream]
-	for _, r := range s.streams[stream].Runs {
-		if r.MinTime >= run.MinTime {
-			break
-		}
-		sum += r.Bytes
+	// Runs are asked for as they ascend: those of a stream are added up once.
+	p := &s.passed
+	runs := s.streams[stream].Runs
+	if p.stream != stream || p.runs == 0 || runs[p.runs-1].MinTime >= run.MinTime {
+		*p = passed{stream: stream, bytes: s.before[stream]}
 	}
-	return sum
+	for ; p.runs < len(runs) && runs[p.runs].MinTime < run.MinTime; p.runs++ {
+		p.bytes += runs[p.runs].Bytes
+	}
+	return p.bytes
+}
+
+// passed is how many runs of a stream come before one, and the bytes of all lines before it.
+type passed struct {
+	stream, runs int
+	bytes        uint64
 }

@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -24,6 +25,7 @@ type BlockSource struct {
 	sectionAt int
 	groups    []uint64 // how many bytes of lines there are before each row group, and in all
 	before    []uint64 // likewise before each stream's
+	passed    passed
 }
 
 var _ Source = (*BlockSource)(nil)
@@ -40,10 +42,13 @@ func Streams(r *block.Reader) ([]Stream, error) {
 		}
 	}
 	if info := r.Info(); rows != uint64(info.Rows) {
-		return nil, fmt.Errorf("block %s: its index has %d rows, its footer %d", info.ID, rows, info.Rows)
+		return nil, fmt.Errorf("block %s: %w", info.ID, column.Corrupt("its index has %d rows, its footer %d", rows, info.Rows))
 	}
 	return out, nil
 }
+
+// Verify reads all of the block, as block.Reader.Verify does.
+func (s *BlockSource) Verify(ctx context.Context) error { return s.reader.Verify(ctx) }
 
 // NewBlockSource returns the source that a reader reads.
 func NewBlockSource(r *block.Reader) (*BlockSource, error) {

@@ -1,15 +1,19 @@
 package compactor
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/compact"
 	"github.com/weir-logs/weir/libs/conf"
@@ -360,4 +364,63 @@ func TestR14ChangedByThePut(t *testing.T) {
 		t.Fatalf("sources are gone: %v", keys)
 	}
 	e.wantEntries(all...)
+}
+
+// A block whose index tells other lengths of its streams' lines than they have, though they
+// add up, can be merged only until that is proved. It is named, counted, and nothing is
+// stored of it.
+func TestIndexThatLies(t *testing.T) {
+	e := start(t)
+	yesterday := day.Add(-24 * time.Hour)
+	var all []entry
+	for i := range 300 {
+		at := time.Duration(i)*time.Second - 24*time.Hour
+		all = append(all, entry{app: "a", at: at, line: fmt.Sprint("a ", i)}, entry{app: "b", at: at, line: fmt.Sprint("b ", i)})
+	}
+	whole, _ := e.build(block.Meta{ID: "x", Tenant: "t", Partition: yesterday}, slices.Clone(all)...)
+	r, err := block.Open(t.Context(), fileRangeOf(whole), int64(len(whole)))
+	e.must(err)
+	section, err := r.ReadSection(t.Context(), 0)
+	e.must(err)
+	id, err := catalog.NewID(e.now(), e.rand)
+	e.must(err)
+	var body bytes.Buffer
+	w := block.NewWriter(&body, block.Meta{ID: id, Tenant: "t", Partition: yesterday, Ordered: true}, block.Options{})
+	group, err := r.ReadRowGroup(t.Context(), section, 0)
+	e.must(err)
+	for i := range 2 {
+		runs := slices.Clone(r.Runs(i, compact.MinTime, compact.MaxTime))
+		runs[0].Bytes += uint64(1 - 2*i)
+		size := 0
+		for _, run := range runs {
+			size += int(run.Bytes)
+		}
+		e.must(w.CarryRuns(r.Labels(i), runs))
+		from, to := r.RowsOf(i, 0)
+		e.must(w.Carry(r.Labels(i), r.Carry(group), from, to, size))
+	}
+	info, err := w.Close()
+	e.must(err)
+	bad := info.Catalog()
+	e.must(objstore.PutBytes(t.Context(), e.bucket, catalog.Key(bad), body.Bytes()))
+	good := e.put(yesterday, entry{app: "c", at: -20 * time.Hour, line: "c"})
+	e.pass(25 * time.Hour)
+	err = e.service.Cycle(t.Context())
+	if err == nil || !strings.Contains(err.Error(), string(bad.ID)) || strings.Contains(err.Error(), string(good.ID)) {
+		t.Error(err)
+	}
+	if got := value(t, e.reg, "weir_compactor_damaged_blocks_total"); got != 1 {
+		t.Errorf("%v damaged blocks are counted", got)
+	}
+	if keys := e.objects(); len(keys) != 2 {
+		t.Error(keys)
+	}
+}
+
+// fileRangeOf is a block in memory.
+type fileRangeOf []byte
+
+// ReadRange implements block.RangeReader.
+func (b fileRangeOf) ReadRange(_ context.Context, off int64, n int) ([]byte, error) {
+	return b[off : off+int64(n)], nil
 }

@@ -93,9 +93,22 @@ func (s *Service) run(ctx context.Context, task compact.Task, rules *compact.Rul
 		}
 	}
 	if err := j.prove(ctx); err != nil {
-		return err
+		return j.blame(ctx, err)
 	}
 	return j.store(ctx)
+}
+
+// blame adds to why a merge was not proved which of its sources are damaged, and counts
+// them: what a source's index says of its rows is only shown to be wrong by reading all of
+// it.
+func (j *job) blame(ctx context.Context, err error) error {
+	for _, src := range j.sources {
+		if e := src.(*compact.BlockSource).Verify(ctx); e != nil {
+			j.s.damagedBy(e)
+			err = errors.Join(err, e)
+		}
+	}
+	return err
 }
 
 // damagedBy counts errors that tell of damage.
