@@ -110,7 +110,7 @@ func (p *payloads) take(size int) []byte {
 	if b, ok := p.pool.Get().(*[]byte); ok && cap(*b) >= size {
 		return (*b)[:0]
 	}
-	return make([]byte, 0, size)
+	return make([]byte, 0, size+size/8) // the next may be a little larger
 }
 
 func (p *payloads) give(b []byte) {

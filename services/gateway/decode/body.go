@@ -149,7 +149,9 @@ func Snappy(block []byte, most Sizes, memory *Reservation) ([]byte, error) {
 	}
 	dst, _ := unpacked.Get().(*[]byte)
 	if dst == nil || cap(*dst) < n {
-		dst = new([]byte) // one of the right size is made
+		// Requests to come may be a little larger.
+		b := make([]byte, 0, n+n/8)
+		dst = &b
 	}
 	out, err := snappy.Decode(*dst, block)
 	if err != nil {
@@ -171,6 +173,29 @@ func Recycle(b []byte) {
 	}
 }
 
+// bodies keeps the memory of bodies as they came.
+var bodies sync.Pool
+
+// RecycleBody is [Recycle] of what [Body] returned.
+func RecycleBody(b []byte) {
+	if cap(b) <= maxPage+maxPage/8 {
+		bodies.Put(&b)
+	}
+}
+
+// maxPage is how far an announced length is believed: a body that never comes must not hold
+// memory.
+const maxPage = 1<<20 + 512
+
+// page returns memory for a body of about n bytes.
+func page(n int) []byte {
+	n = min(n+512, maxPage)
+	if b, _ := bodies.Get().(*[]byte); b != nil && cap(*b) >= n && cap(*b) <= 2*n {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, n+n/8)
+}
+
 var errTooLong = errors.New("too long")
 
 // readAll reads r to its end; longer than most is an error. hint is how many bytes
@@ -179,9 +204,7 @@ func readAll(r io.Reader, most int64, hint int, memory *Reservation) ([]byte, er
 	if err := memory.Grow(hint); err != nil {
 		return nil, err
 	}
-	// An announced length is only believed as far as a page: a body that never
-	// comes must not hold memory.
-	b := make([]byte, 0, min(hint, 1<<20)+512)
+	b := page(hint)
 	counted := hint
 	for {
 		if len(b) == cap(b) {

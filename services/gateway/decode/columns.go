@@ -40,7 +40,7 @@ type builder struct {
 	ends   model.Slab[uint32]
 	slabs  model.Slab[byte]
 	texts  model.Slab[byte]
-	blocks model.Slab[ingestv1.StreamBlock]
+	blocks *model.Pages[ingestv1.StreamBlock]
 }
 
 // What is allocated together at most.
@@ -55,7 +55,7 @@ const (
 )
 
 func newBuilder(memory *Reservation, door string) *builder {
-	return &builder{out: &ingestv1.WriteRequest{Door: door}, memory: memory}
+	return &builder{out: &ingestv1.WriteRequest{Door: door}, memory: memory, blocks: memory.take()}
 }
 
 // startStream begins a stream that is going to have about rows rows and slab bytes

@@ -1,9 +1,12 @@
 package decode
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
@@ -29,7 +32,8 @@ func (m *Memory) Reserve(most int64) *Reservation { return &Reservation{memory: 
 type Reservation struct {
 	memory     *Memory
 	most       int64
-	held, used int64 // taken from the memory; of that, counted so far
+	held, used int64                              // taken from the memory; of that, counted so far
+	blocks     *model.Pages[ingestv1.StreamBlock] // of the request; nil until there is one
 }
 
 // step is how much is taken from the shared counter at a time.
@@ -61,6 +65,36 @@ func (r *Reservation) Grow(n int) error {
 func (r *Reservation) Shrink(n int) {
 	if r != nil {
 		r.used -= int64(n)
+	}
+}
+
+// pages keeps the memory of requests' blocks that are done with.
+var pages sync.Pool
+
+// maxBlocks is the most blocks of a request whose memory is kept.
+const maxBlocks = 1 << 14
+
+// take returns memory for the blocks of a request.
+func (r *Reservation) take() *model.Pages[ingestv1.StreamBlock] {
+	if r == nil {
+		return &model.Pages[ingestv1.StreamBlock]{}
+	}
+	if r.blocks == nil {
+		if r.blocks, _ = pages.Get().(*model.Pages[ingestv1.StreamBlock]); r.blocks == nil {
+			r.blocks = &model.Pages[ingestv1.StreamBlock]{}
+		}
+	}
+	return r.blocks
+}
+
+// Reuse gives the blocks of the request, not what they refer to, to requests to come. Nobody
+// may look at them any more, also in a call that was given up.
+func (r *Reservation) Reuse() {
+	if r != nil && r.blocks != nil && r.blocks.Reuse() <= maxBlocks {
+		pages.Put(r.blocks)
+	}
+	if r != nil {
+		r.blocks = nil
 	}
 }
 

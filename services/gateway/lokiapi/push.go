@@ -19,6 +19,9 @@ func (a *API) push(decodeJSON func([]byte, *decode.Reservation) (*ingestv1.Write
 		defer memory.Release()
 		req, decoding := a.decodePush(r, decodeJSON, memory)
 		resp, err := a.deps.Write(r.Context(), req, decoding)
+		if err == nil {
+			memory.Reuse()
+		}
 		switch {
 		case err != nil:
 			writeError(w, err, "\n")
@@ -53,6 +56,7 @@ func (a *API) decodePush(r *http.Request, decodeJSON func([]byte, *decode.Reserv
 		req, err = decode.Loki(raw, memory)
 		decode.Recycle(raw)
 	}
+	decode.RecycleBody(body)
 	if err == nil && len(req.GetStreams()) == 0 {
 		return nil, errNoStreams
 	}
