@@ -2,6 +2,7 @@ package head
 
 import (
 	"encoding/binary"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -331,20 +332,62 @@ func (f *firstRows) appendTo(dst *model.Rows, start, end int64) {
 	if f.n == 0 {
 		return
 	}
-	a := f.arena
+	f.arena.mu.RLock()
+	defer f.arena.mu.RUnlock()
+	var buf [fewRowsMax]*record
+	all := buf[:0]
+	for at := f.last; at != 0; {
+		r := f.arena.record(at)
+		all, at = append(all, r), r.before
+	}
+	f.arena.appendRows(dst, all, start, end)
+}
+
+// together is how many streams gather finds the rows of at once.
+const together = 32
+
+// gathered is the records of some streams, the newest of each at the front.
+type gathered [together][]*record
+
+// gather finds the first rows of up to together streams, which get no more. Each step to
+// another row, and the first look at what it holds, waits for memory: those of all streams
+// wait at the same time.
+func (a *arena) gather(into *gathered, streams []place) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
+	var next [together]uint32
+	for i, s := range streams {
+		into[i], next[i] = into[i][:0], s.few.last
+	}
+	sum := byte(0)
+	for more := true; more; {
+		more = false
+		for i := range streams {
+			if next[i] == 0 {
+				continue
+			}
+			r := a.record(next[i])
+			into[i], next[i], more = append(into[i], r), r.before, true
+			if b := a.bytes[r.at>>32]; int(uint32(r.at)) < len(b) {
+				sum += b[uint32(r.at)]
+			}
+		}
+	}
+	runtime.KeepAlive(sum)
+}
+
+// appendRows appends those of a stream's rows, the newest at the front, with start <= time <
+// end, ascending by order key. It is called with the lock held.
+func (a *arena) appendRows(dst *model.Rows, all []*record, start, end int64) {
 	var buf [fewRowsMax]*record
 	list := buf[:0]
 	sorted, lines := true, 0
-	for at := f.last; at != 0; {
-		r := a.record(at)
+	for _, r := range all {
 		if r.time >= start && r.time < end {
 			sorted = sorted && (len(list) == 0 || r.time < list[len(list)-1].time)
 			list = append(list, r)
 			lines += int(r.line)
 		}
-		at = r.before
 	}
 	if sorted {
 		slices.Reverse(list) // the newest is at the front

@@ -10,9 +10,6 @@ package head
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -389,75 +386,6 @@ const day = int64(24 * time.Hour)
 
 // Span is times t with Start <= t < End.
 type Span struct{ Start, End int64 }
-
-// Each calls yield with a tenant's rows that lie in one of the spans, which ascend: streams
-// ascending by group, then by labels, the rows of each by order key. yield gets rows
-// [from, to) of a batch, which are valid during the call. It is for heads that get no more
-// rows.
-func (h *Head) Each(ctx context.Context, tenantID string, group func(model.Labels) string, spans []Span, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
-	t := h.tenant(tenantID, false)
-	if t == nil {
-		return nil
-	}
-	type place struct {
-		group string
-		*stream
-	}
-	var streams []place
-	for _, s := range t.list() {
-		streams = append(streams, place{group(s.labels), s})
-	}
-	slices.SortFunc(streams, func(a, b place) int {
-		if a.group != b.group {
-			return cmp.Compare(a.group, b.group)
-		}
-		return a.labels.Compare(b.labels)
-	})
-	page := &model.Rows{}
-	for i, s := range streams {
-		if i&0xff == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		for _, sp := range spans {
-			if err := s.stream.each(ctx, page, sp, yield); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// each is Each of one stream and span. page is memory that it uses.
-func (s *stream) each(ctx context.Context, page *model.Rows, sp Span, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
-	s.mu.RLock()
-	few := s.many == nil
-	s.mu.RUnlock()
-	if few {
-		page.Reuse()
-		s.few.appendTo(page, sp.Start, sp.End)
-		if page.Len() == 0 {
-			return nil
-		}
-		return yield(s.labels, page, 0, page.Len())
-	}
-	v, _, _ := s.snapshot(sp.Start, sp.End)
-	r := (&snapshot{views: []*view{v}}).Rows(0, sp.Start, sp.End, false)
-	for {
-		rows, from, to, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err == nil && from < to {
-			err = yield(s.labels, rows, from, to)
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
 
 // Days counts a tenant's rows by UTC day: keys are days since the Unix epoch.
 func (h *Head) Days(tenantID string) map[int64]int {

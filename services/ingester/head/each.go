@@ -1,0 +1,89 @@
+package head
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/weir-logs/weir/libs/model"
+)
+
+// Each calls yield with a tenant's rows that lie in one of the spans, which ascend: streams
+// ascending by group, then by labels, the rows of each by order key. yield gets rows
+// [from, to) of a batch, which are valid during the call. It is for heads that get no more
+// rows.
+func (h *Head) Each(ctx context.Context, tenantID string, group func(model.Labels) string, spans []Span, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
+	t := h.tenant(tenantID, false)
+	if t == nil {
+		return nil
+	}
+	all := t.list()
+	streams := make([]place, len(all))
+	for i, s := range all {
+		streams[i] = place{group(s.labels), s}
+	}
+	slices.SortFunc(streams, func(a, b place) int {
+		if a.group != b.group {
+			return cmp.Compare(a.group, b.group)
+		}
+		return a.labels.Compare(b.labels)
+	})
+	page, found := &model.Rows{}, &gathered{}
+	for part := range slices.Chunk(streams, together) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		t.arena.gather(found, part)
+		for i, s := range part {
+			for _, sp := range spans {
+				if err := s.stream.each(ctx, page, found[i], sp, yield); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// place is a stream in the order of a block.
+type place struct {
+	group string
+	*stream
+}
+
+// each is Each of one stream and span, whose first rows are given. page is memory that it
+// uses.
+func (s *stream) each(ctx context.Context, page *model.Rows, first []*record, sp Span, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
+	s.mu.RLock()
+	few := s.many == nil
+	s.mu.RUnlock()
+	if few {
+		page.Reuse()
+		s.few.arena.mu.RLock()
+		s.few.arena.appendRows(page, first, sp.Start, sp.End)
+		s.few.arena.mu.RUnlock()
+		if page.Len() == 0 {
+			return nil
+		}
+		return yield(s.labels, page, 0, page.Len())
+	}
+	v, _, _ := s.snapshot(sp.Start, sp.End)
+	r := (&snapshot{views: []*view{v}}).Rows(0, sp.Start, sp.End, false)
+	for {
+		rows, from, to, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil && from < to {
+			err = yield(s.labels, rows, from, to)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
