@@ -156,11 +156,24 @@ func (o *exportOptions) write(x *exported) error {
 	return o.enc.Encode(x)
 }
 
-// ask exports from a server.
+// exportedAtOnce is the longest range that a server is asked for: servers limit it, to a
+// month where they are not configured otherwise.
+const exportedAtOnce = 7 * 24 * time.Hour
+
+// ask exports from a server, one part of the range after the other.
 func (o *exportOptions) ask(ctx context.Context, c *client.Client, query string, start, end time.Time) error {
 	if o.page == 0 {
 		return usagef("--page-size must be at least 1")
 	}
+	for ; end.Sub(start) > exportedAtOnce; start = start.Add(exportedAtOnce) {
+		if err := o.askPart(ctx, c, query, start, start.Add(exportedAtOnce)); err != nil {
+			return err
+		}
+	}
+	return o.askPart(ctx, c, query, start, end)
+}
+
+func (o *exportOptions) askPart(ctx context.Context, c *client.Client, query string, start, end time.Time) error {
 	req := &queryv1.QueryRangeRequest{
 		Query: query, Start: timestamppb.New(start), End: timestamppb.New(end),
 		Direction: queryv1.Direction_DIRECTION_FORWARD, Limit: o.page, Partial: o.partial,

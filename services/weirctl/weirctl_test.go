@@ -255,6 +255,30 @@ func TestQueryAsksForTheRange(t *testing.T) {
 	}
 }
 
+// TestExportAsksForPartsOfALongRange: no server allows a range of years at once, and the
+// parts are all of it, none of it twice.
+func TestExportAsksForPartsOfALongRange(t *testing.T) {
+	f := startFake(t)
+	in := invocation{args: []string{"export", `{env="prod"}`, "--since", "400d", "--page-size", "3"}, env: map[string]string{"WEIR_ADDR": f.addr}}
+	if got := in.run(t.Context()); got.code != ExitOK {
+		t.Fatal(got)
+	}
+	at := noon.Add(-400 * 24 * time.Hour)
+	for _, r := range f.ranges {
+		start, end := r.GetStart().AsTime(), r.GetEnd().AsTime()
+		if r.GetCursor() != "" {
+			continue // a further page of a part
+		}
+		if !start.Equal(at) || end.Sub(start) > 7*24*time.Hour || !start.Before(end) {
+			t.Fatalf("%v to %v, after %v", start, end, at)
+		}
+		at = end
+	}
+	if !at.Equal(noon) {
+		t.Errorf("the last part ends at %v", at)
+	}
+}
+
 func TestStatusFailsUnlessAllIsWell(t *testing.T) {
 	f := startFake(t)
 	f.service = adminv1.ServiceState_SERVICE_STATE_STARTING
