@@ -10,6 +10,7 @@ package head
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -116,6 +117,10 @@ type tenant struct {
 	arena arena
 	head  *Head
 
+	// least and most are the bounds of the times of all rows: they are told before a row is
+	// there, and never narrow.
+	least, most atomic.Int64
+
 	mu      sync.RWMutex // guards everything below; streams guard themselves
 	streams map[string]*stream
 	all     []*stream // in order of creation
@@ -167,6 +172,7 @@ func (h *Head) Append(tenantID string, blocks []Block, batchTime int64, seq uint
 			h.size.Add(b.streamCost())
 			h.own.Add(b.streamCost())
 		}
+		t.cover(b.Rows.Times)
 		added, size := s.add(&b.Rows, batchTime, seq)
 		h.size.Add(int64(size))
 		h.dups.Add(int64(b.Rows.Len() - added))
@@ -194,6 +200,8 @@ func (h *Head) tenant(id string, create bool) *tenant {
 	defer h.mu.Unlock()
 	if t = h.tenants[id]; t == nil {
 		t = &tenant{arena: arena{most: h.few}, head: h, streams: map[string]*stream{}, values: map[string]map[string][]uint32{}}
+		t.least.Store(math.MaxInt64)
+		t.most.Store(math.MinInt64)
 		h.tenants[id] = t
 	}
 	return t

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 
@@ -309,6 +310,33 @@ func TestMatchUsesAllMatchers(t *testing.T) {
 		got, _ := read(t, h, sel, 0, 10, false)
 		if len(got) != c.want {
 			t.Errorf("%s: %d streams, want %d", c.selector, len(got), c.want)
+		}
+	}
+}
+
+// A range without any rows is told to be empty without a look at the streams.
+func TestRangesWithoutRows(t *testing.T) {
+	h := New()
+	sel, err := syntax.ParseSelector(`{app="a"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams := func(start, end int64) int {
+		got, _ := read(t, h, sel, start, end, false)
+		return len(got)
+	}
+	for i, at := range []int64{50, 20, 80} { // of two streams
+		ls := model.Labels{{Name: "app", Value: "a"}, {Name: "pod", Value: fmt.Sprint(i / 2)}}
+		h.Append("t", []Block{block(ls, []entry{{key: model.OrderKey{Time: at}, line: "x"}}, 0)}, 1, uint64(i+1))
+	}
+	for _, r := range [][2]int64{{math.MinInt64, 20}, {0, 20}, {81, 100}, {81, math.MaxInt64}} {
+		if n := streams(r[0], r[1]); n != 0 || h.tenant("t", false).indexed > 0 {
+			t.Errorf("%v: %d streams, %d were looked at", r, n, h.tenant("t", false).indexed)
+		}
+	}
+	for r, want := range map[[2]int64]int{{20, 21}: 1, {0, 21}: 1, {80, 81}: 1, {80, 500}: 1, {51, 79}: 0, {0, 100}: 2, {math.MinInt64, math.MaxInt64}: 2} {
+		if n := streams(r[0], r[1]); n != want {
+			t.Errorf("%v: %d streams, want %d", r, n, want)
 		}
 	}
 }

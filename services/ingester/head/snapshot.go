@@ -27,8 +27,8 @@ type tenantStore struct {
 func (ts tenantStore) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Snapshot, error) {
 	sn := &snapshot{}
 	t := ts.head.tenant(ts.id, false)
-	if t == nil {
-		return sn, nil
+	if t == nil || !t.overlaps(start, end) {
+		return sn, nil // without a look at each stream
 	}
 	spans := engine.Spans(ctx)
 	for i, s := range t.match(matchers) {
@@ -41,6 +41,23 @@ func (ts tenantStore) Open(ctx context.Context, matchers []*syntax.Matcher, star
 		}
 	}
 	return sn, nil
+}
+
+// cover widens the bounds for rows that are about to be added.
+func (t *tenant) cover(times []int64) {
+	if len(times) == 0 {
+		return
+	}
+	least, most := slices.Min(times), slices.Max(times)
+	for old := t.least.Load(); least < old && !t.least.CompareAndSwap(old, least); old = t.least.Load() {
+	}
+	for old := t.most.Load(); most > old && !t.most.CompareAndSwap(old, most); old = t.most.Load() {
+	}
+}
+
+// overlaps reports whether there may be rows with start <= time < end, or between such.
+func (t *tenant) overlaps(start, end int64) bool {
+	return t.least.Load() < end && t.most.Load() >= start
 }
 
 // snapshot is a fixed state of some streams.
