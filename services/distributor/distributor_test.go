@@ -133,7 +133,7 @@ type unlimited struct{}
 
 func (unlimited) Allow(string, int64, float64, int64) error { return nil }
 
-func newCluster(t *testing.T, n, rf int) *cluster {
+func newCluster(t testing.TB, n, rf int) *cluster {
 	t.Helper()
 	c := &cluster{replicas: map[string]*replica{}}
 	var table ring.Table

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
+	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	"github.com/weir-logs/weir/libs/discover"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -61,6 +62,19 @@ func (v *canonical) cost(text string) int {
 
 func newLabelCache(limit int) *labelCache {
 	return &labelCache{new: map[string]*canonical{}, limit: limit}
+}
+
+// ahead is how many streams of a request are looked up at once.
+const ahead = 64
+
+// find looks up the canonical form of up to ahead streams' labels; those that are not
+// remembered are nil.
+func (c *labelCache) find(into *[ahead]*canonical, streams []*ingestv1.StreamBlock) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, in := range streams {
+		into[i] = c.new[in.GetLabels()]
+	}
 }
 
 func (c *labelCache) get(text string) *canonical {

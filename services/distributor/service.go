@@ -192,12 +192,20 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 	resp := &ingestv1.WriteResponse{}
 	blocks := make([]*ingestv1.StreamBlock, 0, len(req.GetStreams()))
 	position := uint32(0)
+	var found [ahead]*canonical
 	for i, in := range req.GetStreams() {
+		if i%ahead == 0 {
+			s.labels.find(&found, req.GetStreams()[i:min(i+ahead, len(req.GetStreams()))])
+		}
+		c := found[i%ahead]
+		if c == nil {
+			c = s.labels.get(in.GetLabels())
+		}
 		n := len(in.GetTimes())
 		check.space.left = len(req.GetStreams()) - i
 		var rej rejects
 		var stamped int
-		if blocks, rej, stamped, err = s.stream(blocks, id, in, check, position); err != nil {
+		if blocks, rej, stamped, err = s.stream(blocks, id, in, c, check, position); err != nil {
 			return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "stream %d: %v", i, err)
 		}
 		position += uint32(n)
@@ -223,14 +231,13 @@ func (s *Service) Write(ctx context.Context, req *ingestv1.WriteRequest) (*inges
 	return resp, nil
 }
 
-// stream validates one stream of a request and appends what of it is left to into.
-func (s *Service) stream(into []*ingestv1.StreamBlock, id string, in *ingestv1.StreamBlock, check *checker, position uint32) (_ []*ingestv1.StreamBlock, rej rejects, stamped int, err error) {
+// stream validates one stream of a request, whose labels are c, and appends what of it is left to into.
+func (s *Service) stream(into []*ingestv1.StreamBlock, id string, in *ingestv1.StreamBlock, c *canonical, check *checker, position uint32) (_ []*ingestv1.StreamBlock, rej rejects, stamped int, err error) {
 	before := len(into)
 	n := len(in.GetTimes())
 	whole := func(why refusal) ([]*ingestv1.StreamBlock, rejects, int, error) {
 		return into[:before], rejects{items: []rejected{{0, n, why}}, rows: n}, 0, nil
 	}
-	c := s.labels.get(in.GetLabels())
 	if c.refusal != nil {
 		return whole(*c.refusal)
 	}
