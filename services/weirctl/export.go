@@ -85,7 +85,8 @@ From a server entries come in the order of time, and detected_level, which serve
 derive, is left out. With --store blocks are read where they are: no server is
 needed, entries come stream by stream, and without --since or --from all of them.
 Entries that ingesters have not uploaded are not among them; entries that were
-deleted are not, either.
+deleted are not, either; entries that retention has ended are as long as they are
+stored.
 
 An export that would not be complete fails: a block is damaged or lost, or cannot be
 reached. With --partial it goes on with all other blocks.`,
