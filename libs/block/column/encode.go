@@ -3,6 +3,7 @@ package column
 import (
 	"encoding/binary"
 	"math/bits"
+	"math/rand/v2"
 )
 
 // Encoder encodes columns; it keeps scratch memory between them. It is for one
@@ -383,8 +384,17 @@ func hashRef(slab []byte, r Ref) uint64 {
 
 // hashWord returns the hash of the first n bytes of x, 1 to 8.
 func hashWord(x uint64, n int) uint64 {
-	x = x<<(64-8*uint(n))>>(64-8*uint(n)) ^ uint64(n)<<56
-	x *= 0x9E3779B97F4A7C15
+	return hashNumber(x<<(64-8*uint(n))>>(64-8*uint(n)) ^ uint64(n)<<56)
+}
+
+// Values are found by hashes that nobody can foretell, lest lines are made to be found
+// slowly. What is encoded does not depend on them.
+var salt, odd1, odd2 = rand.Uint64(), rand.Uint64() | 1, rand.Uint64() | 1
+
+// hashNumber returns the hash of a number, which no other number has.
+func hashNumber(x uint64) uint64 {
+	x = (x ^ salt) * odd1
+	x = (x ^ x>>32) * odd2
 	return x ^ x>>32
 }
 
@@ -403,21 +413,20 @@ func hashValue(v []byte) uint64 {
 			x |= uint64(b) << (8 * i)
 		}
 	}
-	x *= 0x9E3779B97F4A7C15
-	return x ^ x>>32
+	return hashNumber(x)
 }
 
 // hashLong is a hash of 9 bytes or more.
 func hashLong(v []byte) uint64 {
-	h, s := uint64(len(v))*0x9E3779B97F4A7C15, v
+	h, s := uint64(len(v))*odd1^salt, v
 	for ; len(s) > 16; s = s[16:] {
-		h = mul(binary.LittleEndian.Uint64(s)^0xA0761D6478BD642F, binary.LittleEndian.Uint64(s[8:])^h) + h
+		h = mul(binary.LittleEndian.Uint64(s)^odd1, binary.LittleEndian.Uint64(s[8:])^h) + h
 	}
 	a, b := binary.LittleEndian.Uint64(v), binary.LittleEndian.Uint64(v[len(v)-8:])
 	if len(v) > 16 {
 		a = binary.LittleEndian.Uint64(v[len(v)-16:])
 	}
-	return mul(a^0xE7037ED1A0B428DB, b^h) + h
+	return mul(a^odd2, b^h) + h
 }
 
 func mul(a, b uint64) uint64 {

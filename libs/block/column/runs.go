@@ -271,8 +271,7 @@ func (d *dictBuilder) find(slab []byte, r Ref) (id uint32, fresh bool) {
 
 // number finds numbers among those seen: fresh if it is a new one.
 func (d *dictBuilder) number(x uint64) (id uint32, fresh bool) {
-	h := x * 0x9E3779B97F4A7C15
-	h ^= h >> 32
+	h := hashNumber(x)
 	mask := uint64(len(d.table) - 1)
 	for j := h & mask; ; j = (j + 1) & mask {
 		k := d.table[j]
