@@ -100,7 +100,8 @@ func NewWriter(w io.Writer, meta Meta, o Options) *Writer {
 		o.SectionBytes = DefaultSectionBytes
 	}
 	o.RowGroupBytes = min(o.RowGroupBytes, lines.MaxBytes)
-	b := &Writer{opts: o, lines: lines.NewBuilder(o.Level), compress: column.NewCompressor(o.Level)}
+	b := &Writer{opts: o, lines: lines.NewBuilder(o.Level)}
+	b.compress = b.lines.Compressor()
 	if !o.NoGrams {
 		b.grams = grams.NewBuilder(grams.DefaultShare)
 		b.lines.SetGrams(b.grams)

@@ -38,6 +38,10 @@ func NewBuilder(level column.Level) *Builder {
 	return b
 }
 
+// Compressor returns what the builder makes frames with, for frames of whoever builds more
+// than lines: the memory that it takes is a few MiB.
+func (b *Builder) Compressor() *column.Compressor { return b.compress }
+
 // Reset begins a new section; the memory of the last one is kept, and what Finish
 // returned becomes invalid.
 func (b *Builder) Reset() {
