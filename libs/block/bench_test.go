@@ -33,6 +33,82 @@ func BenchmarkSmallBlock(b *testing.B) {
 	}
 }
 
+// BenchmarkSmallStreams is a block of 50,000 streams of four rows, of 500 services whose
+// lines are of 14 kinds: CPU time of a row. Files of lines, one of each kind, are taken
+// from WEIR_SAMPLES.
+func BenchmarkSmallStreams(b *testing.B) {
+	const streams, services, rows = 50000, 500, 4
+	kinds := lineKinds(b)
+	next := make([]int, len(kinds))
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	ls, all := make([]model.Labels, streams), make([]*model.Rows, streams)
+	for i := range all {
+		service := i / (streams / services)
+		ls[i] = model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprintf("svc-%03d", service)}, {Name: "env", Value: "prod"},
+			{Name: "pod", Value: fmt.Sprintf("svc-%03d-%05d-%08x", service, i, uint32(i)*2654435761)}})
+		var rs []row
+		k := service % len(kinds)
+		for n := range rows {
+			x := row{time: begin + int64(n)*3600e9 + int64(i)*60e6, batch: begin + int64(n)*3600e9 + int64(i%7)*1e9, line: string(kinds[k][next[k]%len(kinds[k])])}
+			if next[k]++; bytes.Contains(bytes.ToLower([]byte(x.line)), []byte("info")) {
+				x.derived, x.version = map[string]string{"detected_level": "info"}, 1
+			}
+			rs = append(rs, x)
+		}
+		all[i] = rowsOf(rs, false)
+		all[i].Hashes = make([]uint64, rows)
+		for n := range rows {
+			all[i].Hashes[n] = all[i].Hash(n)
+		}
+	}
+	w := block.NewWriter(io.Discard, block.Meta{}, block.Options{Knowledge: block.NewKnowledge(32 << 20), NarrowRuns: true})
+	size := int64(0)
+	b.ReportAllocs()
+	from := userTime()
+	for b.Loop() {
+		w.Reset(io.Discard, block.Meta{ID: "b", Tenant: "t"})
+		for i := range all {
+			if err := w.Add(ls[i], all[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		info, err := w.Close()
+		if err != nil {
+			b.Fatal(err)
+		}
+		size = info.Size
+	}
+	b.ReportMetric((userTime()-from).Seconds()*1e6/float64(b.N)/(streams*rows), "CPUus/row")
+	b.ReportMetric(float64(size)/(streams*rows), "B/row")
+}
+
+// lineKinds is lines of some kinds.
+func lineKinds(b *testing.B) (kinds [][][]byte) {
+	paths, err := filepath.Glob(filepath.Join(os.Getenv("WEIR_SAMPLES"), "*.log"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		data = data[:min(len(data), 4<<20)]
+		kinds = append(kinds, bytes.Split(data[:max(0, bytes.LastIndexByte(data, '\n'))], []byte("\n")))
+	}
+	for k := len(kinds); k < 14; k++ {
+		var lines [][]byte
+		for i := range 20000 {
+			x := uint64(i+k<<20) * 0x9E3779B97F4A7C15
+			at := time.Unix(1772323200+int64(i), 0).UTC().Format(time.RFC3339)
+			lines = append(lines, fmt.Appendf(nil, "%s INFO kind%d.Part%d: %s of request %016x from 10.%d.%d.7 took %dms by worker-%d", at, k, x>>60,
+				[]string{"reading", "writing", "closing", "no such file"}[x>>40&3], x, x>>32&255, x>>24&255, x>>54, x>>50&31))
+		}
+		kinds = append(kinds, lines)
+	}
+	return kinds
+}
+
 // BenchmarkOpen opens a block of 50,000 streams.
 func BenchmarkOpen(b *testing.B) {
 	data, _ := write(b, manyStreams(50000, [][]byte{[]byte("x")})[:], block.Meta{ID: "b"}, block.Options{NoGrams: true}, 100)

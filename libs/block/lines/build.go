@@ -228,13 +228,19 @@ func (b *Builder) Blocks() []BlockInfo { return b.blocks }
 // extended no more.
 func (b *Builder) Finish() []byte {
 	// Templates in use get new numbers, in the order of the blocks.
-	renumbered := map[uint32]uint32{}
+	most := uint32(0)
+	for i := range b.blocks {
+		for _, c := range b.blocks[i].Templates {
+			most = max(most, c.Template)
+		}
+	}
+	renumbered := make([]uint32, most+1) // plus one; 0: not in use
 	var used []uint32
 	for i := range b.blocks {
 		for _, c := range b.blocks[i].Templates {
-			if _, ok := renumbered[c.Template]; !ok {
-				renumbered[c.Template] = uint32(len(used))
+			if renumbered[c.Template] == 0 {
 				used = append(used, c.Template)
+				renumbered[c.Template] = uint32(len(used))
 			}
 		}
 	}
@@ -246,7 +252,7 @@ func (b *Builder) Finish() []byte {
 	for i := range b.blocks {
 		for k := range b.blocks[i].Templates {
 			c := &b.blocks[i].Templates[k]
-			c.Template = renumbered[c.Template]
+			c.Template = renumbered[c.Template] - 1
 		}
 	}
 	foot := binary.AppendUvarint(nil, uint64(len(table)))

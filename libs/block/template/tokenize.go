@@ -56,10 +56,10 @@ type span struct {
 // tokenizer turns lines into raw templates and slots.
 type tokenizer struct {
 	layouts []Layout
-	digital []Layout // those that begin with a digit
-	named   []Layout // those that begin with a letter
-	klog    []Layout // those that come right behind a letter
-	clocks  []clock  // by layout
+	digital [maxRun + 1][]Layout // those that begin with a digit, by how many they begin with
+	named   []Layout             // those that begin with a letter
+	klog    []Layout             // those that come right behind a letter
+	clocks  []clock              // by layout
 	// canBegin tells for a run of letters and digits, by how long it is from its first
 	// digit on, whether a time can begin there.
 	canBegin [32]bool
@@ -90,28 +90,32 @@ func (t *tokenizer) reset(found []Layout) {
 
 // extend makes layouts of times known, if they are not, as long as there is room.
 func (t *tokenizer) extend(found []Layout) {
+	known := len(t.layouts)
 	for _, l := range found {
 		if len(t.layouts) < maxLayouts && !slices.Contains(t.layouts, l) {
 			t.layouts = append(t.layouts, l)
 		}
 	}
+	if len(t.layouts) == known {
+		return
+	}
 	// Of two as long the lower number is tried first.
 	slices.SortFunc(t.layouts, func(a, b Layout) int {
 		return cmp.Or(layouts[b].n-layouts[a].n, int(a)-int(b))
 	})
-	t.digital, t.named, t.klog, t.canBegin = t.digital[:0], t.named[:0], t.klog[:0], [32]bool{}
+	t.digital, t.named, t.klog, t.canBegin = [maxRun + 1][]Layout{}, t.named[:0], t.klog[:0], [32]bool{}
 	for _, l := range t.layouts {
 		lay := layouts[l]
 		switch {
 		case lay.pattern == "md H:M:S.f":
 			t.klog = append(t.klog, l)
-			t.digital = append(t.digital, l)
+			t.digital[lay.run] = append(t.digital[lay.run], l)
 		case lay.letter:
 			t.named = append(t.named, l)
 			t.canBegin[1], t.canBegin[2] = true, true
 			continue
 		default:
-			t.digital = append(t.digital, l)
+			t.digital[lay.run] = append(t.digital[lay.run], l)
 		}
 		t.canBegin[lay.run] = true
 	}
@@ -280,9 +284,12 @@ func (t *tokenizer) findTime(s []byte, end, a, j, e int, entry int64) (int, Layo
 		return t.clocks[l].parse(lay, s[at:], entry)
 	}
 	if a == j {
-		for _, l := range t.digital {
+		if e-j > maxRun {
+			return -1, 0, 0
+		}
+		for _, l := range t.digital[e-j] {
 			lay := layouts[l]
-			if lay.run == e-j && (lay.run == lay.n || e < len(s) && s[e] == lay.shape[lay.run]) {
+			if lay.run == lay.n || e < len(s) && s[e] == lay.shape[lay.run] {
 				if v, ok := try(l, j); ok {
 					return j, l, v
 				}
