@@ -313,6 +313,9 @@ func TestRule6CursorIsTheLastEntry(t *testing.T) {
 				if res.NextCursor == "" {
 					break
 				}
+				if page == len(all) {
+					t.Fatalf("limit %d, backward %v: pages without an end, %v", limit, backward, seen)
+				}
 				q.Cursor = res.NextCursor
 			}
 			for line, n := range seen {
