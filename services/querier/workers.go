@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/catalog"
@@ -168,7 +170,11 @@ func (s *stored) shun(err error) bool {
 	if !ok {
 		return false
 	}
-	s.blocks.workers.shun(e.name)
+	// A panic over what this query asks, or over a block, is no reason for others to do
+	// without the querier: any other one would be shunned next.
+	if status.Code(e.err) != codes.Internal {
+		s.blocks.workers.shun(e.name)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shunned == nil {

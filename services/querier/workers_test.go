@@ -152,6 +152,7 @@ func TestBlocksAreReadByAllQueriers(t *testing.T) {
 		what string
 		fail func(sent int) error
 	}{
+		{"one panics", func(int) error { return status.Error(codes.Internal, "internal error") }},
 		{"one cannot open", func(int) error { return gone }},
 		{"one fails while it reads", func(sent int) error {
 			if sent > 2 {
@@ -171,8 +172,12 @@ func TestBlocksAreReadByAllQueriers(t *testing.T) {
 			f.mu.Unlock()
 			clear(s.blocks.workers.rest)
 			check(fmt.Sprint(c.what, " of ", who))
-			if len(s.blocks.workers.rest) != len(who) {
-				t.Errorf("%s: %v are left alone, want %v", c.what, s.blocks.workers.rest, who)
+			want := len(who)
+			if c.what == "one panics" {
+				want = 0 // but this query goes on without it
+			}
+			if len(s.blocks.workers.rest) != want {
+				t.Errorf("%s: %v are left alone, want %d of %v", c.what, s.blocks.workers.rest, want, who)
 			}
 		}
 	}
