@@ -115,13 +115,21 @@ func drawBlocks(t *rapid.T, ws writers) (blocks [][]byte, lines []string) {
 	most := rapid.SampledFrom([]int{3, 40, 200}).Draw(t, "rows")
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano() + r.Int64N(1e9)
 	var before []*model.Rows // of the block before, by stream
-	for k := range rapid.IntRange(1, 4).Draw(t, "blocks") {
+	number, some := rapid.IntRange(1, 4).Draw(t, "blocks"), apart == 1 || apart == 2
+	if some { // of the streams' blocks touch that of the one before
+		number += 3
+	}
+	lasts := make([]int64, streams)
+	for k := range number {
 		copied := k > 0 && rapid.IntRange(0, 4).Draw(t, "copied") == 0
 		var all []*model.Rows
 		end := at
 		for s := range streams {
 			rows := &model.Rows{}
 			own, last := at, int64(-1)
+			if some && lasts[s] > 0 && r.IntN(4) == 0 {
+				own = lasts[s] - r.Int64N(2*step)
+			}
 			n := r.IntN(most)
 			for i := range n {
 				rows.Lines.AppendString(line(r, kinds[(s+r.IntN(2)*i)%len(kinds)], own))
@@ -148,6 +156,7 @@ func drawBlocks(t *rapid.T, ws writers) (blocks [][]byte, lines []string) {
 				}
 				lines = append(lines, string(rows.Lines.At(i)))
 			}
+			lasts[s] = max(last, lasts[s])
 			for _, set := range [][]model.Column{rows.Metadata, rows.Derived} {
 				for i := range set {
 					set[i].Finish(n)
@@ -164,10 +173,8 @@ func drawBlocks(t *rapid.T, ws writers) (blocks [][]byte, lines []string) {
 		}
 		before = all
 		switch {
-		case apart > 2 || apart > 0 && r.IntN(2) == 0:
-			at = end
 		case apart > 0:
-			at = end - (end-at)/10
+			at = end
 		default:
 			at += (end - at) / 2
 		}
