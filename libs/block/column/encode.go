@@ -2,8 +2,8 @@ package column
 
 import (
 	"encoding/binary"
+	"hash/maphash"
 	"math/bits"
-	"math/rand/v2"
 )
 
 // Encoder encodes columns; it keeps scratch memory between them. It is for one
@@ -389,7 +389,10 @@ func hashWord(x uint64, n int) uint64 {
 
 // Values are found by hashes that nobody can foretell, lest lines are made to be found
 // slowly. What is encoded does not depend on them.
-var salt, odd1, odd2 = rand.Uint64(), rand.Uint64() | 1, rand.Uint64() | 1
+var (
+	seed             = maphash.MakeSeed()
+	salt, odd1, odd2 = maphash.String(seed, "salt"), maphash.String(seed, "odd1") | 1, maphash.String(seed, "odd2") | 1
+)
 
 // hashNumber returns the hash of a number, which no other number has.
 func hashNumber(x uint64) uint64 {

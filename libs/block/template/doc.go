@@ -13,7 +13,6 @@ package template
 import (
 	"hash/maphash"
 	"math/bits"
-	"math/rand/v2"
 
 	"github.com/weir-logs/weir/libs/block/column"
 )
@@ -22,7 +21,7 @@ import (
 // to be found slowly. What is made of lines does not depend on them.
 var (
 	seed       = maphash.MakeSeed()
-	salt, odds = rand.Uint64(), rand.Uint64() | 1
+	salt, odds = maphash.String(seed, "salt"), maphash.String(seed, "odds") | 1
 )
 
 // salted returns a hash of a number.
