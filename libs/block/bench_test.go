@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -122,86 +124,105 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 // BenchmarkSlice reads the lines of one second of one stream, about 100, out of a block
-// whose footers are in memory: bytes read and CPU time by size of row groups. A file of
-// lines, hdfs.log, is taken from WEIR_SAMPLES.
+// whose footers are in memory and which is on a disk: bytes read and CPU time by size of
+// row groups. Files of lines, NAME.log with times in nanoseconds in NAME.ts, are taken from
+// WEIR_SAMPLES.
 func BenchmarkSlice(b *testing.B) {
-	rows := sliceRows(b)
-	ls := model.Labels{{Name: "app", Value: "a"}}
-	for _, size := range []int{1 << 20, 2 << 20, 4 << 20} {
-		b.Run(fmt.Sprintf("%dMiB", size>>20), func(b *testing.B) {
-			var out bytes.Buffer
-			w := block.NewWriter(&out, block.Meta{ID: "b", Tenant: "t", Ordered: true}, block.Options{RowGroupBytes: size, Level: column.LevelBetter})
-			if err := w.Add(ls, rows); err != nil {
-				b.Fatal(err)
+	samples, _ := filepath.Glob(filepath.Join(os.Getenv("WEIR_SAMPLES"), "*.log"))
+	if os.Getenv("WEIR_SAMPLES") == "" || len(samples) == 0 {
+		samples = []string{""}
+	}
+	for _, o := range []struct {
+		name string
+		block.Options
+	}{
+		{"1MiB", block.Options{RowGroupBytes: 1 << 20}},
+		{"4MiB", block.Options{RowGroupBytes: 4 << 20, Level: column.LevelBetter}},
+		{"4MiB-pages", block.Options{RowGroupBytes: 4 << 20, Level: column.LevelBetter, Pages: true}},
+	} {
+		for _, sample := range samples {
+			name := o.name
+			if sample != "" {
+				name += "/" + strings.TrimSuffix(filepath.Base(sample), ".log")
 			}
-			info, err := w.Close()
-			if err != nil {
-				b.Fatal(err)
-			}
-			ctx := context.Background()
-			m := &memory{b: out.Bytes()}
-			r, err := block.Open(ctx, m, info.Size)
-			if err != nil {
-				b.Fatal(err)
-			}
-			s, err := r.ReadSection(ctx, 0)
-			if err != nil {
-				b.Fatal(err)
-			}
-			m.bytes = 0
-			seconds := (info.MaxTime - info.MinTime) / 1e9
-			var dst model.Rows
-			begin := userTime()
-			n, bytes := 0, 0
-			for i := int64(0); b.Loop(); i++ {
-				from := info.MinTime + i*7919%seconds*1e9
-				dst.Times, dst.Lines.Slab, dst.Lines.Ends = dst.Times[:0], dst.Lines.Slab[:0], dst.Lines.Ends[:0]
-				for _, span := range r.Spans(0, from, from+1e9) {
-					if least, greatest := r.GroupTimes(span.Group); greatest < from || least >= from+1e9 {
-						continue
-					}
-					body, err := r.ReadBody(ctx, s, span.Group)
-					if err != nil {
-						b.Fatal(err)
-					}
-					times, err := body.SharedTimes()
-					if err != nil {
-						b.Fatal(err)
-					}
-					for span.From < span.To && times[span.From] < from {
-						span.From++
-					}
-					for span.To > span.From && times[span.To-1] >= from+1e9 {
-						span.To--
-					}
-					if err := body.Rows(span.From, span.To, &dst); err != nil {
-						b.Fatal(err)
-					}
-				}
-				n += dst.Len()
-				bytes += len(dst.Lines.Slab)
-			}
-			per := 1 / float64(b.N)
-			b.ReportMetric((userTime()-begin).Seconds()*1e3*per, "CPUms/op")
-			b.ReportMetric(float64(m.bytes)/1e3*per, "KBread/op")
-			b.ReportMetric(float64(n)*per, "lines/op")
-			b.ReportMetric(float64(info.RawBytes+info.Rows)/float64(info.Size), "ratio")
-		})
+			b.Run(name, func(b *testing.B) { benchSlice(b, sliceRows(sample), o.Options) })
+		}
 	}
 }
 
-// sliceRows is 16 MB of lines, or whatever there is, 100 a second.
-func sliceRows(b *testing.B) *model.Rows {
+// disk is memory of which a short read takes not much longer than its bytes.
+type disk struct{ memory }
+
+func (*disk) Near() bool { return true }
+
+func benchSlice(b *testing.B, rows *model.Rows, o block.Options) {
+	var out bytes.Buffer
+	w := block.NewWriter(&out, block.Meta{ID: "b", Tenant: "t", Ordered: true}, o)
+	if err := w.Add(model.Labels{{Name: "app", Value: "a"}}, rows); err != nil {
+		b.Fatal(err)
+	}
+	info, err := w.Close()
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx := context.Background()
+	m := &disk{memory{b: out.Bytes()}}
+	r, err := block.Open(ctx, m, info.Size)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := r.ReadSection(ctx, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	m.bytes = 0
+	seconds := (info.MaxTime - info.MinTime) / 1e9
+	var dst model.Rows
+	begin := userTime()
+	n := 0
+	for i := int64(0); b.Loop(); i++ {
+		from := info.MinTime + i*7919%seconds*1e9
+		dst.Times, dst.Lines.Slab, dst.Lines.Ends = dst.Times[:0], dst.Lines.Slab[:0], dst.Lines.Ends[:0]
+		for _, span := range r.Spans(0, from, from+1e9) {
+			if least, greatest := r.GroupTimes(span.Group); greatest < from || least >= from+1e9 {
+				continue
+			}
+			body, err := r.ReadBody(ctx, s, span.Group)
+			if err != nil {
+				b.Fatal(err)
+			}
+			times := body.Times()
+			from, to := times.Within(span.From, span.To, from, from+1e9)
+			if err := times.Err(); err != nil {
+				b.Fatal(err)
+			}
+			if err := body.Rows(from, to, &dst); err != nil {
+				b.Fatal(err)
+			}
+		}
+		n += dst.Len()
+	}
+	per := 1 / float64(b.N)
+	b.ReportMetric((userTime()-begin).Seconds()*1e3*per, "CPUms/op")
+	b.ReportMetric(float64(m.bytes)/1e3*per, "KBread/op")
+	b.ReportMetric(float64(n)*per, "lines/op")
+	b.ReportMetric(float64(info.RawBytes+info.Rows)/float64(info.Size), "ratio")
+}
+
+// sliceRows is 16 MB of lines, 100 a second: made ones, or those of a file.
+func sliceRows(path string) *model.Rows {
 	rows := &model.Rows{}
 	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano()
 	add := func(line []byte) {
 		rows.Times = append(rows.Times, begin+int64(len(rows.Times))*10e6)
 		rows.Lines.Append(line)
 	}
-	if data, err := os.ReadFile(filepath.Join(os.Getenv("WEIR_SAMPLES"), "hdfs.log")); err == nil && len(data) > 4<<20 {
-		for line := range bytes.Lines(data) {
+	if data, err := os.ReadFile(path); err == nil {
+		for line := range bytes.Lines(data[:min(len(data), 16<<20)]) {
 			add(bytes.TrimSuffix(line, []byte("\n")))
 		}
+		stamps, _ := os.ReadFile(strings.TrimSuffix(path, ".log") + ".ts")
+		spread(rows.Times, bytes.Fields(stamps))
 		return rows
 	}
 	for i := 0; len(rows.Lines.Slab) < 16<<20; i++ {
@@ -210,6 +231,28 @@ func sliceRows(b *testing.B) *model.Rows {
 		add(fmt.Appendf(nil, "%s %5d INFO dfs.DataNode$PacketResponder: PacketResponder %d for block blk_%d terminating, took %dms", at, x>>52, x>>62, x, x>>54))
 	}
 	return rows
+}
+
+// spread gives rows the times that are written, on average 100 in a second, ascending.
+func spread(times []int64, stamps [][]byte) {
+	if len(stamps) < len(times) {
+		return
+	}
+	first, last := times[0], int64(0)
+	for i := range times {
+		x, err := strconv.ParseInt(string(stamps[i]), 10, 64)
+		if err != nil {
+			return
+		}
+		if last = max(x, last); i == 0 {
+			first = last
+		}
+		times[i] = last
+	}
+	each := 10e6 * float64(len(times)) / float64(last-first)
+	for i := range times {
+		times[i] = first + int64(float64(times[i]-first)*each)
+	}
 }
 
 // userTime returns the CPU time that the process took so far.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -101,11 +102,11 @@ func FuzzOrder(f *testing.F) {
 		f.Add(p, batch == nil)
 	}
 	f.Fuzz(func(t *testing.T, p []byte, ordered bool) {
-		o, err := openOrder(newEncoder().compress.AppendFrame(nil, p), times, ordered)
+		o, err := openOrder(newEncoder().compress.AppendFrame(nil, p), len(times), times, ordered)
 		mustBeCorrupt(t, err)
 		if err == nil {
 			var rows model.Rows
-			o.append(&rows, []uint32{0, 2, 3, 7}, 0, times, func(int) (int, int) { return 0, len(times) }, 0)
+			o.append(&rows, []uint32{0, 2, 3, 7}, 0, lines.TimesOf(times), func(int) (int, int) { return 0, len(times) }, 0)
 			if len(rows.Positions) != 4 {
 				t.Fatal(rows.Positions)
 			}

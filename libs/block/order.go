@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -121,10 +122,10 @@ func near(distinct []int64, t int64) int {
 	return lo
 }
 
-// openOrder opens the frame of rows with these times. There is none, b is empty, if
+// openOrder opens the frame of rows with these times, which need not be given without one. There is none, b is empty, if
 // all copy numbers are 0 and no batch time is kept.
-func openOrder(b []byte, times []int64, ordered bool) (*Order, error) {
-	o := &Order{rows: len(times), ordered: ordered}
+func openOrder(b []byte, rows int, times []int64, ordered bool) (*Order, error) {
+	o := &Order{rows: rows, ordered: ordered}
 	if len(b) == 0 {
 		if !ordered {
 			return nil, corrupt("no batch times")
@@ -229,7 +230,7 @@ func signedColumns(infos []column.Info, b []byte, want int, n func(i int) int) (
 // append appends what rows have to dst, which has n rows. The rows ascend. If the order
 // is fixed, the rows of a stream that have equal times are numbered: streams says which
 // rows are one's, base how many come before those equal to the first one of all.
-func (o *Order) append(dst *model.Rows, rows []uint32, n int, times []int64, streams func(row int) (first, end int), base uint32) {
+func (o *Order) append(dst *model.Rows, rows []uint32, n int, times *lines.Times, streams func(row int) (first, end int), base uint32) {
 	if k := sort.Search(len(o.copyRows), func(i int) bool { return o.copyRows[i] >= rows[0] }); dst.Copies != nil || k < len(o.copyRows) && o.copyRows[k] <= rows[len(rows)-1] {
 		dst.Copies = append(dst.Copies, make([]uint32, n+len(rows)-len(dst.Copies))...)
 		for i, row := range rows {
@@ -251,11 +252,11 @@ func (o *Order) append(dst *model.Rows, rows []uint32, n int, times []int64, str
 				first, end = streams(row)
 				prev = -1
 			}
-			if prev >= 0 && times[prev] == times[row] {
+			if prev >= 0 && times.At(prev) == times.At(row) {
 				p += uint32(row - prev)
 			} else {
 				at := row
-				for at > first && times[at-1] == times[row] {
+				for at > first && times.At(at-1) == times.At(row) {
 					at--
 				}
 				if p = uint32(row - at); at == 0 {

@@ -186,11 +186,13 @@ func (r *Reader) ReadOrder(ctx context.Context, body *lines.Body, group int) (*O
 	if err != nil {
 		return nil, r.error(group, err)
 	}
-	times, err := body.SharedTimes()
-	if err != nil {
-		return nil, r.error(group, err)
+	var times []int64
+	if len(b) > 0 {
+		if times, err = body.SharedTimes(); err != nil {
+			return nil, r.error(group, err)
+		}
 	}
-	o, err := openOrder(b, times, r.foot.info.Ordered)
+	o, err := openOrder(b, body.Info().Rows, times, r.foot.info.Ordered)
 	if err != nil {
 		return nil, r.error(group, fmt.Errorf("order of rows: %w", err))
 	}
@@ -248,16 +250,18 @@ func (r *Reader) Append(dst *model.Rows, g *RowGroup, rows []uint32, lines, meta
 		return nil
 	}
 	n, from, to := dst.Len(), int(rows[0]), int(rows[len(rows)-1])+1
-	times, err := g.Body.SharedTimes()
-	if err != nil {
-		return r.error(g.Number, err)
+	times := g.Body.Times()
+	if !lines && len(rows) > g.Body.Info().Rows/4 {
+		times.All()
 	}
+	var err error
 	switch {
 	case !lines:
 		dst.Times = slices.Grow(dst.Times, len(rows))
 		for _, row := range rows {
-			dst.Times = append(dst.Times, times[row])
+			dst.Times = append(dst.Times, times.At(int(row)))
 		}
+		err = times.Err()
 	case to-from == len(rows):
 		err = g.Body.Rows(from, to, dst)
 	default:
@@ -271,6 +275,9 @@ func (r *Reader) Append(dst *model.Rows, g *RowGroup, rows []uint32, lines, meta
 		s := r.streamAt(k.firstRow + int64(row))
 		return int(max(0, r.index.firstRow[s]-k.firstRow)), int(min(int64(k.rows), r.index.firstRow[s+1]-k.firstRow))
 	}, k.base)
+	if err := times.Err(); err != nil {
+		return r.error(g.Number, err)
+	}
 	if metadata {
 		if err := g.Metadata.append(dst, rows, n); err != nil {
 			return r.error(g.Number, err)

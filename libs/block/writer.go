@@ -32,6 +32,9 @@ type Options struct {
 	// It is for blocks of which others are copies that begin and end elsewhere: those of
 	// the ingesters, until they are merged.
 	NarrowRuns bool
+	// Pages cuts large columns into pages, so that few rows of a large row group are read
+	// without the others.
+	Pages bool
 	// NoGrams leaves out the matrices that filters use to rule row groups out.
 	NoGrams bool
 }
@@ -102,6 +105,7 @@ func NewWriter(w io.Writer, meta Meta, o Options) *Writer {
 	o.RowGroupBytes = min(o.RowGroupBytes, lines.MaxBytes)
 	b := &Writer{opts: o, lines: lines.NewBuilder(o.Level)}
 	b.compress = b.lines.Compressor()
+	b.lines.SetPages(o.Pages)
 	if !o.NoGrams {
 		b.grams = grams.NewBuilder(grams.DefaultShare)
 		b.lines.SetGrams(b.grams)

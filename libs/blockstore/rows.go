@@ -132,16 +132,26 @@ func (r *rowReader) narrow() error {
 	if err != nil {
 		return err
 	}
-	times, err := body.SharedTimes()
-	if err != nil {
-		return r.s.named(r.group, err)
+	times := body.Times()
+	if r.picked.rows == nil {
+		first := r.picked.at(r.from)
+		from, to := times.Within(first, first+r.to-r.from, r.start, r.end)
+		r.from, r.to = r.from+from-first, r.from+to-first
+		return r.failed(times.Err())
 	}
-	at := func(i int) int64 { return times[r.picked.at(r.from+i)] }
+	at := func(i int) int64 { return times.At(r.picked.at(r.from + i)) }
 	n := r.to - r.from
 	from := sort.Search(n, func(i int) bool { return at(i) >= r.start })
 	to := from + sort.Search(n-from, func(i int) bool { return at(from+i) >= r.end })
 	r.from, r.to = r.from+from, r.from+to
-	return nil
+	return r.failed(times.Err())
+}
+
+func (r *rowReader) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return r.s.named(r.group, err)
 }
 
 // linesOfLengths returns lines that are as long as those of rows.

@@ -251,11 +251,11 @@ func (s *selected) makePick(group int) (*picked, error) {
 			return nothing, nil
 		}
 	}
-	times, err := body.SharedTimes()
-	if err != nil {
+	times := body.Times()
+	spans := s.spans(group, times)
+	if err := times.Err(); err != nil {
 		return nil, s.named(group, err)
 	}
-	spans := s.spans(group, times)
 	if len(spans) == 0 {
 		return nothing, nil
 	}
@@ -263,7 +263,7 @@ func (s *selected) makePick(group int) (*picked, error) {
 		return &picked{from: spans[0].From, n: spans[0].To - spans[0].From}, nil
 	}
 	rows := &match.Bitmap{}
-	rows.Reset(len(times))
+	rows.Reset(body.Info().Rows)
 	for _, sp := range spans {
 		rows.SetRange(sp.From, sp.To)
 	}
@@ -390,13 +390,16 @@ func (s *selected) sectionProgram(f *filters, number int, sec *block.Section) (*
 }
 
 // spans returns the rows of a row group that are of the snapshot's streams and times.
-func (s *selected) spans(group int, times []int64) []block.Span {
+func (s *selected) spans(group int, times *lines.Times) []block.Span {
 	var out []block.Span
 	first, end := s.store.block.StreamsOf(group)
+	if end-first > manyStreams {
+		times.All()
+	}
 	k := sort.Search(len(s.snapshot.ascending), func(i int) bool { return int(s.snapshot.ascending[i]) >= first })
 	for ; k < len(s.snapshot.ascending) && int(s.snapshot.ascending[k]) < end; k++ {
 		from, to := s.store.block.RowsOf(int(s.snapshot.ascending[k]), group)
-		from, to = within(times, from, to, s.snapshot.start, s.snapshot.end)
+		from, to = times.Within(from, to, s.snapshot.start, s.snapshot.end)
 		switch n := len(out); {
 		case from == to:
 		case n > 0 && out[n-1].To == from:
@@ -407,6 +410,9 @@ func (s *selected) spans(group int, times []int64) []block.Span {
 	}
 	return out
 }
+
+// manyStreams is how many streams of a row group make up most of its times.
+const manyStreams = 8
 
 // within narrows rows of ascending times to those with start <= time < end.
 func within(times []int64, from, to int, start, end int64) (int, int) {

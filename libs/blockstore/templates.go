@@ -143,7 +143,7 @@ func (t *templates) add(group int, sec *block.Section, info *lines.BlockInfo) er
 	}
 	kept := t.kept(sec, info)
 	var whole []uint32 // rows
-	for _, sp := range t.s.spans(group, times) {
+	for _, sp := range t.s.spans(group, lines.TimesOf(times)) {
 		for row := sp.From; row < sp.To; row++ {
 			if at := times[row]; at < first || at > last {
 				flush()

@@ -87,3 +87,69 @@ func FuzzDecodeTimes(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPages joins and views pages of any column, and reads times by parts.
+func FuzzPages(f *testing.F) {
+	times := make([]int64, 300)
+	for i := range times {
+		times[i] = int64(i) * 1e6
+	}
+	ends := []uint32{10, 300}
+	head, parts := CutTimes(AppendTimes(nil, times, ends), times, ends, TimesGroup)
+	f.Add(byte(Int), byte(2), uint16(100), uint16(30), []byte{}, bytes.Repeat([]byte{1}, 60))
+	f.Add(byte(Bytes), byte(1), uint16(9), uint16(3), []byte{}, []byte("\x01\x02\x03abcdef"))
+	f.Add(byte(Signed), byte(1), uint16(300), uint16(128), head, parts[0])
+	f.Fuzz(func(t *testing.T, kind, width byte, n, count uint16, head, part []byte) {
+		if n == 0 || count == 0 {
+			return
+		}
+		c := Info{Kind: Kind(kind % byte(kinds)), Width: width % 9, N: int(n), MinLen: int(width >> 4), MaxLen: int(width >> 4), IndexAt: len(head)}
+		if c.Kind == Dict {
+			c.Values = &Info{Kind: Bytes, N: min(int(n), len(head)), MinLen: 1, MaxLen: 1}
+		}
+		if _, ok := c.PageSize(1); ok {
+			c.Size = uint32(len(head) + len(part)*((int(n)+int(count)-1)/int(count)))
+			all, err := JoinPages(&c, head, int(count), func(int) ([]byte, error) { return part, nil })
+			if err == nil && len(all) != int(c.Size) {
+				t.Fatalf("%d bytes, not %d", len(all), c.Size)
+			}
+			mustBeCorrupt(t, err)
+			var dict *View
+			if c.Kind == Dict {
+				if dict, err = NewHeadView(&c, head); err != nil {
+					mustBeCorrupt(t, err)
+					return
+				}
+			}
+			m := min(int(count), int(n))
+			v, err := PageView(&c, m, dict, part)
+			mustBeCorrupt(t, err)
+			for i := 0; err == nil && i < m; i++ {
+				if c.Kind == Signed {
+					v.Signed(i)
+				} else {
+					_, err = v.Append(nil, i)
+					mustBeCorrupt(t, err)
+				}
+			}
+		}
+		p, err := OpenTimesPages(head, int(n), ends, TimesGroup)
+		mustBeCorrupt(t, err)
+		if err != nil {
+			return
+		}
+		for i := range p.Parts() {
+			rows, err := p.Decode(i, part)
+			mustBeCorrupt(t, err)
+			if from, to := p.Rows(i); err == nil && len(rows) != to-from {
+				t.Fatalf("%d rows of %d", len(rows), to-from)
+			}
+		}
+	})
+}
+
+func mustBeCorrupt(t *testing.T, err error) {
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("%v does not say that it is damage", err)
+	}
+}

@@ -74,19 +74,13 @@ func NewView(info *Info, payload []byte) (*View, error) {
 		}
 	case Dict:
 		c := info
-		if c.Values == nil || c.Values.Kind == Dict || c.Values.Kind == Const || c.Values.Kind == Signed || c.IndexAt > len(payload) || c.Width == 0 {
+		if c.IndexAt > len(payload) || c.Width == 0 {
 			return nil, Corrupt("dictionary without values or indexes")
 		}
-		if n := len(payload) - c.IndexAt; v.n*int(c.Width) != n || c.Values.N > v.n {
-			return nil, Corrupt("%d indexes of %d values in %d bytes", v.n, c.Values.N, n)
+		if n := len(payload) - c.IndexAt; v.n*int(c.Width) != n {
+			return nil, Corrupt("%d indexes in %d bytes", v.n, n)
 		}
-		var err error
-		if c.Values.Kind == Delta {
-			v.opened, err = Open(c.Values, payload[:c.IndexAt])
-		} else {
-			v.dict, err = NewView(c.Values, payload[:c.IndexAt])
-		}
-		if err != nil {
+		if err := v.openDict(payload[:c.IndexAt]); err != nil {
 			return nil, err
 		}
 	default:
@@ -96,6 +90,20 @@ func NewView(info *Info, payload []byte) (*View, error) {
 		return nil, Corrupt("%v column of %d bytes that should have %d", info.Kind, len(payload), want)
 	}
 	return v, nil
+}
+
+// openDict gets the distinct values of Dict ready.
+func (v *View) openDict(head []byte) (err error) {
+	c := v.info
+	if c.Values == nil || c.Values.Kind == Dict || c.Values.Kind == Const || c.Values.Kind == Signed || c.Values.N > v.n {
+		return Corrupt("dictionary without values")
+	}
+	if c.Values.Kind == Delta {
+		v.opened, err = Open(c.Values, head)
+	} else {
+		v.dict, err = NewView(c.Values, head)
+	}
+	return err
 }
 
 // mark finds out where values of Bytes begin.

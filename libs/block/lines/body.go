@@ -20,10 +20,11 @@ type Body struct {
 	data    []byte // frames; nil: they are read one by one
 	size    int    // of all frames
 	read    func(off, n int) ([]byte, error)
-	reads   int      // how often it was called
-	stored  [][]byte // frames that were read before they are needed, until they are
-	offsets []int    // of frames, and where the last one ends
-	timesAt uint32   // frame
+	reads   int               // how often it was called
+	stored  [][]byte          // frames that were read before they are needed, until they are
+	offsets []int             // of frames, and where the last one ends
+	paged   map[uint32]*pages // frames that are pages
+	timesAt uint32            // frame
 	tid     column.Info
 	columns []column.Info
 	numbers []int32 // places of columns by their numbers in the section, from that of the first on; -1: not here
@@ -38,6 +39,7 @@ type Body struct {
 	moves   []movement // of all templates
 	idle    *Printer   // given back
 	memory  int
+	ahead   []ahead
 
 	sketches []sketch // of frames; nil: none was asked for
 	searches uint64   // that asked for them
@@ -86,32 +88,37 @@ func (s *Section) SparseBody(i int, directory []byte, read func(off, n int) ([]b
 // most of them, as a rule.
 const fewReads = 6
 
-// bytes returns a frame as it is stored, and how many bytes of it count for the body. Call
-// with mu held.
-func (b *Body) bytes(n int) (_ []byte, counted int, err error) {
-	from, to := b.offsets[n], b.offsets[n+1]
+// fewPages is likewise for blocks with pages.
+const fewPages = 24
+
+// span returns bytes [from, to) of the block, which are of frame n, and whether they are
+// kept in any case: then they count for the body already. Call with mu held.
+func (b *Body) span(n, from, to int) (_ []byte, kept bool, err error) {
 	if b.read == nil {
-		return b.data[from:to], 0, nil // they all do, whatever becomes of this one
+		return b.data[from:to], true, nil
 	}
 	if b.stored == nil {
-		if b.reads++; b.reads <= fewReads {
+		for i := range b.ahead {
+			if a := &b.ahead[i]; a.off <= from && to <= a.off+len(a.data) {
+				return a.data[from-a.off : to-a.off], false, nil
+			}
+		}
+		if b.reads++; b.reads <= fewReads || b.paged != nil && b.reads <= fewPages {
 			frame, err := b.fetch(from, to-from)
-			return frame, 0, err
+			return frame, false, err
 		}
-		if err := b.fetchAll(); err != nil {
-			return nil, 0, err
+		all, err := b.fetch(0, b.size)
+		if err != nil {
+			return nil, false, err
 		}
+		b.store(all)
 	}
-	return b.stored[n], len(b.stored[n]), nil
+	return b.stored[n][from-b.offsets[n] : to-b.offsets[n]], true, nil
 }
 
-// fetchAll reads all frames that were not asked for yet. Each has memory of its own, which
-// goes once it is decompressed.
-func (b *Body) fetchAll() error {
-	all, err := b.fetch(0, b.size)
-	if err != nil {
-		return err
-	}
+// store keeps all frames that were not asked for yet. Each has memory of its own, which goes
+// once it is decompressed.
+func (b *Body) store(all []byte) {
 	b.stored = make([][]byte, len(b.frames))
 	for i := range b.frames {
 		if b.frames[i] == nil {
@@ -120,7 +127,6 @@ func (b *Body) fetchAll() error {
 		}
 	}
 	b.memory += 24 * len(b.stored)
-	return nil
 }
 
 func (b *Body) fetch(off, n int) ([]byte, error) {
@@ -139,7 +145,7 @@ func (b *Body) open(directory []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(d) == 0 || d[0] != directoryVersion {
+	if len(d) == 0 || d[0] != directoryVersion && d[0] != pagedVersion {
 		return column.Corrupt("directory without a known version")
 	}
 	r := reader{b: d[1:]}
@@ -154,6 +160,14 @@ func (b *Body) open(directory []byte) error {
 	b.timesAt = uint32(r.int(math.MaxInt32))
 	if r.bad || b.offsets[len(b.frames)] != b.size {
 		return column.Corrupt("directory of frames")
+	}
+	if d[0] == pagedVersion {
+		if b.paged, err = parsePages(&r, b.offsets); err != nil {
+			return err
+		}
+		if r.bad {
+			return column.Corrupt("directory of pages")
+		}
 	}
 	tids, rest, err := column.ParseInfos(r.b)
 	if err != nil {
@@ -173,7 +187,10 @@ func (b *Body) open(directory []byte) error {
 			b.memory += infoSize
 		}
 	}
-	return b.checkColumns()
+	if err := b.checkColumns(); err != nil {
+		return err
+	}
+	return b.checkPages()
 }
 
 // checkColumns checks that every column has as many values as the templates' rows use.
@@ -246,13 +263,31 @@ func (b *Body) frame(n uint32) ([]byte, error) {
 		return nil, column.Corrupt("frame %d of %d", n, len(b.frames))
 	}
 	if b.frames[n] == nil {
-		frame, counted, err := b.bytes(int(n))
+		if p := b.paged[n]; p != nil {
+			all, err := b.join(p)
+			if err != nil {
+				return nil, err
+			}
+			b.frames[n] = all
+			b.memory += len(all)
+			b.drop(p)
+			if b.stored != nil {
+				b.memory -= len(b.stored[n])
+				b.stored[n] = nil
+			}
+			return all, nil
+		}
+		frame, kept, err := b.span(int(n), b.offsets[n], b.offsets[n+1])
 		if err != nil {
 			return nil, err
 		}
 		p, err := column.ReadFrame(frame, b.info.payloadLimit())
 		if err != nil {
 			return nil, err
+		}
+		counted := 0
+		if kept && b.read != nil {
+			counted = len(frame)
 		}
 		b.frames[n] = p
 		switch {
@@ -449,12 +484,6 @@ func (b *Body) readTemplates(dst []uint16) error {
 	return nil
 }
 
-// Times appends the times of all rows to dst.
-func (b *Body) Times(dst []int64) ([]int64, error) {
-	t, err := b.SharedTimes()
-	return append(dst, t...), err
-}
-
 // SharedTimes returns the times of all rows. They are shared.
 func (b *Body) SharedTimes() ([]int64, error) {
 	b.mu.Lock()
@@ -476,14 +505,30 @@ func (b *Body) sharedTimes() ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range times {
-		if t < k.MinTime || t > k.MaxTime {
-			return nil, column.Corrupt("time %d is not within %d to %d", t, k.MinTime, k.MaxTime)
+	if err := b.checkTimes(times); err != nil {
+		return nil, err
+	}
+	if p := b.paged[b.timesAt]; p != nil {
+		if err := p.times.Check(times); err != nil {
+			return nil, err
 		}
 	}
 	b.times = times
 	b.memory += 8 * len(times)
+	if p := b.paged[b.timesAt]; p != nil {
+		b.drop(p)
+	}
 	return times, nil
+}
+
+func (b *Body) checkTimes(times []int64) error {
+	k := b.info
+	for _, t := range times {
+		if t < k.MinTime || t > k.MaxTime {
+			return column.Corrupt("time %d is not within %d to %d", t, k.MinTime, k.MaxTime)
+		}
+	}
+	return nil
 }
 
 func (b *Body) checkRange(from, to int) error {

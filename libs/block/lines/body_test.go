@@ -43,7 +43,7 @@ func TestFooterAndBodies(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := &blocks[i]
-		if times, err := b.Times(nil); err != nil || !slices.Equal(times, want.times) {
+		if times, err := b.SharedTimes(); err != nil || !slices.Equal(times, want.times) {
 			t.Fatalf("times differ: %v", err)
 		}
 		var wait sync.WaitGroup

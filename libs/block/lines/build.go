@@ -90,6 +90,14 @@ func (b *Builder) Learnt() *Learnt {
 // caller's to reset and finish.
 func (b *Builder) SetGrams(g *grams.Builder) { b.grams = g }
 
+// SetPages makes the builder write large payloads as pages, of which a reader of few rows
+// reads some.
+func (b *Builder) SetPages(on bool) {
+	if b.frames.pages = nil; on {
+		b.frames.pages = &defaultPages
+	}
+}
+
 // Learn says that the lines of the next block may be of another kind than those before,
 // so that in-line times of other layouts are looked for.
 func (b *Builder) Learn() { b.analyzer.Learn() }
@@ -183,16 +191,8 @@ func (b *Builder) end(info *BlockInfo, templates []uint32, times []int64) {
 	tid := b.encodeTemplates(info.Templates, templates)
 	f.flush()
 	b.payload = column.AppendTimes(b.payload[:0], times, info.RunEnds)
-	timesFrame := f.frame(b.payload)
-
-	b.payload = append(b.payload[:0], directoryVersion)
-	b.payload = binary.AppendUvarint(b.payload, uint64(len(f.sizes)))
-	for _, n := range f.sizes {
-		b.payload = binary.AppendUvarint(b.payload, uint64(n))
-	}
-	b.payload = binary.AppendUvarint(b.payload, uint64(timesFrame))
-	b.payload = column.AppendInfos(b.payload, []column.Info{tid})
-	b.payload = column.AppendInfos(b.payload, b.infos)
+	timesFrame := f.times(b.payload, times, info.RunEnds)
+	b.payload = f.appendDirectory(b.payload[:0], timesFrame, tid, b.infos)
 	b.out = f.out
 	at := len(b.out)
 	b.out = b.compress.AppendFrame(b.out, b.payload)
@@ -312,74 +312,4 @@ func checkRuns(ends []uint32, rows int) error {
 		return column.Corrupt("runs end at row %d of %d", from, rows)
 	}
 	return nil
-}
-
-// frames puts payloads together in frames.
-type frames struct {
-	compress *column.Compressor
-	out      []byte
-	sizes    []int
-	groups   [3]group // small, bytes, hexadecimal
-}
-
-type group struct {
-	payload []byte
-	infos   []*column.Info
-}
-
-func (f *frames) begin(c *column.Compressor, out []byte) {
-	f.compress, f.out, f.sizes = c, out, f.sizes[:0]
-}
-
-// frame writes a frame and returns its number.
-func (f *frames) frame(payload []byte) uint32 {
-	at := len(f.out)
-	f.out = f.compress.AppendFrame(f.out, payload)
-	f.sizes = append(f.sizes, len(f.out)-at)
-	return uint32(len(f.sizes) - 1)
-}
-
-// add places a column's payload. The info must stay where it is until flush.
-func (f *frames) add(c *column.Info, payload []byte) {
-	c.Size = uint32(len(payload))
-	if len(payload) == 0 {
-		return
-	}
-	kind := c.Kind
-	if c.Values != nil {
-		kind = c.Values.Kind
-	}
-	g, limit := &f.groups[0], smallFrame
-	switch {
-	case kind == column.Bytes: // like values in other columns are found as matches
-		g, limit = &f.groups[1], groupFrame
-	case kind == column.Hex || kind == column.UUID:
-		g, limit = &f.groups[2], groupFrame
-	case len(payload) >= ownFrame:
-		c.Frame = f.frame(payload)
-		return
-	}
-	if len(g.payload)+len(payload) > limit {
-		f.flushGroup(g)
-	}
-	c.Offset = uint32(len(g.payload))
-	g.payload = append(g.payload, payload...)
-	g.infos = append(g.infos, c)
-}
-
-func (f *frames) flush() {
-	for i := range f.groups {
-		f.flushGroup(&f.groups[i])
-	}
-}
-
-func (f *frames) flushGroup(g *group) {
-	if len(g.infos) == 0 {
-		return
-	}
-	n := f.frame(g.payload)
-	for _, c := range g.infos {
-		c.Frame = n
-	}
-	g.payload, g.infos = g.payload[:0], g.infos[:0]
 }

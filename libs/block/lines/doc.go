@@ -27,6 +27,10 @@ const (
 	minorVersion = 1 // 1: summaries of columns
 
 	directoryVersion = 1
+	pagedVersion     = 2 // some frames are pages
+
+	flagPacked = 1 // of a frame of pages: some are compressed
+	flagParts  = 2 // of a frame of pages: their payloads' sizes are told
 
 	maxFooter = 64 << 20
 	// How payloads are put together in frames.

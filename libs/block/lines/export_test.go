@@ -57,28 +57,52 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 	}
 	c := editor
 	var out []byte
-	directory := binary.AppendUvarint([]byte{directoryVersion}, uint64(len(d.frames)))
-	for n := range d.frames {
-		b, err := d.frame(uint32(n))
-		if err != nil {
-			panic(err)
-		}
-		at := len(out)
-		out = c.AppendFrame(out, edit(n, append([]byte(nil), b...)))
-		directory = binary.AppendUvarint(directory, uint64(len(out)-at))
+	var f frames
+	number := 0
+	next := func(b []byte) []byte {
+		number++
+		return edit(number-1, append([]byte(nil), b...))
 	}
-	directory = binary.AppendUvarint(directory, uint64(d.timesAt))
+	for n := range d.frames {
+		start := len(out)
+		if p := d.paged[uint32(n)]; p != nil {
+			paged := pagedFrame{number: n, count: p.count, packed: true, known: p.flags&flagParts == 0}
+			if head, err := d.readHead(p); err != nil {
+				panic(err)
+			} else if head != nil {
+				out = c.AppendFrame(out, next(head))
+				paged.head = len(out) - start
+			}
+			for i := range p.parts {
+				part, err := d.part(p, i)
+				if err != nil {
+					panic(err)
+				}
+				part = next(part)
+				at := len(out)
+				out = c.AppendPage(out, part, true)
+				paged.sizes, paged.parts = append(paged.sizes, len(out)-at), append(paged.parts, len(part))
+			}
+			f.paged = append(f.paged, paged)
+		} else {
+			b, err := d.frame(uint32(n))
+			if err != nil {
+				panic(err)
+			}
+			out = c.AppendFrame(out, next(b))
+		}
+		f.sizes = append(f.sizes, len(out)-start)
+	}
 	editColumns(d.columns)
-	directory = column.AppendInfos(directory, []column.Info{d.tid})
-	directory = column.AppendInfos(directory, d.columns)
+	directory := f.appendDirectory(nil, d.timesAt, d.tid, d.columns)
 	at := len(out)
-	out = c.AppendFrame(out, edit(len(d.frames), directory))
+	out = c.AppendFrame(out, next(directory))
 	table := s.Table.Append(nil)
 	foot := append(binary.AppendUvarint(nil, uint64(len(table))), table...)
 	foot = appendBlocks(foot, []BlockInfo{{Rows: k.Rows, Bytes: k.Bytes, MinTime: k.MinTime, MaxTime: k.MaxTime, RunEnds: k.RunEnds,
 		Templates: k.Templates, Size: int64(len(out)), directory: len(out) - at}})
 	foot = column.AppendSummaries(foot, s.Columns)
-	return appendTail(out, c, edit(len(d.frames)+1, foot))
+	return appendTail(out, c, next(foot))
 }
 
 // FewReads is how many frames of a sparse body are read one by one.
@@ -110,4 +134,26 @@ func (b *Body) Held() int {
 		}
 	}
 	return n
+}
+
+// FewPages is likewise for bodies with pages.
+const FewPages = fewPages
+
+// SetSmallPages makes the builder cut payloads into pages wherever it can.
+func (b *Builder) SetSmallPages() {
+	b.frames.pages = &pageSizes{least: 32, leastText: 32, leastDict: 32, stored: 48, packed: 24, text: 48, steps: column.TimesGroup, group: 512, loss: 1000}
+}
+
+// Pages returns how many frames of a body are pages, and how many of these are of each kind
+// of column.
+func (b *Body) Pages() (n int, kinds map[string]int) {
+	kinds = map[string]int{}
+	for _, p := range b.paged {
+		kind := "times"
+		if p.column != nil {
+			kind = p.column.Kind.String()
+		}
+		kinds[kind]++
+	}
+	return len(b.paged), kinds
 }

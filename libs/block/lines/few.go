@@ -27,10 +27,8 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 	if err != nil {
 		return err
 	}
-	times, err := b.sharedTimes()
-	if err != nil {
-		return err
-	}
+	var times []int64 // of rows from timesFrom on
+	timesFrom := 0
 	if b.views == nil {
 		b.views = make([]*column.View, len(b.columns))
 		b.memory += 8 * len(b.columns)
@@ -40,16 +38,26 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 	slab, ends, out := dst.Lines.Slab, grown(dst.Lines.Ends, len(rows)), grown(dst.Times, len(rows))
 	limit := len(slab) + b.info.Bytes
 	w.begin(int(rows[0]))
+	if err := w.readAhead(rows); err != nil {
+		return err
+	}
+	defer func() { b.ahead = nil }()
 	for _, r := range rows {
+		if uint(int(r)-timesFrom) >= uint(len(times)) {
+			if times, timesFrom, err = b.timesNear(int(r)); err != nil {
+				return err
+			}
+		}
+		time := times[int(r)-timesFrom]
 		w.pass(int(r))
-		if slab, err = w.append(slab, times[r]); err != nil {
+		if slab, err = w.append(slab, time); err != nil {
 			return err
 		}
 		if len(slab) > limit {
 			return errTooLong(b.info)
 		}
 		ends = append(ends, uint32(len(slab)))
-		out = append(out, times[r])
+		out = append(out, time)
 	}
 	dst.Times, dst.Lines.Slab, dst.Lines.Ends = out, slab, ends
 	return nil
@@ -199,17 +207,12 @@ func (w *fewWriter) append(slab []byte, time int64) ([]byte, error) {
 		i := int(w.cursors[n])
 		w.cursors[n]++
 		v := b.opened[n]
-		view := b.views[n]
-		if v == nil && view == nil {
-			p, err := b.payload(&b.columns[n])
-			if err != nil {
+		var view *column.View
+		if v == nil {
+			var err error
+			if view, i, err = b.viewOf(n, i); err != nil {
 				return slab, err
 			}
-			if view, err = column.NewView(&b.columns[n], p); err != nil {
-				return slab, err
-			}
-			b.views[n] = view
-			b.memory += view.MemorySize()
 		}
 		if b.columns[n].Kind == column.Signed {
 			x := int64(0)
@@ -294,4 +297,83 @@ func (p *Printer) valuesOf(k int) (*column.Values, error) {
 	v, err := b.values(k)
 	p.values[k] = v
 	return v, err
+}
+
+// viewOf returns a view that has value i of a column, and the value's number there.
+func (b *Body) viewOf(n, i int) (*column.View, int, error) {
+	if view := b.views[n]; view != nil {
+		return view, i, nil
+	}
+	c := &b.columns[n]
+	if p := b.paged[c.Frame]; p != nil && c.Size > 0 && b.frames[c.Frame] == nil {
+		return b.view(p, i)
+	}
+	p, err := b.payload(c)
+	if err != nil {
+		return nil, 0, err
+	}
+	view, err := column.NewView(c, p)
+	if err != nil {
+		return nil, 0, err
+	}
+	b.views[n] = view
+	b.memory += view.MemorySize()
+	return view, i, nil
+}
+
+// maxAhead is how many rows from the first to the last are close to each other.
+const maxAhead = 1024
+
+// readAhead reads what rows need together, if they are close to each other. The cursors are
+// at the first one.
+func (w *fewWriter) readAhead(rows []uint32) error {
+	b := w.body
+	first, last := int(rows[0]), int(rows[len(rows)-1])
+	if b.paged == nil || b.stored != nil || b.read == nil || last-first > maxAhead {
+		return nil
+	}
+	for _, t := range w.tids[first : last+1] {
+		w.counts[t]++
+	}
+	n := make([]uint32, len(w.cursors))
+	for t, rows := range w.counts {
+		if rows > 0 {
+			for _, id := range b.columnsOf(t) {
+				n[b.place(id)] += rows
+			}
+		}
+	}
+	clear(w.counts)
+	var parts [][2]int
+	need := func(p *pages, from, to int) { // values
+		if p.head > 0 && p.dict == nil && p.times == nil {
+			parts = append(parts, [2]int{p.at[0] - p.head, p.at[0]})
+		}
+		for k := from; k <= to; k++ {
+			if p.column == nil && (p.rows == nil || p.rows[k] == nil) || p.column != nil && (p.views == nil || p.views[k] == nil) {
+				parts = append(parts, [2]int{p.at[k], p.at[k+1]})
+			}
+		}
+	}
+	done := map[uint32]bool{}
+	for _, c := range w.used {
+		k := &b.columns[c]
+		if k.Size == 0 || int(k.Frame) >= len(b.frames) || b.frames[k.Frame] != nil || b.opened[c] != nil || done[k.Frame] {
+			continue
+		}
+		if p := b.paged[k.Frame]; p != nil {
+			need(p, int(w.cursors[c])/p.count, int(w.cursors[c]+n[c]-1)/p.count)
+		} else {
+			parts = append(parts, [2]int{b.offsets[k.Frame], b.offsets[k.Frame+1]})
+		}
+		done[k.Frame] = true
+	}
+	p, err := b.timePages()
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		need(p, p.times.Part(first), p.times.Part(last))
+	}
+	return b.readAhead(parts)
 }

@@ -51,6 +51,10 @@ func TestGoldenSections(t *testing.T) {
 		if err := os.WriteFile(name, build(t, column.LevelDefault, goldenBlocks()), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		name = filepath.Join("testdata", "section-v1.1-pages.golden")
+		if err := os.WriteFile(name, buildPaged(t, column.LevelDefault, goldenBlocks()), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	paths, _ := filepath.Glob(filepath.Join("testdata", "*.golden"))
 	if len(paths) == 0 {
@@ -67,20 +71,26 @@ func TestGoldenSections(t *testing.T) {
 
 // Payloads do not depend on the compressor, so they are compared byte for byte.
 func TestEncodingIsWhatItWas(t *testing.T) {
-	golden, err := os.ReadFile(filepath.Join("testdata", "section-v1.1.golden"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := lines.Payloads(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := lines.Payloads(build(t, column.LevelDefault, goldenBlocks()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.EqualFunc(got, want, bytes.Equal) {
-		t.Error("the encoder writes other bytes than it did: where that is meant and every reader of this version reads them, write the file anew with -update")
+	for name, section := range map[string][]byte{
+		"section-v1.1.golden":       build(t, column.LevelDefault, goldenBlocks()),
+		"section-v1.1-pages.golden": buildPaged(t, column.LevelDefault, goldenBlocks()),
+	} {
+		golden, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := lines.Payloads(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := lines.Payloads(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.EqualFunc(got, want, bytes.Equal) {
+			continue
+		}
+		t.Error(name, "the encoder writes other bytes than it did: where that is meant and every reader of this version reads them, write the file anew with -update")
 	}
 }
 
@@ -144,19 +154,22 @@ func smallSection(t fataler) []byte {
 func FuzzOpen(f *testing.F) {
 	f.Add(smallSection(f))
 	f.Add(build(f, column.LevelFastest, goldenBlocks()))
+	f.Add(pagedSection(f))
+	f.Add(buildPaged(f, column.LevelFastest, goldenBlocks()))
 	f.Fuzz(decodeAll)
 }
 
 // FuzzDecode reads sections whose checksums are right but whose payloads are not:
 // what a bug or a foe writes, not what a disk does.
 func FuzzDecode(f *testing.F) {
-	section := smallSection(f)
-	for n := range byte(12) {
+	sections := [][]byte{smallSection(f), pagedSection(f)}
+	for n := range byte(24) {
 		f.Add(n, uint16(n)*3, []byte{1}, byte(0))
+		f.Add(128+n, uint16(n)*3, []byte{1}, byte(0))
 	}
 	f.Fuzz(func(t *testing.T, frame byte, at uint16, x []byte, cut byte) {
-		decodeAll(t, lines.Edit(section, func(n int, payload []byte) []byte {
-			if n == int(frame) && len(payload) > 0 {
+		decodeAll(t, lines.Edit(sections[frame>>7], func(n int, payload []byte) []byte {
+			if n == int(frame&127) && len(payload) > 0 {
 				at := int(at) % len(payload)
 				tail := slices.Clone(payload[min(len(payload), at+int(cut)):])
 				payload = append(append(payload[:at], x...), tail...)
@@ -168,7 +181,11 @@ func FuzzDecode(f *testing.F) {
 
 // Every byte of every payload changed in turn, with checksums right.
 func TestChangedPayloads(t *testing.T) {
-	section := smallSection(t)
+	changePayloads(t, smallSection(t), 1, 2, 4, 8, 16, 0x7f, 0x80, 0xff)
+	changePayloads(t, pagedSection(t), 1, 0x80)
+}
+
+func changePayloads(t *testing.T, section []byte, bits ...byte) {
 	frames := 0
 	var sizes []int
 	lines.Edit(section, func(n int, b []byte) []byte {
@@ -177,7 +194,7 @@ func TestChangedPayloads(t *testing.T) {
 	})
 	for frame := range frames {
 		for at := range sizes[frame] {
-			for _, x := range []byte{1, 2, 4, 8, 16, 0x7f, 0x80, 0xff} {
+			for _, x := range bits {
 				decodeAll(t, lines.Edit(section, func(n int, b []byte) []byte {
 					if n == frame {
 						b[at] ^= x

@@ -30,7 +30,19 @@ type block struct {
 
 func build(t fataler, level column.Level, blocks []block) []byte {
 	t.Helper()
+	return buildWith(t, lines.NewBuilder(level), blocks)
+}
+
+// buildPaged is build with payloads cut into pages wherever they can be.
+func buildPaged(t fataler, level column.Level, blocks []block) []byte {
+	t.Helper()
 	b := lines.NewBuilder(level)
+	b.SetSmallPages()
+	return buildWith(t, b, blocks)
+}
+
+func buildWith(t fataler, b *lines.Builder, blocks []block) []byte {
+	t.Helper()
 	for i := range blocks {
 		if _, err := b.Add(&blocks[i].lines, blocks[i].times, blocks[i].runs); err != nil {
 			t.Fatalf("block %d: %v", i, err)
@@ -155,6 +167,10 @@ func TestRandomRowsComeBackByteForByte(t *testing.T) {
 				b.runs = []uint32{uint32(rapid.IntRange(1, n-1).Draw(t, "run")), uint32(n)}
 			}
 			blocks = append(blocks, b)
+		}
+		if rapid.Bool().Draw(t, "pages") {
+			same(t, buildPaged(t, column.LevelFastest, blocks), blocks)
+			return
 		}
 		same(t, build(t, column.LevelFastest, blocks), blocks)
 	})

@@ -1,0 +1,145 @@
+package column
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// Parts of a payload, joined, are the payload, and a view of each has the values that the
+// column has there.
+func TestPages(t *testing.T) {
+	c := NewCompressor(LevelDefault)
+	rapid.Check(t, func(t *rapid.T) {
+		shape := rapid.IntRange(0, 9).Draw(t, "shape")
+		values := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string { return drawValue(t, shape) }), 1, 100).Draw(t, "values")
+		var slab []byte
+		refs := make([]Ref, len(values))
+		for i, v := range values {
+			refs[i] = MakeRef(uint32(len(slab)), uint32(len(v)))
+			slab = append(slab, v...)
+		}
+		info, payload := (&Encoder{}).Encode(nil, slab, refs)
+		info.Size = uint32(len(payload))
+		if _, ok := info.PageSize(1); !ok {
+			return
+		}
+		count := rapid.IntRange(1, len(values)+2).Draw(t, "count")
+		packed := rapid.Bool().Draw(t, "packed")
+		p, head := NewPager(&info, payload)
+		var pages [][]byte
+		var sizes []int
+		for from := 0; from < info.N; from += count {
+			n := min(count, info.N-from)
+			part := p.Append(nil, n)
+			if size, _ := info.PageSize(n); size >= 0 && size != len(part) {
+				t.Fatalf("a part of %d bytes, not %d", len(part), size)
+			}
+			sizes = append(sizes, len(part))
+			pages = append(pages, c.AppendPage(nil, part, packed))
+		}
+		read := func(i int) ([]byte, error) { return ReadPage(pages[i], sizes[i]) }
+		got, err := JoinPages(&info, head, count, read)
+		if err != nil || !bytes.Equal(got, payload) {
+			t.Fatalf("%v: %x, not %x", err, got, payload)
+		}
+		var dict *View
+		if info.Kind == Dict {
+			if dict, err = NewHeadView(&info, head); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for k := range pages {
+			part, err := read(k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := min(count, info.N-k*count)
+			v, err := PageView(&info, n, dict, part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				i := rapid.IntRange(0, n-1).Draw(t, "value")
+				if got, err := v.Append(nil, i); err != nil || string(got) != values[k*count+i] {
+					t.Fatalf("value %d of page %d: %q, %v, not %q", i, k, got, err, values[k*count+i])
+				}
+			}
+			at, bit := rapid.IntRange(0, len(pages[k])-1).Draw(t, "byte"), rapid.IntRange(0, 7).Draw(t, "bit")
+			pages[k][at] ^= 1 << bit
+			if _, err := read(k); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("a page with a changed bit: %v", err)
+			}
+			pages[k][at] ^= 1 << bit
+		}
+	})
+}
+
+// Times that are read by parts are those that were encoded.
+func TestTimesPages(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 2000).Draw(t, "rows")
+		unit := rapid.SampledFrom([]int64{1, 1e3, 1e9}).Draw(t, "unit")
+		times, x := make([]int64, n), rapid.Int64Range(-1e6, 1e6).Draw(t, "first")
+		step := rapid.Int64Range(0, 1e9).Draw(t, "step")
+		for i := range times {
+			x += int64(uint64(i+1) * 0x9E3779B97F4A7C15 % uint64(step+1))
+			times[i] = x * unit
+		}
+		ends := []uint32{uint32(n)}
+		for _, e := range rapid.SliceOfN(rapid.IntRange(1, n), 0, 30).Draw(t, "runs") {
+			ends = append(ends, uint32(e))
+		}
+		slices.Sort(ends)
+		ends = slices.Compact(ends)
+		whole := AppendTimes(nil, times, ends)
+		steps := TimesGroup * rapid.IntRange(1, 4).Draw(t, "groups")
+		head, parts := CutTimes(whole, times, ends, steps)
+		p, err := OpenTimesPages(head, n, ends, steps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := append(slices.Clone(p.Head()), bytes.Join(parts, nil)...); !bytes.Equal(got, whole) {
+			t.Fatal("head and parts are not what was cut")
+		}
+		if len(parts) > p.Parts() || len(parts) < p.Parts()-1 {
+			t.Fatalf("%d parts, not %d", p.Parts(), len(parts))
+		}
+		if err := p.Check(times); err != nil {
+			t.Fatal(err)
+		}
+		row := 0
+		for i := range p.Parts() {
+			var part []byte
+			if i < len(parts) {
+				part = parts[i]
+			}
+			got, err := p.Decode(i, part)
+			from, to := p.Rows(i)
+			if err != nil || from != row || !slices.Equal(got, times[from:to]) || i > 0 && p.Before(i) != times[from-1] {
+				t.Fatalf("part %d, rows %d to %d: %v", i, from, to, err)
+			}
+			for _, k := range []int{from, to - 1} {
+				if p.Part(k) != i {
+					t.Fatalf("row %d is in part %d, not %d", k, p.Part(k), i)
+				}
+			}
+			row = to
+		}
+		if row != n {
+			t.Fatalf("parts of %d rows of %d", row, n)
+		}
+		at := rapid.IntRange(0, len(head)-1).Draw(t, "byte")
+		head[at] ^= byte(rapid.IntRange(1, 255).Draw(t, "bits"))
+		if p, err := OpenTimesPages(head, n, ends, steps); err == nil {
+			for i := range min(len(parts), p.Parts()) {
+				_, _ = p.Decode(i, parts[i])
+			}
+		} else if !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+	})
+}

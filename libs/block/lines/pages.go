@@ -1,0 +1,453 @@
+package lines
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/weir-logs/weir/libs/block/column"
+)
+
+// pages is a frame that is read in parts. Use it with the body's mu held.
+type pages struct {
+	number int          // of the frame
+	column *column.Info // nil: times
+	count  int          // values, or steps of times, in each
+	flags  byte
+	head   int   // bytes of the head's frame, at the frame's beginning
+	sizes  []int // of the pages, as they are stored
+	parts  []int // of the payload
+
+	at     []int    // where pages are in the block
+	opened [][]byte // parts that were read
+	views  []*column.View
+	dict   *column.View // of the distinct values
+	times  *column.TimesPages
+	rows   [][]int64 // times of the rows of parts
+	memory int       // that drop gives back
+}
+
+// keep notes memory that is of no use once all pages are there.
+func (b *Body) keep(p *pages, n int) {
+	b.memory += n
+	p.memory += n
+}
+
+// drop forgets what was read of some pages.
+func (b *Body) drop(p *pages) {
+	b.memory -= p.memory
+	p.memory, p.opened, p.views, p.dict, p.rows = 0, nil, nil, nil, nil
+}
+
+// pageInfo is the memory of a page's own description of its column.
+const pageInfo = 176
+
+// leastPage is the least length of a page.
+const leastPage = 5
+
+// parsePages reads what a directory says about frames that are pages, given where frames
+// begin.
+func parsePages(r *reader, offsets []int) (map[uint32]*pages, error) {
+	out := map[uint32]*pages{}
+	number := 0
+	for i := range r.count() {
+		d := r.int(math.MaxInt32)
+		if number += d; number >= len(offsets)-1 || i > 0 && d == 0 {
+			return nil, column.Corrupt("pages of frame %d of %d", number, len(offsets)-1)
+		}
+		p := &pages{number: number, flags: byte(r.int(flagPacked | flagParts))}
+		p.count, p.head = r.int(math.MaxInt32), r.int(math.MaxInt32)
+		n := r.int(math.MaxInt32)
+		if n < 1 || p.count < 1 || n > (offsets[number+1]-offsets[number])/leastPage || p.flags != 0 && n > len(r.b) {
+			return nil, column.Corrupt("frame of %d pages", n)
+		}
+		if p.flags&flagPacked != 0 {
+			p.sizes = make([]int, n)
+		}
+		if p.flags&flagParts != 0 {
+			p.parts = make([]int, n)
+		}
+		for k := range n {
+			if p.sizes != nil {
+				p.sizes[k] = r.int(math.MaxInt32)
+			}
+			if p.parts != nil {
+				p.parts[k] = r.int(math.MaxInt32)
+			}
+		}
+		p.at = make([]int, n+1)
+		out[uint32(number)] = p
+	}
+	return out, nil
+}
+
+// checkPages finds the columns of frames that are pages, and where each page is.
+func (b *Body) checkPages() error {
+	if len(b.paged) == 0 {
+		return nil
+	}
+	for i := range b.columns {
+		c := &b.columns[i]
+		p := b.paged[c.Frame]
+		if c.Size == 0 || p == nil {
+			continue
+		}
+		if p.column != nil || c.Offset != 0 {
+			return column.Corrupt("pages of several columns")
+		}
+		p.column = c
+	}
+	for n, p := range b.paged {
+		if n == b.tid.Frame || (n == b.timesAt) != (p.column == nil) {
+			return column.Corrupt("pages of frame %d", n)
+		}
+		if err := p.place(b.offsets[n], b.offsets[n+1], b.info); err != nil {
+			return err
+		}
+		b.memory += 256 + 16*len(p.at)
+	}
+	return nil
+}
+
+// place finds out where the pages are, which take up a frame.
+func (p *pages) place(from, end int, k *BlockInfo) error {
+	n, total := len(p.at)-1, k.Rows-len(k.RunEnds)
+	if c := p.column; c != nil {
+		total = c.N
+		if _, ok := c.PageSize(1); !ok || (c.Kind == column.Dict) != (p.head > 0) || int(c.Size) > k.payloadLimit() {
+			return column.Corrupt("pages of a column of %v, %d bytes", c.Kind, c.Size)
+		}
+	} else if p.head == 0 || p.flags&flagParts == 0 || p.count%column.TimesGroup != 0 {
+		return column.Corrupt("pages of times without a head")
+	}
+	if n != (total+p.count-1)/p.count {
+		return column.Corrupt("%d pages of %d values each, of %d", n, p.count, total)
+	}
+	if p.parts == nil {
+		p.parts = make([]int, n)
+		for i := range p.parts {
+			if p.parts[i], _ = p.column.PageSize(p.values(i)); p.parts[i] < 0 {
+				return column.Corrupt("pages without sizes")
+			}
+		}
+	}
+	p.at[0] = from + p.head
+	sum := 0
+	for i, part := range p.parts {
+		size := column.StoredPage(part)
+		if p.sizes != nil {
+			size = p.sizes[i]
+		}
+		if sum += part; sum > k.payloadLimit() {
+			return column.Corrupt("pages of more than %d bytes", k.payloadLimit())
+		}
+		if p.at[i+1] = p.at[i] + size; p.at[i+1] > end {
+			return column.Corrupt("pages behind the end of their frame")
+		}
+	}
+	if c := p.column; c != nil && sum+c.IndexAt != int(c.Size) && (c.Kind == column.Dict || sum != int(c.Size)) {
+		return column.Corrupt("pages of %d bytes, not %d", sum, c.Size)
+	}
+	if p.at[n] != end {
+		return column.Corrupt("pages that end %d bytes before their frame", end-p.at[n])
+	}
+	p.sizes = nil
+	return nil
+}
+
+// values returns how many values a page of a column has.
+func (p *pages) values(i int) int { return min(p.count, p.column.N-i*p.count) }
+
+// readHead returns the payload of the head's frame; nil if there is none.
+func (b *Body) readHead(p *pages) ([]byte, error) {
+	if p.head == 0 {
+		return nil, nil
+	}
+	frame, _, err := b.span(p.number, p.at[0]-p.head, p.at[0])
+	if err != nil {
+		return nil, err
+	}
+	return column.ReadFrame(frame, b.info.payloadLimit())
+}
+
+// part returns a part of the payload.
+func (b *Body) part(p *pages, i int) ([]byte, error) {
+	if p.opened == nil {
+		p.opened = make([][]byte, len(p.parts))
+		b.keep(p, 24*len(p.parts))
+	}
+	if p.opened[i] == nil {
+		page, kept, err := b.span(p.number, p.at[i], p.at[i+1])
+		if err != nil {
+			return nil, err
+		}
+		part, err := column.ReadPage(page, p.parts[i])
+		if err != nil {
+			return nil, err
+		}
+		if p.opened[i] = part; !kept || !within(page, part) {
+			b.keep(p, len(part))
+		}
+	}
+	return p.opened[i], nil
+}
+
+// join returns the payload of all pages together.
+func (b *Body) join(p *pages) ([]byte, error) {
+	from, to := p.at[0]-p.head, p.at[len(p.parts)]
+	all, _, err := b.span(p.number, from, to)
+	if err != nil {
+		return nil, err
+	}
+	part := func(i int) ([]byte, error) {
+		return column.ReadPage(all[p.at[i]-from:p.at[i+1]-from], p.parts[i])
+	}
+	var head []byte
+	if p.head > 0 {
+		if head, err = column.ReadFrame(all[:p.head], b.info.payloadLimit()); err != nil {
+			return nil, err
+		}
+	}
+	if p.column != nil {
+		return column.JoinPages(p.column, head, p.count, part)
+	}
+	if p.times == nil {
+		if p.times, err = column.OpenTimesPages(head, b.info.Rows, b.info.RunEnds, p.count); err != nil {
+			return nil, err
+		}
+		b.memory += p.times.MemorySize() + len(head)
+	}
+	out := slices.Clone(p.times.Head())
+	for i := range p.parts {
+		x, err := part(i)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, x...)
+	}
+	return out, nil
+}
+
+// view returns a view of the page that has value i of a column, and the value's number in
+// it.
+func (b *Body) view(p *pages, i int) (*column.View, int, error) {
+	k := i / p.count
+	if p.views == nil {
+		p.views = make([]*column.View, len(p.parts))
+		b.keep(p, 8*len(p.views))
+	}
+	if p.views[k] == nil {
+		if p.head > 0 && p.dict == nil {
+			head, err := b.readHead(p)
+			if err != nil {
+				return nil, 0, err
+			}
+			if p.dict, err = column.NewHeadView(p.column, head); err != nil {
+				return nil, 0, err
+			}
+			b.keep(p, len(head)+p.dict.MemorySize())
+		}
+		part, err := b.part(p, k)
+		if err != nil {
+			return nil, 0, err
+		}
+		if p.views[k], err = column.PageView(p.column, p.values(k), p.dict, part); err != nil {
+			return nil, 0, err
+		}
+		b.keep(p, p.views[k].MemorySize()+pageInfo)
+	}
+	return p.views[k], i % p.count, nil
+}
+
+// ahead is bytes of the block that were read before they were asked for.
+type ahead struct {
+	off  int
+	data []byte
+}
+
+// nearBy is how many bytes between two parts of a block are read rather than left out.
+const nearBy = 512
+
+// readAhead reads parts of the block, given where each begins and ends, in few reads. They
+// are dropped by the caller.
+func (b *Body) readAhead(parts [][2]int) error {
+	slices.SortFunc(parts, func(x, y [2]int) int { return cmp.Compare(x[0], y[0]) })
+	b.reads++
+	for len(parts) > 0 {
+		from, to := parts[0][0], parts[0][1]
+		for parts = parts[1:]; len(parts) > 0 && parts[0][0] <= to+nearBy; parts = parts[1:] {
+			to = max(to, parts[0][1])
+		}
+		p, err := b.fetch(from, to-from)
+		if err != nil {
+			return err
+		}
+		if len(p) == b.size {
+			b.store(p)
+			return nil
+		}
+		b.ahead = append(b.ahead, ahead{from, p})
+	}
+	return nil
+}
+
+// Times gives the times of rows, and reads those that are asked for. It is for one
+// goroutine at a time. The first error is kept.
+type Times struct {
+	body *Body
+	all  []int64
+	rows []int64 // of the part that was asked for last
+	from int
+	err  error
+}
+
+// Times returns the times of the body's rows.
+func (b *Body) Times() *Times { return &Times{body: b} }
+
+// All reads the times of all rows: for who asks for most of them.
+func (t *Times) All() {
+	if t.all == nil && t.err == nil {
+		t.all, t.err = t.body.SharedTimes()
+	}
+}
+
+// Err returns why times could not be read.
+func (t *Times) Err() error { return t.err }
+
+// At returns the time of a row; after an error any.
+func (t *Times) At(row int) int64 {
+	if t.all != nil {
+		return t.all[row]
+	}
+	if uint(row-t.from) < uint(len(t.rows)) {
+		return t.rows[row-t.from]
+	}
+	if t.err == nil && !t.load(row) {
+		return t.all[row]
+	}
+	if t.err != nil {
+		return 0
+	}
+	return t.rows[row-t.from]
+}
+
+// load gets the part of a row, or all of them; false: these.
+func (t *Times) load(row int) bool {
+	b := t.body
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rows, from, err := b.timesNear(row)
+	if t.err = at(b.block, err); err == nil && from == 0 && len(rows) == b.info.Rows {
+		t.all = rows
+		return false
+	}
+	t.rows, t.from = rows, from
+	return true
+}
+
+// timePages returns the times' pages, opened; nil: all times are here or come at once.
+func (b *Body) timePages() (*pages, error) {
+	p := b.paged[b.timesAt]
+	if b.times != nil || p == nil || b.frames[b.timesAt] != nil {
+		return nil, nil
+	}
+	if p.times == nil {
+		head, err := b.readHead(p)
+		if err != nil {
+			return nil, err
+		}
+		if p.times, err = column.OpenTimesPages(head, b.info.Rows, b.info.RunEnds, p.count); err != nil {
+			return nil, err
+		}
+		b.memory += p.times.MemorySize() + len(head)
+	}
+	return p, nil
+}
+
+// timesNear returns the times of rows from one on, among them those of a row.
+func (b *Body) timesNear(row int) ([]int64, int, error) {
+	p, err := b.timePages()
+	if err != nil {
+		return nil, 0, err
+	}
+	if p == nil {
+		all, err := b.sharedTimes()
+		return all, 0, err
+	}
+	k := p.times.Part(row)
+	from, _ := p.times.Rows(k)
+	if p.rows == nil {
+		p.rows = make([][]int64, p.times.Parts())
+		b.keep(p, 24*len(p.rows))
+	}
+	if p.rows[k] == nil {
+		page, _, err := b.span(p.number, p.at[k], p.at[k+1])
+		if err != nil {
+			return nil, 0, err
+		}
+		part, err := column.ReadPage(page, p.parts[k])
+		if err != nil {
+			return nil, 0, err
+		}
+		rows, err := p.times.Decode(k, part)
+		if err != nil {
+			return nil, 0, err
+		}
+		if err := b.checkTimes(rows); err != nil {
+			return nil, 0, err
+		}
+		p.rows[k] = rows
+		b.keep(p, 8*len(rows))
+	}
+	return p.rows[k], from, nil
+}
+
+// Within narrows rows [from, to) of ascending times to those with start <= time < end.
+func (t *Times) Within(from, to int, start, end int64) (int, int) {
+	from = t.search(from, to, start)
+	return from, t.search(from, to, end)
+}
+
+// search returns the first of rows [from, to), of ascending times, that is at a time or
+// later; to if there is none.
+func (t *Times) search(from, to int, at int64) int {
+	if from < to {
+		from, to = t.narrow(from, to, at)
+	}
+	for from < to && t.err == nil {
+		if mid := int(uint(from+to) >> 1); t.At(mid) < at {
+			from = mid + 1
+		} else {
+			to = mid
+		}
+	}
+	return from
+}
+
+// narrow leaves the rows of one part that search looks for the first row in.
+func (t *Times) narrow(from, to int, when int64) (int, int) {
+	if t.all != nil || t.err != nil {
+		return from, to
+	}
+	b := t.body
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p, err := b.timePages()
+	if t.err = at(b.block, err); p == nil {
+		return from, to
+	}
+	// What is known without a part is the time of the row before each.
+	first, last := p.times.Part(from), p.times.Part(to-1)
+	for first < last {
+		mid := int(uint(first+last+1) >> 1)
+		if row, _ := p.times.Rows(mid); p.times.Before(mid) < when {
+			first, from = mid, max(from, row)
+		} else {
+			last, to = mid-1, min(to, row-1)
+		}
+	}
+	return from, to
+}
+
+// TimesOf gives times that are here.
+func TimesOf(all []int64) *Times { return &Times{all: all} }
