@@ -235,7 +235,12 @@ func TestFind(t *testing.T) {
 			if a != b {
 				t.Fatalf("append %d: %d rows are new, want %d", seq, a, b)
 			}
-			if grown := h.Size() - size; grown > cost {
+			// A stream of which several blocks come at once may go to chunks for one of them.
+			texts := map[string]bool{}
+			for i := range again {
+				texts[again[i].Text] = true
+			}
+			if grown := h.Size() - size; grown > cost && len(texts) == len(again) {
 				t.Fatalf("append %d took %d bytes, at most %d were to be expected", seq, grown, cost)
 			}
 			for i := range blocks {

@@ -37,7 +37,8 @@ func (b *Block) streamCost() int64 {
 	return int64(streamCost + labelCost*len(b.Labels) + 2*len(b.Text))
 }
 
-// MaxCost is about the most that Size can grow by when blocks are appended next.
+// MaxCost is the most that Size can grow by when blocks are appended next, and about that
+// if several of them are of one stream.
 func (h *Head) MaxCost(tenantID string, blocks []Block) int64 {
 	t := h.tenant(tenantID, false)
 	if t == nil {
