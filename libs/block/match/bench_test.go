@@ -3,10 +3,8 @@ package match_test
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,7 +13,6 @@ import (
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/lines"
-	"github.com/weir-logs/weir/libs/block/match"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -32,14 +29,20 @@ func corpora(b *testing.B, blockBytes int, run func(b *testing.B, blocks []block
 		b.Run("made", func(b *testing.B) { run(b, service(30000)) })
 	}
 	for _, path := range paths {
-		b.Run(strings.TrimSuffix(filepath.Base(path), ".log"), func(b *testing.B) { run(b, load(b, path, blockBytes)) })
+		b.Run(strings.TrimSuffix(filepath.Base(path), ".log"), func(b *testing.B) {
+			blocks, err := load(path, blockBytes)
+			if err != nil {
+				b.Fatal(err)
+			}
+			run(b, blocks)
+		})
 	}
 }
 
-func load(b *testing.B, path string, blockBytes int) []block {
+func load(path string, blockBytes int) ([]block, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		b.Fatal(err)
+		return nil, err
 	}
 	times, _ := os.ReadFile(strings.TrimSuffix(path, ".log") + ".ts")
 	var blocks []block
@@ -55,7 +58,7 @@ func load(b *testing.B, path string, blockBytes int) []block {
 				s, rest, _ := bytes.Cut(times, []byte("\n"))
 				times = rest
 				if t, err = strconv.ParseInt(string(s), 10, 64); err != nil {
-					b.Fatal(err)
+					return nil, err
 				}
 			} else {
 				t = timeOf(line, now)
@@ -64,7 +67,7 @@ func load(b *testing.B, path string, blockBytes int) []block {
 		}
 		blocks = append(blocks, k)
 	}
-	return blocks
+	return blocks, nil
 }
 
 // service is lines as services write them.
@@ -178,148 +181,4 @@ func BenchmarkBlockSize(b *testing.B) {
 			})
 		})
 	}
-}
-
-// class makes a filter of one kind for some lines; false if they have none.
-type class struct {
-	name string
-	make func(r *rand.Rand, blocks []block) (match.Filter, bool)
-}
-
-func lit(s string) (match.Filter, bool) {
-	return match.Filter{Any: []match.Term{{Literal: s}}}, s != ""
-}
-
-func reg(s string) (match.Filter, bool) {
-	return match.Filter{Any: []match.Term{{Regexp: s}}}, true
-}
-
-var classes = []class{
-	{"absent-id", func(r *rand.Rand, _ []block) (match.Filter, bool) { return lit(fmt.Sprintf("%016x", r.Uint64())) }},
-	{"absent-word", func(r *rand.Rand, _ []block) (match.Filter, bool) {
-		return lit([]string{"zanquivortem", "flexgorlus", "wexionfumdis"}[r.IntN(3)])
-	}},
-	{"rare-id", func(r *rand.Rand, blocks []block) (match.Filter, bool) { return lit(token(r, blocks, true)) }},
-	{"common-word", func(r *rand.Rand, blocks []block) (match.Filter, bool) { return lit(token(r, blocks, false)) }},
-	{"partial-tokens", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
-		line := randomLine(r, blocks)
-		if len(line) < 30 {
-			return match.Filter{}, false
-		}
-		at := r.IntN(len(line) - 12)
-		return lit(string(line[at : at+12]))
-	}},
-	{"field", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
-		line := randomLine(r, blocks)
-		i := bytes.IndexAny(line, "=:")
-		if i < 0 {
-			return match.Filter{}, false
-		}
-		from := max(0, i-8)
-		return lit(string(line[from:min(len(line), i+10)]))
-	}},
-	{"any-case", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
-		return match.Filter{Any: []match.Term{{Literal: strings.ToUpper(token(r, blocks, false)), Fold: true}}}, true
-	}},
-	{"regexp-words", func(*rand.Rand, []block) (match.Filter, bool) {
-		return reg("(?i)(kernel panic|out of memory|segfault)")
-	}},
-	{"regexp-then", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
-		return reg("(?i)" + strings.ToUpper(token(r, blocks, false)) + ".*" + token(r, blocks, false))
-	}},
-	{"regexp-verify", func(r *rand.Rand, blocks []block) (match.Filter, bool) {
-		return reg(token(r, blocks, false) + `.*[a-z]=?\d+[a-z ]`)
-	}},
-}
-
-func randomLine(r *rand.Rand, blocks []block) []byte {
-	b := &blocks[r.IntN(len(blocks))]
-	return b.lines.At(r.IntN(b.lines.Len()))
-}
-
-// token is a word of a line: one with digits, as ids have, or one of letters only.
-func token(r *rand.Rand, blocks []block, id bool) string {
-	for range 200 {
-		words := bytes.FieldsFunc(randomLine(r, blocks), func(c rune) bool {
-			return c > 127 || !(c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z')
-		})
-		if len(words) == 0 {
-			continue
-		}
-		w := words[r.IntN(len(words))]
-		if len(w) >= 5 && bytes.ContainsAny(w, "0123456789") == id {
-			return string(w)
-		}
-	}
-	return "error"
-}
-
-// BenchmarkFilter evaluates filters over sections whose footers are open and whose
-// blocks are opened for every filter.
-func BenchmarkFilter(b *testing.B) {
-	for _, c := range classes {
-		b.Run(c.name, func(b *testing.B) {
-			corpora(b, 4<<20, func(b *testing.B, blocks []block) {
-				s := cached(b, blocks)
-				r := rand.New(rand.NewPCG(4, 4))
-				var programs []*match.Program
-				for range 60 {
-					if f, ok := c.make(r, blocks); ok && len(programs) < 12 {
-						p, err := match.Compile([]match.Filter{f})
-						if err != nil {
-							b.Fatal(err)
-						}
-						programs = append(programs, p)
-					}
-				}
-				if len(programs) == 0 {
-					b.Skip("no such lines")
-				}
-				var opened int
-				measure(b, rawBytes(blocks)*len(programs), func() {
-					opened = 0
-					for _, p := range programs {
-						_, n := count(b, s, p)
-						opened += n
-					}
-				})
-				b.ReportMetric(100*float64(opened)/float64(len(programs)*len(blocks)), "opened-%")
-			})
-		})
-	}
-}
-
-func count(b *testing.B, s *store, p *match.Program) (rows, opened int) {
-	sp := p.Section(s.section, s.region)
-	var bm match.Bitmap
-	for i, k := range s.section.Blocks {
-		switch {
-		case sp.Skip(i):
-		case sp.All(i):
-			rows += k.Rows
-		default:
-			opened++
-			body, err := s.section.Body(i, s.bytes[k.Offset:k.Offset+k.Size])
-			if err != nil {
-				b.Fatal(err)
-			}
-			if err := sp.Rows(i, body, 0, k.Rows, &bm); err != nil {
-				b.Fatal(err)
-			}
-			rows += bm.Count()
-		}
-	}
-	return rows, opened
-}
-
-var last struct {
-	s *store
-}
-
-// cached builds a store once for benchmarks of the same lines that follow each other.
-func cached(b *testing.B, blocks []block) *store {
-	if last.s == nil || !slices.EqualFunc(last.s.blocks, blocks, func(a, c block) bool { return bytes.Equal(a.lines.Slab, c.lines.Slab) }) {
-		last.s = build(b, blocks)
-	}
-	return last.s
 }
