@@ -106,7 +106,7 @@ func twin(filters []match.Filter) func(line []byte) bool {
 	}
 }
 
-type stats struct{ skipped, all, hits, programs int }
+type stats struct{ skipped, all, counted, hits, programs int }
 
 // check compares a program's rows with the twin's.
 func check(t interface{ Fatalf(string, ...any) }, s *store, filters []match.Filter, from, to float64, st *stats) {
@@ -125,6 +125,11 @@ func check(t interface{ Fatalf(string, ...any) }, s *store, filters []match.Filt
 			a, z := int(from*float64(n)), int(to*float64(n))
 			a, z = min(a, z), max(a, z)
 			skip, all := sp.Skip(i), sp.All(i)
+			counted, certain := sp.Count(i)
+			matches := 0
+			if certain != (skip || all) && (skip || all) {
+				t.Fatalf("%v: block %d: skip %v, all %v, but its rows are not counted", p, i, skip, all)
+			}
 			if err := sp.Rows(i, s.bodies[i], a, z, &got); err != nil {
 				t.Fatalf("%v: %v", p, err)
 			}
@@ -143,8 +148,15 @@ func check(t interface{ Fatalf(string, ...any) }, s *store, filters []match.Filt
 					t.Fatalf("%v: row %d of block %d (%d to %d): got %v, want %v: %q", p, r, i, a, z, got.Has(r), w && in, b.lines.At(r))
 				}
 				if w {
-					st.hits++
+					matches++
 				}
+			}
+			if certain && counted != matches {
+				t.Fatalf("%v: block %d: %d rows counted, %d match", p, i, counted, matches)
+			}
+			st.hits += matches
+			if certain && !skip && !all {
+				st.counted++
 			}
 			if skip {
 				st.skipped++
@@ -334,7 +346,7 @@ func TestRandomLinesAndFilters(t *testing.T) {
 		}
 	})
 	t.Logf("%+v", st)
-	if st.skipped == 0 || st.all == 0 || st.hits == 0 {
+	if st.skipped == 0 || st.all == 0 || st.counted == 0 || st.hits == 0 {
 		t.Error("the lines and filters prove little")
 	}
 }
