@@ -28,6 +28,7 @@ type Builder struct {
 	tids    []int64
 	rows    []uint32 // of the block added last, the analyzer's numbers of its rows' templates
 	text    []byte   // lines of the block added last that are text
+	sharing sharing
 	carry   carrier
 }
 
@@ -48,6 +49,7 @@ func (b *Builder) Reset() {
 	b.analyzer.Reset()
 	b.out, b.blocks, b.sums = b.out[:0], b.blocks[:0], b.sums[:0]
 	b.carry.reset()
+	b.sharing.reset()
 }
 
 // Learnt is what a builder knows of lines of a kind. It holds no lines, but words of them.
@@ -145,7 +147,7 @@ func (b *Builder) add(lines *model.Strings, times []int64, runEnds []uint32, kin
 	info := BlockInfo{Rows: rows, Bytes: len(lines.Slab), MinTime: slices.Min(times), MaxTime: slices.Max(times),
 		RunEnds: slices.Clone(runEnds), Templates: slices.Clone(blk.Templates), Offset: int64(len(b.out))}
 
-	b.begin()
+	b.begin(info.Templates)
 	b.infos = slices.Grow(b.infos, len(blk.Columns)) // frames hold pointers into it
 	for _, v := range blk.Columns {
 		var c column.Info
@@ -165,10 +167,11 @@ func (b *Builder) add(lines *model.Strings, times []int64, runEnds []uint32, kin
 	return Stats{Bytes: int(info.Size), Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(b.infos)}, nil
 }
 
-// begin begins the frames of a block.
-func (b *Builder) begin() {
+// begin begins the frames of a block with rows of these templates.
+func (b *Builder) begin(templates []template.Count) {
 	b.frames.begin(b.compress, b.out)
 	b.infos = b.infos[:0]
+	b.sharing.begin(templates, b.analyzer.Text)
 }
 
 // column places a column, whose payload is b.payload. There is room for it in infos.
@@ -179,6 +182,7 @@ func (b *Builder) column(id uint32, c column.Info) {
 	}
 	if c.Kind != column.Signed {
 		b.sums[id].Add(c.Summary())
+		b.sharing.values(&c, b.payload)
 	}
 	b.infos = append(b.infos, c)
 	b.frames.add(&b.infos[len(b.infos)-1], b.payload)
@@ -198,6 +202,7 @@ func (b *Builder) end(info *BlockInfo, templates []uint32, times []int64) {
 	b.out = b.compress.AppendFrame(b.out, b.payload)
 	info.directory = len(b.out) - at
 	info.Size = int64(len(b.out)) - info.Offset
+	info.shared = b.sharing.filter()
 	b.blocks = append(b.blocks, *info)
 }
 
@@ -259,6 +264,7 @@ func (b *Builder) Finish() []byte {
 	foot = append(foot, table...)
 	foot = appendBlocks(foot, b.blocks)
 	foot = column.AppendSummaries(foot, b.sums)
+	foot = appendShared(foot, b.blocks)
 	b.out = appendTail(b.out, b.compress, foot)
 	return b.out
 }

@@ -390,7 +390,7 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 	info := BlockInfo{Rows: len(times), Bytes: size, MinTime: slices.Min(times), MaxTime: slices.Max(times),
 		RunEnds: slices.Clone(runEnds), Templates: c.count(), Offset: int64(len(b.out))}
 	slices.Sort(c.used)
-	b.begin()
+	b.begin(info.Templates)
 	b.infos = slices.Grow(b.infos, len(c.used))
 	for _, id := range c.used {
 		var k column.Info

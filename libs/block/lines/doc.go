@@ -24,7 +24,7 @@ const (
 const (
 	magic        = "WLIN"
 	majorVersion = 1
-	minorVersion = 1 // 1: summaries of columns
+	minorVersion = 2 // 1: summaries of columns; 2: grams that templates and values share
 
 	directoryVersion = 1
 	pagedVersion     = 2 // some frames are pages
@@ -50,7 +50,8 @@ type BlockInfo struct {
 	// Where the block is in the section. A block is fetched as a whole.
 	Offset, Size int64
 
-	directory int // bytes of the directory's frame, at the block's end
+	directory int    // bytes of the directory's frame, at the block's end
+	shared    []byte // which grams of its templates its values have
 }
 
 // payloadLimit bounds the payload of any frame of a block: a number of one digit

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/template"
 )
 
 // Payloads returns the payloads of all frames of a section but the footer, and the
@@ -99,9 +100,11 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 	out = c.AppendFrame(out, next(directory))
 	table := s.Table.Append(nil)
 	foot := append(binary.AppendUvarint(nil, uint64(len(table))), table...)
-	foot = appendBlocks(foot, []BlockInfo{{Rows: k.Rows, Bytes: k.Bytes, MinTime: k.MinTime, MaxTime: k.MaxTime, RunEnds: k.RunEnds,
-		Templates: k.Templates, Size: int64(len(out)), directory: len(out) - at}})
+	blocks := []BlockInfo{{Rows: k.Rows, Bytes: k.Bytes, MinTime: k.MinTime, MaxTime: k.MaxTime, RunEnds: k.RunEnds,
+		Templates: k.Templates, Size: int64(len(out)), directory: len(out) - at, shared: k.shared}}
+	foot = appendBlocks(foot, blocks)
 	foot = column.AppendSummaries(foot, s.Columns)
+	foot = appendShared(foot, blocks)
 	return appendTail(out, c, next(foot))
 }
 
@@ -156,4 +159,21 @@ func (b *Body) Pages() (n int, kinds map[string]int) {
 		kinds[kind]++
 	}
 	return len(b.paged), kinds
+}
+
+// SharedIn returns which grams a filter of text of one literal and values has: those shared.
+func SharedIn(literal string, values []string) func(gram []byte) bool {
+	c := &column.Info{Kind: column.Bytes, N: len(values), Width: 1}
+	var lengths, text []byte
+	for _, v := range values {
+		lengths, text = append(lengths, byte(len(v))), append(text, v...)
+	}
+	var s sharing
+	s.begin([]template.Count{{Template: 0, Rows: 1}}, func(uint32) []byte { return []byte(literal) })
+	s.values(c, append(lengths, text...))
+	filter := s.filter()
+	return func(gram []byte) bool {
+		g, ok := Gram(gram)
+		return ok && shares(filter, g)
+	}
 }

@@ -47,7 +47,7 @@ func goldenBlocks() []block {
 // Sections that any version has written are read for ever.
 func TestGoldenSections(t *testing.T) {
 	if *update {
-		name := filepath.Join("testdata", "section-v1.1.golden")
+		name := filepath.Join("testdata", "section-v1.2.golden")
 		if err := os.WriteFile(name, build(t, column.LevelDefault, goldenBlocks()), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestGoldenSections(t *testing.T) {
 // Payloads do not depend on the compressor, so they are compared byte for byte.
 func TestEncodingIsWhatItWas(t *testing.T) {
 	for name, section := range map[string][]byte{
-		"section-v1.1.golden":       build(t, column.LevelDefault, goldenBlocks()),
+		"section-v1.2.golden":       build(t, column.LevelDefault, goldenBlocks()),
 		"section-v1.1-pages.golden": buildPaged(t, column.LevelDefault, goldenBlocks()),
 	} {
 		golden, err := os.ReadFile(filepath.Join("testdata", name))

@@ -18,6 +18,8 @@ type Section struct {
 	// Columns sums up the columns of the table, as texts, over all blocks; nil in
 	// sections that do not tell. Those of in-line times are zero.
 	Columns []column.Summary
+	// TellsShared says that Shared tells something; sections of old do not.
+	TellsShared bool
 
 	data   []byte // blocks; nil: only the footer is here
 	memory int
@@ -124,11 +126,21 @@ func OpenFooter(footer []byte, size int64) (*Section, error) {
 	if r.bad { // what follows the blocks is a later minor version's
 		return nil, column.Corrupt("footer ends within the blocks")
 	}
-	if binary.LittleEndian.Uint16(footer[len(footer)-len(magic)-2:]) >= 1 {
-		if s.Columns, _, err = column.ParseSummaries(r.b, len(s.Table.Columns)); err != nil {
+	minor := binary.LittleEndian.Uint16(footer[len(footer)-len(magic)-2:])
+	if minor >= 1 {
+		if s.Columns, r.b, err = column.ParseSummaries(r.b, len(s.Table.Columns)); err != nil {
 			return nil, err
 		}
 		s.memory += 48 * len(s.Columns)
+	}
+	if minor >= 2 {
+		for i := range s.Blocks {
+			s.Blocks[i].shared = r.take(r.count())
+		}
+		if r.bad {
+			return nil, column.Corrupt("footer ends within the grams that templates and values share")
+		}
+		s.TellsShared = true
 	}
 	return s, nil
 }

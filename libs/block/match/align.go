@@ -21,12 +21,14 @@ type want struct {
 	nth    int // of the template's slots of the column
 	way    way
 	text   []byte
+	at     int // where in the needle
 }
 
 // alignment is one way for a needle to lie across a template: all wants must hold.
 type alignment struct {
 	needle int // of the term
 	wants  []want
+	grams  uint32 // of the needle, that slots must hold which are no in-line times
 }
 
 const alignSteps = 20000
@@ -43,12 +45,12 @@ func align(n *needle, slots []slot, last []byte, possible func(*slot, way, []byt
 		}
 		return last
 	}
-	add := func(i int, w way, part []byte) bool {
-		s := &slots[i]
+	add := func(i int, w way, from, to int) bool {
+		s, part := &slots[i], b[from:to]
 		if !possible(s, w, part) {
 			return false
 		}
-		cur = append(cur, want{s.column, s.nth, w, part})
+		cur = append(cur, want{s.column, s.nth, w, part, from})
 		return true
 	}
 	done := func() {
@@ -62,7 +64,7 @@ func align(n *needle, slots []slot, last []byte, possible func(*slot, way, []byt
 			return
 		}
 		steps--
-		if whole && add(i, prefix, b[pos:]) {
+		if whole && add(i, prefix, pos, len(b)) {
 			done()
 		}
 		w := suffix
@@ -76,10 +78,10 @@ func align(n *needle, slots []slot, last []byte, possible func(*slot, way, []byt
 		for e := pos + 1; e < len(b); e++ {
 			rest := b[e:]
 			if len(rest) <= len(next) {
-				if n.equal(next[:len(rest)], rest) && add(i, w, b[pos:e]) {
+				if n.equal(next[:len(rest)], rest) && add(i, w, pos, e) {
 					done()
 				}
-			} else if n.equal(next, rest[:len(next)]) && add(i, w, b[pos:e]) {
+			} else if n.equal(next, rest[:len(next)]) && add(i, w, pos, e) {
 				at(i+1, e+len(next), true)
 				cur = cur[:len(cur)-1]
 			}

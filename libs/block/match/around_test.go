@@ -76,7 +76,7 @@ func TestSlotOf(t *testing.T) {
 		}
 		for _, around := range []int{0, 5, 12} {
 			x.around[1] = uint8(around)
-			if got := x.slotOf(1, 0); most+around > grams.ShortRun && got == inShortSlot || most+around > grams.MidRun && got != inLongSlot {
+			if got := x.slotOf(1, 0) &^ inTimeSlot; most+around > grams.ShortRun && got == inShortSlot || most+around > grams.MidRun && got != inLongSlot {
 				t.Errorf("%s: runs of %d digits and %d around are in slot %b", l.Pattern(), most, around, got)
 			}
 		}

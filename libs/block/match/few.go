@@ -80,7 +80,7 @@ func (e *evaluation) mayMatch(f *sectionFilter, number uint32) (bool, error) {
 		}
 		for i := range t.needles {
 			n := &t.needles[i]
-			if !n.in(e.block) || n.how == nil || n.how[number]&inSlot == 0 {
+			if !n.in(e.block) || n.how == nil || n.how[number]&n.inSlots(e.block) == 0 {
 				continue
 			}
 			w := want{way: contains, text: n.text}

@@ -124,6 +124,7 @@ const (
 	inShortSlot // a slot could hold all of it, and its runs of digits are short
 	inMidSlot   // or not long
 	inLongSlot  // or of any length
+	inTimeSlot  // that is of in-line times; one of those above is set, too
 
 	inSlot = inShortSlot | inMidSlot | inLongSlot
 )
@@ -156,17 +157,18 @@ func (x *index) mostIn(column uint32) int {
 
 // slotOf returns of what sort slots are whose values are of a column and have most bytes at
 // most: how long the runs of hexadecimal digits can be that these lie in.
-func (x *index) slotOf(column uint32, most int) byte {
+func (x *index) slotOf(column uint32, most int) (how byte) {
 	if kind := &x.section.Table.Columns[column]; kind.IsTime {
 		most = longestRun(kind.Layout.Shape())
+		how = inTimeSlot
 	}
 	switch around := int(x.around[column]); {
 	case around == anyMore || most > grams.MidRun-around:
-		return inLongSlot
+		return how | inLongSlot
 	case most > grams.ShortRun-around:
-		return inMidSlot
+		return how | inMidSlot
 	}
-	return inShortSlot
+	return how | inShortSlot
 }
 
 // longestRun returns how many hexadecimal digits times of a shape have at most next to each

@@ -246,7 +246,7 @@ func (e *evaluation) alignments(f *sectionFilter, number uint32, s *state) error
 		for i := range p.aligns {
 			a := &p.aligns[i]
 			n := &t.needles[a.needle]
-			if !n.in(e.block) {
+			if !n.meets(e.block, a) {
 				continue
 			}
 			if len(a.wants) > 1 {

@@ -42,9 +42,11 @@ type sectionNeedle struct {
 	all    bool         // every block may
 
 	once    sync.Once
-	ready   bool   // what follows is; false for good if there was a panic
-	how     []byte // how each template comes into question
-	columns []bool // that could hold all of it
+	ready   bool     // what follows is; false for good if there was a panic
+	how     []byte   // how each template comes into question
+	columns []bool   // that could hold all of it
+	grams   []int    // where in it those grams are that values may be asked for
+	lacks   []uint32 // by block: bits of grams that no value has; nil: there are none
 }
 
 // plan is what a term means for the lines of a template.
@@ -94,7 +96,7 @@ func (p *Program) Section(s *lines.Section, g *grams.Region) *SectionProgram {
 				t.also = append(t.also, sectionNeedles(set, g, nonASCII))
 				needles += len(set)
 			}
-			sp.memory.Add(int64(256 + 8*len(s.Table.Templates) + needles*(128+len(s.Table.Templates)+len(s.Table.Columns)+3*len(s.Blocks)/8)))
+			sp.memory.Add(int64(256 + 8*len(s.Table.Templates) + needles*(128+len(s.Table.Templates)+len(s.Table.Columns)+5*len(s.Blocks))))
 		}
 	}
 	return sp
@@ -197,6 +199,8 @@ func (n *sectionNeedle) in(block int) bool { return n.all || n.may.Has(block) }
 // inSlots returns in what slots of a block the needle may be.
 func (n *sectionNeedle) inSlots(block int) (how byte) {
 	switch {
+	case n.lacking(block, ^uint32(0)):
+		return inTimeSlot
 	case n.all || n.within[0].Has(block):
 		return inSlot
 	case n.within[1].Has(block):
@@ -259,6 +263,7 @@ func (n *sectionNeedle) prepare(s *lines.Section) {
 				n.how[t] |= how
 			}
 		}
+		n.findLacking(s)
 		n.ready = true
 	})
 	if !n.ready {
@@ -361,7 +366,13 @@ func (t *sectionTerm) align(p *plan, needle int, number uint32) bool {
 	}
 	for _, wants := range list {
 		t.order(wants)
-		p.aligns = append(p.aligns, alignment{needle, wants})
+		grams := uint32(0)
+		for i := range wants {
+			if w := &wants[i]; !t.section.Table.Columns[w.column].IsTime {
+				grams |= n.gramsOf(w.at, w.at+len(w.text))
+			}
+		}
+		p.aligns = append(p.aligns, alignment{needle, wants, grams})
 	}
 	return true
 }

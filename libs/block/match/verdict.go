@@ -79,7 +79,7 @@ func (f *sectionFilter) template(block int, number uint32) verdict {
 			v = some
 		}
 		for k := range p.aligns {
-			if t.needles[p.aligns[k].needle].in(block) {
+			if a := &p.aligns[k]; t.needles[a.needle].meets(block, a) {
 				v = some
 				break
 			}

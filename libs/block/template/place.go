@@ -31,3 +31,6 @@ func (a *Analyzer) Columns(number uint32) []uint32 { return a.merger.out[number]
 
 // Column describes a column of the section.
 func (a *Analyzer) Column(number uint32) Column { return a.cols[number] }
+
+// Text returns the text of a template of the section. It is shared.
+func (a *Analyzer) Text(number uint32) []byte { return a.merger.out[number].text }
