@@ -82,7 +82,7 @@ func (c *labelCache) get(text string) *canonical {
 	v := c.new[text]
 	if v == nil {
 		if v = c.old[text]; v != nil {
-			c.put(text, v)
+			c.put(strings.Clone(text), v) // it may be a part of a request, here too
 		}
 	}
 	c.mu.Unlock()

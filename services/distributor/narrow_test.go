@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -181,5 +182,22 @@ func TestLabelCacheIsBounded(t *testing.T) {
 	}
 	if held > 2*labelCacheBytes+10_000 {
 		t.Errorf("%d bytes are held", held)
+	}
+}
+
+// The label cache holds on to no text of a request, which shares the memory of others: neither
+// one that is new, nor one that was half forgotten.
+func TestLabelCacheHoldsNoRequest(t *testing.T) {
+	c := newLabelCache(1)
+	for _, label := range []string{"a", "b", "a"} {
+		text := fmt.Sprintf(`{x="%s"}`, label)
+		c.get(text)
+		for key, v := range c.new {
+			for _, held := range []string{key, v.text, v.labels[0].Name} {
+				if at := uintptr(unsafe.Pointer(unsafe.StringData(held))) - uintptr(unsafe.Pointer(unsafe.StringData(text))); at < uintptr(len(text)) {
+					t.Errorf("%q is part of a request", held)
+				}
+			}
+		}
 	}
 }
