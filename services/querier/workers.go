@@ -85,7 +85,6 @@ func newWorkers(d Deps, slots int, memory int64) *workers {
 
 // shun leaves a querier alone for a while.
 func (w *workers) shun(name string) {
-	w.failed.Inc()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rest[name] = w.now().Add(workerRest)
@@ -170,6 +169,7 @@ func (s *stored) shun(err error) bool {
 	if !ok {
 		return false
 	}
+	s.blocks.workers.failed.Inc()
 	// A panic over what this query asks, or over a block, is no reason for others to do
 	// without the querier: any other one would be shunned next.
 	if status.Code(e.err) != codes.Internal {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -171,7 +172,11 @@ func TestBlocksAreReadByAllQueriers(t *testing.T) {
 			}
 			f.mu.Unlock()
 			clear(s.blocks.workers.rest)
+			before := testutil.ToFloat64(s.blocks.workers.failed)
 			check(fmt.Sprint(c.what, " of ", who))
+			if n := testutil.ToFloat64(s.blocks.workers.failed) - before; n < float64(len(who)) {
+				t.Errorf("%s: %v failures of %v are counted", c.what, n, who)
+			}
 			want := len(who)
 			if c.what == "one panics" {
 				want = 0 // but this query goes on without it
