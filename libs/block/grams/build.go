@@ -71,6 +71,7 @@ func NewBuilder(share float64) *Builder { return &Builder{share: share} }
 // Reset begins the matrix of another section.
 func (b *Builder) Reset() {
 	b.groups, b.values, b.shapes = b.groups[:0], b.values[:0], nil
+	clear(b.recent[:]) // a block may have failed before it was added
 }
 
 // Shapes returns those of the matrix so far.
