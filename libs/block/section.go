@@ -85,7 +85,9 @@ func (r *Reader) ReadSectionFooter(ctx context.Context, section int) (*SectionFo
 	f := &SectionFooter{reader: r, number: section, size: int(s.footerSize), bytes: b[:s.footerSize:s.footerSize]}
 	f.memory = 128
 	if s.gramsSize > 0 {
-		// In memory of their own: the footer's bytes go once it is opened.
+		// Each in memory of its own: the footer's bytes go once it is opened, which may be
+		// never, and would hold on to those of the grams until then.
+		f.bytes = bytes.Clone(f.bytes)
 		if f.Grams, err = grams.Open(bytes.Clone(b[s.footerSize:])); err != nil {
 			return fail(err)
 		}
