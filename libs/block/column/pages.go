@@ -131,7 +131,7 @@ func PageView(c *Info, n int, head *View, part []byte) (*View, error) {
 	if n*int(c.Width) != len(part) || c.Width == 0 || head == nil {
 		return nil, Corrupt("%d indexes in %d bytes", n, len(part))
 	}
-	return &View{info: &own, payload: part, n: n, dict: head.dict, opened: head.opened}, nil
+	return &View{info: &own, payload: part, n: n, dict: head.dict, opened: head.opened, shared: true}, nil
 }
 
 // NewHeadView returns what PageView needs of a dictionary, given its head.

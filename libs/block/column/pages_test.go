@@ -62,6 +62,9 @@ func TestPages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if m := v.MemorySize(); dict != nil && m > 256 {
+				t.Fatalf("a page of a dictionary takes %d bytes, as if it had the distinct values to itself", m)
+			}
 			for range 3 {
 				i := rapid.IntRange(0, n-1).Draw(t, "value")
 				if got, err := v.Append(nil, i); err != nil || string(got) != values[k*count+i] {
@@ -76,6 +79,31 @@ func TestPages(t *testing.T) {
 			pages[k][at] ^= 1 << bit
 		}
 	})
+}
+
+// Pages that are not what a column's description says are no payload: no byte of one is
+// left that no page told.
+func TestPagesThatDoNotFit(t *testing.T) {
+	for name, x := range map[string]struct {
+		size  uint32
+		parts []int
+		ok    bool
+	}{
+		"right":              {13, []int{5, 5, 3}, true},
+		"payload too large":  {14, []int{5, 5, 3}, false},
+		"payload too small":  {12, []int{5, 5, 3}, false},
+		"less than planes":   {4, []int{1, 1, 2}, false},
+		"first page short":   {13, []int{4, 5, 3}, false},
+		"last page short":    {13, []int{5, 5, 2}, false},
+		"last page long":     {13, []int{5, 5, 4}, false},
+		"page of no lengths": {13, []int{5, 1, 7}, false},
+	} {
+		c := Info{Kind: Bytes, Width: 1, N: 5, Size: x.size}
+		got, err := JoinPages(&c, nil, 2, func(i int) ([]byte, error) { return bytes.Repeat([]byte{1}, x.parts[i]), nil })
+		if x.ok && (err != nil || !bytes.Equal(got, bytes.Repeat([]byte{1}, 13))) || !x.ok && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %x, %v", name, got, err)
+		}
+	}
 }
 
 // Times that are read by parts are those that were encoded.

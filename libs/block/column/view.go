@@ -21,6 +21,7 @@ type View struct {
 	nextAt int
 	dict   *View   // Dict: the distinct values
 	opened *Values // likewise, where they cannot be viewed
+	shared bool    // these are of other views as well
 }
 
 const markEvery = 512
@@ -260,9 +261,12 @@ func (v *View) Append(dst []byte, i int) ([]byte, error) {
 }
 
 // MemorySize returns about how many bytes of memory the view takes, the payload not
-// counted.
+// counted, nor, of a page, the distinct values, which NewHeadView's view has.
 func (v *View) MemorySize() int {
 	n := 256 + 4*len(v.marks) + 16*cap(v.steps)
+	if v.shared {
+		return n
+	}
 	if v.dict != nil {
 		n += v.dict.MemorySize()
 	}

@@ -228,6 +228,9 @@ func (b *Body) frame(n uint32) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		if b.ahead != nil {
+			p = own(frame, p, kept)
+		}
 		counted := 0
 		if kept && b.read != nil {
 			counted = len(frame)

@@ -2,6 +2,7 @@ package lines
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/template"
@@ -176,4 +177,24 @@ func SharedIn(literal string, values []string) func(gram []byte) bool {
 		g, ok := Gram(gram)
 		return ok && shares(filter, g)
 	}
+}
+
+// Ahead returns how many pieces of the block are kept that were read before they are needed.
+func (b *Body) Ahead() int { return len(b.ahead) }
+
+// Kept returns how many of the bytes that a read returned the body has a use for.
+func (b *Body) Kept(read []byte) (n int) {
+	kept := slices.Concat(b.frames, b.stored)
+	for _, p := range b.paged {
+		kept = append(kept, p.opened...)
+		if p.times != nil {
+			kept = append(kept, p.times.Head())
+		}
+	}
+	for _, p := range kept {
+		if within(read, p) {
+			n += len(p)
+		}
+	}
+	return n
 }

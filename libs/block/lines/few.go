@@ -38,10 +38,10 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 	slab, ends, out := dst.Lines.Slab, grown(dst.Lines.Ends, len(rows)), grown(dst.Times, len(rows))
 	limit := len(slab) + b.info.Bytes
 	w.begin(int(rows[0]))
+	defer func() { b.ahead = nil }()
 	if err := w.readAhead(rows); err != nil {
 		return err
 	}
-	defer func() { b.ahead = nil }()
 	for _, r := range rows {
 		if uint(int(r)-timesFrom) >= uint(len(times)) {
 			if times, timesFrom, err = b.timesNear(int(r)); err != nil {

@@ -163,11 +163,12 @@ func (b *Body) readHead(p *pages) ([]byte, error) {
 	if p.head == 0 {
 		return nil, nil
 	}
-	frame, _, err := b.span(p.number, p.at[0]-p.head, p.at[0])
+	frame, kept, err := b.span(p.number, p.at[0]-p.head, p.at[0])
 	if err != nil {
 		return nil, err
 	}
-	return column.ReadFrame(frame, b.info.payloadLimit())
+	head, err := column.ReadFrame(frame, b.info.payloadLimit())
+	return own(frame, head, kept), err
 }
 
 // part returns a part of the payload.
@@ -185,7 +186,7 @@ func (b *Body) part(p *pages, i int) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.opened[i] = part; !kept || !within(page, part) {
+		if p.opened[i] = own(page, part, kept); !within(page, p.opened[i]) {
 			b.keep(p, len(part))
 		}
 	}
@@ -195,7 +196,7 @@ func (b *Body) part(p *pages, i int) ([]byte, error) {
 // join returns the payload of all pages together.
 func (b *Body) join(p *pages) ([]byte, error) {
 	from, to := p.at[0]-p.head, p.at[len(p.parts)]
-	all, _, err := b.span(p.number, from, to)
+	all, kept, err := b.span(p.number, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +213,7 @@ func (b *Body) join(p *pages) ([]byte, error) {
 		return column.JoinPages(p.column, head, p.count, part)
 	}
 	if p.times == nil {
-		if p.times, err = column.OpenTimesPages(head, b.info.Rows, b.info.RunEnds, p.count); err != nil {
+		if p.times, err = column.OpenTimesPages(own(all, head, kept), b.info.Rows, b.info.RunEnds, p.count); err != nil {
 			return nil, err
 		}
 		b.memory += p.times.MemorySize() + len(head)

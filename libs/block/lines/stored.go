@@ -37,6 +37,15 @@ func (b *Body) span(n, from, to int) (_ []byte, kept bool, err error) {
 	return b.stored[n][from-b.offsets[n] : to-b.offsets[n]], true, nil
 }
 
+// own returns what is part of bytes that span returned, in memory that is counted: bytes
+// that are not kept in any case may lie among others, which would stay with them.
+func own(read, part []byte, kept bool) []byte {
+	if kept || !within(read, part) {
+		return part
+	}
+	return bytes.Clone(part)
+}
+
 // store keeps all frames that were not asked for yet. Each has memory of its own, which goes
 // once it is decompressed.
 func (b *Body) store(all []byte) {
