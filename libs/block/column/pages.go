@@ -140,7 +140,10 @@ func NewHeadView(c *Info, head []byte) (*View, error) {
 		return nil, Corrupt("distinct values of %d bytes, not %d", len(head), c.IndexAt)
 	}
 	v := &View{info: c, n: c.N}
-	return v, v.openDict(head)
+	if err := v.openDict(head); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // pageSum is the length of a page's checksum.

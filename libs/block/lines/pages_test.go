@@ -22,7 +22,7 @@ func pagedSection(t fataler) []byte { return buildPaged(t, column.LevelFastest, 
 func pagedBlock() (b block) {
 	for i := range 140 {
 		x := uint64(i+1) * 0x9E3779B97F4A7C15
-		b.lines.AppendString(fmt.Sprintf("job %d by %04x of %c%c%c in k%c", x>>52, uint16(x), 'g'+x>>62, 'g'+x>>60, 'g'+x>>57, 'g'+i*i%16))
+		b.lines.AppendString(fmt.Sprintf("job %d by %04x of %c%c%c in n%d", x>>52, uint16(x), 'g'+x>>62, 'g'+x>>60, 'g'+x>>57, x>>40&15*77))
 		b.times = append(b.times, 1772368215e9+int64(i)*1e9+int64(x>>50))
 	}
 	return b
