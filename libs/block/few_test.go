@@ -80,3 +80,23 @@ func TestFewRowsAreOneRun(t *testing.T) {
 		}
 	})
 }
+
+// A writer is reset when it is put away, and when it is taken again: what memory its index has
+// stays.
+func TestIndexKeepsItsMemory(t *testing.T) {
+	var x indexBuilder
+	add := func(streams int) int {
+		for i := range streams {
+			if err := x.add(model.Labels{{Name: "app", Value: string(rune('a' + i))}}, []Run{{Rows: 1}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return cap(x.labels["app"].rows)
+	}
+	had := add(20)
+	x = x.reset()
+	x = x.reset()
+	if got := add(1); got != had || x.streams != 1 || len(x.labels["app"].rows) != 1 || len(x.labels["app"].seen) != 1 {
+		t.Errorf("room for %d streams, not %d; %d are here", got, had, x.streams)
+	}
+}

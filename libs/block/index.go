@@ -30,7 +30,7 @@ type indexBuilder struct {
 
 	values  []int64 // scratch
 	payload []byte
-	idle    map[string]*labelBuilder // of the last block
+	idle    map[string]*labelBuilder // of the last block with streams
 }
 
 // idleLabels is of how many labels memory is kept for another block.
@@ -42,6 +42,8 @@ func (x *indexBuilder) reset() indexBuilder {
 	idle := x.labels
 	if len(idle) > idleLabels {
 		idle = nil
+	} else if len(idle) == 0 {
+		idle = x.idle // no stream came since the last reset
 	}
 	for name, b := range idle {
 		seen := b.seen
