@@ -160,6 +160,13 @@ func TestTimesPages(t *testing.T) {
 		if row != n {
 			t.Fatalf("parts of %d rows of %d", row, n)
 		}
+		for i := range p.before {
+			p.before[i]++
+			if _, err := p.Decode(i, parts[i]); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("the head says of part %d what the one before does not end with: %v", i+1, err)
+			}
+			p.before[i]--
+		}
 		at := rapid.IntRange(0, len(head)-1).Draw(t, "byte")
 		head[at] ^= byte(rapid.IntRange(1, 255).Draw(t, "bits"))
 		if p, err := OpenTimesPages(head, n, ends, steps); err == nil {

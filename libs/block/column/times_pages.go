@@ -190,6 +190,10 @@ func (t *TimesPages) Decode(part int, b []byte) ([]int64, error) {
 	if len(b) > 0 {
 		return nil, Corrupt("%d bytes behind the steps of a part", len(b))
 	}
+	// Rows are looked for by what the head says of the next part.
+	if part < len(t.before) && t.before[part] != x {
+		return nil, Corrupt("row %d has the time %d, not %d", to-1, x, t.before[part])
+	}
 	return out, nil
 }
 

@@ -88,8 +88,11 @@ func (b *Body) open(directory []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(d) == 0 || d[0] != directoryVersion && d[0] != pagedVersion {
-		return column.Corrupt("directory without a known version")
+	if len(d) == 0 {
+		return column.Corrupt("directory without a version")
+	}
+	if d[0] != directoryVersion && d[0] != pagedVersion {
+		return column.Corrupt("directory of version %d, this is a reader of versions %d and %d", d[0], directoryVersion, pagedVersion)
 	}
 	r := reader{b: d[1:]}
 	b.offsets = make([]int, r.count()+1)
