@@ -114,33 +114,64 @@ func (s *selected) Count(group int, bucket func(t int64) (int, int64), add func(
 		rows, err = s.countRuns(group, first, end, bucket, add)
 		return rows, 0, err
 	}
-	p, err := s.makePick(group)
-	if err != nil {
-		return 0, 0, err
-	}
-	var times []int64
-	if p.len() > 0 {
-		body, err := s.store.body(s.ctx, group)
-		if err != nil {
-			return 0, 0, err
-		}
-		if times, err = body.SharedTimes(); err != nil {
-			return 0, 0, s.named(group, err)
-		}
-	}
 	size, all := b.GroupSize(group)
-	at := 0 // of the rows that are picked
 	for k := first; k < end; k++ {
 		from, to := b.RowsOf(int(s.snapshot.ascending[k]), group)
 		rows += uint64(to - from)
-		if err := s.countRows(p, &at, times, block.Span{From: from, To: to}, s.snapshot.place(k), bucket, add); err != nil {
-			return rows, 0, err
-		}
 	}
 	if s.lines.program != nil || s.hints.program != nil {
 		bytes = uint64(all) * rows / uint64(size)
 	}
-	return rows, bytes, nil
+	return rows, bytes, s.countMatches(group, first, end, bucket, add)
+}
+
+// countMatches is Count if some rows may not be wanted.
+func (s *selected) countMatches(group, first, end int, bucket func(t int64) (int, int64), add func(stream, bucket, rows int) error) error {
+	b := s.store.block
+	program, skip, err := s.decide(group)
+	if err != nil || skip {
+		return err
+	}
+	if !s.asksFields() {
+		if program == nil {
+			_, err := s.countRuns(group, first, end, bucket, add)
+			return err
+		}
+		// What templates tell of all rows, but not of which, is enough for one stream and bucket.
+		least, greatest := b.GroupTimes(group)
+		if at, last := bucket(least); end-first == 1 && last >= greatest && s.whole(group) {
+			_, index := b.Place(group)
+			if n, certain := program.Count(index); certain {
+				if at < 0 || n == 0 {
+					return nil
+				}
+				return add(s.snapshot.place(first), at, n)
+			}
+		}
+	}
+	p, err := s.pickOf(group, program)
+	if err != nil {
+		return err
+	}
+	if p.len() == 0 {
+		return nil
+	}
+	body, err := s.store.body(s.ctx, group)
+	if err != nil {
+		return err
+	}
+	times, err := body.SharedTimes()
+	if err != nil {
+		return s.named(group, err)
+	}
+	at := 0 // of the rows that are picked
+	for k := first; k < end; k++ {
+		from, to := b.RowsOf(int(s.snapshot.ascending[k]), group)
+		if err := s.countRows(p, &at, times, block.Span{From: from, To: to}, s.snapshot.place(k), bucket, add); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // countRuns is Count if all rows are wanted: whole runs that are in one bucket count

@@ -17,3 +17,10 @@ func (c *Cache) Drop(bodies bool) {
 		}
 	}
 }
+
+// HasBody reports whether the cache has the body of a row group.
+func (s *Store) HasBody(group int) bool {
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	return s.cache.entries[key{block: s.block, kind: kindBody, n: group}] != nil
+}

@@ -74,6 +74,7 @@ func TestPairs(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Fatalf("seed %d, pair %d, %s: %d rows, want %d", seed, pairs, text, len(got), len(want))
 			}
+			checkCounts(t, r, blocks, need, entries, keep)
 			kept, rows = kept+len(got), rows+len(entries)
 			pairs++
 		}

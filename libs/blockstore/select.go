@@ -143,49 +143,6 @@ func (s *selected) key(k kind, n int) key {
 	return key{block: s.store.block, kind: k, n: n, query: s}
 }
 
-// picked is which rows of a row group a query wants. They ascend.
-type picked struct {
-	from, n int      // rows, if they follow each other
-	rows    []uint32 // otherwise
-}
-
-// MemorySize implements part.
-func (p *picked) MemorySize() int { return 64 + 4*cap(p.rows) }
-
-func (p *picked) len() int {
-	if p.rows != nil {
-		return len(p.rows)
-	}
-	return p.n
-}
-
-// search returns how many of the rows come before a row.
-func (p *picked) search(row int) int {
-	if p.rows != nil {
-		return sort.Search(len(p.rows), func(i int) bool { return int(p.rows[i]) >= row })
-	}
-	return max(0, min(row-p.from, p.n))
-}
-
-func (p *picked) at(i int) int {
-	if p.rows != nil {
-		return int(p.rows[i])
-	}
-	return p.from + i
-}
-
-// list returns rows [from, to).
-func (p *picked) list(from, to int) []uint32 {
-	if p.rows != nil {
-		return p.rows[from:to]
-	}
-	out := make([]uint32, to-from)
-	for i := range out {
-		out[i] = uint32(p.from + from + i)
-	}
-	return out
-}
-
 // pick returns which rows of a row group are wanted.
 func (s *selected) pick(group int) (*picked, error) {
 	if s.err != nil {
@@ -212,16 +169,21 @@ func (s *selected) pick(group int) (*picked, error) {
 	return p, err
 }
 
-// nothing is no rows.
-var nothing = &picked{}
-
 func (s *selected) makePick(group int) (*picked, error) {
-	_, index := s.store.block.Place(group)
 	program, skip, err := s.decide(group)
 	if err != nil || skip {
 		return nothing, err
 	}
-	rest := program != nil || len(s.need.Metadata) > 0 || len(s.need.Parsed) > 0 // that tells rows apart
+	return s.pickOf(group, program)
+}
+
+// asksFields reports whether metadata or fields of lines tell which rows are wanted.
+func (s *selected) asksFields() bool { return len(s.need.Metadata) > 0 || len(s.need.Parsed) > 0 }
+
+// pickOf is makePick for a row group of which decide returned a program.
+func (s *selected) pickOf(group int, program *match.SectionProgram) (*picked, error) {
+	_, index := s.store.block.Place(group)
+	rest := program != nil || s.asksFields() // that tells rows apart
 	if !rest && s.whole(group) {
 		rows, _ := s.store.block.GroupSize(group)
 		return &picked{n: rows}, nil
@@ -238,7 +200,7 @@ func (s *selected) makePick(group int) (*picked, error) {
 	}()
 	var fields []fieldRows
 	var meta *block.Metadata
-	if len(s.need.Metadata) > 0 || len(s.need.Parsed) > 0 {
+	if s.asksFields() {
 		if meta, err = s.store.metadata(s.ctx, body, group); err != nil {
 			return nil, err
 		}
