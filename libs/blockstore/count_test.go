@@ -90,18 +90,20 @@ func TestCountsOfFooters(t *testing.T) {
 		name, filter string
 		streams      int
 		group        int
+		base         int64 // of the times
 		start, end   int64
 		width        int64
 		bodies       bool
 	}{
-		{"some templates", `|= "level=warn"`, 1, 4000, 0, 400 * sec, 400 * sec, false},
-		{"all others", `!= "level=warn"`, 1, 4000, 0, 400 * sec, 400 * sec, false},
-		{"all rows of two streams", `|= "level="`, 2, 0, 0, 400 * sec, 400 * sec, false},
-		{"no row", `|= "fatal"`, 1, 0, 0, 400 * sec, 400 * sec, false},
-		{"two streams", `|= "level=warn"`, 2, 0, 0, 400 * sec, 400 * sec, true},
-		{"two buckets", `|= "level=warn"`, 1, 4000, 0, 400 * sec, 7 * sec, true},
-		{"part of the time", `|= "level=warn"`, 1, 4000, 1 * sec, 399 * sec, 400 * sec, true},
-		{"values", `|= "17"`, 1, 4000, 0, 400 * sec, 400 * sec, true},
+		{"some templates", `|= "level=warn"`, 1, 4000, 0, 0, 400 * sec, 400 * sec, false},
+		{"all others", `!= "level=warn"`, 1, 4000, 0, 0, 400 * sec, 400 * sec, false},
+		{"all rows of two streams", `|= "level="`, 2, 0, 0, 0, 400 * sec, 400 * sec, false},
+		{"no row", `|= "fatal"`, 1, 0, 0, 0, 400 * sec, 400 * sec, false},
+		{"a bucket that does not count", `|= "level=warn"`, 1, 4000, 400 * sec, 0, 800 * sec, 400 * sec, false},
+		{"two streams", `|= "level=warn"`, 2, 0, 0, 0, 400 * sec, 400 * sec, true},
+		{"two buckets", `|= "level=warn"`, 1, 4000, 0, 0, 400 * sec, 7 * sec, true},
+		{"part of the time", `|= "level=warn"`, 1, 4000, 0, 1 * sec, 399 * sec, 400 * sec, true},
+		{"values", `|= "17"`, 1, 4000, 0, 0, 400 * sec, 400 * sec, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var entries []enginetest.Entry
@@ -111,7 +113,7 @@ func TestCountsOfFooters(t *testing.T) {
 				if level == "warn" {
 					line = fmt.Sprintf("level=warn late by %d", i)
 				}
-				entries = append(entries, enginetest.Entry{Labels: model.Labels{{Name: "app", Value: fmt.Sprint("a", i/4%c.streams)}}, Time: int64(i) * sec / 10, BatchTime: int64(i), Line: line})
+				entries = append(entries, enginetest.Entry{Labels: model.Labels{{Name: "app", Value: fmt.Sprint("a", i/4%c.streams)}}, Time: c.base + int64(i)*sec/10, BatchTime: int64(i), Line: line})
 			}
 			o := &object{b: copyOf(t, enginetest.NewStore(entries...), block.Options{RowGroupBytes: c.group})}
 			reader := openBlock(t, o)
