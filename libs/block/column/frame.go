@@ -121,6 +121,12 @@ func frameHead(frame []byte) (size, at int, err error) {
 // A payload over limit bytes is refused before anything is allocated. The result
 // may alias the frame. Safe for concurrent use.
 func ReadFrame(frame []byte, limit int) ([]byte, error) {
+	return ReadFrameIn(nil, frame, limit)
+}
+
+// ReadFrameIn is ReadFrame that may use the memory behind buf, whatever it holds, for the
+// payload.
+func ReadFrameIn(buf, frame []byte, limit int) ([]byte, error) {
 	n, at, err := frameHead(frame)
 	if err != nil {
 		return nil, err
@@ -141,7 +147,10 @@ func ReadFrame(frame []byte, limit int) ([]byte, error) {
 	}
 	// More than needed: a payload of 0 bytes would be no capacity, which is no limit,
 	// and with some bytes to spare the decoder copies matches in large pieces.
-	out, err := decoder().DecodeAll(stored, make([]byte, 0, n+decodeSpare))
+	if cap(buf) < n+decodeSpare {
+		buf = make([]byte, n+decodeSpare)
+	}
+	out, err := decoder().DecodeAll(stored, buf[:0:n+decodeSpare])
 	if err != nil {
 		return nil, Corrupt("frame: %v", err)
 	}

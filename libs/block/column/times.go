@@ -152,10 +152,21 @@ func DecodeTimes(dst []int64, b []byte, n int, runEnds []uint32) ([]int64, error
 			if at == have {
 				var err error
 				have = min(left, timesGroup)
+				left -= have
+				if have <= rest { // as long runs have most of them
+					k := len(dst)
+					dst = slices.Grow(dst, have)[:k+have]
+					if b, err = readTimes(dst[k:], b, t, scale); err != nil {
+						return dst, err
+					}
+					t = dst[len(dst)-1]
+					rest -= have
+					at = have
+					continue
+				}
 				if b, err = readSteps(group[:have], b); err != nil {
 					return dst, err
 				}
-				left -= have
 				at = 0
 			}
 			steps := group[at:min(have, at+rest)]
@@ -177,24 +188,73 @@ func DecodeTimes(dst []int64, b []byte, n int, runEnds []uint32) ([]int64, error
 	return dst, nil
 }
 
-func readSteps(steps []int64, b []byte) ([]byte, error) {
+// stepsHead reads what a group of n steps begins with: the least of them, and the bits and
+// bytes that what they are more takes in b.
+func stepsHead(b []byte, n int) (lo int64, width, size int, rest []byte, err error) {
 	lo, k := binary.Varint(b)
 	if k <= 0 || k >= len(b) || b[k] > 64 {
-		return nil, Corrupt("times end within a group's head")
+		return 0, 0, 0, nil, Corrupt("times end within a group's head")
 	}
-	width := int(b[k])
+	width = int(b[k])
 	b = b[k+1:]
-	size := (len(steps)*width + 7) / 8
-	if size > len(b) {
-		return nil, Corrupt("times end within a group")
+	if size = (n*width + 7) / 8; size > len(b) {
+		return 0, 0, 0, nil, Corrupt("times end within a group")
 	}
+	return lo, width, size, b, nil
+}
+
+// readTimes reads a group of steps as the times that they lead to from t on.
+func readTimes(times []int64, b []byte, t, scale int64) ([]byte, error) {
+	lo, width, size, b, err := stepsHead(b, len(times))
+	if err != nil {
+		return nil, err
+	}
+	if width > 57 || size+8 > len(b) {
+		unpackSteps(times, b, lo, width)
+		for i, d := range times {
+			t += d * scale
+			times[i] = t
+		}
+		return b[size:], nil
+	}
+	// 8 bytes hold a step, with what is before it in its first byte, and two small ones.
+	mask := uint64(1)<<width - 1
+	bit, i := 0, 0
+	if width <= 28 {
+		for ; i+1 < len(times); i += 2 {
+			x := binary.LittleEndian.Uint64(b[bit>>3:]) >> (bit & 7)
+			first := t + int64(uint64(lo)+x&mask)*scale
+			t = first + int64(uint64(lo)+x>>width&mask)*scale
+			times[i], times[i+1] = first, t
+			bit += 2 * width
+		}
+	}
+	for ; i < len(times); i++ {
+		x := binary.LittleEndian.Uint64(b[bit>>3:]) >> (bit & 7)
+		t += int64(uint64(lo)+x&mask) * scale
+		times[i] = t
+		bit += width
+	}
+	return b[size:], nil
+}
+
+func readSteps(steps []int64, b []byte) ([]byte, error) {
+	lo, width, size, b, err := stepsHead(b, len(steps))
+	if err != nil {
+		return nil, err
+	}
+	unpackSteps(steps, b, lo, width)
+	return b[size:], nil
+}
+
+func unpackSteps(steps []int64, b []byte, lo int64, width int) {
 	mask := uint64(1)<<width - 1 // all ones for 64
 	bit, i := 0, 0
 	if width == 0 {
 		for i := range steps {
 			steps[i] = lo
 		}
-		return b, nil
+		return
 	}
 	if width <= 57 { // with what is before them in their first byte, 8 bytes hold them
 		for ; i < len(steps) && bit>>3+8 <= len(b); i++ {
@@ -216,5 +276,4 @@ func readSteps(steps []int64, b []byte) ([]byte, error) {
 		steps[i] = int64(uint64(lo) + x&mask)
 		bit += width
 	}
-	return b[size:], nil
 }

@@ -445,7 +445,9 @@ func (b *Body) sharedTimes() ([]int64, error) {
 	if b.times != nil {
 		return b.times, nil
 	}
-	p, err := b.frame(b.timesAt)
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	p, err := b.frameIn(buf, b.timesAt)
 	if err != nil {
 		return nil, err
 	}

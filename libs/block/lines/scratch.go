@@ -1,0 +1,29 @@
+package lines
+
+import (
+	"sync"
+
+	"github.com/weir-logs/weir/libs/block/column"
+)
+
+// scratch is memory for payloads that nobody needs once they are decoded.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxScratch is how much of it is kept for the next one.
+const maxScratch = 1 << 20
+
+// frameIn is frame that does not keep the payload, which may be in buf then.
+func (b *Body) frameIn(buf *[]byte, n uint32) ([]byte, error) {
+	if int(n) >= len(b.frames) || b.frames[n] != nil || b.paged[n] != nil {
+		return b.frame(n)
+	}
+	frame, _, err := b.span(int(n), b.offsets[n], b.offsets[n+1])
+	if err != nil {
+		return nil, err
+	}
+	p, err := column.ReadFrameIn(*buf, frame, b.info.payloadLimit())
+	if err == nil && !within(frame, p) && cap(p) <= maxScratch {
+		*buf = p[:0]
+	}
+	return p, err
+}
