@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
@@ -260,8 +261,9 @@ func TestSignedComesBack(t *testing.T) {
 func TestTimesComeBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		unit := rapid.SampledFrom([]int64{1, 1e3, 1e6, 1e9, 60e9}).Draw(t, "unit")
-		step := rapid.SampledFrom([]*rapid.Generator[int64]{rapid.Just(int64(5)), rapid.Int64Range(0, 1000), rapid.Int64Range(-5, 100), rapid.Int64()}).Draw(t, "steps")
-		n := rapid.IntRange(0, 400).Draw(t, "n")
+		step := rapid.SampledFrom([]*rapid.Generator[int64]{rapid.Just(int64(5)), rapid.Int64Range(0, 1000), rapid.Int64Range(-5, 100), rapid.Int64(),
+			rapid.Int64Range(-3, int64(1)<<rapid.IntRange(1, 62).Draw(t, "bits")-4)}).Draw(t, "steps")
+		n := rapid.IntRange(0, 700).Draw(t, "n")
 		times := make([]int64, n)
 		at := rapid.SampledFrom([]int64{0, -1, 1700000000, math.MinInt64, math.MaxInt64}).Draw(t, "start")
 		for i := range times {
@@ -270,8 +272,9 @@ func TestTimesComeBack(t *testing.T) {
 		}
 		var runs []uint32
 		if n > 0 && rapid.Bool().Draw(t, "runs") {
+			longest := rapid.SampledFrom([]uint32{50, 300}).Draw(t, "longest")
 			for e := uint32(0); int(e) < n; {
-				e = min(uint32(n), e+rapid.Uint32Range(0, 50).Draw(t, "run"))
+				e = min(uint32(n), e+rapid.Uint32Range(0, longest).Draw(t, "run"))
 				runs = append(runs, e)
 			}
 		}
@@ -281,6 +284,21 @@ func TestTimesComeBack(t *testing.T) {
 			t.Fatalf("got %v, %v, want %v", got, err, times)
 		}
 	})
+}
+
+// Steps of every width come back, in groups that are and are not the last.
+func TestTimesOfEachWidth(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for width := range 64 {
+		times := make([]int64, 1000)
+		for i := range times[1:] {
+			times[i+1] = times[i] + 3 + int64(rng.Uint64()>>(64-width))
+		}
+		got, err := DecodeTimes(nil, AppendTimes(nil, times, nil), len(times), nil)
+		if err != nil || !slices.Equal(got, times) {
+			t.Errorf("%d bits: %v, or other times", width, err)
+		}
+	}
 }
 
 func TestTimesAreSmall(t *testing.T) {
