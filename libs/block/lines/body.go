@@ -45,6 +45,7 @@ type Body struct {
 
 	users   []uint16 // templates that have values in each column, once for each; printFew needs them
 	usersAt []int32  // where those of each column begin, and how many there are
+	counted bool     // printFew counted rows by walking through the templates
 }
 
 // Body opens block i, given its bytes: those from Offset on, Size of them. It reads

@@ -2,6 +2,7 @@ package lines
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/template"
@@ -33,11 +34,10 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 		b.views = make([]*column.View, len(b.columns))
 		b.memory += 8 * len(b.columns)
 	}
-	w := fewWriter{body: b, tids: tids, cursors: make([]uint32, len(b.columns)), counts: make([]uint32, len(b.info.Templates))}
-	w.use(rows)
+	w := fewWriters.Get().(*fewWriter)
+	w.begin(b, tids, rows)
 	slab, ends, out := dst.Lines.Slab, grown(dst.Lines.Ends, len(rows)), grown(dst.Times, len(rows))
 	limit := len(slab) + b.info.Bytes
-	w.begin(int(rows[0]))
 	defer func() { b.ahead = nil }()
 	if err := w.readAhead(rows); err != nil {
 		return err
@@ -60,19 +60,111 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 		out = append(out, time)
 	}
 	dst.Times, dst.Lines.Slab, dst.Lines.Ends = out, slab, ends
+	w.end()
 	return nil
 }
 
-// fewWriter prints rows one by one.
+// fewWriter prints rows one by one. What a block has many of, templates and columns, it
+// looks at as far as the rows need it.
 type fewWriter struct {
-	body    *Body
-	tids    []uint16
-	row     int      // that the cursors are at
-	cursors []uint32 // of each column, its next value
-	used    []int32  // columns that are printed
-	counts  []uint32 // of each template, rows passed
-	counted bool     // once
-	pieces  [][]template.Piece
+	body *Body
+	tids []uint16
+	row  int // that the columns are at
+
+	counts  []uint32 // of each template, rows passed; 0 but while they are counted
+	known   []uint32 // of each template, its place in kinds, plus 1; 0: no row is of it
+	places  []uint32 // of each column, its place in columns, plus 1; 0: no row has a value of it
+	kinds   []fewTemplate
+	pieces  []fewPiece
+	columns []fewColumn
+	scratch []template.Piece
+}
+
+// fewTemplate is a template that rows are of.
+type fewTemplate struct {
+	number   uint16
+	from, to int // of its pieces
+}
+
+// fewPiece is a piece of a template, with its column's place among those of the rows.
+type fewPiece struct {
+	template.Piece
+	column int
+}
+
+// fewColumn is a column that rows have values in.
+type fewColumn struct {
+	number int    // in the block
+	next   uint32 // value
+	info   *column.Info
+	values *column.Values // nil: it was not unpacked
+}
+
+// fewWriters are kept for the next block, with room for as many templates and columns.
+var fewWriters = sync.Pool{New: func() any { return new(fewWriter) }}
+
+// maxKept is how many templates or columns the room of a writer that is kept is for.
+const maxKept = 1 << 16
+
+// end gives the writer back. One that failed is not: its lists are not clear.
+func (w *fewWriter) end() {
+	for _, k := range w.kinds {
+		w.known[k.number] = 0
+	}
+	for _, c := range w.columns {
+		w.places[c.number] = 0
+	}
+	clear(w.pieces) // they hold on to the section's texts
+	clear(w.columns)
+	clear(w.scratch[:cap(w.scratch)])
+	w.body, w.tids = nil, nil
+	w.kinds, w.pieces, w.columns = w.kinds[:0], w.pieces[:0], w.columns[:0]
+	if cap(w.counts) <= maxKept && cap(w.places) <= maxKept && cap(w.pieces) <= maxKept {
+		fewWriters.Put(w)
+	}
+}
+
+// zeros returns n zeros, given some.
+func zeros(s []uint32, n int) []uint32 {
+	if n <= cap(s) {
+		return s[:n]
+	}
+	return make([]uint32, n)
+}
+
+// begin gets the writer ready for the rows of a block.
+func (w *fewWriter) begin(b *Body, tids []uint16, rows []uint32) {
+	w.body, w.tids = b, tids
+	w.counts, w.known = zeros(w.counts, len(b.info.Templates)), zeros(w.known, len(b.info.Templates))
+	w.places = zeros(w.places, len(b.columns))
+	for _, r := range rows {
+		if t := tids[r]; w.known[t] == 0 {
+			w.learn(t)
+		}
+	}
+	w.seek(int(rows[0]))
+}
+
+// learn gets a template ready.
+func (w *fewWriter) learn(t uint16) {
+	b := w.body
+	w.scratch = b.section.Table.Templates[b.info.Templates[t].Template].AppendPieces(w.scratch[:0])
+	k := fewTemplate{number: t, from: len(w.pieces)}
+	for i := range w.scratch {
+		p := fewPiece{Piece: w.scratch[i]}
+		if p.Slot {
+			n := b.place(p.Column)
+			if w.places[n] == 0 {
+				w.columns = append(w.columns, fewColumn{number: n, info: &b.columns[n], values: b.opened[n]})
+				w.places[n] = uint32(len(w.columns))
+			}
+			p.column = int(w.places[n]) - 1
+		}
+		w.pieces = append(w.pieces, p)
+	}
+	k.to = len(w.pieces)
+	w.kinds = append(w.kinds, k)
+	w.known[t] = uint32(len(w.kinds))
 }
 
 // invert finds which templates have values in each column. Call with mu held.
@@ -106,31 +198,11 @@ func (b *Body) invert() {
 	b.memory += 4*len(b.usersAt) + 2*n
 }
 
-// use notes which columns rows have values in.
-func (w *fewWriter) use(rows []uint32) {
-	columns := make([]bool, len(w.cursors))
-	for _, r := range rows {
-		t := w.tids[r]
-		if w.counts[t] > 0 {
-			continue
-		}
-		w.counts[t] = 1
-		for _, id := range w.body.columnsOf(int(t)) {
-			if c := w.body.place(id); !columns[c] {
-				columns[c] = true
-				w.used = append(w.used, int32(c))
-			}
-		}
-	}
-	clear(w.counts)
-}
-
-// begin sets the cursors for the first row, from the nearer end of the block.
-func (w *fewWriter) begin(row int) {
-	back := row > len(w.tids)/2
-	if back {
-		for _, c := range w.used {
-			w.cursors[c] = uint32(w.body.columns[c].N)
+// seek moves to the first row, from the nearer end of the block.
+func (w *fewWriter) seek(row int) {
+	if row > len(w.tids)/2 {
+		for i := range w.columns {
+			w.columns[i].next = uint32(w.columns[i].info.N)
 		}
 		w.count(row, len(w.tids), true)
 	} else {
@@ -139,38 +211,42 @@ func (w *fewWriter) begin(row int) {
 	w.row = row
 }
 
-// count moves the cursors by the values that rows have.
+// count moves by the values that rows have.
 func (w *fewWriter) count(from, to int, back bool) {
+	if from == to {
+		return
+	}
+	b := w.body
 	for _, t := range w.tids[from:to] {
 		w.counts[t]++
 	}
-	if !w.counted && w.body.usersAt == nil {
-		// Whoever counts once need not know which templates use a column.
-		w.counted = true
+	sign := uint32(1)
+	if back {
+		sign = ^uint32(0)
+	}
+	if !b.counted && b.usersAt == nil {
+		// Who counts once need not know which templates use a column.
+		b.counted = true
 		for t, n := range w.counts {
 			if n == 0 {
 				continue
 			}
-			if back {
-				n = -n
+			for _, id := range b.columnsOf(t) {
+				if at := w.places[b.place(id)]; at > 0 {
+					w.columns[at-1].next += sign * n
+				}
 			}
-			for _, id := range w.body.columnsOf(t) {
-				w.cursors[w.body.place(id)] += n
+		}
+	} else {
+		b.invert()
+		for i := range w.columns {
+			c := &w.columns[i]
+			n := uint32(0)
+			for _, t := range b.users[b.usersAt[c.number]:b.usersAt[c.number+1]] {
+				n += w.counts[t]
 			}
+			c.next += sign * n
 		}
-		clear(w.counts)
-		return
-	}
-	w.body.invert()
-	for _, c := range w.used {
-		n := uint32(0)
-		for _, t := range w.body.users[w.body.usersAt[c]:w.body.usersAt[c+1]] {
-			n += w.counts[t]
-		}
-		if back {
-			n = -n
-		}
-		w.cursors[c] += n
 	}
 	clear(w.counts)
 }
@@ -183,7 +259,9 @@ func (w *fewWriter) pass(row int) {
 	}
 	for ; w.row < row; w.row++ {
 		for _, id := range w.body.columnsOf(int(w.tids[w.row])) {
-			w.cursors[w.body.place(id)]++
+			if at := w.places[w.body.place(id)]; at > 0 {
+				w.columns[at-1].next++
+			}
 		}
 	}
 }
@@ -191,30 +269,25 @@ func (w *fewWriter) pass(row int) {
 // append appends the line of the row, and moves on.
 func (w *fewWriter) append(slab []byte, time int64) ([]byte, error) {
 	b := w.body
-	t := w.tids[w.row]
-	if w.pieces == nil {
-		w.pieces = make([][]template.Piece, len(b.info.Templates))
-	}
-	if w.pieces[t] == nil {
-		w.pieces[t] = b.section.Table.Templates[b.info.Templates[t].Template].Pieces()
-	}
-	for _, s := range w.pieces[t] {
+	k := &w.kinds[w.known[w.tids[w.row]]-1]
+	for i := k.from; i < k.to; i++ {
+		s := &w.pieces[i]
 		slab = append(slab, s.Literal...)
 		if !s.Slot {
 			break
 		}
-		n := b.place(s.Column)
-		i := int(w.cursors[n])
-		w.cursors[n]++
-		v := b.opened[n]
+		c := &w.columns[s.column]
+		i := int(c.next)
+		c.next++
+		v := c.values
 		var view *column.View
 		if v == nil {
 			var err error
-			if view, i, err = b.viewOf(n, i); err != nil {
+			if view, i, err = b.viewOf(c.number, i); err != nil {
 				return slab, err
 			}
 		}
-		if b.columns[n].Kind == column.Signed {
+		if c.info.Kind == column.Signed {
 			x := int64(0)
 			if v != nil {
 				x = v.Signed(i)
@@ -324,7 +397,7 @@ func (b *Body) viewOf(n, i int) (*column.View, int, error) {
 // maxAhead is how many rows from the first to the last are close to each other.
 const maxAhead = 1024
 
-// readAhead reads what rows need together, if they are close to each other. The cursors are
+// readAhead reads what rows need together, if they are close to each other. The columns are
 // at the first one.
 func (w *fewWriter) readAhead(rows []uint32) error {
 	b := w.body
@@ -332,18 +405,14 @@ func (w *fewWriter) readAhead(rows []uint32) error {
 	if b.paged == nil || b.stored != nil || b.read == nil || last-first > maxAhead {
 		return nil
 	}
+	n := make([]uint32, len(w.columns)) // values from the first row to the last
 	for _, t := range w.tids[first : last+1] {
-		w.counts[t]++
-	}
-	n := make([]uint32, len(w.cursors))
-	for t, rows := range w.counts {
-		if rows > 0 {
-			for _, id := range b.columnsOf(t) {
-				n[b.place(id)] += rows
+		for _, id := range b.columnsOf(int(t)) {
+			if at := w.places[b.place(id)]; at > 0 {
+				n[at-1]++
 			}
 		}
 	}
-	clear(w.counts)
 	var parts [][2]int
 	need := func(p *pages, from, to int) { // values
 		if p.head > 0 && p.dict == nil && p.times == nil {
@@ -356,13 +425,14 @@ func (w *fewWriter) readAhead(rows []uint32) error {
 		}
 	}
 	done := map[uint32]bool{}
-	for _, c := range w.used {
-		k := &b.columns[c]
-		if k.Size == 0 || int(k.Frame) >= len(b.frames) || b.frames[k.Frame] != nil || b.opened[c] != nil || done[k.Frame] {
+	for i := range w.columns {
+		c := &w.columns[i]
+		k := c.info
+		if k.Size == 0 || int(k.Frame) >= len(b.frames) || b.frames[k.Frame] != nil || c.values != nil || done[k.Frame] {
 			continue
 		}
 		if p := b.paged[k.Frame]; p != nil {
-			need(p, int(w.cursors[c])/p.count, int(w.cursors[c]+n[c]-1)/p.count)
+			need(p, int(c.next)/p.count, int(c.next+n[i]-1)/p.count)
 		} else {
 			parts = append(parts, [2]int{b.offsets[k.Frame], b.offsets[k.Frame+1]})
 		}
