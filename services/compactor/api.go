@@ -1,10 +1,11 @@
 package compactor
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -97,8 +98,8 @@ func (s *Service) ListDeletes(ctx context.Context, _ *storagev1.ListDeletesReque
 	if err != nil {
 		return nil, failure(err)
 	}
-	resp := &storagev1.ListDeletesResponse{}
-	if len(list) == 0 {
+	resp := &storagev1.ListDeletesResponse{Deletes: s.cancelled(list)}
+	if len(resp.GetDeletes()) == len(list) {
 		return resp, nil
 	}
 	if err := s.deps.Loader.RefreshTenant(ctx, id); err != nil {
@@ -110,7 +111,7 @@ func (s *Service) ListDeletes(ctx context.Context, _ *storagev1.ListDeletesReque
 	}
 	for _, st := range list {
 		if st.Decision.State == tombstone.Cancelled {
-			continue
+			continue // below
 		}
 		m, err := s.deleteStatus(ctx, snap, st)
 		if err != nil {
@@ -118,7 +119,28 @@ func (s *Service) ListDeletes(ctx context.Context, _ *storagev1.ListDeletesReque
 		}
 		resp.Deletes = append(resp.Deletes, m)
 	}
+	slices.SortFunc(resp.GetDeletes(), func(a, b *storagev1.Delete) int { return cmp.Compare(a.GetId(), b.GetId()) }) // by creation
 	return resp, nil
+}
+
+// maxCancelled is the most cancelled deletes in a list.
+const maxCancelled = 100
+
+// cancelled returns those of the deletes, the oldest first, that were cancelled lately, the
+// newest of them if they are many.
+func (s *Service) cancelled(list []tombstone.Status) (out []*storagev1.Delete) {
+	for _, st := range slices.Backward(list) {
+		if st.Decision.State != tombstone.Cancelled || s.deps.Now().Sub(st.Decision.At) >= tombstone.KeepCancelled {
+			continue
+		}
+		m := deleteMessage(st.Tombstone)
+		m.State, m.Cancelled = storagev1.DeleteState_DELETE_STATE_CANCELLED, timestamppb.New(st.Decision.At)
+		if out = append(out, m); len(out) == maxCancelled {
+			break
+		}
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // CancelDelete implements storagev1.StorageServiceServer.
@@ -132,63 +154,6 @@ func (s *Service) CancelDelete(ctx context.Context, r *storagev1.CancelDeleteReq
 	}
 	s.log.Info("delete cancelled", "tenant", id, "delete", r.GetId())
 	return &storagev1.CancelDeleteResponse{}, nil
-}
-
-// RetentionDryRun implements storagev1.StorageServiceServer.
-func (s *Service) RetentionDryRun(ctx context.Context, r *storagev1.RetentionDryRunRequest) (*storagev1.RetentionDryRunResponse, error) {
-	id, err := tenant.Require(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rules, err := compact.NewRules(s.deps.Limits.For(id))
-	if err != nil {
-		return nil, err
-	}
-	if err := s.deps.Loader.RefreshTenant(ctx, id); err != nil {
-		return nil, failure(err)
-	}
-	clock := s.clock(s.deps.Now())
-	if t := r.GetTime(); t != nil {
-		clock = t.AsTime()
-	}
-	e, err := s.findExpired(ctx, id, rules, clock)
-	if err != nil {
-		return nil, failure(err)
-	}
-	share := s.cfg.RetentionShare
-	if s.deps.Limits.For(id).RetentionForce {
-		share = 1
-	}
-	resp := &storagev1.RetentionDryRunResponse{Time: timestamppb.New(clock), Bytes: uint64(e.total), BytesPerCycle: uint64(share * float64(e.total))}
-	add := func(b compact.Sized, rewrite bool) {
-		v := e.judged[b.ID]
-		step := &storagev1.RetentionStep{Block: blockMessage(b.Block.Block), Rewrite: rewrite, Reason: v.Reason, Entries: v.Entries, Estimated: rewrite}
-		if e.size[b.ID] {
-			step.Reason = fmt.Sprintf("the oldest, and the tenant takes more than %s", s.deps.Limits.For(id).RetentionSize)
-			step.Entries = uint64(b.Rows)
-		}
-		if !rewrite {
-			resp.BytesExpired += uint64(b.Size)
-		}
-		resp.Steps = append(resp.Steps, step)
-	}
-	for _, b := range e.whole {
-		add(b, false)
-	}
-	for _, b := range e.part {
-		if e.size[b.ID] {
-			continue
-		}
-		add(b, true)
-		if r.GetExact() {
-			step := resp.GetSteps()[len(resp.GetSteps())-1]
-			if step.Entries, err = s.countExpired(ctx, b.Block.Block, rules, clock); err != nil {
-				return nil, failure(err)
-			}
-			step.Estimated = false
-		}
-	}
-	return resp, nil
 }
 
 // ListBlocks implements storagev1.StorageServiceServer.

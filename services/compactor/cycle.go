@@ -88,7 +88,7 @@ type cycle struct {
 
 	backlog, backlogBytes int64
 	hidden, hiddenBytes   int64
-	due, deletes          int64
+	dueBlocks, deletes    int64
 	allowed               map[catalog.ID]bool // retention may take rows of them
 }
 
@@ -124,13 +124,13 @@ func (s *Service) snapshot(tenant string) (*catalog.Snapshot, error) {
 	return s.deps.Loader.Snapshot(tenant)
 }
 
-// live returns the tenant's live blocks, with what is due on them.
-func (c *cycle) live(ctx context.Context, tenant string, rules *compact.Rules, deletes []pending) ([]compact.Block, error) {
+// live returns the tenant's live blocks, with what is due on them; those that cannot be
+// read are left out, and unread says so.
+func (c *cycle) live(ctx context.Context, tenant string, rules *compact.Rules, deletes []pending) (out []compact.Block, unread []error, err error) {
 	snap, err := c.s.snapshot(tenant)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out []compact.Block
 	for _, b := range snap.Live(tenant, compact.MinTime, compact.MaxTime) {
 		block := compact.NewBlock(b)
 		// Empty ones are only there to hide others. What retention takes the tenant's
@@ -138,34 +138,44 @@ func (c *cycle) live(ctx context.Context, tenant string, rules *compact.Rules, d
 		if b.Rows == 0 || !c.s.owns(tenant, block.Partition) && !c.allowed[b.ID] {
 			continue
 		}
-		v, err := c.s.judge(ctx, b, rules, c.clock.UnixNano())
-		if err != nil {
-			return nil, err
+		whole, due, err := c.due(ctx, b, rules, deletes)
+		if damaged(err) {
+			unread = append(unread, fmt.Errorf("a block is not merged: %w", err))
+			continue
+		} else if err != nil {
+			return nil, nil, err
 		}
-		if v.Whole {
+		if whole {
 			continue // it goes as a whole, when its turn comes
 		}
-		block.Due = c.allowed[b.ID]
-		for _, d := range deletes {
-			if block.Due {
-				break
-			}
-			if block.Due, err = c.s.concerns(ctx, d.Tombstone, b); err != nil {
-				return nil, err
-			}
-		}
-		if block.Due {
-			c.due++
+		if block.Due = due; due {
+			c.dueBlocks++
 		}
 		out = append(out, block)
 	}
-	return out, nil
+	return out, unread, nil
+}
+
+// due reports whether a block goes as a whole, and else whether it is to be rewritten.
+func (c *cycle) due(ctx context.Context, b catalog.Block, rules *compact.Rules, deletes []pending) (whole, due bool, err error) {
+	v, err := c.s.judge(ctx, b, rules, c.clock.UnixNano())
+	if err != nil || v.Whole {
+		return v.Whole, false, err
+	}
+	due = c.allowed[b.ID]
+	for _, d := range deletes {
+		if due || err != nil {
+			break
+		}
+		due, err = c.s.concerns(ctx, d.Tombstone, b)
+	}
+	return false, due, err
 }
 
 // mergeTenant makes the merges that are worth it. One that fails is left for the next
 // cycle; others go on.
 func (c *cycle) mergeTenant(ctx context.Context, tenant string, rules *compact.Rules, deletes []pending) error {
-	blocks, err := c.live(ctx, tenant, rules, deletes)
+	blocks, errs, err := c.live(ctx, tenant, rules, deletes)
 	if err != nil {
 		return err
 	}
@@ -176,7 +186,6 @@ func (c *cycle) mergeTenant(ctx context.Context, tenant string, rules *compact.R
 		c.backlog++
 		c.backlogBytes += tasks[i].Bytes()
 	}
-	var errs []error
 	for i := range tasks {
 		if ctx.Err() != nil {
 			return errors.Join(append(errs, ctx.Err())...)
@@ -212,6 +221,6 @@ func (c *cycle) publish() {
 	m.backlogBytes.Set(float64(c.backlogBytes))
 	m.hidden.Set(float64(c.hidden))
 	m.hiddenBytes.Set(float64(c.hiddenBytes))
-	m.due.Set(float64(c.due))
+	m.due.Set(float64(c.dueBlocks))
 	m.deletes.Set(float64(c.deletes))
 }

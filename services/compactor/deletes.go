@@ -235,6 +235,8 @@ func (s *Service) createDelete(ctx context.Context, tenant, query string, start,
 	switch {
 	case errors.Is(err, tombstone.ErrInvalid):
 		return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "%v", err)
+	case errors.Is(err, tombstone.ErrCancels):
+		return nil, rpcerr.Wrap(err, rpcerr.LimitExceeded, "%v: wait until some are older than that", err)
 	case errors.Is(err, tombstone.ErrTooMany):
 		return nil, rpcerr.Wrap(err, rpcerr.LimitExceeded, "%v: cancel some, or wait until they have retired", err)
 	}
@@ -270,10 +272,10 @@ func (s *Service) deleteStatus(ctx context.Context, snap *catalog.Snapshot, st t
 			continue
 		}
 		waits, err := s.concerns(ctx, st.Tombstone, b)
-		if err != nil {
+		if err != nil && !damaged(err) {
 			return nil, err
 		}
-		if waits {
+		if waits || err != nil { // what cannot be read may hold entries of it
 			m.BlocksPending++
 			m.BytesPending += uint64(b.Size)
 		}

@@ -100,6 +100,10 @@ func TestR24CancelUntilStart(t *testing.T) {
 	e.cycle()
 	e.must(e.cancel(d.GetId()))
 	e.must(e.cancel(d.GetId())) // again is no harm
+	l := e.list()
+	if len(l) != 1 || l[0].GetState() != storagev1.DeleteState_DELETE_STATE_CANCELLED || !l[0].GetCancelled().AsTime().Equal(e.now()) || l[0].GetBlocksPending() != 0 {
+		t.Errorf("cancelled: %v", l)
+	}
 	for range 4 {
 		e.pass(24 * time.Hour)
 		e.cycle()
@@ -307,5 +311,38 @@ func TestListBlocks(t *testing.T) {
 	e.must(err)
 	if l := r.GetBlocks(); len(l) != 1 || l[0].GetId() != string(b.ID) {
 		t.Errorf("%v", r)
+	}
+}
+
+// TestCancelledAreListed: those that were cancelled are in the list for a day, among the
+// others by creation, a hundred at most; how many a tenant may cancel has a bound.
+func TestCancelledAreListed(t *testing.T) {
+	e := start(t)
+	e.put(day, some("x", 0, 10)...)
+	var ids []string
+	for i := range maxCancelled + 5 {
+		d := e.create(`{app="x"}`)
+		ids = append(ids, d.GetId())
+		if i != 50 {
+			e.must(e.cancel(d.GetId()))
+		}
+		e.pass(time.Minute)
+	}
+	l := e.list()
+	if len(l) != maxCancelled+1 {
+		t.Fatalf("%d deletes", len(l))
+	}
+	for i, d := range l { // the newest, and the one in force
+		want := storagev1.DeleteState_DELETE_STATE_CANCELLED
+		if i+4 == 50 {
+			want = storagev1.DeleteState_DELETE_STATE_RECEIVED
+		}
+		if d.GetId() != ids[i+4] || d.GetState() != want {
+			t.Fatalf("%d: %v", i, d)
+		}
+	}
+	e.pass(tombstone.KeepCancelled)
+	if l := e.list(); len(l) != 1 || l[0].GetId() != ids[50] {
+		t.Errorf("a day later: %v", l)
 	}
 }

@@ -113,9 +113,14 @@ func (j *job) blame(ctx context.Context, err error) error {
 
 // damagedBy counts errors that tell of damage.
 func (s *Service) damagedBy(err error) {
-	if errors.Is(err, column.ErrCorrupt) || errors.Is(err, objstore.ErrDamaged) || errors.Is(err, objstore.ErrRange) {
+	if damaged(err) {
 		s.metrics.damaged.Inc()
 	}
+}
+
+// damaged reports whether an error tells of damage.
+func damaged(err error) bool {
+	return errors.Is(err, column.ErrCorrupt) || errors.Is(err, objstore.ErrDamaged) || errors.Is(err, objstore.ErrRange)
 }
 
 // choose picks the removers that concern the sources.

@@ -22,6 +22,9 @@ type metrics struct {
 	deletes      prometheus.Gauge
 	damaged      prometheus.Counter
 	lastSuccess  prometheus.Gauge
+
+	dryRuns        prometheus.Gauge
+	refusedDryRuns prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -57,6 +60,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "weir_compactor_deletes", Help: "Deletes that are in force."}),
 		damaged: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_compactor_damaged_blocks_total", Help: "Blocks that could not be read, when they were to be merged or were read back."}),
+		dryRuns: f.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_compactor_dry_runs", Help: "Dry runs of retention that are reading blocks."}),
+		refusedDryRuns: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_compactor_refused_dry_runs_total", Help: "Dry runs of retention that were refused since as many as may were reading blocks."}),
 		lastSuccess: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_compactor_last_success_timestamp_seconds", Help: "When a cycle last ended without an error."}),
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/compact"
-	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/objstore"
 )
 
@@ -41,6 +40,7 @@ func (s *Service) judge(ctx context.Context, b catalog.Block, rules *compact.Rul
 	}
 	streams, err := compact.Streams(r)
 	if err != nil {
+		s.damagedBy(err)
 		return compact.Verdict{}, err
 	}
 	v = verdict{rules.Judge(streams, b.Tombstones, now), name, now}
@@ -57,6 +57,13 @@ type expired struct {
 	size   map[catalog.ID]bool // those of whole that go because there is too much
 	part   []compact.Sized
 	judged map[catalog.ID]compact.Verdict
+	unread []unread // in no list, but it may be in size's
+}
+
+// unread is a block that could not be read.
+type unread struct {
+	block catalog.Block
+	err   error
 }
 
 // findExpired judges the live blocks of a tenant.
@@ -69,15 +76,26 @@ func (s *Service) findExpired(ctx context.Context, tenant string, rules *compact
 	for _, b := range snap.Live(tenant, compact.MinTime, compact.MaxTime) {
 		blocks = append(blocks, compact.NewBlock(b))
 	}
+	// Of a block that cannot be read nothing is a copy: it is told of below.
+	none := func(err error) ([]compact.Stream, error) {
+		if unreadable(err) {
+			err = nil
+		}
+		return nil, err
+	}
 	list, err := compact.Count(blocks, func(b compact.Block) ([]compact.Stream, error) {
 		if s.deps.Limits.For(tenant).RetentionSize == 0 {
 			return nil, nil // what they share does not matter
 		}
 		r, err := s.open(ctx, b.Block)
 		if err != nil {
-			return nil, err
+			return none(err)
 		}
-		return compact.Streams(r)
+		streams, err := compact.Streams(r)
+		if err != nil {
+			return none(err)
+		}
+		return streams, nil
 	})
 	if err != nil {
 		return nil, err
@@ -86,7 +104,9 @@ func (s *Service) findExpired(ctx context.Context, tenant string, rules *compact
 	var rest []compact.Sized
 	for _, b := range list {
 		v, err := s.judge(ctx, b.Block.Block, rules, clock.UnixNano())
-		if err != nil {
+		if unreadable(err) {
+			e.unread = append(e.unread, unread{b.Block.Block, err})
+		} else if err != nil {
 			return nil, err
 		}
 		e.judged[b.ID] = v
@@ -104,29 +124,6 @@ func (s *Service) findExpired(ctx context.Context, tenant string, rules *compact
 		e.size[b.ID] = true
 	}
 	return e, nil
-}
-
-// countExpired reads a block, and returns how many of its entries have expired.
-func (s *Service) countExpired(ctx context.Context, b catalog.Block, rules *compact.Rules, clock time.Time) (n uint64, err error) {
-	r, err := s.open(ctx, b)
-	if err != nil {
-		return 0, err
-	}
-	remover := rules.Remover(clock.UnixNano())
-	var labels model.Labels
-	var of compact.RowRemover // of the stream with these labels
-	err = r.Each(ctx, func(ls model.Labels, rows *model.Rows) error {
-		if labels == nil || !labels.Equal(ls) {
-			labels, of = ls, remover.ForStream(ls)
-		}
-		for i := 0; of != nil && i < rows.Len(); i++ {
-			if of.Remove(rows, i) {
-				n++
-			}
-		}
-		return nil
-	})
-	return n, err
 }
 
 // applyRetention removes what has expired, and the oldest where a tenant takes too
@@ -200,7 +197,11 @@ func (c *cycle) applyRetention(ctx context.Context, tenant string, rules *compac
 			doomed = append(append(doomed, older...), doom{b.Block.Block, reason})
 		}
 	}
-	return c.delete(ctx, tenant, doomed)
+	errs := []error{c.delete(ctx, tenant, doomed)}
+	for _, u := range e.unread { // others went without them
+		errs = append(errs, fmt.Errorf("retention leaves a block: %w", u.err))
+	}
+	return errors.Join(errs...)
 }
 
 // steady is a time that ages were judged by, and when that was by a clock that nobody

@@ -99,10 +99,12 @@ type Service struct {
 	retained   time.Time // when retention was applied last
 	made       int       // merges
 
-	mu       sync.Mutex // guards what follows: answers that stay true, by block
+	mu sync.Mutex // guards what follows
+	// Answers that stay true, by block.
 	verdicts map[catalog.ID]verdict
 	touches  map[touch]bool
 	steady   steady
+	dryRuns  int // shares of what dry runs may read at once that are taken
 }
 
 var _ storagev1.StorageServiceServer = (*Service)(nil)

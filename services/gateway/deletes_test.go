@@ -30,6 +30,7 @@ func (b *backend) ListDeletes(ctx context.Context, r *storagev1.ListDeletesReque
 		one("a", storagev1.DeleteState_DELETE_STATE_RECEIVED, 0, 9),
 		one("b", storagev1.DeleteState_DELETE_STATE_REWRITING, 1, 2),
 		one("c", storagev1.DeleteState_DELETE_STATE_DONE, 3, 0),
+		one("d", storagev1.DeleteState_DELETE_STATE_CANCELLED, 0, 0),
 	}}, nil
 }
 
@@ -85,7 +86,8 @@ func TestLokiDeletes(t *testing.T) {
 	resp, text := e.want(200, "", "GET", path, "")
 	want := `[{"request_id":"a","start_time":1700000000,"end_time":1700000100.5,"query":"{app=\"x\"}","status":"received","created_at":1700000200.123,"user_id":""},` +
 		`{"request_id":"b","start_time":1700000000,"end_time":1700000100.5,"query":"{app=\"x\"}","status":"33% Complete","created_at":1700000200.123,"user_id":""},` +
-		`{"request_id":"c","start_time":1700000000,"end_time":1700000100.5,"query":"{app=\"x\"}","status":"processed","created_at":1700000200.123,"user_id":""}]` + "\n"
+		`{"request_id":"c","start_time":1700000000,"end_time":1700000100.5,"query":"{app=\"x\"}","status":"processed","created_at":1700000200.123,"user_id":""},` +
+		`{"request_id":"d","start_time":1700000000,"end_time":1700000100.5,"query":"{app=\"x\"}","status":"cancelled","created_at":1700000200.123,"user_id":""}]` + "\n"
 	if text != want || resp.Header.Get("Content-Type") != "application/json; charset=UTF-8" {
 		t.Errorf("%v %s", resp.Header, text)
 	}
@@ -102,6 +104,7 @@ func TestRESTDeletes(t *testing.T) {
 	e := start(t)
 	e.want(200, `"id":"id1"`, "POST", "/api/v1/deletes", `{"query":"{app=\"x\"}","start":"2026-03-01T00:00:00Z"}`)
 	e.want(200, `"state":"DELETE_STATE_REWRITING"`, "GET", "/api/v1/deletes", "")
+	e.want(200, `"state":"DELETE_STATE_CANCELLED"`, "GET", "/api/v1/deletes", "")
 	e.want(200, `{}`, "DELETE", "/api/v1/deletes/a", "")
 	e.want(404, "NOT_FOUND", "DELETE", "/api/v1/deletes/none", "")
 	e.want(409, "CONFLICT", "DELETE", "/api/v1/deletes/started", "")

@@ -22,6 +22,7 @@ type deleteLine struct {
 	End            time.Time `json:"end"`
 	Created        time.Time `json:"created"`
 	State          string    `json:"state"`
+	Cancelled      time.Time `json:"cancelled,omitzero"`
 	BlocksDone     uint32    `json:"blocks_done"`
 	BlocksPending  uint32    `json:"blocks_pending"`
 	BytesDone      uint64    `json:"bytes_done"`
@@ -43,6 +44,9 @@ func deleteLineOf(d *storagev1.Delete) deleteLine {
 		State:      strings.ToLower(strings.TrimPrefix(d.GetState().String(), "DELETE_STATE_")),
 		BlocksDone: d.GetBlocksDone(), BlocksPending: d.GetBlocksPending(), BytesDone: d.GetBytesDone(), BytesPending: d.GetBytesPending(),
 		RemovedEntries: d.GetRemovedEntries(),
+	}
+	if t := d.GetCancelled(); t != nil {
+		l.Cancelled = t.AsTime()
 	}
 	for _, r := range d.GetRemovals() {
 		l.Removals = append(l.Removals, removal{r.GetBlock(), r.GetSources(), r.GetEntries(), r.GetTime().AsTime()})
@@ -70,7 +74,8 @@ func deletesCommand(env *Env) *command {
 		long: `Delete entries. What QUERY keeps, a selector with line filters and label
 filters, is gone from every answer at once and from the disk when rewriting is
 through. Until rewriting starts, a day later unless the server is configured
-otherwise, the delete can be cancelled and the entries are there again.`,
+otherwise, the delete can be cancelled and the entries are there again. Those that
+were cancelled in the last day are in the list, too.`,
 		examples: []string{
 			"All of an application\ndeletes create '{app=\"demo\"}'",
 			"Lines of a day that should not be there\ndeletes create '{app=\"payments\"} |= \"card number\"' --from 2026-03-01 --to 2026-03-02",
@@ -170,8 +175,12 @@ func (o *deletesOptions) list(ctx context.Context) error {
 		fmt.Fprintln(w, "DELETE\tSTATE\tCREATED\tBLOCKS\tREMOVED\tQUERY")
 		for _, d := range r.GetDeletes() {
 			l := deleteLineOf(d)
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", l.ID, l.State, l.Created.Format(time.RFC3339), l.BlocksDone, l.BlocksDone+l.BlocksPending,
-				formatCount(l.RemovedEntries), appendSafe(nil, []byte(l.Query), `\n`))
+			blocks, removed := fmt.Sprintf("%d of %d", l.BlocksDone, l.BlocksDone+l.BlocksPending), formatCount(l.RemovedEntries)
+			if d.GetState() == storagev1.DeleteState_DELETE_STATE_CANCELLED {
+				blocks, removed = "-", "-"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.ID, l.State, l.Created.Format(time.RFC3339), blocks, removed,
+				appendSafe(nil, []byte(l.Query), `\n`))
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -201,7 +210,8 @@ func retentionCommand(env *Env) *command {
 		long: `Show what retention, as the server is configured, would remove of a tenant.
 Nothing is removed. Blocks go as a whole when all of their entries have expired;
 those of which a part has are rewritten, and how many of their entries that would
-be is an estimate without --exact.`,
+be is an estimate without --exact. Blocks that cannot be read are told, the others
+answered, and the exit code is 1: more may have to go.`,
 		examples: []string{
 			"What would go now\nretention dry-run --tenant team-a",
 			"How many entries of each block exactly\nretention dry-run --tenant team-a --exact",
@@ -218,6 +228,14 @@ type retentionReport struct {
 	BytesExpired  uint64          `json:"bytes_expired"`
 	BytesPerCycle uint64          `json:"bytes_per_cycle"`
 	Steps         []retentionStep `json:"steps"`
+	Incomplete    bool            `json:"incomplete"`
+	Unread        []unreadBlock   `json:"unread,omitempty"`
+}
+
+// unreadBlock is a block that the server could not read.
+type unreadBlock struct {
+	Block string `json:"block"`
+	Error string `json:"error"`
 }
 
 type retentionStep struct {
@@ -254,7 +272,17 @@ func (o *retentionOptions) run(ctx context.Context, args []string) error {
 		for _, s := range r.GetSteps() {
 			rep.Steps = append(rep.Steps, retentionStep{s.GetBlock().GetId(), s.GetBlock().GetMaxTime().AsTime(), s.GetBlock().GetBytes(), s.GetRewrite(), s.GetEntries(), s.GetEstimated(), s.GetReason()})
 		}
-		return o.print(rep)
+		for _, u := range r.GetUnread() {
+			rep.Unread = append(rep.Unread, unreadBlock{u.GetBlock().GetId(), u.GetError()})
+		}
+		rep.Incomplete = r.GetIncomplete()
+		if err := o.print(rep); err != nil || !rep.Incomplete {
+			return err
+		}
+		for _, u := range rep.Unread {
+			fmt.Fprintf(o.env.Stderr, "weirctl: block %s is not counted: %s\n", u.Block, appendSafe(nil, []byte(u.Error), `\n`))
+		}
+		return fmt.Errorf("the answer is incomplete: %d of the tenant's blocks could not be read", len(rep.Unread))
 	})
 }
 

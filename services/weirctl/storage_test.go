@@ -53,8 +53,10 @@ func (f *fakeServer) CreateDelete(_ context.Context, r *storagev1.CreateDeleteRe
 }
 
 func (f *fakeServer) ListDeletes(context.Context, *storagev1.ListDeletesRequest) (*storagev1.ListDeletesResponse, error) {
+	cancelled := f.delete("c", storagev1.DeleteState_DELETE_STATE_CANCELLED)
+	cancelled.Cancelled = timestamppb.New(noon.Add(time.Hour))
 	return &storagev1.ListDeletesResponse{Deletes: []*storagev1.Delete{
-		f.delete("a", storagev1.DeleteState_DELETE_STATE_RECEIVED), f.delete("b", storagev1.DeleteState_DELETE_STATE_REWRITING),
+		f.delete("a", storagev1.DeleteState_DELETE_STATE_RECEIVED), f.delete("b", storagev1.DeleteState_DELETE_STATE_REWRITING), cancelled,
 	}}, nil
 }
 
@@ -74,10 +76,14 @@ func (f *fakeServer) RetentionDryRun(_ context.Context, r *storagev1.RetentionDr
 	if r.GetTime() != nil {
 		at = r.GetTime()
 	}
-	return &storagev1.RetentionDryRunResponse{Time: at, Bytes: 50_000_000, BytesExpired: 5_000_000, BytesPerCycle: 10_000_000, Steps: []*storagev1.RetentionStep{
+	resp := &storagev1.RetentionDryRunResponse{Time: at, Bytes: 50_000_000, BytesExpired: 5_000_000, BytesPerCycle: 10_000_000, Steps: []*storagev1.RetentionStep{
 		{Block: f.block(), Reason: "all entries have expired", Entries: 1_000_000},
 		{Block: f.block(), Rewrite: true, Reason: "older than 24h0m0s: {app=\"x\"}", Entries: 10, Estimated: !r.GetExact()},
-	}}, nil
+	}}
+	if at.AsTime().Year() == 2027 {
+		resp.Incomplete, resp.Unread = true, []*storagev1.UnreadBlock{{Block: f.block(), Error: "open t/blk: footer: checksum\x1b"}}
+	}
+	return resp, nil
 }
 
 func (f *fakeServer) ListBlocks(context.Context, *storagev1.ListBlocksRequest) (*storagev1.ListBlocksResponse, error) {

@@ -109,6 +109,8 @@ func TestTranscripts(t *testing.T) {
 		"deletes-unknown":        {args: []string{"deletes", "lsit"}},
 		"retention":              {args: []string{"retention", "dry-run"}},
 		"retention-exact":        {args: []string{"retention", "dry-run", "--exact"}},
+		"retention-unread":       {args: []string{"retention", "dry-run", "--at", "2027-01-01T00:00:00Z"}},
+		"retention-unread-json":  {args: []string{"retention", "dry-run", "--at", "2027-01-01T00:00:00Z", "-o", "json"}},
 		"retention-json":         {args: []string{"retention", "dry-run", "--at", "2026-12-31T00:00:00Z", "-o", "json"}},
 		"blocks-list":            {args: []string{"blocks", "list"}},
 		"blocks-list-json":       {args: []string{"blocks", "list", "-o", "json"}},

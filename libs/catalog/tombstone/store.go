@@ -23,9 +23,11 @@ const (
 	MaxInForce  = 1000
 	maxRemovals = 10_000 // known of one delete
 	maxTenants  = 10_000 // remembered
-	// keepCancelled is how long the objects of a cancelled delete stay, and after the tombstone its
+	// KeepCancelled is how long the objects of a cancelled delete stay, and after the tombstone its
 	// decision: whoever lists meanwhile sees it cancelled.
-	keepCancelled = 24 * time.Hour
+	KeepCancelled = 24 * time.Hour
+	// MaxCancelled is how many of these a tenant has at most: each is read and kept by whoever lists.
+	MaxCancelled = 1000
 
 	decisionSuffix = ".decision"
 	removalInfix   = ".removal."
@@ -36,6 +38,7 @@ var (
 	ErrStarted   = errors.New("rewriting has started: entries may be gone")
 	ErrCancelled = errors.New("the delete was cancelled")
 	ErrTooMany   = errors.New("too many deletes are in force")
+	ErrCancels   = errors.New("too many deletes were cancelled in the last day")
 )
 
 // Store keeps the tombstones of all tenants in a bucket. It is safe for concurrent use.
@@ -257,6 +260,8 @@ func (s *Store) Create(ctx context.Context, x *Tombstone) error {
 		}
 		if n := len(t.set().all); n >= MaxInForce {
 			return fmt.Errorf("%w: %d, which is the most allowed", ErrTooMany, n)
+		} else if n = len(t.all) - n; n >= MaxCancelled {
+			return fmt.Errorf("%w: %d, which is the most allowed", ErrCancels, n)
 		}
 		if err := s.bucket.PutNew(ctx, key(x.Tenant, x.ID), body); err != nil {
 			return fmt.Errorf("create delete: %w", err)
@@ -403,12 +408,12 @@ func (s *Store) Sweep(ctx context.Context, tenant string, keepProof time.Duratio
 			age := now.Sub(d.At)
 			_, there := t.all[id]
 			switch {
-			case there && d.State == Cancelled && age >= keepCancelled:
+			case there && d.State == Cancelled && age >= KeepCancelled:
 				if err := s.bucket.Delete(ctx, key(tenant, id)); err != nil {
 					return err
 				}
 				delete(t.all, id)
-			case !there && (d.State == Cancelled && age >= 2*keepCancelled || d.State == Rewriting && age >= keepProof):
+			case !there && (d.State == Cancelled && age >= 2*KeepCancelled || d.State == Rewriting && age >= keepProof):
 				for _, block := range t.removals[id] {
 					if err := s.bucket.Delete(ctx, key(tenant, id)+removalInfix+string(block)); err != nil {
 						return err

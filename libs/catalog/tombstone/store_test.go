@@ -210,9 +210,9 @@ func TestSweep(t *testing.T) {
 	for _, step := range []struct {
 		after time.Duration
 		want  int
-	}{{0, 5}, {keepCancelled, 4}, {keepCancelled, 3}, {100 * keepCancelled, 3}} {
+	}{{0, 5}, {KeepCancelled, 4}, {KeepCancelled, 3}, {100 * KeepCancelled, 3}} {
 		w.now = w.now.Add(step.after)
-		if err := s.Sweep(t.Context(), "t", 200*keepCancelled); err != nil {
+		if err := s.Sweep(t.Context(), "t", 200*KeepCancelled); err != nil {
 			t.Fatal(err)
 		}
 		if n := count(); n != step.want {
@@ -223,8 +223,8 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.inForce(s)
-	w.now = w.now.Add(100 * keepCancelled)
-	if err := s.Sweep(t.Context(), "t", 200*keepCancelled); err != nil || count() != 0 {
+	w.now = w.now.Add(100 * KeepCancelled)
+	if err := s.Sweep(t.Context(), "t", 200*KeepCancelled); err != nil || count() != 0 {
 		t.Errorf("%d objects are left, %v", count(), err)
 	}
 }
@@ -263,6 +263,32 @@ func TestTooMany(t *testing.T) {
 		}
 	}
 	w.check("one more", s.Create(t.Context(), w.tombstone(`{app="a"}`)), ErrTooMany)
+}
+
+// TestTooManyCancelled: what was cancelled is kept for a day, so that its number has a
+// bound; those in force do not count.
+func TestTooManyCancelled(t *testing.T) {
+	w := newWorld(t)
+	s := w.store()
+	for range MaxCancelled {
+		x := w.tombstone(`{app="a"}`)
+		body, err := x.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.bucket.PutNew(t.Context(), key("t", x.ID), body); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Cancel(t.Context(), "t", x.ID, "me"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.check("one more", s.Create(t.Context(), w.tombstone(`{app="a"}`)), ErrCancels)
+	w.now = w.now.Add(KeepCancelled)
+	if err := s.Sweep(t.Context(), "t", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	w.check("a day later", s.Create(t.Context(), w.tombstone(`{app="a"}`)), nil)
 }
 
 func TestMatching(t *testing.T) {

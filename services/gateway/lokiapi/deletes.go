@@ -136,6 +136,8 @@ func deleteStatus(d *storagev1.Delete) string {
 	switch d.GetState() {
 	case storagev1.DeleteState_DELETE_STATE_DONE:
 		return "processed"
+	case storagev1.DeleteState_DELETE_STATE_CANCELLED: // of Weir: Loki forgets it
+		return "cancelled"
 	case storagev1.DeleteState_DELETE_STATE_REWRITING:
 		done, all := float64(d.GetBytesDone()), float64(d.GetBytesDone()+d.GetBytesPending())
 		if all == 0 {

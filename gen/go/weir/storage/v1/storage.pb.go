@@ -42,6 +42,8 @@ const (
 	DeleteState_DELETE_STATE_REWRITING DeleteState = 2
 	// No block holds entries of it any more.
 	DeleteState_DELETE_STATE_DONE DeleteState = 3
+	// Taken back before rewriting started: nothing was removed, and nothing will be.
+	DeleteState_DELETE_STATE_CANCELLED DeleteState = 4
 )
 
 // Enum value maps for DeleteState.
@@ -51,12 +53,14 @@ var (
 		1: "DELETE_STATE_RECEIVED",
 		2: "DELETE_STATE_REWRITING",
 		3: "DELETE_STATE_DONE",
+		4: "DELETE_STATE_CANCELLED",
 	}
 	DeleteState_value = map[string]int32{
 		"DELETE_STATE_UNSPECIFIED": 0,
 		"DELETE_STATE_RECEIVED":    1,
 		"DELETE_STATE_REWRITING":   2,
 		"DELETE_STATE_DONE":        3,
+		"DELETE_STATE_CANCELLED":   4,
 	}
 )
 
@@ -226,7 +230,9 @@ type Delete struct {
 	RemovedEntries uint64 `protobuf:"varint,11,opt,name=removed_entries,json=removedEntries,proto3" json:"removed_entries,omitempty"`
 	// What was removed from which block: the proof of the delete. At most 1000, the
 	// newest first.
-	Removals      []*Removal `protobuf:"bytes,12,rep,name=removals,proto3" json:"removals,omitempty"`
+	Removals []*Removal `protobuf:"bytes,12,rep,name=removals,proto3" json:"removals,omitempty"`
+	// When it was cancelled. Absent: it was not.
+	Cancelled     *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -341,6 +347,13 @@ func (x *Delete) GetRemovedEntries() uint64 {
 func (x *Delete) GetRemovals() []*Removal {
 	if x != nil {
 		return x.Removals
+	}
+	return nil
+}
+
+func (x *Delete) GetCancelled() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Cancelled
 	}
 	return nil
 }
@@ -654,6 +667,13 @@ type RetentionDryRunResponse struct {
 	BytesExpired uint64 `protobuf:"varint,4,opt,name=bytes_expired,json=bytesExpired,proto3" json:"bytes_expired,omitempty"`
 	// Bytes that may go in one cycle.
 	BytesPerCycle uint64 `protobuf:"varint,5,opt,name=bytes_per_cycle,json=bytesPerCycle,proto3" json:"bytes_per_cycle,omitempty"`
+	// Whether something could not be read, see unread: more may have to go than this
+	// says.
+	Incomplete bool `protobuf:"varint,6,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
+	// What could not be read, and is counted nowhere above but in bytes. Retention
+	// leaves it alone, too. Damage that shows only when lines are read is found by an
+	// exact dry run alone; the step of such a block has the estimate.
+	Unread        []*UnreadBlock `protobuf:"bytes,7,rep,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -723,6 +743,75 @@ func (x *RetentionDryRunResponse) GetBytesPerCycle() uint64 {
 	return 0
 }
 
+func (x *RetentionDryRunResponse) GetIncomplete() bool {
+	if x != nil {
+		return x.Incomplete
+	}
+	return false
+}
+
+func (x *RetentionDryRunResponse) GetUnread() []*UnreadBlock {
+	if x != nil {
+		return x.Unread
+	}
+	return nil
+}
+
+// UnreadBlock is a block that could not be read.
+type UnreadBlock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The block; of one whose footer is damaged what its key says.
+	Block *Block `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
+	// What is wrong with it, for people.
+	Error         string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnreadBlock) Reset() {
+	*x = UnreadBlock{}
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnreadBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnreadBlock) ProtoMessage() {}
+
+func (x *UnreadBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnreadBlock.ProtoReflect.Descriptor instead.
+func (*UnreadBlock) Descriptor() ([]byte, []int) {
+	return file_weir_storage_v1_storage_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *UnreadBlock) GetBlock() *Block {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+func (x *UnreadBlock) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 // RetentionStep is what would become of a block.
 type RetentionStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -743,7 +832,7 @@ type RetentionStep struct {
 
 func (x *RetentionStep) Reset() {
 	*x = RetentionStep{}
-	mi := &file_weir_storage_v1_storage_proto_msgTypes[10]
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +844,7 @@ func (x *RetentionStep) String() string {
 func (*RetentionStep) ProtoMessage() {}
 
 func (x *RetentionStep) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_storage_v1_storage_proto_msgTypes[10]
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +857,7 @@ func (x *RetentionStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetentionStep.ProtoReflect.Descriptor instead.
 func (*RetentionStep) Descriptor() ([]byte, []int) {
-	return file_weir_storage_v1_storage_proto_rawDescGZIP(), []int{10}
+	return file_weir_storage_v1_storage_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RetentionStep) GetBlock() *Block {
@@ -819,7 +908,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_weir_storage_v1_storage_proto_msgTypes[11]
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +920,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_storage_v1_storage_proto_msgTypes[11]
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +933,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_weir_storage_v1_storage_proto_rawDescGZIP(), []int{11}
+	return file_weir_storage_v1_storage_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListBlocksRequest) GetStart() *timestamppb.Timestamp {
@@ -874,7 +963,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_weir_storage_v1_storage_proto_msgTypes[12]
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +975,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_storage_v1_storage_proto_msgTypes[12]
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +988,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_weir_storage_v1_storage_proto_rawDescGZIP(), []int{12}
+	return file_weir_storage_v1_storage_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListBlocksResponse) GetBlocks() []*Block {
@@ -943,7 +1032,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_weir_storage_v1_storage_proto_msgTypes[13]
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1044,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_storage_v1_storage_proto_msgTypes[13]
+	mi := &file_weir_storage_v1_storage_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1057,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_weir_storage_v1_storage_proto_rawDescGZIP(), []int{13}
+	return file_weir_storage_v1_storage_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Block) GetId() string {
@@ -1044,7 +1133,7 @@ const file_weir_storage_v1_storage_proto_rawDesc = "" +
 	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
 	"\x03end\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"G\n" +
 	"\x14CreateDeleteResponse\x12/\n" +
-	"\x06delete\x18\x01 \x01(\v2\x17.weir.storage.v1.DeleteR\x06delete\"\xe3\x03\n" +
+	"\x06delete\x18\x01 \x01(\v2\x17.weir.storage.v1.DeleteR\x06delete\"\x9d\x04\n" +
 	"\x06Delete\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05query\x18\x02 \x01(\tR\x05query\x120\n" +
@@ -1060,7 +1149,8 @@ const file_weir_storage_v1_storage_proto_rawDesc = "" +
 	"\rbytes_pending\x18\n" +
 	" \x01(\x04R\fbytesPending\x12'\n" +
 	"\x0fremoved_entries\x18\v \x01(\x04R\x0eremovedEntries\x124\n" +
-	"\bremovals\x18\f \x03(\v2\x18.weir.storage.v1.RemovalR\bremovals\"\x83\x01\n" +
+	"\bremovals\x18\f \x03(\v2\x18.weir.storage.v1.RemovalR\bremovals\x128\n" +
+	"\tcancelled\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tcancelled\"\x83\x01\n" +
 	"\aRemoval\x12\x14\n" +
 	"\x05block\x18\x01 \x01(\tR\x05block\x12\x18\n" +
 	"\asources\x18\x02 \x03(\tR\asources\x12\x18\n" +
@@ -1074,13 +1164,20 @@ const file_weir_storage_v1_storage_proto_rawDesc = "" +
 	"\x14CancelDeleteResponse\"^\n" +
 	"\x16RetentionDryRunRequest\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
-	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xe2\x01\n" +
+	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xb8\x02\n" +
 	"\x17RetentionDryRunResponse\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x124\n" +
 	"\x05steps\x18\x02 \x03(\v2\x1e.weir.storage.v1.RetentionStepR\x05steps\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12#\n" +
 	"\rbytes_expired\x18\x04 \x01(\x04R\fbytesExpired\x12&\n" +
-	"\x0fbytes_per_cycle\x18\x05 \x01(\x04R\rbytesPerCycle\"\xa7\x01\n" +
+	"\x0fbytes_per_cycle\x18\x05 \x01(\x04R\rbytesPerCycle\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18\x06 \x01(\bR\n" +
+	"incomplete\x124\n" +
+	"\x06unread\x18\a \x03(\v2\x1c.weir.storage.v1.UnreadBlockR\x06unread\"Q\n" +
+	"\vUnreadBlock\x12,\n" +
+	"\x05block\x18\x01 \x01(\v2\x16.weir.storage.v1.BlockR\x05block\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"\xa7\x01\n" +
 	"\rRetentionStep\x12,\n" +
 	"\x05block\x18\x01 \x01(\v2\x16.weir.storage.v1.BlockR\x05block\x12\x18\n" +
 	"\arewrite\x18\x02 \x01(\bR\arewrite\x12\x16\n" +
@@ -1102,12 +1199,13 @@ const file_weir_storage_v1_storage_proto_rawDesc = "" +
 	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x18\n" +
 	"\aentries\x18\a \x01(\x04R\aentries\x12\x1b\n" +
 	"\traw_bytes\x18\b \x01(\x04R\brawBytes\x12\x18\n" +
-	"\adeletes\x18\t \x03(\tR\adeletes*y\n" +
+	"\adeletes\x18\t \x03(\tR\adeletes*\x95\x01\n" +
 	"\vDeleteState\x12\x1c\n" +
 	"\x18DELETE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15DELETE_STATE_RECEIVED\x10\x01\x12\x1a\n" +
 	"\x16DELETE_STATE_REWRITING\x10\x02\x12\x15\n" +
-	"\x11DELETE_STATE_DONE\x10\x032\xf0\x04\n" +
+	"\x11DELETE_STATE_DONE\x10\x03\x12\x1a\n" +
+	"\x16DELETE_STATE_CANCELLED\x10\x042\xf0\x04\n" +
 	"\x0eStorageService\x12w\n" +
 	"\fCreateDelete\x12$.weir.storage.v1.CreateDeleteRequest\x1a%.weir.storage.v1.CreateDeleteResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/api/v1/deletes\x12q\n" +
 	"\vListDeletes\x12#.weir.storage.v1.ListDeletesRequest\x1a$.weir.storage.v1.ListDeletesResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/deletes\x12y\n" +
@@ -1129,7 +1227,7 @@ func file_weir_storage_v1_storage_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_storage_v1_storage_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weir_storage_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_weir_storage_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_weir_storage_v1_storage_proto_goTypes = []any{
 	(DeleteState)(0),                // 0: weir.storage.v1.DeleteState
 	(*CreateDeleteRequest)(nil),     // 1: weir.storage.v1.CreateDeleteRequest
@@ -1142,49 +1240,53 @@ var file_weir_storage_v1_storage_proto_goTypes = []any{
 	(*CancelDeleteResponse)(nil),    // 8: weir.storage.v1.CancelDeleteResponse
 	(*RetentionDryRunRequest)(nil),  // 9: weir.storage.v1.RetentionDryRunRequest
 	(*RetentionDryRunResponse)(nil), // 10: weir.storage.v1.RetentionDryRunResponse
-	(*RetentionStep)(nil),           // 11: weir.storage.v1.RetentionStep
-	(*ListBlocksRequest)(nil),       // 12: weir.storage.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),      // 13: weir.storage.v1.ListBlocksResponse
-	(*Block)(nil),                   // 14: weir.storage.v1.Block
-	(*timestamppb.Timestamp)(nil),   // 15: google.protobuf.Timestamp
+	(*UnreadBlock)(nil),             // 11: weir.storage.v1.UnreadBlock
+	(*RetentionStep)(nil),           // 12: weir.storage.v1.RetentionStep
+	(*ListBlocksRequest)(nil),       // 13: weir.storage.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),      // 14: weir.storage.v1.ListBlocksResponse
+	(*Block)(nil),                   // 15: weir.storage.v1.Block
+	(*timestamppb.Timestamp)(nil),   // 16: google.protobuf.Timestamp
 }
 var file_weir_storage_v1_storage_proto_depIdxs = []int32{
-	15, // 0: weir.storage.v1.CreateDeleteRequest.start:type_name -> google.protobuf.Timestamp
-	15, // 1: weir.storage.v1.CreateDeleteRequest.end:type_name -> google.protobuf.Timestamp
+	16, // 0: weir.storage.v1.CreateDeleteRequest.start:type_name -> google.protobuf.Timestamp
+	16, // 1: weir.storage.v1.CreateDeleteRequest.end:type_name -> google.protobuf.Timestamp
 	3,  // 2: weir.storage.v1.CreateDeleteResponse.delete:type_name -> weir.storage.v1.Delete
-	15, // 3: weir.storage.v1.Delete.start:type_name -> google.protobuf.Timestamp
-	15, // 4: weir.storage.v1.Delete.end:type_name -> google.protobuf.Timestamp
-	15, // 5: weir.storage.v1.Delete.created:type_name -> google.protobuf.Timestamp
+	16, // 3: weir.storage.v1.Delete.start:type_name -> google.protobuf.Timestamp
+	16, // 4: weir.storage.v1.Delete.end:type_name -> google.protobuf.Timestamp
+	16, // 5: weir.storage.v1.Delete.created:type_name -> google.protobuf.Timestamp
 	0,  // 6: weir.storage.v1.Delete.state:type_name -> weir.storage.v1.DeleteState
 	4,  // 7: weir.storage.v1.Delete.removals:type_name -> weir.storage.v1.Removal
-	15, // 8: weir.storage.v1.Removal.time:type_name -> google.protobuf.Timestamp
-	3,  // 9: weir.storage.v1.ListDeletesResponse.deletes:type_name -> weir.storage.v1.Delete
-	15, // 10: weir.storage.v1.RetentionDryRunRequest.time:type_name -> google.protobuf.Timestamp
-	15, // 11: weir.storage.v1.RetentionDryRunResponse.time:type_name -> google.protobuf.Timestamp
-	11, // 12: weir.storage.v1.RetentionDryRunResponse.steps:type_name -> weir.storage.v1.RetentionStep
-	14, // 13: weir.storage.v1.RetentionStep.block:type_name -> weir.storage.v1.Block
-	15, // 14: weir.storage.v1.ListBlocksRequest.start:type_name -> google.protobuf.Timestamp
-	15, // 15: weir.storage.v1.ListBlocksRequest.end:type_name -> google.protobuf.Timestamp
-	14, // 16: weir.storage.v1.ListBlocksResponse.blocks:type_name -> weir.storage.v1.Block
-	15, // 17: weir.storage.v1.ListBlocksResponse.taken:type_name -> google.protobuf.Timestamp
-	15, // 18: weir.storage.v1.Block.partition:type_name -> google.protobuf.Timestamp
-	15, // 19: weir.storage.v1.Block.min_time:type_name -> google.protobuf.Timestamp
-	15, // 20: weir.storage.v1.Block.max_time:type_name -> google.protobuf.Timestamp
-	1,  // 21: weir.storage.v1.StorageService.CreateDelete:input_type -> weir.storage.v1.CreateDeleteRequest
-	5,  // 22: weir.storage.v1.StorageService.ListDeletes:input_type -> weir.storage.v1.ListDeletesRequest
-	7,  // 23: weir.storage.v1.StorageService.CancelDelete:input_type -> weir.storage.v1.CancelDeleteRequest
-	9,  // 24: weir.storage.v1.StorageService.RetentionDryRun:input_type -> weir.storage.v1.RetentionDryRunRequest
-	12, // 25: weir.storage.v1.StorageService.ListBlocks:input_type -> weir.storage.v1.ListBlocksRequest
-	2,  // 26: weir.storage.v1.StorageService.CreateDelete:output_type -> weir.storage.v1.CreateDeleteResponse
-	6,  // 27: weir.storage.v1.StorageService.ListDeletes:output_type -> weir.storage.v1.ListDeletesResponse
-	8,  // 28: weir.storage.v1.StorageService.CancelDelete:output_type -> weir.storage.v1.CancelDeleteResponse
-	10, // 29: weir.storage.v1.StorageService.RetentionDryRun:output_type -> weir.storage.v1.RetentionDryRunResponse
-	13, // 30: weir.storage.v1.StorageService.ListBlocks:output_type -> weir.storage.v1.ListBlocksResponse
-	26, // [26:31] is the sub-list for method output_type
-	21, // [21:26] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	16, // 8: weir.storage.v1.Delete.cancelled:type_name -> google.protobuf.Timestamp
+	16, // 9: weir.storage.v1.Removal.time:type_name -> google.protobuf.Timestamp
+	3,  // 10: weir.storage.v1.ListDeletesResponse.deletes:type_name -> weir.storage.v1.Delete
+	16, // 11: weir.storage.v1.RetentionDryRunRequest.time:type_name -> google.protobuf.Timestamp
+	16, // 12: weir.storage.v1.RetentionDryRunResponse.time:type_name -> google.protobuf.Timestamp
+	12, // 13: weir.storage.v1.RetentionDryRunResponse.steps:type_name -> weir.storage.v1.RetentionStep
+	11, // 14: weir.storage.v1.RetentionDryRunResponse.unread:type_name -> weir.storage.v1.UnreadBlock
+	15, // 15: weir.storage.v1.UnreadBlock.block:type_name -> weir.storage.v1.Block
+	15, // 16: weir.storage.v1.RetentionStep.block:type_name -> weir.storage.v1.Block
+	16, // 17: weir.storage.v1.ListBlocksRequest.start:type_name -> google.protobuf.Timestamp
+	16, // 18: weir.storage.v1.ListBlocksRequest.end:type_name -> google.protobuf.Timestamp
+	15, // 19: weir.storage.v1.ListBlocksResponse.blocks:type_name -> weir.storage.v1.Block
+	16, // 20: weir.storage.v1.ListBlocksResponse.taken:type_name -> google.protobuf.Timestamp
+	16, // 21: weir.storage.v1.Block.partition:type_name -> google.protobuf.Timestamp
+	16, // 22: weir.storage.v1.Block.min_time:type_name -> google.protobuf.Timestamp
+	16, // 23: weir.storage.v1.Block.max_time:type_name -> google.protobuf.Timestamp
+	1,  // 24: weir.storage.v1.StorageService.CreateDelete:input_type -> weir.storage.v1.CreateDeleteRequest
+	5,  // 25: weir.storage.v1.StorageService.ListDeletes:input_type -> weir.storage.v1.ListDeletesRequest
+	7,  // 26: weir.storage.v1.StorageService.CancelDelete:input_type -> weir.storage.v1.CancelDeleteRequest
+	9,  // 27: weir.storage.v1.StorageService.RetentionDryRun:input_type -> weir.storage.v1.RetentionDryRunRequest
+	13, // 28: weir.storage.v1.StorageService.ListBlocks:input_type -> weir.storage.v1.ListBlocksRequest
+	2,  // 29: weir.storage.v1.StorageService.CreateDelete:output_type -> weir.storage.v1.CreateDeleteResponse
+	6,  // 30: weir.storage.v1.StorageService.ListDeletes:output_type -> weir.storage.v1.ListDeletesResponse
+	8,  // 31: weir.storage.v1.StorageService.CancelDelete:output_type -> weir.storage.v1.CancelDeleteResponse
+	10, // 32: weir.storage.v1.StorageService.RetentionDryRun:output_type -> weir.storage.v1.RetentionDryRunResponse
+	14, // 33: weir.storage.v1.StorageService.ListBlocks:output_type -> weir.storage.v1.ListBlocksResponse
+	29, // [29:34] is the sub-list for method output_type
+	24, // [24:29] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_weir_storage_v1_storage_proto_init() }
@@ -1198,7 +1300,7 @@ func file_weir_storage_v1_storage_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_storage_v1_storage_proto_rawDesc), len(file_weir_storage_v1_storage_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -52,13 +52,17 @@ type StorageServiceClient interface {
 	// than labels, structured metadata and lines; the range is empty or ends in the future; too many deletes are in force
 	// (LIMIT_EXCEEDED).
 	CreateDelete(ctx context.Context, in *CreateDeleteRequest, opts ...grpc.CallOption) (*CreateDeleteResponse, error)
-	// ListDeletes lists the deletes that are in force, with their progress.
+	// ListDeletes lists the deletes that are in force, with their progress, and those
+	// that were cancelled in the last day, the newest 100.
 	ListDeletes(ctx context.Context, in *ListDeletesRequest, opts ...grpc.CallOption) (*ListDeletesResponse, error)
 	// CancelDelete takes a delete back. NOT_FOUND if there is none, and
 	// FAILED_PRECONDITION (CONFLICT) once rewriting has started: entries may be gone.
 	CancelDelete(ctx context.Context, in *CancelDeleteRequest, opts ...grpc.CallOption) (*CancelDeleteResponse, error)
 	// RetentionDryRun says what retention, as it is configured now, would remove if
-	// nothing slowed it down. Nothing is removed.
+	// nothing slowed it down. Nothing is removed. What cannot be read does not fail the
+	// answer: it is named, and the answer is marked as incomplete.
+	//
+	// RESOURCE_EXHAUSTED (OVERLOADED): as many dry runs are reading blocks as may at once.
 	RetentionDryRun(ctx context.Context, in *RetentionDryRunRequest, opts ...grpc.CallOption) (*RetentionDryRunResponse, error)
 	// ListBlocks lists the tenant's blocks.
 	ListBlocks(ctx context.Context, in *ListBlocksRequest, opts ...grpc.CallOption) (*ListBlocksResponse, error)
@@ -141,13 +145,17 @@ type StorageServiceServer interface {
 	// than labels, structured metadata and lines; the range is empty or ends in the future; too many deletes are in force
 	// (LIMIT_EXCEEDED).
 	CreateDelete(context.Context, *CreateDeleteRequest) (*CreateDeleteResponse, error)
-	// ListDeletes lists the deletes that are in force, with their progress.
+	// ListDeletes lists the deletes that are in force, with their progress, and those
+	// that were cancelled in the last day, the newest 100.
 	ListDeletes(context.Context, *ListDeletesRequest) (*ListDeletesResponse, error)
 	// CancelDelete takes a delete back. NOT_FOUND if there is none, and
 	// FAILED_PRECONDITION (CONFLICT) once rewriting has started: entries may be gone.
 	CancelDelete(context.Context, *CancelDeleteRequest) (*CancelDeleteResponse, error)
 	// RetentionDryRun says what retention, as it is configured now, would remove if
-	// nothing slowed it down. Nothing is removed.
+	// nothing slowed it down. Nothing is removed. What cannot be read does not fail the
+	// answer: it is named, and the answer is marked as incomplete.
+	//
+	// RESOURCE_EXHAUSTED (OVERLOADED): as many dry runs are reading blocks as may at once.
 	RetentionDryRun(context.Context, *RetentionDryRunRequest) (*RetentionDryRunResponse, error)
 	// ListBlocks lists the tenant's blocks.
 	ListBlocks(context.Context, *ListBlocksRequest) (*ListBlocksResponse, error)
