@@ -6,14 +6,17 @@ import (
 	"github.com/weir-logs/weir/libs/logql/engine"
 )
 
-// ruledOut reports whether the grams of a section whose templates are not open yet tell
-// that a row group of it has no line that is wanted. Programs ask the grams too: once the
-// templates are open, they are enough.
+// ruledOut reports whether the grams of a section tell that a row group of it has no line
+// that is wanted: where they rule out all, no program is made for the section. Programs ask
+// the grams too: once there is one, it is enough.
 func (s *selected) ruledOut(number int, foot *block.SectionFooter, index int, by ...*filters) bool {
-	if foot.Grams == nil || foot.Opened() {
+	if foot.Grams == nil {
 		return false
 	}
 	for _, f := range by {
+		if _, made := f.sections.Load(number); made {
+			continue
+		}
 		if may := f.may(number, foot.Grams); may != nil && !may.Has(index) {
 			return true
 		}

@@ -22,8 +22,12 @@ const (
 	warmRead  = 32 << 10
 )
 
-// Warm opens the newest blocks and reads the footers of their sections, so that the first
-// queries after a start need not. It is to be called once the catalog has been loaded; it
+// warmTemplates is how much of the memory for parts of blocks may be taken once templates are
+// opened as well. More is not kept of what row groups have in common when memory is short.
+const warmTemplates = 1.0 / 2
+
+// Warm opens the newest blocks, reads the footers of their sections, and then makes their
+// templates ready for needles, so that the first queries after a start need not. It is to be called once the catalog has been loaded; it
 // does one thing after the other, and ends with the first failure of the store; blocks that
 // are damaged are left to queries. Queries may run meanwhile.
 func (s *Service) Warm(ctx context.Context) {
@@ -46,6 +50,7 @@ func (s *Service) Warm(ctx context.Context) {
 // warm returns how many blocks it opened, and how many bytes of parts of them it read.
 func (b *blocks) warm(ctx context.Context) (opened int, bytes int64, err error) {
 	parts, indexes := int64(float64(b.store.Cache.Limit())*warmShare), int64(float64(b.store.Memory)*warmShare)
+	var read []catalog.Block
 	for _, meta := range b.newest() {
 		if parts < warmRead || indexes <= 0 || ctx.Err() != nil {
 			break
@@ -62,23 +67,63 @@ func (b *blocks) warm(ctx context.Context) (opened int, bytes int64, err error) 
 			return opened, bytes, err
 		}
 		indexes -= o.size
-		n, err := func() (blockstore.Warmed, error) {
-			defer b.release(o)
-			return blockstore.NewStore(o.reader, b.store.Cache).Warm(ctx, parts, warmRead)
-		}()
+		var n blockstore.Warmed
+		err = b.ahead(o, func(s *blockstore.Store) (err error) {
+			n, err = s.Warm(ctx, parts, warmRead)
+			return err
+		})
 		opened++
 		bytes += n.Bytes
 		parts -= max(n.Counted, warmRead) // opening it is a read, too
-		if err != nil && passing(err) {
-			return opened, bytes, fmt.Errorf("block %s: %w", catalog.Key(meta), err)
+		if err == nil {
+			read = append(read, meta)
+		} else if err = b.left(meta, err); err != nil {
+			return opened, bytes, err
 		}
+	}
+	for _, meta := range read {
+		if ctx.Err() != nil {
+			break
+		}
+		b.mu.Lock()
+		open := b.open[meta.ID] != nil
+		b.mu.Unlock()
+		if !open {
+			continue // there was no memory for it
+		}
+		o, err := b.acquire(ctx, meta)
 		if err != nil {
-			b.mu.Lock()
-			b.tell(&blockError{meta, err})
-			b.mu.Unlock()
+			continue // it was replaced meanwhile, or read again, which failed
+		}
+		err = b.ahead(o, func(s *blockstore.Store) error {
+			return s.WarmTemplates(ctx, int64(float64(b.store.Cache.Limit())*warmTemplates))
+		})
+		if err = b.left(meta, err); err != nil {
+			return opened, bytes, err
 		}
 	}
 	return opened, bytes, ctx.Err()
+}
+
+// ahead calls f with a block that was acquired, which it releases.
+func (b *blocks) ahead(o *openBlock, f func(*blockstore.Store) error) error {
+	defer b.release(o)
+	return f(blockstore.NewStore(o.reader, b.store.Cache))
+}
+
+// left returns an error of a block that ends reading ahead: others are told of, and the block is
+// left to queries.
+func (b *blocks) left(meta catalog.Block, err error) error {
+	if err == nil {
+		return nil
+	}
+	if passing(err) {
+		return fmt.Errorf("block %s: %w", catalog.Key(meta), err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tell(&blockError{meta, err})
+	return nil
 }
 
 // newest returns the live blocks that this querier reads, those that reach the furthest in

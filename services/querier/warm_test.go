@@ -43,8 +43,15 @@ func TestWarm(t *testing.T) {
 	b := s.put(nil, rows("a", 0, 50)...)
 	s.reopen(1 << 20)
 	s.refresh()
-	if n, bytes, err := s.blocks.warm(t.Context()); n != 1 || bytes == 0 || err != nil {
+	n, bytes, err := s.blocks.warm(t.Context())
+	if n != 1 || bytes == 0 || err != nil {
 		t.Fatal(n, bytes, err)
+	}
+	if size := s.blocks.store.Cache.Size(); size < 2*bytes {
+		t.Errorf("the cache has %d bytes, %d of footers: templates were not made ready", size, bytes)
+	}
+	if n, _, err := s.blocks.warm(t.Context()); n != 1 || err != nil {
+		t.Error("again:", n, err)
 	}
 	gets := s.gets()
 	s.same("absent", s.lines(`{app="a"} |= "zq00absent00needle"`), nil)
@@ -80,6 +87,9 @@ func TestWarmIsBounded(t *testing.T) {
 		}
 		if want := int(s.blocks.store.Cache.Limit() / 8 / warmRead); n > want {
 			t.Errorf("%d blocks, of at most %d", n, want)
+		}
+		if size := s.blocks.store.Cache.Size(); size > s.blocks.store.Cache.Limit()/2 {
+			t.Errorf("%d bytes of parts, of %d", size, s.blocks.store.Cache.Limit())
 		}
 		if s.blocks.bytes > memory/4 {
 			t.Errorf("%d bytes of indexes, of %d", s.blocks.bytes, memory)

@@ -60,6 +60,10 @@ type joint struct {
 
 const edgeLen = 8
 
+// Prepare works out what every needle is asked of a section's templates, if no program did: the
+// section keeps it, and it counts for its memory.
+func Prepare(s *lines.Section) { indexOf(s) }
+
 func indexOf(s *lines.Section) *index {
 	return s.Derived(func() (any, int) {
 		x := newIndex(s)
