@@ -38,6 +38,7 @@ type Client struct {
 	metrics  *metrics
 	requests chan struct{}
 	uploads  chan struct{}
+	away     away
 }
 
 var _ Bucket = (*Client)(nil)
@@ -115,15 +116,22 @@ func (c *Client) do(ctx context.Context, op, key string, timeout time.Duration, 
 		c.metrics.duration.WithLabelValues(op).Observe(time.Since(start).Seconds())
 		switch {
 		case err == nil:
+			c.away.answered(op)
 			return nil
 		case ctx.Err() != nil: // the caller's end, not the attempt's
 			return fmt.Errorf("%s object %q: %w", op, key, ctx.Err())
 		case final(err):
 			if errors.Is(err, ErrDenied) {
 				c.metrics.failures.WithLabelValues(op).Inc()
+				c.away.failed(op, start, time.Now(), true)
+			} else if !errors.Is(err, ErrInvalidKey) && !errors.Is(err, ErrRange) { // which need no store
+				c.away.answered(op)
 			}
 			return err
-		case attempt+1 >= c.o.Attempts:
+		}
+		last := attempt+1 >= c.o.Attempts
+		c.away.failed(op, start, time.Now(), last)
+		if last {
 			c.metrics.failures.WithLabelValues(op).Inc()
 			return fmt.Errorf("%w: %s object %q, %d attempts: %w", ErrUnavailable, op, key, attempt+1, err)
 		}

@@ -35,7 +35,7 @@ func (p *Process) registerAdmin() {
 
 // Services implements adminv1.AdminServiceServer.
 func (a *admin) Services(context.Context, *adminv1.ServicesRequest) (*adminv1.ServicesResponse, error) {
-	resp := &adminv1.ServicesResponse{}
+	resp := &adminv1.ServicesResponse{Degraded: a.p.server.Degraded()}
 	for _, s := range a.p.modules.States() {
 		out := &adminv1.Service{Name: s.Name, State: serviceStates[s.State]}
 		if s.Err != nil {

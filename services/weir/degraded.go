@@ -31,6 +31,15 @@ func (p *Process) ofView(look func(v *ring.View, self string) string) func() str
 	}
 }
 
+// away tells of an object store that does not answer. Ingesters keep what they take on their
+// disks meanwhile.
+func (st *storage) away() string {
+	if what := st.bucket.Away(); what != "" {
+		return "the object store does not answer: " + what + "; the log says why"
+	}
+	return ""
+}
+
 // unheard tells of a process that hears nobody, though there are others: it goes by the
 // members as they were.
 func unheard(v *ring.View, self string) string {

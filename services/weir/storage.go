@@ -65,6 +65,7 @@ func (p *Process) initStorage() (serve.Service, error) {
 		return nil, errors.Join(err, bucket.Close())
 	}
 	p.storage = st
+	p.server.AddCondition("store", st.away)
 	probed := false // a store that cannot be listed cannot be probed
 	look := func(ctx context.Context) {
 		err := st.refresh(ctx)

@@ -21,6 +21,7 @@ type serverStatus struct {
 	BuildDate         string          `json:"build_date"`
 	GoVersion         string          `json:"go_version"`
 	Services          []serviceStatus `json:"services"`
+	Degraded          []string        `json:"degraded,omitempty"`
 	ReplicationFactor uint32          `json:"replication_factor"`
 	Members           []memberStatus  `json:"members"`
 }
@@ -52,9 +53,9 @@ func statusCommand(env *Env) *command {
 	return &command{
 		name: "status", nargs: [2]int{0, 0}, flags: fs,
 		short: "show a server's services, members and build",
-		long: `Show the services of the server process and their states, the members of the
-cluster as it knows them, and its build. The exit code is 0 only if all services
-run and all members are healthy.`,
+		long: `Show the services of the server process and their states, what is wrong with it
+though it serves requests, the members of the cluster as it knows them, and its
+build. The exit code is 0 only if all services run and all members are healthy.`,
 		examples: []string{
 			"The server on this machine\nstatus",
 			"One of a cluster, for a program\nstatus --addr ingester-2:9095 -o json",
@@ -88,6 +89,7 @@ func (s *serverStatus) ask(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return err
 	}
+	s.Degraded = services.GetDegraded()
 	for _, v := range services.GetServices() {
 		state := strings.ToLower(strings.TrimPrefix(v.GetState().String(), "SERVICE_STATE_"))
 		s.Services = append(s.Services, serviceStatus{v.GetName(), state, v.GetError()})
@@ -146,6 +148,13 @@ func (o *output) status(s *serverStatus) error {
 	fmt.Fprint(tw, "\nSERVICE\tSTATE\t\n")
 	for _, v := range s.Services {
 		fmt.Fprintf(tw, "%s\t%s\t%s\n", v.Name, v.State, v.Error)
+	}
+	if len(s.Degraded) > 0 {
+		tw.Flush() //nolint:errcheck // a strings.Builder takes all
+		fmt.Fprint(&b, "\nDegraded\n\n")
+		for _, what := range s.Degraded {
+			fmt.Fprintf(&b, "  %s\n", appendSafe(nil, []byte(what), `\n`))
+		}
 	}
 	if len(s.Members) > 0 {
 		tw.Flush() //nolint:errcheck // a strings.Builder takes all

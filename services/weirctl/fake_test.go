@@ -292,7 +292,7 @@ func (f *fakeServer) BuildInfo(context.Context, *adminv1.BuildInfoRequest) (*adm
 func (f *fakeServer) Services(context.Context, *adminv1.ServicesRequest) (*adminv1.ServicesResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &adminv1.ServicesResponse{Services: []*adminv1.Service{
+	return &adminv1.ServicesResponse{Degraded: []string{"store: the object store does not answer: reads fail since 2026-03-01T11:00:00Z; the log says why"}, Services: []*adminv1.Service{
 		{Name: "distributor", State: adminv1.ServiceState_SERVICE_STATE_RUNNING},
 		{Name: "ingester", State: f.service},
 	}}, nil

@@ -178,7 +178,8 @@ func drained(t *testing.T, node *harness.Node) {
 }
 
 // TestRow33StoreAway: while the store is away pushes succeed and memory does not grow
-// beyond its budget; a query that needs the store says so; then all is uploaded.
+// beyond its budget; a query that needs the store says so, and so does /ready; then all is
+// uploaded.
 func TestRow33StoreAway(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -193,6 +194,16 @@ func TestRow33StoreAway(t *testing.T) {
 		t.Errorf("pushes while the store is away: before %+v, after %+v", before, after)
 	}
 	backlog := node.Metric("weir_ingester_upload_backlog_bytes")
+	tells := func(want string) {
+		t.Helper()
+		harness.Until(t, func() error {
+			if code, body, err := node.Get("/ready"); err != nil || code != http.StatusOK || !strings.Contains(body, want) {
+				return fmt.Errorf("/ready: %d %q, %w", code, body, err)
+			}
+			return nil
+		})
+	}
+	tells("degraded\nstore: the object store does not answer: ")
 	// A restart meanwhile: it starts, and takes pushes.
 	node.Kill()
 	node.Start()
@@ -210,6 +221,7 @@ func TestRow33StoreAway(t *testing.T) {
 	s.away.Store(false)
 	stop()
 	drained(t, node)
+	tells("ready\n")
 	v := check(t, node, l)
 	if peak := node.Peak(); peak > 512<<20 || backlog == 0 {
 		t.Errorf("peak %d MiB, backlog %v", peak>>20, backlog)

@@ -138,7 +138,10 @@ func (*ServicesRequest) Descriptor() ([]byte, []int) {
 type ServicesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Ordered by name.
-	Services      []*Service `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
+	Services []*Service `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
+	// What is wrong with the process though it serves requests, as `/ready` has it:
+	// `condition: what`, for people. Empty: nothing.
+	Degraded      []string `protobuf:"bytes,2,rep,name=degraded,proto3" json:"degraded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -176,6 +179,13 @@ func (*ServicesResponse) Descriptor() ([]byte, []int) {
 func (x *ServicesResponse) GetServices() []*Service {
 	if x != nil {
 		return x.Services
+	}
+	return nil
+}
+
+func (x *ServicesResponse) GetDegraded() []string {
+	if x != nil {
+		return x.Degraded
 	}
 	return nil
 }
@@ -1068,9 +1078,10 @@ var File_weir_admin_v1_admin_proto protoreflect.FileDescriptor
 const file_weir_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x19weir/admin/v1/admin.proto\x12\rweir.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
-	"\x0fServicesRequest\"F\n" +
+	"\x0fServicesRequest\"b\n" +
 	"\x10ServicesResponse\x122\n" +
-	"\bservices\x18\x01 \x03(\v2\x16.weir.admin.v1.ServiceR\bservices\"f\n" +
+	"\bservices\x18\x01 \x03(\v2\x16.weir.admin.v1.ServiceR\bservices\x12\x1a\n" +
+	"\bdegraded\x18\x02 \x03(\tR\bdegraded\"f\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1b.weir.admin.v1.ServiceStateR\x05state\x12\x14\n" +
