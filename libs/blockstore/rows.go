@@ -37,11 +37,16 @@ type rowReader struct {
 	rows, bytes uint64 // examined
 }
 
-// A reader decodes firstRows rows at first, then more, up to manyRows; then chunks.
+// A reader decodes firstRows rows at first, or leastRows if the caller says that so few may
+// do, then more, up to manyRows; then chunks.
 const (
+	leastRows = 4
 	firstRows = 32
 	manyRows  = 512
 )
+
+// First implements engine.Sparing.
+func (r *rowReader) First(n int) { r.step = min(max(2*n, leastRows), firstRows) }
 
 // Examined implements engine.Examiner. The bytes are the share of the row groups.
 func (r *rowReader) Examined() (rows, bytes uint64) { return r.rows, r.bytes }

@@ -202,6 +202,7 @@ func TestRows(t *testing.T) {
 		start := int64(rapid.IntRange(-10, 290).Draw(t, "start")) * sec
 		end := start + int64(rapid.IntRange(0, 300).Draw(t, "length"))*sec
 		m := []*syntax.Matcher{syntax.MustMatcher(syntax.Re, "pod", rapid.SampledFrom([]string{".*", "p0.", "p07", "x|"}).Draw(t, "pods"))}
+		first := rapid.SampledFrom([]int{0, 1, 5, 1000}).Draw(t, "rows that may be enough")
 		read := func(s engine.Store, backward bool) map[string][]string {
 			sn, err := s.Open(context.Background(), m, start, end)
 			if err != nil {
@@ -214,6 +215,9 @@ func TestRows(t *testing.T) {
 					t.Fatal("streams do not ascend")
 				}
 				r := sn.Rows(i, start, end, backward)
+				if sparing, ok := r.(engine.Sparing); ok && first > 0 {
+					sparing.First(first)
+				}
 				var last *model.OrderKey
 				for {
 					rows, from, to, err := r.Next()

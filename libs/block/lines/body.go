@@ -46,6 +46,11 @@ type Body struct {
 	users   []uint16 // templates that have values in each column, once for each; printFew needs them
 	usersAt []int32  // where those of each column begin, and how many there are
 	counted bool     // printFew counted rows by walking through the templates
+	fews    int      // how often it was called
+	// The rows of each template, and where they begin; nil: printFew did not need them.
+	listed   []uint16
+	listedAt []uint32
+	sums     map[int32][]uint16 // of columns that many templates have values in: how many are before rows
 }
 
 // Body opens block i, given its bytes: those from Offset on, Size of them. It reads

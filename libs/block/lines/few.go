@@ -1,7 +1,6 @@
 package lines
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/weir-logs/weir/libs/block/column"
@@ -33,6 +32,10 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 	if b.views == nil {
 		b.views = make([]*column.View, len(b.columns))
 		b.memory += 8 * len(b.columns)
+	}
+	if b.fews++; b.fews > fewsToList && len(tids) <= maxListed {
+		b.invert()
+		b.list()
 	}
 	w := fewWriters.Get().(*fewWriter)
 	w.begin(b, tids, rows)
@@ -165,105 +168,6 @@ func (w *fewWriter) learn(t uint16) {
 	k.to = len(w.pieces)
 	w.kinds = append(w.kinds, k)
 	w.known[t] = uint32(len(w.kinds))
-}
-
-// invert finds which templates have values in each column. Call with mu held.
-func (b *Body) invert() {
-	if b.usersAt != nil {
-		return
-	}
-	b.usersAt = make([]int32, len(b.columns)+1)
-	n := 0
-	for t := range b.info.Templates {
-		cols := b.columnsOf(t)
-		n += len(cols)
-		for _, id := range cols {
-			b.usersAt[b.place(id)]++
-		}
-	}
-	at := int32(0)
-	for c, k := range b.usersAt {
-		b.usersAt[c] = at
-		at += k
-	}
-	b.users = make([]uint16, n)
-	next := slices.Clone(b.usersAt)
-	for t := range b.info.Templates {
-		for _, id := range b.columnsOf(t) {
-			c := b.place(id)
-			b.users[next[c]] = uint16(t)
-			next[c]++
-		}
-	}
-	b.memory += 4*len(b.usersAt) + 2*n
-}
-
-// seek moves to the first row, from the nearer end of the block.
-func (w *fewWriter) seek(row int) {
-	if row > len(w.tids)/2 {
-		for i := range w.columns {
-			w.columns[i].next = uint32(w.columns[i].info.N)
-		}
-		w.count(row, len(w.tids), true)
-	} else {
-		w.count(0, row, false)
-	}
-	w.row = row
-}
-
-// count moves by the values that rows have.
-func (w *fewWriter) count(from, to int, back bool) {
-	if from == to {
-		return
-	}
-	b := w.body
-	for _, t := range w.tids[from:to] {
-		w.counts[t]++
-	}
-	sign := uint32(1)
-	if back {
-		sign = ^uint32(0)
-	}
-	if !b.counted && b.usersAt == nil {
-		// Who counts once need not know which templates use a column.
-		b.counted = true
-		for t, n := range w.counts {
-			if n == 0 {
-				continue
-			}
-			for _, id := range b.columnsOf(t) {
-				if at := w.places[b.place(id)]; at > 0 {
-					w.columns[at-1].next += sign * n
-				}
-			}
-		}
-	} else {
-		b.invert()
-		for i := range w.columns {
-			c := &w.columns[i]
-			n := uint32(0)
-			for _, t := range b.users[b.usersAt[c.number]:b.usersAt[c.number+1]] {
-				n += w.counts[t]
-			}
-			c.next += sign * n
-		}
-	}
-	clear(w.counts)
-}
-
-// pass moves to a later row.
-func (w *fewWriter) pass(row int) {
-	if row-w.row > len(w.counts)/8 {
-		w.count(w.row, row, false)
-		w.row = row
-	}
-	for ; w.row < row; w.row++ {
-		for _, id := range w.body.columnsOf(int(w.tids[w.row])) {
-			if at := w.places[w.body.place(id)]; at > 0 {
-				w.columns[at-1].next++
-			}
-		}
-	}
 }
 
 // append appends the line of the row, and moves on.

@@ -2,8 +2,10 @@ package lines_test
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/lines"
@@ -13,9 +15,22 @@ import (
 // Few rows of a body are those that all are, whatever of it was unpacked before, and
 // take little memory.
 func TestFewRows(t *testing.T) {
-	blocks := append(goldenBlocks(), made(997))
+	blocks := append(goldenBlocks(), made(997), manyTemplates(3000))
 	checkFewRows(t, blocks, build(t, column.LevelFastest, blocks), true)
 	checkFewRows(t, blocks, buildPaged(t, column.LevelFastest, blocks), false)
+}
+
+// manyTemplates returns rows of many templates that have values in the same columns.
+func manyTemplates(rows int) (b block) {
+	words := [...]string{"opened", "closed", "moved", "renamed", "locked", "freed", "merged", "cut"}
+	for i := range rows {
+		x := uint64(i) * 0x9E3779B97F4A7C15
+		at := time.Unix(0, 1772323199e9+int64(i)*10e6).UTC()
+		what := words[x>>61] + " " + words[x>>58&7] + " " + words[x>>55&7]
+		b.lines.AppendString(fmt.Sprintf("%s file %s: user=%d size=%d", at.Format("2006-01-02T15:04:05.000Z"), what, x>>20&0xfff, x>>40&0xff))
+		b.times = append(b.times, at.UnixNano())
+	}
+	return b
 }
 
 func checkFewRows(t *testing.T, blocks []block, section []byte, memory bool) {
@@ -89,7 +104,7 @@ func checkFewRows(t *testing.T, blocks []block, section []byte, memory bool) {
 
 // What prints few rows is used again by other blocks: one that failed leaves nothing behind.
 func TestFewRowsAfterDamage(t *testing.T) {
-	blocks := append(goldenBlocks(), made(997))
+	blocks := append(goldenBlocks(), made(997), manyTemplates(1000))
 	sections := [][]byte{build(t, column.LevelFastest, blocks), buildPaged(t, column.LevelFastest, blocks)}
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 2))

@@ -97,10 +97,7 @@ func OpenFooter(footer []byte, size int64) (*Section, error) {
 	if s.Table, err = template.ParseTable(table); err != nil {
 		return nil, err
 	}
-	s.memory += 64*len(s.Table.Templates) + 4*len(s.Table.Columns)
-	for i := range s.Table.Templates {
-		s.memory += 4 * len(s.Table.Templates[i].Columns)
-	}
+	s.memory += s.Table.MemorySize()
 	blocks := size - n
 	count := r.int(MaxBlocks)
 	for i := 0; i < count && !r.bad; i++ {

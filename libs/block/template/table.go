@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/block/column"
 )
@@ -35,6 +36,16 @@ type Table struct {
 	Columns   []Column
 
 	texts []byte // of a table that was read
+}
+
+// MemorySize returns about how many bytes of memory a table that was read takes besides its
+// texts, which it shares with what it was read from.
+func (t *Table) MemorySize() int {
+	n := len(t.Templates)*int(unsafe.Sizeof(Template{})) + len(t.Columns)*int(unsafe.Sizeof(Column{}))
+	for i := range t.Templates {
+		n += 4 * len(t.Templates[i].Columns)
+	}
+	return n
 }
 
 // Texts returns the texts of all templates, end to end. They are shared.
@@ -195,7 +206,13 @@ func ParseTable(b []byte) (*Table, error) {
 		b = b[n:]
 	}
 	t.texts = texts[: len(texts)-len(b) : len(texts)-len(b)]
-	all := make([]uint32, 0, len(b)) // each takes a byte at least
+	slots := 0
+	for _, x := range b {
+		if x < 0x80 { // the last byte of a number
+			slots++
+		}
+	}
+	all := make([]uint32, 0, slots)
 	for i := range t.Templates {
 		var err error
 		if b, all, err = t.parseColumns(&t.Templates[i], b, all); err != nil {

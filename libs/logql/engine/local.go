@@ -156,6 +156,7 @@ type rowSource struct {
 	stream   int
 	ranges   []TimeRange // those not begun
 	backward bool
+	first    int // rows that may be enough; 0: that is not known
 	reader   RowReader
 	examiner Examiner  // reader, if it is one
 	told     ScanStats // what examiner has told
@@ -198,6 +199,9 @@ func (r *rowSource) batch(stats *ScanStats) (rows *model.Rows, from, to int, err
 			}
 			r.reader = r.snap.Rows(r.stream, tr.Start, tr.End, r.backward)
 			r.examiner, _ = r.reader.(Examiner)
+			if s, ok := r.reader.(Sparing); ok && r.first > 0 {
+				s.First(r.first)
+			}
 			r.told = ScanStats{}
 		}
 		rows, from, to, err = r.reader.Next()

@@ -184,6 +184,7 @@ type scan struct {
 	waiting   []waiting // tasks that have no cursor yet, a heap by bound and stream
 	tasks     []scanTask
 	ranges    []TimeRange // of tasks that are not there
+	first     int         // rows of a stream that are as many as the limit leaves for it, about; 0: no limit
 	req       *ScanRequest
 	prog      *program
 	yield     func(*ScanRows) error
@@ -287,15 +288,18 @@ func (sc *scan) begin(ctx context.Context) {
 		sc.waiting = sc.waiting[:n]
 		heapDown(sc.waiting, 0, sc.sooner)
 		t := sc.taskOf(w)
-		sc.push(&cursor{
-			ctx: ctx, src: sc.selection.rows(ctx, t.task, t.ranges, sc.req.Backward), stream: t.stream, after: t.behind, bound: w.bound,
-		})
+		src := sc.selection.rows(ctx, t.task, t.ranges, sc.req.Backward)
+		src.first = sc.first
+		sc.push(&cursor{ctx: ctx, src: src, stream: t.stream, after: t.behind, bound: w.bound})
 	}
 }
 
 func (sc *scan) run(ctx context.Context) (ScanStats, error) {
 	sc.in.mem, sc.live, sc.flushed = memoryOf(ctx), liveOf(ctx), time.Now()
 	defer sc.in.release()
+	if n := len(sc.waiting); n > 0 && sc.req.Limit > 0 {
+		sc.first = max(1, sc.req.Limit/n)
+	}
 	for i := len(sc.waiting)/2 - 1; i >= 0; i-- {
 		heapDown(sc.waiting, i, sc.sooner)
 	}

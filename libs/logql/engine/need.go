@@ -80,3 +80,10 @@ type Examiner interface {
 	// far, those given out included.
 	Examined() (rows, bytes uint64)
 }
+
+// Sparing is a RowReader that reads more rows at a time the more are asked for.
+type Sparing interface {
+	RowReader
+	// First says, before the first Next, that the caller may be content with n rows.
+	First(n int)
+}
