@@ -49,7 +49,7 @@ func (p *Process) initStorage() (serve.Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	st := &storage{bucket: bucket, deletes: tombstone.NewStore(bucket, p.now, 0), cache: blockstore.NewCache(p.budget.cache*3/4, p.tel.Registry), memory: p.budget.cache / 4, learn: make(chan string, 256)}
+	st := &storage{bucket: bucket, deletes: tombstone.NewStore(bucket, p.now, 0), cache: blockstore.NewCache(p.budget.cache*13/16, p.tel.Registry), memory: p.budget.cache * 3 / 16, learn: make(chan string, 256)}
 	st.loader = catalog.NewLoader(catalog.LoaderOptions{
 		Bucket: bucket, Log: p.tel.Log, Reg: p.tel.Registry,
 		Footer: func(ctx context.Context, key string, size int64) (catalog.Block, error) {
