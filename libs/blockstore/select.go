@@ -213,10 +213,15 @@ func (s *selected) pickOf(group int, program *match.SectionProgram) (*picked, er
 			return nothing, nil
 		}
 	}
-	times := body.Times()
-	spans := s.spans(group, times)
-	if err := times.Err(); err != nil {
-		return nil, s.named(group, err)
+	var spans []block.Span
+	if s.whole(group) {
+		spans = []block.Span{{Group: group, To: body.Info().Rows}}
+	} else {
+		times := body.Times()
+		spans = s.spans(group, times)
+		if err := times.Err(); err != nil {
+			return nil, s.named(group, err)
+		}
 	}
 	if len(spans) == 0 {
 		return nothing, nil

@@ -42,6 +42,7 @@ type Body struct {
 
 	sketches []sketch // of frames; nil: none was asked for
 	searches uint64   // that asked for them
+	searched []searched
 
 	users   []uint16 // templates that have values in each column, once for each; printFew needs them
 	usersAt []int32  // where those of each column begin, and how many there are

@@ -18,6 +18,7 @@ type index struct {
 	section *lines.Section
 	text    []byte        // of all templates, end to end
 	lower   func() []byte // the same in lower case
+	grams   textGrams     // of it
 	ends    []int         // where that of each ends
 	tails   edges         // literal text before slots
 	heads   edges         // literal text behind slots
@@ -73,7 +74,7 @@ func indexOf(s *lines.Section) *index {
 
 // size returns about how many bytes of memory the index takes, with the text in lower case.
 func (x *index) size() int {
-	n := 512 + len(x.text) + 8*(len(x.ends)+len(x.begin)) + 4*(2*len(x.slots)+len(x.always)) + 12*len(x.joints) + len(x.around)
+	n := 512 + len(x.text) + textGramsSize(len(x.text)) + 8*(len(x.ends)+len(x.begin)) + 4*(2*len(x.slots)+len(x.always)) + 12*len(x.joints) + len(x.around)
 	for _, e := range []*edges{&x.tails, &x.heads} {
 		n += 8*len(e.list) + e.joints.size()
 	}
@@ -203,6 +204,9 @@ func (x *index) candidates(n *needle) []byte {
 		mark(t, acrossSlots)
 	}
 	texts := x.in(n.fold)
+	if !x.grams.may(x.text, n.text) {
+		texts = nil
+	}
 	for p := 0; p < len(texts); {
 		i := bytes.Index(texts[p:], n.text)
 		if i < 0 {

@@ -51,11 +51,35 @@ func (e *evaluation) scanColumn(c int, w *want, fold bool) (found, error) {
 			return nil, err
 		}
 	}
+	if x := e.body.Windows(c); x != nil && !x.May(w.text) {
+		return nil, nil
+	}
 	v, err := e.body.Values(c)
 	if err != nil {
 		return nil, err
 	}
-	return e.scanValues(v, w.way, n), nil
+	f := e.scanValues(v, w.way, n)
+	if often := worthWindows(info); often > 0 && len(w.text) >= column.WindowDigits {
+		e.body.Searched(c, often, v.Windows)
+	}
+	return f, nil
+}
+
+// worthWindows returns after how many searches of a column the time to make its windows is
+// not more than they took; 0: there is no use in them.
+func worthWindows(c *column.Info) int {
+	if c.Values != nil {
+		c = c.Values
+	}
+	switch c.Kind {
+	case column.Int, column.Delta, column.Pad:
+		return 4
+	case column.UUID:
+		return 8
+	case column.Hex:
+		return 16
+	}
+	return 0
 }
 
 func isText(c *column.Info) bool {

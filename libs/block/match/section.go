@@ -273,6 +273,14 @@ func (n *sectionNeedle) prepare(s *lines.Section) {
 
 // plan returns what the term means for a template of the section.
 func (t *sectionTerm) plan(number uint32) *plan {
+	if t.plain() {
+		n := &t.needles[0]
+		if n.prepare(t.section); n.how == nil || n.how[number] == 0 {
+			return planNone
+		} else if n.how[number]&(inLiteral|acrossSlots) == 0 {
+			return planSlot
+		}
+	}
 	t.once.Do(func() { t.plans = make([]atomic.Pointer[plan], len(t.section.Table.Templates)) })
 	p := t.plans[number].Load()
 	if p == nil {
@@ -287,6 +295,11 @@ func (t *sectionTerm) plan(number uint32) *plan {
 		t.plans[number].Store(p)
 	}
 	return p
+}
+
+// plain reports whether the term is that lines hold one needle.
+func (t *sectionTerm) plain() bool {
+	return t.re == nil && len(t.needles) == 1 && len(t.also) == 0 && !t.always && !t.unknown
 }
 
 func (t *sectionTerm) makePlan(number uint32) *plan {

@@ -101,6 +101,10 @@ func (e *evaluation) rowsOfTimes() [][]uint32 {
 func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 	info := &e.body.Columns()[c]
 	layout := e.sp.section.Table.Columns[info.ID].Layout
+	p := newClock(layout, e.timesBegin(info), w, fold)
+	if x := e.body.Windows(c); x != nil && !p.may(x) {
+		return nil, nil
+	}
 	rows, err := e.rowsOfColumn(c)
 	if err != nil {
 		return nil, err
@@ -113,7 +117,6 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newClock(layout, e.timesBegin(info), w, fold)
 	h := hits{n: info.N}
 	unit := layout.Unit()
 	for i := range info.N {
@@ -129,7 +132,52 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 			h.add(i)
 		}
 	}
+	if p.digits >= column.WindowDigits && len(w.text) >= column.WindowDigits {
+		e.body.Searched(c, timesWorthWindows, func() *column.Windows { return timeWindows(p, v, times, rows, unit) })
+	}
 	return h.bits, nil
+}
+
+// timesWorthWindows is worthWindows of in-line times.
+const timesWorthWindows = 2
+
+// timeWindows returns the windows of the fractions of a column's times; nil if there is no use
+// in them.
+func timeWindows(p *clock, v *column.Values, times []int64, rows []uint32, unit int64) *column.Windows {
+	w := column.NewWindows(v.Len(), p.digits)
+	if w == nil || uint64(p.perSecond) != powers[p.digits] {
+		return nil
+	}
+	for i := range v.Len() {
+		r := i
+		if rows != nil {
+			r = int(rows[i])
+		}
+		w.Add(uint64((floor(times[r], unit)-v.Signed(i))%p.perSecond), p.digits)
+	}
+	return w
+}
+
+// may reports whether times may hold the needle whose fractions have such windows.
+func (p *clock) may(w *column.Windows) bool {
+	for i := range p.tests[:p.fixed] {
+		x := &p.tests[i]
+		if x.mod == 1 || w.Has(uint64(x.value), digitCount(uint64(x.mod))-1) {
+			return true
+		}
+	}
+	for _, place := range p.places {
+		x, n := uint64(0), 0
+		for k, c := range p.needle.text {
+			if at := place + k; at >= p.fractionAt && at < p.fractionAt+p.digits {
+				x, n = x*10+uint64(c-'0'), n+1
+			}
+		}
+		if w.Has(x, n) {
+			return true
+		}
+	}
+	return false
 }
 
 // floor is template.Layout's, of times of a unit: the compiler knows how to divide by each.
