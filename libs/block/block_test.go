@@ -240,7 +240,7 @@ func TestRoundTrip(t *testing.T) {
 			Partition: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), Tombstones: []string{"x"},
 			Sources: []catalog.Source{{ID: "a", Part: 1, Of: 2, Merge: "m"}, {ID: "c", Of: 1}}}
 		o := block.Options{RowGroupBytes: rapid.SampledFrom([]int{1, 500, 20000, 0}).Draw(rt, "group"), SectionBytes: rapid.SampledFrom([]int64{1, 5000, 0}).Draw(rt, "section"),
-			NoGrams: rapid.IntRange(0, 9).Draw(rt, "grams") > 0}
+			NoGrams: rapid.IntRange(0, 9).Draw(rt, "grams") > 0, Whole: rapid.IntRange(0, 3).Draw(rt, "whole") == 0}
 		b, info := write(t, ss, meta, o, rapid.SampledFrom([]int{1, 7, 100000}).Draw(rt, "batch"))
 		r := open(t, b)
 		if got := r.Info(); fmt.Sprint(got) != fmt.Sprint(info) {

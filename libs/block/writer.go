@@ -37,6 +37,9 @@ type Options struct {
 	Pages bool
 	// NoGrams leaves out the matrices that filters use to rule row groups out.
 	NoGrams bool
+	// Whole keeps lines as they are, for blocks that are soon merged: their templates are
+	// found then. NoGrams goes with it, and Knowledge is of no use.
+	Whole bool
 }
 
 // Defaults of Options.
@@ -103,9 +106,13 @@ func NewWriter(w io.Writer, meta Meta, o Options) *Writer {
 		o.SectionBytes = DefaultSectionBytes
 	}
 	o.RowGroupBytes = min(o.RowGroupBytes, lines.MaxBytes)
+	if o.Whole {
+		o.NoGrams, o.Knowledge = true, nil
+	}
 	b := &Writer{opts: o, lines: lines.NewBuilder(o.Level)}
 	b.compress = b.lines.Compressor()
 	b.lines.SetPages(o.Pages)
+	b.lines.SetWhole(o.Whole)
 	if !o.NoGrams {
 		b.grams = grams.NewBuilder(grams.DefaultShare)
 		b.lines.SetGrams(b.grams)

@@ -94,7 +94,7 @@ func TestFieldsEqualLines(t *testing.T) {
 		}
 		store := enginetest.NewStore(entries...)
 		o := &object{b: copyOf(t, store, block.Options{
-			RowGroupBytes: rapid.SampledFrom([]int{3000, 50000, 0}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{50000, 0}).Draw(t, "section")})}
+			RowGroupBytes: rapid.SampledFrom([]int{3000, 50000, 0}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{50000, 0}).Draw(t, "section"), Whole: rapid.IntRange(0, 3).Draw(t, "whole") == 0})}
 		reg := prometheus.NewRegistry()
 		fromBlock := engine.Local(blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<20, reg)), "block")
 		defer func() {

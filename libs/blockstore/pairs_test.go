@@ -41,7 +41,7 @@ func TestPairs(t *testing.T) {
 				Time: int64(i) * sec / 7, BatchTime: int64(i), Line: randomLine(r, k)})
 		}
 		store := enginetest.NewStore(entries...)
-		o := &object{b: copyOf(t, store, block.Options{RowGroupBytes: []int{500, 5000, 0}[r.IntN(3)], NoGrams: r.IntN(4) == 0})}
+		o := &object{b: copyOf(t, store, block.Options{RowGroupBytes: []int{500, 5000, 0}[r.IntN(3)], NoGrams: r.IntN(4) == 0, Whole: r.IntN(6) == 0})}
 		blocks := blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<24, nil))
 		sn, err := blocks.Open(context.Background(), nil, math.MinInt64, math.MaxInt64)
 		if err != nil {

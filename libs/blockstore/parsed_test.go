@@ -85,7 +85,7 @@ func TestParsedEqualsLines(t *testing.T) {
 		}
 		store := enginetest.NewStore(entries...)
 		o := &object{b: copyOf(t, store, block.Options{
-			RowGroupBytes: rapid.SampledFrom([]int{3000, 50000, 0}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{50000, 0}).Draw(t, "section")})}
+			RowGroupBytes: rapid.SampledFrom([]int{3000, 50000, 0}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{50000, 0}).Draw(t, "section"), Whole: rapid.IntRange(0, 3).Draw(t, "whole") == 0})}
 		fromBlock := engine.Local(blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<20, nil)), "block")
 		value := rapid.SampledFrom([]string{"info", "error", someID, strings.ToUpper(someID), someID[1:], "200", "300", "v1", "w-3", "/p/7", "10.0.0.2", "sent", "c d", "a=b", "{", "fake", "a0"}).Draw(t, "value")
 		q := rapid.SampledFrom(parsedQueries).Draw(t, "query")

@@ -139,7 +139,8 @@ func TestEngineEqualsMemory(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		store := enginetest.NewStore(drawEntries(t)...)
 		o := &object{b: copyOf(t, store, block.Options{
-			RowGroupBytes: rapid.SampledFrom([]int{300, 3000, 50000, 0}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{5000, 50000, 0}).Draw(t, "section")})}
+			RowGroupBytes: rapid.SampledFrom([]int{300, 3000, 50000, 0}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{5000, 50000, 0}).Draw(t, "section"),
+			Whole: rapid.IntRange(0, 3).Draw(t, "whole") == 0})}
 		r := openBlock(t, o)
 		if err := r.Verify(context.Background()); err != nil {
 			t.Fatal(err)
@@ -281,7 +282,7 @@ func TestSelect(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		store := enginetest.NewStore(drawEntries(t)...)
 		o := &object{b: copyOf(t, store, block.Options{RowGroupBytes: rapid.SampledFrom([]int{3000, 0}).Draw(t, "group"),
-			NoGrams: rapid.Bool().Draw(t, "no grams")})}
+			NoGrams: rapid.Bool().Draw(t, "no grams"), Whole: rapid.IntRange(0, 3).Draw(t, "whole") == 0})}
 		cache := blockstore.NewCache(rapid.SampledFrom([]int64{0, 1 << 30}).Draw(t, "cache"), nil)
 		blocks := blockstore.NewStore(openBlock(t, o), cache)
 		need := &engine.Need{Lines: rapid.Bool().Draw(t, "lines"), Meta: rapid.Bool().Draw(t, "meta"), Hashes: rapid.Bool().Draw(t, "hashes"), Lengths: rapid.Bool().Draw(t, "lengths")}

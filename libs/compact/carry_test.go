@@ -179,7 +179,7 @@ func drawBlocks(t *rapid.T, ws writers) (blocks [][]byte, lines []string) {
 			at += (end - at) / 2
 		}
 		var out bytes.Buffer
-		w := ws.get(&out, block.Meta{ID: catalog.ID(fmt.Sprintf("b%d", k)), Tenant: "t"}, block.Options{RowGroupBytes: []int{300, 2000, 9000}[r.IntN(3)], SectionBytes: 20000})
+		w := ws.get(&out, block.Meta{ID: catalog.ID(fmt.Sprintf("b%d", k)), Tenant: "t"}, block.Options{RowGroupBytes: []int{300, 2000, 9000}[r.IntN(3)], SectionBytes: 20000, Whole: r.IntN(4) == 0})
 		order := make([]int, streams)
 		for i := range order {
 			order[i] = i

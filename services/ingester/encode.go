@@ -87,16 +87,17 @@ func (s *Service) encodeTenant(ctx context.Context, w *local.Writer, g *generati
 		want += int64(n)
 	}
 	chosen, rest := partitions(days)
+	whole := s.wholeBelow(g.head, tenant)
 	got := int64(0)
 	for _, d := range chosen {
-		n, err := s.encodeBlock(ctx, w, g.head, tenant, time.Unix(d*(dayLength/1e9), 0).UTC(), []head.Span{{Start: dayStart(d), End: dayEnd(d)}})
+		n, err := s.encodeBlock(ctx, w, g.head, tenant, time.Unix(d*(dayLength/1e9), 0).UTC(), []head.Span{{Start: dayStart(d), End: dayEnd(d)}}, int64(days[d]) < whole)
 		if err != nil {
 			return err
 		}
 		got += n
 	}
 	if rest != nil {
-		n, err := s.encodeBlock(ctx, w, g.head, tenant, time.Time{}, rest)
+		n, err := s.encodeBlock(ctx, w, g.head, tenant, time.Time{}, rest, want-got < whole)
 		if err != nil {
 			return err
 		}
@@ -109,33 +110,58 @@ func (s *Service) encodeTenant(ctx context.Context, w *local.Writer, g *generati
 	return nil
 }
 
-// encodeBlock writes the rows of some spans as one block, and returns how many.
-func (s *Service) encodeBlock(ctx context.Context, w *local.Writer, h *head.Head, tenant string, partition time.Time, spans []head.Span) (int64, error) {
+// wholeGroups is how many groups of a tenant's streams, whose lines share templates, are
+// reason to keep lines whole. Where there are few of them, few lines are not worth it.
+const wholeGroups = 32
+
+// wholeBelow returns of how many rows of a tenant lines are kept whole in one block: fewer
+// than are worth learning their templates from, with as many groups as the tenant has.
+func (s *Service) wholeBelow(h *head.Head, tenant string) int64 {
+	if s.cfg.WholeBelow == 0 {
+		return 0
+	}
+	groups := int64(h.Groups(tenant, block.Group))
+	if groups < wholeGroups {
+		return 0
+	}
+	return groups * int64(s.cfg.WholeBelow)
+}
+
+// encodeBlock writes the rows of some spans as one block, with lines kept whole or not, and
+// returns how many.
+func (s *Service) encodeBlock(ctx context.Context, w *local.Writer, h *head.Head, tenant string, partition time.Time, spans []head.Span, whole bool) (int64, error) {
 	rows := func(yield func(model.Labels, *model.Rows) error) error {
 		return h.Each(ctx, tenant, block.Group, spans, func(ls model.Labels, rows *model.Rows, from, to int) error {
 			return yield(ls, slice(rows, from, to))
 		})
 	}
-	info, err := s.writeBlock(w, block.Meta{Tenant: tenant, Partition: partition}, s.now(), rows)
+	info, err := s.writeBlock(w, block.Meta{Tenant: tenant, Partition: partition}, s.now(), whole, rows)
+	if whole && err == nil {
+		s.metrics.cutWhole.Add(float64(info.Rows))
+	}
 	return info.Rows, err
 }
 
-// writeBlock writes one block to a container, with an id of its own. each calls yield as
-// a block writer wants it.
-func (s *Service) writeBlock(w *local.Writer, meta block.Meta, born time.Time, each func(yield func(model.Labels, *model.Rows) error) error) (block.Info, error) {
+// writeBlock writes one block to a container, with an id of its own and lines kept whole or
+// not. each calls yield as a block writer wants it.
+func (s *Service) writeBlock(w *local.Writer, meta block.Meta, born time.Time, whole bool, each func(yield func(model.Labels, *model.Rows) error) error) (block.Info, error) {
 	var err error
 	if meta.ID, err = catalog.NewID(s.now(), s.rand); err != nil {
 		return block.Info{}, err
 	}
-	bw, ok := s.writers.Get().(*block.Writer)
+	writers := &s.writers
+	if whole {
+		writers = &s.wholeWriters
+	}
+	bw, ok := writers.Get().(*block.Writer)
 	if ok {
 		bw.Reset(w, meta)
 	} else {
-		bw = block.NewWriter(w, meta, s.blockOptions())
+		bw = block.NewWriter(w, meta, s.blockOptions(whole))
 	}
 	defer func() {
 		bw.Reset(io.Discard, block.Meta{}) // nothing of this block is kept
-		s.writers.Put(bw)
+		writers.Put(bw)
 	}()
 	if err := each(bw.Add); err != nil {
 		return block.Info{}, err

@@ -171,7 +171,7 @@ func (s *Service) uniteBlocks(ctx context.Context, w *local.Writer, list []*loca
 		})
 	}
 	var stats unite.Stats
-	info, err := s.writeBlock(w, meta, born, func(yield func(model.Labels, *model.Rows) error) (err error) {
+	info, err := s.writeBlock(w, meta, born, false, func(yield func(model.Labels, *model.Rows) error) (err error) {
 		stats, err = unite.Streams(sources, block.Compare, yield)
 		return err
 	})

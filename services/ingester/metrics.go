@@ -18,10 +18,10 @@ type metrics struct {
 	lostFollowers prometheus.Counter
 	logReads      prometheus.Counter
 
-	cuts, cutBytes, cutRows, cutFailures prometheus.Counter
-	cutDuration                          prometheus.Histogram
-	merges, dropped                      prometheus.Counter
-	damagedContainers, damagedBlocks     prometheus.Counter
+	cuts, cutBytes, cutRows, cutWhole, cutFailures prometheus.Counter
+	cutDuration                                    prometheus.Histogram
+	merges, dropped                                prometheus.Counter
+	damagedContainers, damagedBlocks               prometheus.Counter
 
 	uploads, uploadBytes, uploadFailures prometheus.Counter
 	uploadDuration                       prometheus.Histogram
@@ -81,6 +81,7 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		cuts:        counter("weir_ingester_cuts_total", "Times that entries were moved from memory to local blocks."),
 		cutBytes:    counter("weir_ingester_cut_bytes_total", "Bytes of the files of local blocks that were written for that."),
 		cutRows:     counter("weir_ingester_cut_entries_total", "Entries moved from memory to local blocks."),
+		cutWhole:    counter("weir_ingester_cut_whole_entries_total", "Of the entries moved to local blocks, those whose lines were kept whole, since there were few of each service."),
 		cutFailures: counter("weir_ingester_cut_failures_total", "Failures to write or merge local blocks."),
 		cutDuration: seconds("weir_ingester_cut_duration_seconds", "How long it took to move entries from memory to local blocks."),
 		merges:      counter("weir_ingester_merges_total", "Merges of local blocks."),

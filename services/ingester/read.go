@@ -97,6 +97,6 @@ func (s *Service) blockStore(r *block.Reader) engine.Store {
 	return blockstore.NewStore(r, s.deps.Cache)
 }
 
-func (s *Service) blockOptions() block.Options {
-	return block.Options{Knowledge: s.knowledge, NarrowRuns: true}
+func (s *Service) blockOptions(whole bool) block.Options {
+	return block.Options{Knowledge: s.knowledge, NarrowRuns: true, Whole: whole}
 }

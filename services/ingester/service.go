@@ -112,6 +112,7 @@ type Service struct {
 	tidying        sync.Mutex // held while local blocks are merged or uploaded
 	encoder        sync.Mutex // held by the uploader's encoder
 	writers        sync.Pool  // of *block.Writer: each has some MiB before its first row
+	wholeWriters   sync.Pool  // likewise, of blocks with lines kept whole
 	payloads       payloads
 	memories       memories
 	knowledge      *block.Knowledge

@@ -21,6 +21,7 @@ type Builder struct {
 	blocks   []BlockInfo
 	sums     []column.Summary // of the section's columns
 	grams    *grams.Builder   // nil: none
+	whole    bool             // lines are kept as they are
 
 	frames  frames
 	infos   []column.Info // of the block
@@ -92,6 +93,10 @@ func (b *Builder) Learnt() *Learnt {
 // caller's to reset and finish.
 func (b *Builder) SetGrams(g *grams.Builder) { b.grams = g }
 
+// SetWhole makes the builder keep the lines that Add is given as they are: nothing is learnt
+// of them. It does not go with grams.
+func (b *Builder) SetWhole(on bool) { b.whole = on }
+
 // SetPages makes the builder write large payloads as pages, of which a reader of few rows
 // reads some.
 func (b *Builder) SetPages(on bool) {
@@ -140,7 +145,13 @@ func (b *Builder) add(lines *model.Strings, times []int64, runEnds []uint32, kin
 		return Stats{}, err
 	}
 	b.carry.walked, b.text = b.carry.walked[:0], lines.Slab
-	blk, err := b.analyzer.Analyze(lines, times, runEnds, kinds)
+	var blk *template.Block
+	var err error
+	if b.whole {
+		blk, err = b.analyzer.Whole(lines)
+	} else {
+		blk, err = b.analyzer.Analyze(lines, times, runEnds, kinds)
+	}
 	if err != nil {
 		return Stats{}, err
 	}

@@ -139,6 +139,9 @@ func (b *Builder) taker(body *Body) (*taker, error) {
 }
 
 func (b *Builder) newTaker(body *Body) (*taker, error) {
+	if body.whole() {
+		return nil, errApart // there is something to be learnt
+	}
 	tids, err := body.RowTemplates()
 	if err != nil {
 		return nil, err
@@ -317,7 +320,13 @@ func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.
 				row++
 			}
 		case apart[p.Body]:
-			if err := p.Body.Rows(p.From, p.To, &all); err != nil {
+			var err error
+			if p.Body.whole() {
+				err = p.Body.appendWhole(&all.Lines, p.From, p.To)
+			} else {
+				err = p.Body.Rows(p.From, p.To, &all)
+			}
+			if err != nil {
 				return nil, nil, err
 			}
 			p.Body = nil

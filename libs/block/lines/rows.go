@@ -29,6 +29,33 @@ func (s *Section) DecodeRange(block, from, to int, rows *model.Rows) error {
 	return b.Rows(from, to, rows)
 }
 
+// whole reports whether all lines are kept as they are.
+func (b *Body) whole() bool {
+	k := b.info.Templates
+	return len(k) == 1 && b.section.Table.Templates[k[0].Template].IsRaw()
+}
+
+// appendWhole appends the lines of rows from … to-1, all of which are kept as they are.
+func (b *Body) appendWhole(dst *model.Strings, from, to int) error {
+	if err := b.checkRange(from, to); err != nil {
+		return at(b.block, err)
+	}
+	if _, err := b.SharedLengths(); err != nil { // they are no longer than the footer says
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v, err := b.values(0)
+	if err != nil {
+		return at(b.block, err)
+	}
+	for i := from; i < to; i++ {
+		dst.Slab = v.Append(dst.Slab, i)
+		dst.Ends = append(dst.Ends, uint32(len(dst.Slab)))
+	}
+	return nil
+}
+
 // Rows appends the lines and times of rows from … to-1: those columns of rows and no
 // others. Nothing is appended if it fails.
 func (b *Body) Rows(from, to int, dst *model.Rows) error {

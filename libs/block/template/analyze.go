@@ -173,6 +173,40 @@ func (a *Analyzer) Analyze(lines *model.Strings, times []int64, ends []uint32, k
 	return &a.block, nil
 }
 
+// Whole is Analyze that learns nothing: all lines are kept as they are. A section's blocks
+// may be analyzed one way or the other.
+func (a *Analyzer) Whole(lines *model.Strings) (*Block, error) {
+	n := lines.Len()
+	if n == 0 || len(lines.Slab) > 1<<30 {
+		return nil, fmt.Errorf("%d lines of %d bytes", n, len(lines.Slab))
+	}
+	t := &a.tok
+	if !a.begun {
+		t.reset(nil)
+		a.learn, a.begun = true, true
+	}
+	t.begin()
+	t.raws[0].rows = n
+	a.lines += n
+	a.merger.merge(t.raws, a.lines)
+	a.assign()
+	raw := t.raws[0].final
+	b := &a.block
+	a.refs, b.Rows = grow(a.refs, n), grow(b.Rows, n)
+	a.slots, a.counts = grow(a.slots, n), grow(a.counts, len(a.merger.out))
+	clear(a.counts)
+	a.counts[raw] = 1
+	start := uint32(0)
+	for i, end := range lines.Ends {
+		b.Rows[i], a.refs[i], a.slots[i] = uint32(raw), column.MakeRef(start, end-start), Slot(start)<<32|Slot(end-start)
+		start = end
+	}
+	b.Templates = append(b.Templates[:0], Count{uint32(raw), uint32(n)})
+	b.Columns = append(b.Columns[:0], Values{Column: a.merger.out[raw].cols[0], Refs: a.refs})
+	b.RawRows = n
+	return b, nil
+}
+
 // Learn makes the analyzer look for in-line times of further layouts in the next block,
 // as it does in a section's first: its lines may be of another kind than those before.
 func (a *Analyzer) Learn() { a.learn = true }

@@ -47,6 +47,19 @@ func (h *Head) Each(ctx context.Context, tenantID string, group func(model.Label
 	return nil
 }
 
+// Groups returns how many groups a tenant's streams are of.
+func (h *Head) Groups(tenantID string, group func(model.Labels) string) int {
+	t := h.tenant(tenantID, false)
+	if t == nil {
+		return 0
+	}
+	seen := map[string]struct{}{}
+	for _, s := range t.list() {
+		seen[group(s.labels)] = struct{}{}
+	}
+	return len(seen)
+}
+
 // place is a stream in the order of a block.
 type place struct {
 	group string
