@@ -151,6 +151,16 @@ func (s *selected) pick(group int) (*picked, error) {
 	if s.none != nil && s.none[group>>6].Load()>>(group&63)&1 == 1 {
 		return nothing, nil
 	}
+	if !s.selects() {
+		if first, end := s.streamsOf(group); end-first == 1 {
+			// The times of one stream tell at once, so nothing need be kept.
+			p, err := s.makePick(group)
+			if err == nil && p.len() > 0 {
+				s.snapshot.grew(group)
+			}
+			return p, err
+		}
+	}
 	k := s.key(kindPicked, group)
 	p, err := get(s.ctx, s.store.cache, k, func() (*picked, error) {
 		p, err := s.makePick(group)
