@@ -84,38 +84,113 @@ func (p *Pager) Append(dst []byte, n int) []byte {
 	return dst
 }
 
+// HeadSize returns how many of the payload's first bytes are in no part: the distinct values
+// of a dictionary, and all of a payload that cannot be cut.
+func (c *Info) HeadSize() int {
+	if _, ok := c.PageSize(1); !ok {
+		return int(c.Size)
+	}
+	if c.Kind == Dict {
+		return c.IndexAt
+	}
+	return 0
+}
+
+// PartSize returns the bytes of the part of n values that b begins with.
+func (c *Info) PartSize(n int, b []byte) (int, error) {
+	size, ok := c.PageSize(n)
+	if !ok {
+		return 0, nil
+	}
+	if size < 0 {
+		if uint64(n)*uint64(c.Width) > uint64(len(b)) {
+			return 0, Corrupt("lengths of %d values in %d bytes", n, len(b))
+		}
+		v := View{info: c, payload: b, n: n}
+		text, ok := v.sum(0, n)
+		if !ok || text > uint64(len(b)) {
+			return 0, Corrupt("values of a page end behind %d bytes", len(b))
+		}
+		size = n*int(c.Width) + int(text)
+	}
+	if size > len(b) {
+		return 0, Corrupt("part of %d bytes in %d", size, len(b))
+	}
+	return size, nil
+}
+
+// Joiner puts the parts of a payload together, one after the other.
+type Joiner struct {
+	info   *Info
+	planes []byte
+	rest   []byte // of the payload, behind the planes, where the next part goes
+	next   int    // value
+	whole  bool
+}
+
+// NewJoiner begins a payload, which is made in out, of c.Size bytes.
+func NewJoiner(c *Info, head, out []byte) (Joiner, error) {
+	if len(head) != c.HeadSize() {
+		return Joiner{}, Corrupt("head of %d bytes, not %d", len(head), c.HeadSize())
+	}
+	planes := 0
+	if len(head) < len(out) {
+		planes = c.planes()
+	}
+	if uint64(len(head))+uint64(planes)*uint64(c.N) > uint64(len(out)) {
+		return Joiner{}, Corrupt("%v column of %d values in %d bytes", c.Kind, c.N, len(out))
+	}
+	out = out[copy(out, head):]
+	return Joiner{info: c, planes: out[:planes*c.N], rest: out[planes*c.N:], whole: len(out) == 0}, nil
+}
+
+// Whole reports whether the head was all of the payload.
+func (j *Joiner) Whole() bool { return j.whole }
+
+// Add adds the part of the next n values.
+func (j *Joiner) Add(n int, part []byte) error {
+	planes := 0
+	if j.info.N > 0 {
+		planes = len(j.planes) / j.info.N
+	}
+	if n > j.info.N-j.next || len(part) < planes*n || len(part)-planes*n > len(j.rest) {
+		return Corrupt("page of %d bytes where %d are left", len(part), len(j.rest))
+	}
+	for k := range planes {
+		copy(j.planes[k*j.info.N+j.next:][:n], part[k*n:])
+	}
+	j.next += n
+	j.rest = j.rest[copy(j.rest, part[planes*n:]):]
+	return nil
+}
+
+// Close reports whether the payload is whole.
+func (j *Joiner) Close() error {
+	if len(j.rest) > 0 || len(j.planes) > 0 && j.next != j.info.N {
+		return Corrupt("pages end %d bytes early", len(j.rest))
+	}
+	return nil
+}
+
 // JoinPages returns the payload of a column of which each part has count values, the last
 // one those that are left. part returns each part; it has the size of the part if that is
 // known. The payload takes c.Size bytes.
 func JoinPages(c *Info, head []byte, count int, part func(i int) ([]byte, error)) ([]byte, error) {
-	if c.Kind == Dict && len(head) != c.IndexAt {
-		return nil, Corrupt("distinct values of %d bytes, not %d", len(head), c.IndexAt)
-	}
 	out := make([]byte, c.Size)
-	planes, at := c.planes(), len(head)
-	if uint64(len(head))+uint64(planes)*uint64(c.N) > uint64(len(out)) {
-		return nil, Corrupt("%v column of %d values in %d bytes", c.Kind, c.N, len(out))
+	j, err := NewJoiner(c, head, out)
+	if err != nil {
+		return nil, err
 	}
-	copy(out, head)
-	rest := out[at+planes*c.N:]
 	for from := 0; from < c.N; from += count {
 		p, err := part(from / count)
 		if err != nil {
 			return nil, err
 		}
-		n := min(count, c.N-from)
-		if len(p) < planes*n || len(p)-planes*n > len(rest) {
-			return nil, Corrupt("page of %d bytes where %d are left", len(p), len(rest))
+		if err := j.Add(min(count, c.N-from), p); err != nil {
+			return nil, err
 		}
-		for k := range planes {
-			copy(out[at+k*c.N+from:][:n], p[k*n:])
-		}
-		rest = rest[copy(rest, p[planes*n:]):]
 	}
-	if len(rest) > 0 {
-		return nil, Corrupt("pages end %d bytes early", len(rest))
-	}
-	return out, nil
+	return out, j.Close()
 }
 
 // PageView returns a view of a part of a column, n values, whose numbers in the view are

@@ -46,8 +46,12 @@ type Body struct {
 
 	users   []uint16 // templates that have values in each column, once for each; printFew needs them
 	usersAt []int32  // where those of each column begin, and how many there are
-	counted bool     // printFew counted rows by walking through the templates
-	fews    int      // how often it was called
+	within  []int32  // of columns in pages of rows, which of these columns; nil: there are none
+
+	passed   []uint32 // rows of each template before row passedTo
+	passedTo int
+	counted  bool // printFew counted rows by walking through the templates
+	fews     int  // how often it was called
 	// The rows of each template, and where they begin; nil: printFew did not need them.
 	listed   []uint16
 	listedAt []uint32
@@ -98,8 +102,8 @@ func (b *Body) open(directory []byte) error {
 	if len(d) == 0 {
 		return column.Corrupt("directory without a version")
 	}
-	if d[0] != directoryVersion && d[0] != pagedVersion {
-		return column.Corrupt("directory of version %d, this is a reader of versions %d and %d", d[0], directoryVersion, pagedVersion)
+	if d[0] < directoryVersion || d[0] > rowsVersion {
+		return column.Corrupt("directory of version %d, this is a reader of versions %d to %d", d[0], directoryVersion, rowsVersion)
 	}
 	r := reader{b: d[1:]}
 	b.offsets = make([]int, r.count()+1)
@@ -114,8 +118,12 @@ func (b *Body) open(directory []byte) error {
 	if r.bad || b.offsets[len(b.frames)] != b.size {
 		return column.Corrupt("directory of frames")
 	}
-	if d[0] == pagedVersion {
-		if b.paged, err = parsePages(&r, b.offsets); err != nil {
+	if d[0] >= pagedVersion {
+		flags := flagPacked | flagParts
+		if d[0] == rowsVersion {
+			flags |= flagRows
+		}
+		if b.paged, err = parsePages(&r, b.offsets, flags); err != nil {
 			return err
 		}
 		if r.bad {

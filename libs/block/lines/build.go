@@ -51,6 +51,7 @@ func (b *Builder) Reset() {
 	b.out, b.blocks, b.sums = b.out[:0], b.blocks[:0], b.sums[:0]
 	b.carry.reset()
 	b.sharing.reset()
+	b.frames.layouts = [3]layout{}
 }
 
 // Learnt is what a builder knows of lines of a kind. It holds no lines, but words of them.
@@ -204,7 +205,7 @@ func (b *Builder) end(info *BlockInfo, templates []uint32, times []int64) {
 	b.rows = templates
 	f := &b.frames
 	tid := b.encodeTemplates(info.Templates, templates)
-	f.flush()
+	f.flush(&blockRows{templates, b.analyzer.Columns})
 	b.payload = column.AppendTimes(b.payload[:0], times, info.RunEnds)
 	timesFrame := f.times(b.payload, times, info.RunEnds)
 	b.payload = f.appendDirectory(b.payload[:0], timesFrame, tid, b.infos)

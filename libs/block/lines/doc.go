@@ -28,9 +28,11 @@ const (
 
 	directoryVersion = 1
 	pagedVersion     = 2 // some frames are pages
+	rowsVersion      = 3 // some are pages of rows
 
 	flagPacked = 1 // of a frame of pages: some are compressed
 	flagParts  = 2 // of a frame of pages: their payloads' sizes are told
+	flagRows   = 4 // of a frame of pages: they are of rows
 
 	maxFooter = 64 << 20
 	// How payloads are put together in frames.

@@ -2,6 +2,7 @@ package lines
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 
 	"github.com/weir-logs/weir/libs/block/column"
@@ -68,7 +69,7 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 	for n := range d.frames {
 		start := len(out)
 		if p := d.paged[uint32(n)]; p != nil {
-			paged := pagedFrame{number: n, count: p.count, packed: true, known: p.flags&flagParts == 0}
+			paged := pagedFrame{number: n, count: p.count, packed: true, known: p.flags&flagParts == 0, rows: p.ofRows != nil}
 			if head, err := d.readHead(p); err != nil {
 				panic(err)
 			} else if head != nil {
@@ -145,7 +146,13 @@ const FewPages = fewPages
 
 // SetSmallPages makes the builder cut payloads into pages wherever it can.
 func (b *Builder) SetSmallPages() {
-	b.frames.pages = &pageSizes{least: 32, leastText: 32, leastDict: 32, stored: 48, packed: 24, text: 48, steps: column.TimesGroup, group: 512, loss: 1000}
+	b.frames.pages = &pageSizes{least: 32, leastText: 32, leastDict: 32, stored: 48, packed: 24, text: 48, steps: column.TimesGroup, group: 512, loss: 1000,
+		shared: 1 << 20, leastRows: math.MaxInt}
+}
+
+// SetSmallRowPages makes the builder put all that it can in small pages of rows.
+func (b *Builder) SetSmallRowPages() {
+	b.frames.pages = &pageSizes{least: math.MaxInt, group: 512, shared: 700, rows: []int{150}, slice: 1 << 20, blocks: 2}
 }
 
 // Pages returns how many frames of a body are pages, and how many of these are of each kind
@@ -156,10 +163,32 @@ func (b *Body) Pages() (n int, kinds map[string]int) {
 		kind := "times"
 		if p.column != nil {
 			kind = p.column.Kind.String()
+		} else if p.ofRows != nil {
+			kind = "rows"
 		}
 		kinds[kind]++
 	}
 	return len(b.paged), kinds
+}
+
+// RowPages returns how many pages of rows a body has, and how many columns of each kind are
+// in them; those that are in no page but before it as a whole have a star.
+func (b *Body) RowPages() (n int, kinds map[string]int) {
+	kinds = map[string]int{}
+	for _, p := range b.paged {
+		if p.ofRows == nil {
+			continue
+		}
+		n += len(p.parts)
+		for _, i := range p.ofRows.columns {
+			kind := b.columns[i].Kind.String()
+			if b.columns[i].HeadSize() == int(b.columns[i].Size) {
+				kind += "*"
+			}
+			kinds[kind]++
+		}
+	}
+	return n, kinds
 }
 
 // SharedIn returns which grams a filter of text of one literal and values has: those shared.
@@ -189,6 +218,9 @@ func (b *Body) Kept(read []byte) (n int) {
 		kept = append(kept, p.opened...)
 		if p.times != nil {
 			kept = append(kept, p.times.Head())
+		}
+		if p.ofRows != nil {
+			kept = append(kept, p.ofRows.heads)
 		}
 	}
 	for _, p := range kept {

@@ -11,9 +11,17 @@ import (
 // maxFew is how many rows are printed without their columns being unpacked.
 const maxFew = 256
 
+// maxFewPaged is likewise for blocks with pages, of which few rows need few.
+const maxFewPaged = 1024
+
 // few reports whether so few of the block's rows are asked for that it is better not to
 // unpack columns for them.
-func (b *Body) few(rows int) bool { return rows <= maxFew && rows <= b.info.Rows/16 }
+func (b *Body) few(rows int) bool {
+	if b.paged != nil {
+		return rows <= maxFewPaged && rows <= b.info.Rows/4
+	}
+	return rows <= maxFew && rows <= b.info.Rows/16
+}
 
 // printFew appends the lines and times of few rows, which ascend. It is Select that
 // does not unpack columns, and so leaves little in memory.
@@ -101,6 +109,13 @@ type fewColumn struct {
 	next   uint32 // value
 	info   *column.Info
 	values *column.Values // nil: it was not unpacked
+	view   viewed         // that values were read of last
+}
+
+// viewed is a view of n of a column's values, from one on.
+type viewed struct {
+	view    *column.View
+	from, n uint32
 }
 
 // fewWriters are kept for the next block, with room for as many templates and columns.
@@ -172,7 +187,6 @@ func (w *fewWriter) learn(t uint16) {
 
 // append appends the line of the row, and moves on.
 func (w *fewWriter) append(slab []byte, time int64) ([]byte, error) {
-	b := w.body
 	k := &w.kinds[w.known[w.tids[w.row]]-1]
 	for i := k.from; i < k.to; i++ {
 		s := &w.pieces[i]
@@ -186,10 +200,13 @@ func (w *fewWriter) append(slab []byte, time int64) ([]byte, error) {
 		v := c.values
 		var view *column.View
 		if v == nil {
-			var err error
-			if view, i, err = b.viewOf(c.number, i); err != nil {
-				return slab, err
+			if uint32(i)-c.view.from >= c.view.n {
+				var err error
+				if c.view, err = w.viewOf(c, i); err != nil {
+					return slab, err
+				}
 			}
+			view, i = c.view.view, i-int(c.view.from)
 		}
 		if c.info.Kind == column.Signed {
 			x := int64(0)
@@ -276,26 +293,39 @@ func (p *Printer) valuesOf(k int) (*column.Values, error) {
 	return v, err
 }
 
-// viewOf returns a view that has value i of a column, and the value's number there.
-func (b *Body) viewOf(n, i int) (*column.View, int, error) {
+// viewOf returns a view that has value i of a column, which the row has.
+func (w *fewWriter) viewOf(f *fewColumn, i int) (viewed, error) {
+	b, c, n := w.body, f.info, f.number
 	if view := b.views[n]; view != nil {
-		return view, i, nil
+		return viewed{view, 0, uint32(c.N)}, nil
 	}
-	c := &b.columns[n]
 	if p := b.paged[c.Frame]; p != nil && c.Size > 0 && b.frames[c.Frame] == nil {
+		if p.ofRows != nil {
+			x, err := b.rowView(p, w.row, n)
+			if err == nil && uint32(i)-x.from >= x.n {
+				err = column.Corrupt("value %d of column %d is not in its page of rows", i, c.ID)
+			}
+			return x, err
+		}
 		return b.view(p, i)
 	}
 	p, err := b.payload(c)
 	if err != nil {
-		return nil, 0, err
+		return viewed{}, err
 	}
-	view, err := column.NewView(c, p)
+	return b.keepView(n, p)
+}
+
+// keepView makes a view of all values of a column.
+func (b *Body) keepView(n int, payload []byte) (viewed, error) {
+	c := &b.columns[n]
+	view, err := column.NewView(c, payload)
 	if err != nil {
-		return nil, 0, err
+		return viewed{}, err
 	}
 	b.views[n] = view
 	b.memory += view.MemorySize()
-	return view, i, nil
+	return viewed{view, 0, uint32(c.N)}, nil
 }
 
 // maxAhead is how many rows from the first to the last are close to each other.
@@ -335,13 +365,16 @@ func (w *fewWriter) readAhead(rows []uint32) error {
 		if k.Size == 0 || int(k.Frame) >= len(b.frames) || b.frames[k.Frame] != nil || c.values != nil || done[k.Frame] {
 			continue
 		}
-		if p := b.paged[k.Frame]; p != nil {
+		if p := b.paged[k.Frame]; p != nil && p.ofRows != nil {
+			continue
+		} else if p != nil {
 			need(p, int(c.next)/p.count, int(c.next+n[i]-1)/p.count)
 		} else {
 			parts = append(parts, [2]int{b.offsets[k.Frame], b.offsets[k.Frame+1]})
 		}
 		done[k.Frame] = true
 	}
+	parts = append(parts, w.rowParts(first, last)...)
 	p, err := b.timePages()
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ func TestFewRows(t *testing.T) {
 	blocks := append(goldenBlocks(), made(997), manyTemplates(3000))
 	checkFewRows(t, blocks, build(t, column.LevelFastest, blocks), true)
 	checkFewRows(t, blocks, buildPaged(t, column.LevelFastest, blocks), false)
+	checkFewRows(t, blocks, buildRows(t, column.LevelFastest, blocks), false)
 }
 
 // manyTemplates returns rows of many templates that have values in the same columns.
@@ -105,7 +106,7 @@ func checkFewRows(t *testing.T, blocks []block, section []byte, memory bool) {
 // What prints few rows is used again by other blocks: one that failed leaves nothing behind.
 func TestFewRowsAfterDamage(t *testing.T) {
 	blocks := append(goldenBlocks(), made(997), manyTemplates(1000))
-	sections := [][]byte{build(t, column.LevelFastest, blocks), buildPaged(t, column.LevelFastest, blocks)}
+	sections := [][]byte{build(t, column.LevelFastest, blocks), buildPaged(t, column.LevelFastest, blocks), buildRows(t, column.LevelFastest, blocks)}
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 2))
 	failed := 0

@@ -2,6 +2,7 @@ package lines
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/weir-logs/weir/libs/block/column"
 )
@@ -17,11 +18,18 @@ type pageSizes struct {
 	steps     int // of times
 	group     int // bytes of payloads that share a frame, of which all are read
 	loss      int // percent by which a payload may become larger
+
+	shared    int   // bytes of payloads that share pages of rows
+	leastRows int   // bytes of frames, compressed, that are cut into pages of rows
+	rows      []int // bytes of pages of rows, to choose from
+	slice     int   // percent that a byte of a slice counts of a byte of the block
+	blocks    int   // for how many blocks a choice is good
 }
 
 // Pages are as small as they can be without costing much more than a hundredth of a store:
 // see ADR 0034.
-var defaultPages = pageSizes{least: 6 << 10, leastText: 96 << 10, leastDict: 16 << 10, stored: 2 << 10, packed: 4 << 10, text: 6 << 10, steps: 1 << 10, group: 128 << 10, loss: 15}
+var defaultPages = pageSizes{least: 6 << 10, leastText: 96 << 10, leastDict: 16 << 10, stored: 2 << 10, packed: 4 << 10, text: 6 << 10, steps: 1 << 10, group: 128 << 10, loss: 15,
+	shared: 1 << 20, leastRows: 6 << 10, rows: []int{32 << 10, 64 << 10, 128 << 10}, slice: 18, blocks: 8}
 
 // frames puts payloads together in frames.
 type frames struct {
@@ -32,6 +40,12 @@ type frames struct {
 	pages    *pageSizes // nil: none
 	paged    []pagedFrame
 	part     []byte
+
+	layouts [3]layout
+	cuts    cut
+	places  []int32  // of columns of a group by their numbers, plus one; 0: not in it
+	rows0   []uint32 // of each template
+	seen    []uint32 // templates
 }
 
 type group struct {
@@ -48,6 +62,7 @@ type pagedFrame struct {
 	sizes  []int // of the pages, as they are stored
 	parts  []int // of the payload, likewise
 	known  bool  // parts need not be told
+	rows   bool  // pages of rows
 }
 
 func (f *frames) begin(c *column.Compressor, out []byte) {
@@ -82,8 +97,11 @@ func (f *frames) add(c *column.Info, payload []byte) {
 		own = len(payload) >= ownFrame
 	}
 	if f.pages != nil {
-		if limit = min(limit, f.pages.group); f.page(c, payload) {
+		if f.page(c, payload) {
 			return
+		}
+		if own = own && c.HeadSize() == len(payload); !own {
+			limit = math.MaxInt // flush decides
 		}
 	}
 	if own {
@@ -217,13 +235,18 @@ func (f *frames) appendDirectory(dst []byte, times uint32, tid column.Info, info
 	if len(f.paged) > 0 {
 		version = pagedVersion
 	}
+	for i := range f.paged {
+		if f.paged[i].rows {
+			version = rowsVersion
+		}
+	}
 	dst = append(dst, version)
 	dst = binary.AppendUvarint(dst, uint64(len(f.sizes)))
 	for _, n := range f.sizes {
 		dst = binary.AppendUvarint(dst, uint64(n))
 	}
 	dst = binary.AppendUvarint(dst, uint64(times))
-	if version == pagedVersion {
+	if version >= pagedVersion {
 		dst = f.appendPaged(dst)
 	}
 	dst = column.AppendInfos(dst, []column.Info{tid})
@@ -245,6 +268,9 @@ func (f *frames) appendPaged(dst []byte) []byte {
 		if !p.known {
 			flags |= flagParts
 		}
+		if p.rows {
+			flags |= flagRows
+		}
 		dst = append(dst, flags)
 		dst = binary.AppendUvarint(dst, uint64(p.count))
 		dst = binary.AppendUvarint(dst, uint64(p.head))
@@ -261,8 +287,13 @@ func (f *frames) appendPaged(dst []byte) []byte {
 	return dst
 }
 
-func (f *frames) flush() {
+// flush writes the payloads that are left, of a block with such rows.
+func (f *frames) flush(rows *blockRows) {
 	for i := range f.groups {
+		if f.pages != nil {
+			f.place(i, rows)
+			continue
+		}
 		f.flushGroup(&f.groups[i])
 	}
 }

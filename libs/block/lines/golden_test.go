@@ -51,8 +51,12 @@ func TestGoldenSections(t *testing.T) {
 		if err := os.WriteFile(name, build(t, column.LevelDefault, goldenBlocks()), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		name = filepath.Join("testdata", "section-v1.1-pages.golden")
+		name = filepath.Join("testdata", "section-v1.2-pages.golden")
 		if err := os.WriteFile(name, buildPaged(t, column.LevelDefault, goldenBlocks()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		name = filepath.Join("testdata", "section-v1.2-rows.golden")
+		if err := os.WriteFile(name, buildRows(t, column.LevelDefault, goldenBlocks()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,7 +77,8 @@ func TestGoldenSections(t *testing.T) {
 func TestEncodingIsWhatItWas(t *testing.T) {
 	for name, section := range map[string][]byte{
 		"section-v1.2.golden":       build(t, column.LevelDefault, goldenBlocks()),
-		"section-v1.1-pages.golden": buildPaged(t, column.LevelDefault, goldenBlocks()),
+		"section-v1.2-pages.golden": buildPaged(t, column.LevelDefault, goldenBlocks()),
+		"section-v1.2-rows.golden":  buildRows(t, column.LevelDefault, goldenBlocks()),
 	} {
 		golden, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
@@ -158,20 +163,23 @@ func FuzzOpen(f *testing.F) {
 	f.Add(build(f, column.LevelFastest, goldenBlocks()))
 	f.Add(pagedSection(f))
 	f.Add(buildPaged(f, column.LevelFastest, goldenBlocks()))
+	f.Add(buildRows(f, column.LevelFastest, goldenBlocks()))
+	f.Add(buildRows(f, column.LevelFastest, []block{pagedBlock()}))
 	f.Fuzz(decodeAll)
 }
 
 // FuzzDecode reads sections whose checksums are right but whose payloads are not:
 // what a bug or a foe writes, not what a disk does.
 func FuzzDecode(f *testing.F) {
-	sections := [][]byte{smallSection(f), pagedSection(f)}
+	sections := [][]byte{smallSection(f), pagedSection(f), buildRows(f, column.LevelFastest, []block{pagedBlock()})}
 	for n := range byte(24) {
 		f.Add(n, uint16(n)*3, []byte{1}, byte(0))
+		f.Add(64+n, uint16(n)*3, []byte{1}, byte(0))
 		f.Add(128+n, uint16(n)*3, []byte{1}, byte(0))
 	}
 	f.Fuzz(func(t *testing.T, frame byte, at uint16, x []byte, cut byte) {
-		decodeAll(t, lines.Edit(sections[frame>>7], func(n int, payload []byte) []byte {
-			if n == int(frame&127) && len(payload) > 0 {
+		decodeAll(t, lines.Edit(sections[int(frame>>6)%len(sections)], func(n int, payload []byte) []byte {
+			if n == int(frame&63) && len(payload) > 0 {
 				at := int(at) % len(payload)
 				tail := slices.Clone(payload[min(len(payload), at+int(cut)):])
 				payload = append(append(payload[:at], x...), tail...)
@@ -185,6 +193,7 @@ func FuzzDecode(f *testing.F) {
 func TestChangedPayloads(t *testing.T) {
 	changePayloads(t, smallSection(t), 1, 2, 4, 8, 16, 0x7f, 0x80, 0xff)
 	changePayloads(t, pagedSection(t), 1, 0x80)
+	changePayloads(t, buildRows(t, column.LevelFastest, []block{pagedBlock()}), 1, 0x80)
 }
 
 func changePayloads(t *testing.T, section []byte, bits ...byte) {

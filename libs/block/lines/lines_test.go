@@ -41,6 +41,20 @@ func buildPaged(t fataler, level column.Level, blocks []block) []byte {
 	return buildWith(t, b, blocks)
 }
 
+// buildRows is build with pages of rows wherever they can be.
+func buildRows(t fataler, level column.Level, blocks []block) []byte {
+	t.Helper()
+	b := lines.NewBuilder(level)
+	b.SetSmallRowPages()
+	return buildWith(t, b, blocks)
+}
+
+// eachPaged runs a test for both sorts of pages.
+func eachPaged(t *testing.T, test func(t *testing.T, build func(fataler, column.Level, []block) []byte)) {
+	t.Run("values", func(t *testing.T) { test(t, buildPaged) })
+	t.Run("rows", func(t *testing.T) { test(t, buildRows) })
+}
+
 func buildWith(t fataler, b *lines.Builder, blocks []block) []byte {
 	t.Helper()
 	for i := range blocks {
@@ -168,11 +182,8 @@ func TestRandomRowsComeBackByteForByte(t *testing.T) {
 			}
 			blocks = append(blocks, b)
 		}
-		if rapid.Bool().Draw(t, "pages") {
-			same(t, buildPaged(t, column.LevelFastest, blocks), blocks)
-			return
-		}
-		same(t, build(t, column.LevelFastest, blocks), blocks)
+		how := rapid.SampledFrom([]func(fataler, column.Level, []block) []byte{build, buildPaged, buildRows}).Draw(t, "pages")
+		same(t, how(t, column.LevelFastest, blocks), blocks)
 	})
 }
 

@@ -24,6 +24,7 @@ type pages struct {
 	dict   *column.View // of the distinct values
 	times  *column.TimesPages
 	rows   [][]int64 // times of the rows of parts
+	ofRows *rowPages // nil: a page has values of one column, or times
 	memory int       // that drop gives back
 }
 
@@ -37,17 +38,20 @@ func (b *Body) keep(p *pages, n int) {
 func (b *Body) drop(p *pages) {
 	b.memory -= p.memory
 	p.memory, p.opened, p.views, p.dict, p.rows = 0, nil, nil, nil, nil
+	if r := p.ofRows; r != nil {
+		r.heads, r.dicts, r.pages = nil, nil, nil
+	}
 }
 
 // pageInfo is the memory of a page's own description of its column.
 const pageInfo = 176
 
 // leastPage is the least length of a page.
-const leastPage = 5
+const leastPage = 4
 
 // parsePages reads what a directory says about frames that are pages, given where frames
-// begin.
-func parsePages(r *reader, offsets []int) (map[uint32]*pages, error) {
+// begin, and the flags that there may be.
+func parsePages(r *reader, offsets []int, flags int) (map[uint32]*pages, error) {
 	out := map[uint32]*pages{}
 	number := 0
 	for i := range r.count() {
@@ -55,7 +59,7 @@ func parsePages(r *reader, offsets []int) (map[uint32]*pages, error) {
 		if number += d; number >= len(offsets)-1 || i > 0 && d == 0 {
 			return nil, column.Corrupt("pages of frame %d of %d", number, len(offsets)-1)
 		}
-		p := &pages{number: number, flags: byte(r.int(flagPacked | flagParts))}
+		p := &pages{number: number, flags: byte(r.int(flags))}
 		p.count, p.head = r.int(math.MaxInt32), r.int(math.MaxInt32)
 		n := r.int(math.MaxInt32)
 		if n < 1 || p.count < 1 || n > (offsets[number+1]-offsets[number])/leastPage || p.flags != 0 && n > len(r.b) {
@@ -75,6 +79,9 @@ func parsePages(r *reader, offsets []int) (map[uint32]*pages, error) {
 				p.parts[k] = r.int(math.MaxInt32)
 			}
 		}
+		if p.flags&flagRows != 0 {
+			p.ofRows = &rowPages{}
+		}
 		p.at = make([]int, n+1)
 		out[uint32(number)] = p
 	}
@@ -92,13 +99,19 @@ func (b *Body) checkPages() error {
 		if c.Size == 0 || p == nil {
 			continue
 		}
+		if p.ofRows != nil {
+			if err := b.addToRows(p, i); err != nil {
+				return err
+			}
+			continue
+		}
 		if p.column != nil || c.Offset != 0 {
 			return column.Corrupt("pages of several columns")
 		}
 		p.column = c
 	}
 	for n, p := range b.paged {
-		if n == b.tid.Frame || (n == b.timesAt) != (p.column == nil) {
+		if n == b.tid.Frame || (n == b.timesAt) != (p.column == nil && p.ofRows == nil) {
 			return column.Corrupt("pages of frame %d", n)
 		}
 		if err := p.place(b.offsets[n], b.offsets[n+1], b.info); err != nil {
@@ -116,6 +129,11 @@ func (p *pages) place(from, end int, k *BlockInfo) error {
 		total = c.N
 		if _, ok := c.PageSize(1); !ok || (c.Kind == column.Dict) != (p.head > 0) || int(c.Size) > k.payloadLimit() {
 			return column.Corrupt("pages of a column of %v, %d bytes", c.Kind, c.Size)
+		}
+	} else if r := p.ofRows; r != nil {
+		total = k.Rows
+		if p.flags&flagParts == 0 || (r.head > 0) != (p.head > 0) || len(r.columns) == 0 {
+			return column.Corrupt("pages of rows of %d columns", len(r.columns))
 		}
 	} else if p.head == 0 || p.flags&flagParts == 0 || p.count%column.TimesGroup != 0 {
 		return column.Corrupt("pages of times without a head")
@@ -147,6 +165,9 @@ func (p *pages) place(from, end int, k *BlockInfo) error {
 	}
 	if c := p.column; c != nil && sum+c.IndexAt != int(c.Size) && (c.Kind == column.Dict || sum != int(c.Size)) {
 		return column.Corrupt("pages of %d bytes, not %d", sum, c.Size)
+	}
+	if r := p.ofRows; r != nil && sum+r.head != r.size {
+		return column.Corrupt("pages of %d bytes, not %d", sum+r.head, r.size)
 	}
 	if p.at[n] != end {
 		return column.Corrupt("pages that end %d bytes before their frame", end-p.at[n])
@@ -209,6 +230,9 @@ func (b *Body) join(p *pages) ([]byte, error) {
 			return nil, err
 		}
 	}
+	if p.ofRows != nil {
+		return b.joinRows(p, head, part)
+	}
 	if p.column != nil {
 		return column.JoinPages(p.column, head, p.count, part)
 	}
@@ -229,9 +253,8 @@ func (b *Body) join(p *pages) ([]byte, error) {
 	return out, nil
 }
 
-// view returns a view of the page that has value i of a column, and the value's number in
-// it.
-func (b *Body) view(p *pages, i int) (*column.View, int, error) {
+// view returns a view of the page that has value i of a column.
+func (b *Body) view(p *pages, i int) (viewed, error) {
 	k := i / p.count
 	if p.views == nil {
 		p.views = make([]*column.View, len(p.parts))
@@ -241,23 +264,23 @@ func (b *Body) view(p *pages, i int) (*column.View, int, error) {
 		if p.head > 0 && p.dict == nil {
 			head, err := b.readHead(p)
 			if err != nil {
-				return nil, 0, err
+				return viewed{}, err
 			}
 			if p.dict, err = column.NewHeadView(p.column, head); err != nil {
-				return nil, 0, err
+				return viewed{}, err
 			}
 			b.keep(p, len(head)+p.dict.MemorySize())
 		}
 		part, err := b.part(p, k)
 		if err != nil {
-			return nil, 0, err
+			return viewed{}, err
 		}
 		if p.views[k], err = column.PageView(p.column, p.values(k), p.dict, part); err != nil {
-			return nil, 0, err
+			return viewed{}, err
 		}
 		b.keep(p, p.views[k].MemorySize()+pageInfo)
 	}
-	return p.views[k], i % p.count, nil
+	return viewed{p.views[k], uint32(k * p.count), uint32(p.values(k))}, nil
 }
 
 // ahead is bytes of the block that were read before they were asked for.

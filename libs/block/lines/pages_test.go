@@ -56,9 +56,98 @@ func TestPagesOfEveryKind(t *testing.T) {
 	}
 }
 
+// Pages of rows hold columns of every kind, and what goes into them comes back.
+func TestPagesOfRowsOfEveryKind(t *testing.T) {
+	blocks := append(goldenBlocks(), made(997), wide(300), pagedBlock())
+	blocks[3].runs = []uint32{100, 101, 102, 500, 997}
+	section := buildRows(t, column.LevelDefault, blocks)
+	same(t, section, blocks)
+	s, err := lines.Open(section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, pages := map[string]int{}, 0
+	for i := range s.Blocks {
+		b, err := s.Body(i, section[s.Blocks[i].Offset:][:s.Blocks[i].Size])
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, kinds := b.RowPages()
+		pages += n
+		for k, n := range kinds {
+			got[k] += n
+		}
+	}
+	for _, kind := range []string{"int", "pad", "hex", "uuid", "bytes", "dict", "signed", "delta*"} {
+		if got[kind] == 0 {
+			t.Errorf("no pages of rows of %s: %v", kind, got)
+		}
+	}
+	if pages < 100 {
+		t.Errorf("%d pages of rows", pages)
+	}
+}
+
+// Rows with many short columns of text are in few pages, whichever columns these are.
+func TestFewRowsReadFewPagesOfRows(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	words := make([]string, 300)
+	for i := range words {
+		words[i] = fmt.Sprintf("w%c%c%d", 'g'+r.IntN(20), 'g'+r.IntN(20), r.IntN(50))
+	}
+	var want block
+	for i := range 60000 {
+		part := 'a' + r.IntN(20)
+		line := fmt.Sprintf("part%c says", part)
+		for k := range 8 {
+			line += fmt.Sprintf(" word%cof%c=%s", 'g'+k, part, words[r.IntN(3+k*30)])
+		}
+		want.lines.AppendString(line)
+		want.times = append(want.times, 1772323200e9+int64(i)*1e6)
+	}
+	b := lines.NewBuilder(column.LevelBetter)
+	b.SetPages(true)
+	section := buildWith(t, b, []block{want})
+	same(t, section, []block{want})
+	s, err := lines.Open(section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := section[s.Blocks[0].Offset:][:s.Blocks[0].Size]
+	off, _ := s.Directory(0)
+	read, reads := 0, 0
+	body, err := s.SparseBody(0, data[off:], func(from, n int) ([]byte, error) {
+		read, reads = read+n, reads+1
+		return data[from : from+n], nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []int{32345, 32400, 700, 59990} {
+		to := min(from+100, 60000)
+		var got model.Rows
+		if err := body.Rows(from, to, &got); err != nil {
+			t.Fatal(err)
+		}
+		for i := range to - from {
+			if !bytes.Equal(got.Lines.At(i), want.lines.At(from+i)) {
+				t.Fatalf("row %d is %q", from+i, got.Lines.At(i))
+			}
+		}
+		if from == 32345 && (read > off/3 || reads > 12) {
+			t.Errorf("%d bytes of %d are read for 100 of 60000 rows, in %d reads", read, off, reads)
+		}
+	}
+	if n, _ := body.RowPages(); n < 4 {
+		t.Errorf("%d pages of rows", n)
+	}
+}
+
 // Every byte of a block with pages changed in turn: an error or the right rows.
-func TestChangedBytesOfPages(t *testing.T) {
-	section, want := pagedSection(t), pagedBlock()
+func TestChangedBytesOfPages(t *testing.T) { eachPaged(t, testChangedBytesOfPages) }
+
+func testChangedBytesOfPages(t *testing.T, build func(fataler, column.Level, []block) []byte) {
+	section, want := build(t, column.LevelFastest, []block{pagedBlock()}), pagedBlock()
 	for at := range section {
 		b := bytes.Clone(section)
 		b[at] ^= 1 << (at & 7)
@@ -90,11 +179,13 @@ func TestChangedBytesOfPages(t *testing.T) {
 
 // A body with pages of which parts are read when they are needed says what is true,
 // whatever it is asked for first, and reads no more than it must.
-func TestSparseBodiesWithPages(t *testing.T) {
+func TestSparseBodiesWithPages(t *testing.T) { eachPaged(t, testSparseBodiesWithPages) }
+
+func testSparseBodiesWithPages(t *testing.T, build func(fataler, column.Level, []block) []byte) {
 	blocks := []block{wide(300), made(997), wide(1500)}
 	blocks[1].runs = []uint32{100, 500, 997}
 	blocks[2].runs = nil
-	data := buildPaged(t, column.LevelFastest, blocks)
+	data := build(t, column.LevelFastest, blocks)
 	s, err := lines.Open(data)
 	if err != nil {
 		t.Fatal(err)
@@ -261,11 +352,13 @@ func TestFewRowsReadFewBytes(t *testing.T) {
 }
 
 // Every row is found by its time, also those before and behind the ends of pages.
-func TestRowsOfPagesByTime(t *testing.T) {
+func TestRowsOfPagesByTime(t *testing.T) { eachPaged(t, testRowsOfPagesByTime) }
+
+func testRowsOfPagesByTime(t *testing.T, build func(fataler, column.Level, []block) []byte) {
 	want := made(997)
 	want.runs = []uint32{100, 500, 997}
 	slices.Sort(want.times)
-	section := buildPaged(t, column.LevelFastest, []block{want})
+	section := build(t, column.LevelFastest, []block{want})
 	s, err := lines.Open(section)
 	if err != nil {
 		t.Fatal(err)

@@ -126,7 +126,9 @@ func ask(b, ref *lines.Body, r *rand.Rand) (string, error) {
 // A body with pages says what one without says, whichever way it is asked, in whatever
 // order, by several at a time, though reads fail; and it keeps nothing that it does not
 // count.
-func TestPagesSayWhatColumnsSay(t *testing.T) {
+func TestPagesSayWhatColumnsSay(t *testing.T) { eachPaged(t, testPagesSayWhatColumnsSay) }
+
+func testPagesSayWhatColumnsSay(t *testing.T, buildPaged func(fataler, column.Level, []block) []byte) {
 	blocks := append(goldenBlocks()[:2], made(997), wide(600), pagedBlock())
 	blocks[2].runs = []uint32{100, 500, 997}
 	open := func(section []byte) *lines.Section {
@@ -224,8 +226,10 @@ func TestPagesSayWhatColumnsSay(t *testing.T) {
 
 // Whatever a block with pages says of itself, with checksums that are right: rows or an
 // error that says that it is damage, whichever way it is asked.
-func TestChangedPagesOnEveryPath(t *testing.T) {
-	section := pagedSection(t)
+func TestChangedPagesOnEveryPath(t *testing.T) { eachPaged(t, testChangedPagesOnEveryPath) }
+
+func testChangedPagesOnEveryPath(t *testing.T, build func(fataler, column.Level, []block) []byte) {
+	section := build(t, column.LevelFastest, []block{pagedBlock()})
 	s, err := lines.Open(section)
 	if err != nil {
 		t.Fatal(err)
@@ -274,9 +278,11 @@ func TestChangedPagesOnEveryPath(t *testing.T) {
 
 // Few rows of a block whose distinct values are not what is said of them, with checksums that
 // are right: the second who asks is told what the first one was.
-func TestDamagedPagesStayDamaged(t *testing.T) {
+func TestDamagedPagesStayDamaged(t *testing.T) { eachPaged(t, testDamagedPagesStayDamaged) }
+
+func testDamagedPagesStayDamaged(t *testing.T, build func(fataler, column.Level, []block) []byte) {
 	edits := 0
-	section := lines.EditColumns(pagedSection(t), func(columns []column.Info) {
+	section := lines.EditColumns(build(t, column.LevelFastest, []block{pagedBlock()}), func(columns []column.Info) {
 		for i := range columns {
 			if v := columns[i].Values; v != nil {
 				v.N++
