@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/weir-logs/weir/libs/stack"
 )
 
 // direct calls methods of services of this process without a transport: what services send
@@ -102,6 +104,7 @@ func (d *direct) intercept(ctx context.Context, method string, req, reply any, c
 	done := make(chan answer, 1)
 	go func() {
 		defer d.calls.Done()
+		stack.Grow()
 		resp, err := d.handle(ctx, method, &m, in)
 		done <- answer{resp, err}
 	}()

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/weir-logs/weir/libs/stack"
 )
 
 // streamAhead is how many messages a handler is ahead of its caller at most.
@@ -103,6 +105,7 @@ func (s *directStream) begin() error {
 		defer s.direct.calls.Done()
 		defer close(s.answers)
 		defer close(s.ended)
+		stack.Grow()
 		s.err = s.handle()
 	}()
 	return nil

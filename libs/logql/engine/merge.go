@@ -9,6 +9,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
+	"github.com/weir-logs/weir/libs/stack"
 )
 
 // row is a row of the union. It is valid during the call that gets it.
@@ -230,6 +231,7 @@ func (m *merger) start(f *feed) {
 	session, ctx, mem := m.u.sessions[f.share.session], m.ctx, m.mem
 	m.feeding.Go(func() {
 		defer close(f.batches)
+		stack.Grow()
 		f.err = errPanic // unless it returns
 		f.stats, f.err = session.Scan(ctx, req, func(rows *ScanRows) error {
 			size := len(rows.Lines.Slab) + 40*len(rows.Times)
