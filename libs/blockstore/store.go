@@ -184,6 +184,9 @@ func (sn *snapshot) Extent() engine.Extent {
 	return sn.extent
 }
 
+// Applied implements engine.Applied.
+func (sn *snapshot) Applied() []string { return sn.store.block.Info().Tombstones }
+
 func (sn *snapshot) measure() engine.Extent {
 	info := sn.store.block.Info()
 	e := engine.Extent{MinTime: info.MinTime, MaxTime: info.MaxTime, Streams: len(sn.numbers)}

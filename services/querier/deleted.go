@@ -34,7 +34,7 @@ func (s *Service) excluded(ctx context.Context, sc scope) (*engine.Excluded, err
 			return nil, rpcerr.Wrap(err, rpcerr.Unavailable, "which entries were deleted cannot be told now: %v", err).WithRetry(5 * time.Second)
 		}
 		for _, t := range set.All() {
-			out.Tombstones = append(out.Tombstones, engine.Tombstone{Selector: t.Selector(), Start: t.Start, End: t.End})
+			out.Tombstones = append(out.Tombstones, engine.Tombstone{ID: t.ID, Selector: t.Selector(), Start: t.Start, End: t.End})
 		}
 		if len(out.Tombstones) > 0 {
 			out.Version = set.Version()

@@ -41,6 +41,7 @@ type shop struct {
 	rand    *rand.ChaCha8
 	now     time.Time
 	near    bool
+	applied []string // what the footers of further blocks list
 }
 
 func newShop(t testing.TB) *shop {
@@ -91,7 +92,7 @@ func (s *shop) id() catalog.ID {
 // putPart stores a part of what a merge made of sources.
 func (s *shop) putPart(sources []catalog.Block, part, of int, merge catalog.ID, rows ...row) catalog.Block {
 	s.Helper()
-	meta := block.Meta{ID: s.id(), Tenant: "t", Partition: day}
+	meta := block.Meta{ID: s.id(), Tenant: "t", Partition: day, Tombstones: s.applied}
 	for _, b := range sources {
 		src := catalog.Source{ID: b.ID, Part: part, Of: of}
 		if of > 1 {

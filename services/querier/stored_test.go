@@ -436,6 +436,39 @@ func TestR23SetOfDeletes(t *testing.T) {
 	}
 }
 
+// A delete that a block's footer lists is not applied to it again: its rows are counted from
+// the index. To a block that came later it is, as to an older copy, and counts are the same.
+func TestR24CarriedOutDeletesCostNothing(t *testing.T) {
+	s := newShop(t)
+	now := func() time.Time { return s.now }
+	store := tombstone.NewStore(s.bucket, now, 0)
+	x := s.delete(store, `{app="a"} |= "request 1"`)
+	all := rows("a", 0, 100)
+	left := slices.DeleteFunc(slices.Clone(all), func(r row) bool { return strings.Contains(r.line, "request 1") })
+	service := &Service{deps: Deps{Deletes: store}}
+	count := func(what string, want int, rowsRead bool) {
+		t.Helper()
+		s.refresh()
+		out, err := service.excluded(t.Context(), scope{tenant: "t", limits: limits.Default(), now: s.now})
+		s.must(err)
+		expr := selectorOf(t, `sum(count_over_time({app=~".+"}[25h]))`)
+		q := engine.Query{Expr: expr, Sources: []engine.Source{&stored{blocks: s.blocks, tenant: "t"}}, Excluded: out}
+		res, err := s.engine.Instant(s.Context(), q, day.Add(24*time.Hour).UnixNano())
+		s.must(err)
+		if got := res.Vector[0].Value; got != float64(want) || (res.Statistics.BytesRead > 0) != rowsRead {
+			t.Errorf("%s: %v entries, want %d; %d bytes were read", what, got, want, res.Statistics.BytesRead)
+		}
+	}
+	s.applied = []string{"ordered", x.ID}
+	s.put(nil, left...)
+	count("carried out", len(left), false)
+	s.applied = nil
+	s.put(nil, all...)
+	count("with a copy of before it", len(left), true)
+	s.put(nil, row{"a", 200, "request 1 too late"}, row{"b", 1, "request 1 of another"})
+	count("with what came later", len(left)+1, true)
+}
+
 // Retention holds when reading: of the rules that concern an entry the first counts.
 func TestR25RetentionAtRead(t *testing.T) {
 	s := newShop(t)

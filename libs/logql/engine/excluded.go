@@ -25,6 +25,9 @@ type Excluded struct {
 // Tombstone is a delete of the rows with Start <= time < End that its selector
 // yields: all of the streams, or those that pass the stages, which may be any.
 type Tombstone struct {
+	// ID names the delete to sources that it was carried out of, see Applied; "": it is
+	// applied to all.
+	ID         string
 	Selector   *syntax.LogSelector
 	Start, End int64
 }
@@ -35,6 +38,35 @@ type Cutoff struct {
 	Matchers []*syntax.Matcher
 	Stages   []syntax.Stage
 	Before   int64
+}
+
+// Applied is a Snapshot that knows of deletes that none of its rows is of: each was
+// carried out of all of them before they were written (R 24).
+type Applied interface {
+	// Applied returns the ids of these deletes, and maybe others. The caller does not
+	// change them.
+	Applied() []string
+}
+
+// due returns for each tombstone whether it concerns a snapshot; nil: all do.
+func (x *Excluded) due(snap Snapshot) []bool {
+	a, is := snap.(Applied)
+	if !is || len(x.Tombstones) == 0 {
+		return nil
+	}
+	applied := a.Applied()
+	if len(applied) == 0 {
+		return nil
+	}
+	known := make(map[string]bool, len(applied))
+	for _, id := range applied {
+		known[id] = true
+	}
+	due := make([]bool, len(x.Tombstones))
+	for i, t := range x.Tombstones {
+		due[i] = t.ID == "" || !known[t.ID]
+	}
+	return due
 }
 
 // WithExcluded makes sources that are opened under ctx leave rows out.
@@ -112,8 +144,9 @@ func matchAll(ms []*syntax.Matcher, labels model.Labels) bool {
 	return !slices.ContainsFunc(ms, func(m *syntax.Matcher) bool { return !m.Matches(labels.Get(m.Name)) })
 }
 
-// of returns what is left out of a stream within start <= t < end; nil: nothing.
-func (e *exclusions) of(labels model.Labels, start, end int64) *exclusion {
+// of returns what is left out of a stream within start <= t < end, by tombstones as far
+// as they are due; nil: nothing.
+func (e *exclusions) of(labels model.Labels, start, end int64, due []bool) *exclusion {
 	var out exclusion
 	var rules []excludedRule
 	least, most := int64(math.MaxInt64), int64(math.MinInt64) // ends of rules
@@ -138,6 +171,7 @@ func (e *exclusions) of(labels model.Labels, start, end int64) *exclusion {
 	}
 	for i, t := range e.x.Tombstones {
 		switch {
+		case due != nil && !due[i]:
 		case t.Start >= t.End || t.End <= start || t.Start >= end || !matchAll(t.Selector.Matchers, labels):
 		case e.pipes[i] == nil:
 			out.dead = append(out.dead, TimeRange{t.Start, t.End})
@@ -180,27 +214,38 @@ func (x *exclusion) whole(r Run) bool {
 	return !slices.ContainsFunc(x.dead, touches) && !slices.ContainsFunc(x.parts, func(p excludedPart) bool { return touches(p.TimeRange) })
 }
 
-// spared reports whether a set is certain to leave out nothing of the session.
-func (s *localSession) spared(x *Excluded) bool {
+// spared reports whether a set, of which tombstones are due, is certain to leave out
+// nothing of the session.
+func (s *localSession) spared(x *Excluded, due []bool) bool {
 	if s.indexed == nil {
 		return false
 	}
 	e := s.indexed.Extent()
 	from, to := max(s.start, e.MinTime), min(s.end-1, e.MaxTime)
 	return e.Streams == 0 || !slices.ContainsFunc(x.Retention, func(c Cutoff) bool { return c.Before > from }) &&
-		!slices.ContainsFunc(x.Tombstones, func(t Tombstone) bool { return t.Start <= to && t.End > from })
+		!concerned(x.Tombstones, due, from, to)
+}
+
+// concerned reports whether a tombstone that is due is about from <= time <= to.
+func concerned(list []Tombstone, due []bool, from, to int64) bool {
+	for i, t := range list {
+		if t.Start <= to && t.End > from && (due == nil || due[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // exclude takes streams out of which nothing is left, and narrows runs. Rows of a run
 // are those at most that are left then; its digest still tells copies, as all
 // sources leave out the same.
-func (s *localSession) exclude(set *exclusions) error {
+func (s *localSession) exclude(set *exclusions, due []bool) error {
 	if err := set.compile(); err != nil {
 		return err
 	}
 	var streams []Stream
 	for i, st := range s.streams {
-		ex := set.of(st.Labels, s.start, s.end)
+		ex := set.of(st.Labels, s.start, s.end, due)
 		if ex != nil {
 			if len(ex.left([]TimeRange{{s.start, s.end}})) == 0 {
 				continue

@@ -1,8 +1,10 @@
 package engine_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
 	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
 )
 
 func selector(t interface {
@@ -76,6 +79,74 @@ func without(all []enginetest.Entry, x *engine.Excluded) []enginetest.Entry {
 			return passes(d.Selector.Stages, e)
 		})
 	})
+}
+
+// Deletes that were carried out of some sources, as those say, and not of others that have
+// copies, leave out of the answer what they leave out if no source says so. What a source
+// says of a delete is believed: that its rows are not looked at again is the point of it.
+func TestR24AppliedDeletesAreNotAppliedAgain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := entries(t)
+		x := excluded(t)
+		if x == nil {
+			return
+		}
+		for i := range x.Tombstones {
+			x.Tombstones[i].ID = fmt.Sprint("d", i)
+		}
+		var srcs []engine.Source
+		k := rapid.IntRange(1, 3).Draw(t, "sources")
+		parts := make([][]enginetest.Entry, k)
+		for _, e := range all {
+			home := rapid.IntRange(0, k-1).Draw(t, "home")
+			for i := range parts {
+				if i == home || rapid.Bool().Draw(t, "copy") {
+					parts[i] = append(parts[i], e)
+				}
+			}
+		}
+		for i, part := range parts {
+			applied, ids := engine.Excluded{}, []string{"ordered", "retention-1"}
+			for _, d := range x.Tombstones {
+				if rapid.Bool().Draw(t, "applied") {
+					applied.Tombstones, ids = append(applied.Tombstones, d), append(ids, d.ID)
+				}
+			}
+			s := enginetest.NewStore(without(part, &applied)...) // as a compactor rewrites a block
+			s.Applied, s.RunRows, s.Selective = ids, rapid.IntRange(0, 5).Draw(t, "run"), rapid.Bool().Draw(t, "selective")
+			srcs = append(srcs, engine.Local(s, fmt.Sprint("s", i)))
+		}
+		clean := []engine.Source{engine.Local(enginetest.NewStore(without(all, x)...), "clean")}
+		start := int64(rapid.IntRange(0, 100).Draw(t, "start")) * 3 * sec
+		end := start + 3*sec*int64(rapid.IntRange(1, 100).Draw(t, "length"))
+		for _, text := range []string{`{app=~".+"}`, `sum by (app, env) (count_over_time({app=~".+"}[1m]))`, `sum(bytes_over_time({app=~".+"} |= "e" [1m]))`} {
+			q := engine.RangeQuery{Query: engine.Query{Expr: parse(t, text), Sources: clean}, Start: start, End: end, Step: 30 * time.Second}
+			want, err := run(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.Sources, q.Excluded = srcs, x
+			got, err := run(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(texts(got), texts(want)) || diff(points(got), points(want)) != "" {
+				t.Fatalf("%s:\n got %q %v\nwant %q %v", text, texts(got), points(got), texts(want), points(want))
+			}
+		}
+	})
+	// Rows of a source that lies are there: nobody looked at them. Without an id all do.
+	e := enginetest.Entry{Labels: model.NewLabels([]model.Label{{Name: "app", Value: "a"}}), Time: 5 * sec, Line: "x"}
+	for id, want := range map[string]int{"d": 1, "": 0, "e": 0} {
+		s := enginetest.NewStore(e)
+		s.Applied = []string{"d"}
+		q := engine.RangeQuery{Query: engine.Query{Expr: parse(t, `{app="a"} |= "x"`), Sources: []engine.Source{engine.Local(s, "s")},
+			Excluded: &engine.Excluded{Version: "v", Tombstones: []engine.Tombstone{{ID: id, Selector: selector(t, `{app="a"} |= "x"`), End: 10 * sec}}}}, End: 10 * sec}
+		res, err := run(q)
+		if err != nil || len(texts(res)) != want {
+			t.Errorf("id %q: %q, %v", id, texts(res), err)
+		}
+	}
 }
 
 // A stream of which nothing is left, by deletes or retention, is not there, and the

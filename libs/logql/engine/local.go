@@ -31,12 +31,14 @@ func (l *local) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	if g, ok := snap.(interface{ Gaps() []string }); ok {
 		s.gaps = g.Gaps()
 	}
-	if x := exclusionsOf(ctx); x != nil && !s.spared(x.x) {
-		s.indexed = nil
-		s.list()
-		if err := s.exclude(x); err != nil {
-			snap.Close()
-			return nil, err
+	if x := exclusionsOf(ctx); x != nil {
+		if due := x.x.due(snap); !s.spared(x.x, due) {
+			s.indexed = nil
+			s.list()
+			if err := s.exclude(x, due); err != nil {
+				snap.Close()
+				return nil, err
+			}
 		}
 	}
 	return s, nil

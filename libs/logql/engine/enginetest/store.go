@@ -32,6 +32,8 @@ type Store struct {
 	BatchRows int
 	// NoDigests leaves the digests of runs 0: unknown.
 	NoDigests bool
+	// Applied are the ids of deletes that snapshots say were carried out.
+	Applied []string
 	// Selective makes snapshots implement engine.Selective.
 	Selective bool
 	// FailRows makes reading rows fail, if it returns an error.
@@ -189,6 +191,9 @@ type snapshot struct {
 }
 
 func (s *snapshot) Streams() []engine.Stream { return s.streams }
+
+// Applied implements engine.Applied.
+func (s *snapshot) Applied() []string { return s.store.Applied }
 
 func (s *snapshot) Close() { s.store.open.Add(-1) }
 

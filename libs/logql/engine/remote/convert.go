@@ -25,7 +25,7 @@ func toExcluded(x *engine.Excluded) *ingestv1.Excluded {
 	}
 	out := &ingestv1.Excluded{Version: x.Version}
 	for _, t := range x.Tombstones {
-		out.Tombstones = append(out.Tombstones, &ingestv1.Tombstone{Query: t.Selector.String(), Start: t.Start, End: t.End})
+		out.Tombstones = append(out.Tombstones, &ingestv1.Tombstone{Id: t.ID, Query: t.Selector.String(), Start: t.Start, End: t.End})
 	}
 	for _, c := range x.Retention {
 		text := selectorText(c.Matchers)
@@ -47,7 +47,7 @@ func fromExcluded(x *ingestv1.Excluded) (*engine.Excluded, error) {
 		if err != nil {
 			return nil, err
 		}
-		out.Tombstones = append(out.Tombstones, engine.Tombstone{Selector: sel, Start: t.GetStart(), End: t.GetEnd()})
+		out.Tombstones = append(out.Tombstones, engine.Tombstone{ID: t.GetId(), Selector: sel, Start: t.GetStart(), End: t.GetEnd()})
 	}
 	for _, c := range x.GetRetention() {
 		if c.GetQuery() == "{}" { // which is no query

@@ -97,7 +97,7 @@ func deletes(t *testing.T) *engine.Excluded {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x.Tombstones = append(x.Tombstones, engine.Tombstone{Selector: e.(*syntax.LogSelector), Start: 150 * sec, End: 300 * sec})
+		x.Tombstones = append(x.Tombstones, engine.Tombstone{ID: text, Selector: e.(*syntax.LogSelector), Start: 150 * sec, End: 300 * sec})
 	}
 	x.Retention = []engine.Cutoff{{Before: 120 * sec}}
 	return x

@@ -1155,7 +1155,10 @@ type Tombstone struct {
 	// Inclusive.
 	Start int64 `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`
 	// Exclusive.
-	End           int64 `protobuf:"fixed64,3,opt,name=end,proto3" json:"end,omitempty"`
+	End int64 `protobuf:"fixed64,3,opt,name=end,proto3" json:"end,omitempty"`
+	// Names the delete to blocks that it was carried out of. Empty: it is applied to
+	// all.
+	Id            string `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1209,6 +1212,13 @@ func (x *Tombstone) GetEnd() int64 {
 		return x.End
 	}
 	return 0
+}
+
+func (x *Tombstone) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
 }
 
 // Cutoff ends rows before a time.
@@ -3141,11 +3151,12 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"tombstones\x18\x02 \x03(\v2\x19.weir.ingest.v1.TombstoneR\n" +
 	"tombstones\x124\n" +
-	"\tretention\x18\x03 \x03(\v2\x16.weir.ingest.v1.CutoffR\tretention\"I\n" +
+	"\tretention\x18\x03 \x03(\v2\x16.weir.ingest.v1.CutoffR\tretention\"Y\n" +
 	"\tTombstone\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x10R\x05start\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\x10R\x03end\"6\n" +
+	"\x03end\x18\x03 \x01(\x10R\x03end\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\"6\n" +
 	"\x06Cutoff\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x10R\x06before\"\xdd\x02\n" +
