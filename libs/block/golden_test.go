@@ -133,7 +133,11 @@ func TestFlippedBytes(t *testing.T) {
 	want := allOf(t, r0)
 	ctx := context.Background()
 	refused, verified := 0, 0
-	for i := range good {
+	stride := 1
+	if os.Getenv("WEIR_FEWER") != "" { // as in the run with the race detector
+		stride = 5
+	}
+	for i := 0; i < len(good); i += stride {
 		for _, bit := range []byte{1, 0x80, 0xff} {
 			b := slices.Clone(good)
 			b[i] ^= bit
@@ -166,7 +170,7 @@ func TestFlippedBytes(t *testing.T) {
 	if verified > 3*2*r0.Sections() {
 		t.Fatalf("%d blocks with another byte verified", verified)
 	}
-	if refused == 0 || refused == 3*len(good) {
+	if refused == 0 || refused >= 3*((len(good)+stride-1)/stride) {
 		t.Fatal(refused)
 	}
 	for _, n := range []int{0, 1, 20, len(good) / 2, len(good) - 1} {

@@ -3,6 +3,7 @@ package blockstore_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -150,7 +151,11 @@ func TestEveryFlippedByteInAnswers(t *testing.T) {
 		t.Fatal(want, err)
 	}
 	refused, failed, right := 0, 0, 0
-	for i := range healthy {
+	stride := 1
+	if os.Getenv("WEIR_FEWER") != "" { // as in the run with the race detector
+		stride = 5
+	}
+	for i := 0; i < len(healthy); i += stride {
 		b := slices.Clone(healthy)
 		b[i] ^= 1 << (i % 8)
 		got, err := ask(b, i%2 == 0)

@@ -196,6 +196,15 @@ func TestChangedPayloads(t *testing.T) {
 	changePayloads(t, buildRows(t, column.LevelFastest, []block{pagedBlock()}), 1, 0x80)
 }
 
+// stride is from a byte that is changed to the next: all are, but with WEIR_FEWER, as in the run
+// with the race detector.
+func stride() int {
+	if os.Getenv("WEIR_FEWER") != "" {
+		return 7
+	}
+	return 1
+}
+
 func changePayloads(t *testing.T, section []byte, bits ...byte) {
 	frames := 0
 	var sizes []int
@@ -204,7 +213,7 @@ func changePayloads(t *testing.T, section []byte, bits ...byte) {
 		return b
 	})
 	for frame := range frames {
-		for at := range sizes[frame] {
+		for at := 0; at < sizes[frame]; at += stride() {
 			for _, x := range bits {
 				decodeAll(t, lines.Edit(section, func(n int, b []byte) []byte {
 					if n == frame {

@@ -12,7 +12,7 @@ import (
 // Whatever a block says about its columns, there are rows or an error, and no panic.
 func TestHostileColumns(t *testing.T) {
 	failed, held := 0, 0
-	for seed := range uint64(30) {
+	for seed := range uint64(repeats(30)) {
 		r := rand.New(rand.NewPCG(seed, 78))
 		s := build(t, shaped(r))
 		for i, body := range s.bodies {

@@ -13,7 +13,7 @@ import (
 func TestLacks(t *testing.T) {
 	r := rand.New(rand.NewPCG(21, 3))
 	lacking, having := 0, 0
-	for range 60 {
+	for range repeats(60) {
 		s := build(t, made(r))
 		for range 8 {
 			filters := program(r, s.blocks)

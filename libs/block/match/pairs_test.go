@@ -9,7 +9,7 @@ import (
 
 // TestPairs compares WEIR_PAIRS random pairs of lines and filters with the twin.
 func TestPairs(t *testing.T) {
-	n := 300
+	n := repeats(300)
 	if s := os.Getenv("WEIR_PAIRS"); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {

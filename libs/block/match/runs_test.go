@@ -70,7 +70,7 @@ func identified(r *rand.Rand) []block {
 // of, though grams of long runs are thinned out.
 func TestRunsOfDigits(t *testing.T) {
 	var st stats
-	for seed := range uint64(50) {
+	for seed := range uint64(repeats(50)) {
 		r := rand.New(rand.NewPCG(seed, 31))
 		blocks := identified(r)
 		s := buildWith(t, column.LevelFastest, []float64{0.004, 0.01, 0.02, 0.05}[r.IntN(4)], blocks)

@@ -151,7 +151,7 @@ func cut(r *rand.Rand, blocks []block) string {
 // it, and in no others.
 func TestSlots(t *testing.T) {
 	var st stats
-	for seed := range uint64(60) {
+	for seed := range uint64(repeats(60)) {
 		r := rand.New(rand.NewPCG(seed, 77))
 		s := build(t, shaped(r))
 		for range 20 {
