@@ -2,7 +2,6 @@ package blockstore
 
 import (
 	"bytes"
-	"encoding/binary"
 	"strings"
 	"sync"
 
@@ -318,66 +317,26 @@ func usesOf(b *lines.Body, n int, layout *template.Layout) (slotUse, error) {
 		if layout == nil {
 			return 0, nil
 		}
-		use := plainUses(layout.Shape()) &^ inNumber
+		use := useOf(column.PlainOf(layout.Shape()))
 		if bytes.IndexByte(layout.Shape(), '_') >= 0 {
 			use &^= inWord // it may be a blank
 		}
 		return use, nil
 	}
-	if info.Classes&column.Other == 0 {
-		if info.Classes == column.Digit && info.MinLen > 0 {
-			return inString | inWord | inNumber, nil
-		}
-		return inString | inWord, nil
+	if info.Classes == column.Digit && info.MinLen > 0 {
+		return inString | inWord | inNumber, nil
 	}
-	if info.Kind == column.Dict {
-		info = info.Values
-	}
-	switch info.Kind {
-	case column.IPv4, column.UUID, column.Hex:
-		return inString | inWord, nil
-	case column.Const, column.Int, column.Delta, column.Pad:
-		return plainUses(info.Prefix), nil
-	case column.Bytes:
-		text, err := b.Text(n)
-		return plainUses(text), err
-	}
-	return 0, nil
+	p, err := info.Plain(func() ([]byte, error) { return b.Text(n) })
+	return useOf(p), err
 }
 
-var allowed = func() (t [256]slotUse) {
-	for c := ' '; c < 0x7f; c++ {
-		if c != '"' && c != '\\' {
-			t[c] |= inString
-		}
-		if c != ' ' && c != '"' && c != '=' {
-			t[c] |= inWord
-		}
+// useOf returns the uses of values that are plain.
+func useOf(p column.Plain) (use slotUse) {
+	if p&column.InQuotes != 0 {
+		use |= inString
 	}
-	return t
-}()
-
-// plainUses returns the uses that text keeps to.
-func plainUses(b []byte) slotUse {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	use := inString | inWord
-	for ; len(b) >= 8 && use != 0; b = b[8:] {
-		x := binary.LittleEndian.Uint64(b)
-		has := func(c uint64) uint64 { y := x ^ c*ones; return (y - ones) &^ y & highs }
-		if x&highs|(x-' '*ones)&^x&highs|has(0x7f)|has('"') != 0 {
-			return 0
-		}
-		if has('\\') != 0 {
-			use &^= inString
-		}
-		if has(' ')|has('=') != 0 {
-			use &^= inWord
-		}
-	}
-	for _, c := range b {
-		if use &= allowed[c]; use == 0 {
-			break
-		}
+	if p&column.InWords != 0 {
+		use |= inWord
 	}
 	return use
 }

@@ -146,13 +146,22 @@ type planner struct {
 type usesKnown struct {
 	body  *lines.Body
 	table *template.Table
-	of    []slotUse // by column of the row group
+	plain []column.Plain // by column of the section; nil: that is not told
+	of    []slotUse      // by column of the row group
 }
 
 const useKnown slotUse = 1 << 7
 
 func newUses(sec *block.Section, body *lines.Body) usesKnown {
-	return usesKnown{body: body, table: sec.Table, of: make([]slotUse, len(body.Columns()))}
+	return usesKnown{body: body, table: sec.Table, plain: sec.Plain, of: make([]slotUse, len(body.Columns()))}
+}
+
+// told returns uses that all values of a column of text keep to in the whole section.
+func (u *usesKnown) told(id uint32) slotUse {
+	if u.plain == nil {
+		return 0
+	}
+	return useOf(u.plain[id])
 }
 
 // allow reports whether what was worked out of a template's text holds for its lines.
@@ -166,8 +175,13 @@ func (u *usesKnown) allow(a *fieldSlots) (bool, error) {
 		have := u.of[c]
 		if have == 0 {
 			var layout *template.Layout
-			if kind := &u.table.Columns[id]; kind.IsTime {
+			switch kind := &u.table.Columns[id]; {
+			case use&inNumber != 0 && u.body.Columns()[c].Classes != column.Digit:
+				return false, nil
+			case kind.IsTime:
 				layout = &kind.Layout
+			case use&^u.told(id) == 0:
+				continue // which takes no text
 			}
 			is, err := usesOf(u.body, c, layout)
 			if err != nil {

@@ -20,6 +20,7 @@ type Builder struct {
 	out      []byte
 	blocks   []BlockInfo
 	sums     []column.Summary // of the section's columns
+	plain    []column.Plain   // likewise
 	grams    *grams.Builder   // nil: none
 	whole    bool             // lines are kept as they are
 
@@ -48,7 +49,7 @@ func (b *Builder) Compressor() *column.Compressor { return b.compress }
 // returned becomes invalid.
 func (b *Builder) Reset() {
 	b.analyzer.Reset()
-	b.out, b.blocks, b.sums = b.out[:0], b.blocks[:0], b.sums[:0]
+	b.out, b.blocks, b.sums, b.plain = b.out[:0], b.blocks[:0], b.sums[:0], b.plain[:0]
 	b.carry.reset()
 	b.sharing.reset()
 	b.frames.layouts = [3]layout{}
@@ -189,15 +190,33 @@ func (b *Builder) begin(templates []template.Count) {
 // column places a column, whose payload is b.payload. There is room for it in infos.
 func (b *Builder) column(id uint32, c column.Info) {
 	c.ID = id
-	for len(b.sums) <= int(id) {
-		b.sums = append(b.sums, column.Summary{})
-	}
+	b.sumUp(int(id) + 1)
 	if c.Kind != column.Signed {
 		b.sums[id].Add(c.Summary())
+		b.plain[id] &= plainOf(&c, b.payload)
 		b.sharing.values(&c, b.payload)
 	}
 	b.infos = append(b.infos, c)
 	b.frames.add(&b.infos[len(b.infos)-1], b.payload)
+}
+
+// sumUp has at least n columns summed up.
+func (b *Builder) sumUp(n int) {
+	for len(b.sums) < n {
+		b.sums = append(b.sums, column.Summary{})
+		b.plain = append(b.plain, column.InQuotes|column.InWords)
+	}
+}
+
+// plainOf returns what the values of a column are plain for.
+func plainOf(c *column.Info, payload []byte) column.Plain {
+	plain, _ := c.Plain(func() ([]byte, error) {
+		if c.Values != nil {
+			return payload[c.Values.N*int(c.Values.Width) : c.IndexAt], nil
+		}
+		return payload[c.N*int(c.Width):], nil
+	})
+	return plain
 }
 
 // end ends the block, whose rows have these templates and times.
@@ -262,9 +281,7 @@ func (b *Builder) Finish() []byte {
 		}
 	}
 	t := b.analyzer.Table(used)
-	for len(b.sums) < len(t.Columns) {
-		b.sums = append(b.sums, column.Summary{})
-	}
+	b.sumUp(len(t.Columns))
 	table := t.Append(nil)
 	for i := range b.blocks {
 		for k := range b.blocks[i].Templates {
@@ -277,6 +294,7 @@ func (b *Builder) Finish() []byte {
 	foot = appendBlocks(foot, b.blocks)
 	foot = column.AppendSummaries(foot, b.sums)
 	foot = appendShared(foot, b.blocks)
+	foot = column.AppendPlain(foot, b.plain)
 	b.out = appendTail(b.out, b.compress, foot)
 	return b.out
 }

@@ -24,7 +24,7 @@ const (
 const (
 	magic        = "WLIN"
 	majorVersion = 1
-	minorVersion = 2 // 1: summaries of columns; 2: grams that templates and values share
+	minorVersion = 3 // 1: summaries of columns; 2: grams that templates and values share; 3: what columns are plain for
 
 	directoryVersion = 1
 	pagedVersion     = 2 // some frames are pages

@@ -107,6 +107,7 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 	foot = appendBlocks(foot, blocks)
 	foot = column.AppendSummaries(foot, s.Columns)
 	foot = appendShared(foot, blocks)
+	foot = column.AppendPlain(foot, s.Plain)
 	return appendTail(out, c, next(foot))
 }
 

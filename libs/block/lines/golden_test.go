@@ -47,7 +47,7 @@ func goldenBlocks() []block {
 // Sections that any version has written are read for ever.
 func TestGoldenSections(t *testing.T) {
 	if *update {
-		name := filepath.Join("testdata", "section-v1.2.golden")
+		name := filepath.Join("testdata", "section-v1.3.golden")
 		if err := os.WriteFile(name, build(t, column.LevelDefault, goldenBlocks()), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestGoldenSections(t *testing.T) {
 // Payloads do not depend on the compressor, so they are compared byte for byte.
 func TestEncodingIsWhatItWas(t *testing.T) {
 	for name, section := range map[string][]byte{
-		"section-v1.2.golden":       build(t, column.LevelDefault, goldenBlocks()),
+		"section-v1.3.golden":       build(t, column.LevelDefault, goldenBlocks()),
 		"section-v1.2-pages.golden": buildPaged(t, column.LevelDefault, goldenBlocks()),
 		"section-v1.2-rows.golden":  buildRows(t, column.LevelDefault, goldenBlocks()),
 	} {

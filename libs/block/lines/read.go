@@ -18,6 +18,9 @@ type Section struct {
 	// Columns sums up the columns of the table, as texts, over all blocks; nil in
 	// sections that do not tell. Those of in-line times are zero.
 	Columns []column.Summary
+	// Plain is what all values of the columns of the table are plain for, likewise. Those of
+	// in-line times tell nothing.
+	Plain []column.Plain
 	// TellsShared says that Shared tells something; sections of old do not.
 	TellsShared bool
 
@@ -138,6 +141,12 @@ func OpenFooter(footer []byte, size int64) (*Section, error) {
 			return nil, column.Corrupt("footer ends within the grams that templates and values share")
 		}
 		s.TellsShared = true
+	}
+	if minor >= 3 {
+		if s.Plain, r.b, err = column.ParsePlain(r.b, len(s.Table.Columns)); err != nil {
+			return nil, err
+		}
+		s.memory += len(s.Plain)
 	}
 	return s, nil
 }
