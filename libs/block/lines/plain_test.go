@@ -31,7 +31,7 @@ func TestPlain(t *testing.T) {
 				blocks[i].times = append(blocks[i].times, 1772368200e9+int64(n)*1e9)
 			}
 		}
-		for _, b := range [][]byte{build(t, column.LevelDefault, blocks), buildPaged(t, column.LevelDefault, blocks)} {
+		for _, b := range [][]byte{build(t, column.LevelDefault, blocks), buildPaged(t, column.LevelDefault, blocks), buildRows(t, column.LevelDefault, blocks)} {
 			s, err := lines.Open(b)
 			if err != nil {
 				t.Fatal(err)
