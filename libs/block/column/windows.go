@@ -16,7 +16,7 @@ const (
 	WindowDigits = 6
 
 	// Columns of fewer values are soon searched, and larger filters are never made.
-	minWindowed   = 256
+	minWindowed   = 32
 	mostWindows10 = 20 // logarithm of bits
 	mostWindows16 = 23
 
@@ -64,21 +64,11 @@ func (w *Windows) Add(x uint64, digits int) {
 	}
 }
 
-// Has reports whether a value may hold the last digits of a number, with zeros before it.
-func (w *Windows) Has(x uint64, digits int) bool {
-	for ; digits >= WindowDigits; digits-- {
-		if !w.has(uint32(x % windows10)) {
-			return false
-		}
-		x /= 10
-	}
-	return true
-}
-
 // May reports whether a value may hold a text. It errs on the side of true.
 func (w *Windows) May(text []byte) bool { return w.each(text, w.has) }
 
-func (w *Windows) addText(text []byte) {
+// AddText adds those of a text.
+func (w *Windows) AddText(text []byte) {
 	w.each(text, func(x uint32) bool { w.add(x); return true })
 }
 
@@ -164,7 +154,7 @@ func (v *Values) dictWindows() *Windows {
 		return nil
 	}
 	for i := range c.N {
-		w.addText(v.span(i))
+		w.AddText(v.span(i))
 	}
 	return w
 }

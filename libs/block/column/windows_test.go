@@ -109,11 +109,7 @@ func TestWindowsOfNumbers(t *testing.T) {
 			for n := range digits + 1 {
 				for from := 0; from+n <= digits; from++ {
 					part := text[from : from+n]
-					y := uint64(0)
-					for _, c := range part {
-						y = y*10 + uint64(c-'0')
-					}
-					if !w.Has(y, n) || !w.May([]byte(part)) {
+					if !w.May([]byte(part)) {
 						t.Fatalf("%s is in %s", part, text)
 					}
 				}

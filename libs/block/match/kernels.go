@@ -3,6 +3,7 @@ package match
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strconv"
 
 	"github.com/weir-logs/weir/libs/block/column"
@@ -204,7 +205,8 @@ func scanIPv4(nums []uint64, w way, text []byte, h *hits) {
 		}
 	}
 	parts := bytes.Split(text, []byte{'.'})
-	if len(parts) > 4 || w == exact && len(parts) < 4 {
+	tooLong := func(part []byte) bool { return len(part) > 3 }
+	if len(parts) > 4 || slices.ContainsFunc(parts, tooLong) || w == exact && len(parts) < 4 {
 		return
 	}
 	whole := func(last bool) bool { // whether the first, or last, piece is a whole octet

@@ -1,6 +1,7 @@
 package match
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/weir-logs/weir/libs/block/column"
@@ -101,8 +102,7 @@ func (e *evaluation) rowsOfTimes() [][]uint32 {
 func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 	info := &e.body.Columns()[c]
 	layout := e.sp.section.Table.Columns[info.ID].Layout
-	p := newClock(layout, e.timesBegin(info), w, fold)
-	if x := e.body.Windows(c); x != nil && !p.may(x) {
+	if x := e.body.Windows(c); x != nil && !x.May(w.text) {
 		return nil, nil
 	}
 	rows, err := e.rowsOfColumn(c)
@@ -117,6 +117,7 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 	if err != nil {
 		return nil, err
 	}
+	p := newClock(layout, e.timesBegin(info), w, fold)
 	h := hits{n: info.N}
 	unit := layout.Unit()
 	for i := range info.N {
@@ -132,8 +133,8 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 			h.add(i)
 		}
 	}
-	if p.digits >= column.WindowDigits && len(w.text) >= column.WindowDigits {
-		e.body.Searched(c, timesWorthWindows, func() *column.Windows { return timeWindows(p, v, times, rows, unit) })
+	if len(w.text) >= column.WindowDigits {
+		e.body.Searched(c, timesWorthWindows, func() *column.Windows { return timeWindows(layout, v, times, rows) })
 	}
 	return h.bits, nil
 }
@@ -141,43 +142,59 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 // timesWorthWindows is worthWindows of in-line times.
 const timesWorthWindows = 2
 
-// timeWindows returns the windows of the fractions of a column's times; nil if there is no use
-// in them.
-func timeWindows(p *clock, v *column.Values, times []int64, rows []uint32, unit int64) *column.Windows {
-	w := column.NewWindows(v.Len(), p.digits)
-	if w == nil || uint64(p.perSecond) != powers[p.digits] {
+// timeWindows returns the windows of a column's times; nil if there is no use in them. The
+// times of rows are as in scanTimes.
+func timeWindows(layout template.Layout, v *column.Values, times []int64, rows []uint32) *column.Windows {
+	shape, unit := layout.Shape(), layout.Unit()
+	last := 0 // how many digits of a number of units are told of; 0: those of the text are
+	at, digits := layout.Fraction()
+	switch {
+	case mostDigits(shape) < column.WindowDigits:
+		return nil
+	case allDigits(shape):
+		last = len(shape)
+	case digits >= column.WindowDigits:
+		if last = digits; mostDigits(shape[:at]) >= column.WindowDigits || mostDigits(shape[at+digits:]) >= column.WindowDigits || shape[at-1] == '9' {
+			return nil // no layout has these
+		}
+	}
+	w := column.NewWindows(v.Len(), max(last, column.WindowDigits))
+	if w == nil {
 		return nil
 	}
+	var text []byte
+	perSecond := 1e9 / unit
+	from, to := int64(0), int64(0) // the second that was added
 	for i := range v.Len() {
 		r := i
 		if rows != nil {
 			r = int(rows[i])
 		}
-		w.Add(uint64((floor(times[r], unit)-v.Signed(i))%p.perSecond), p.digits)
+		t := floor(times[r], unit) - v.Signed(i)
+		if last > 0 {
+			w.Add(uint64(t)%powers[last], last)
+		} else if t < from || t >= to {
+			from = t - t%perSecond
+			to = from + perSecond
+			text = layout.Append(text[:0], t)
+			w.AddText(text)
+		}
 	}
 	return w
 }
 
-// may reports whether times may hold the needle whose fractions have such windows.
-func (p *clock) may(w *column.Windows) bool {
-	for i := range p.tests[:p.fixed] {
-		x := &p.tests[i]
-		if x.mod == 1 || w.Has(uint64(x.value), digitCount(uint64(x.mod))-1) {
-			return true
+func allDigits(shape []byte) bool { return len(bytes.Trim(shape, "9")) == 0 }
+
+// mostDigits returns how many digits follow each other in times of a shape, at most.
+func mostDigits(shape []byte) (most int) {
+	n := 0
+	for _, c := range shape {
+		if n++; c != '9' && c != '_' {
+			n = 0
 		}
+		most = max(most, n)
 	}
-	for _, place := range p.places {
-		x, n := uint64(0), 0
-		for k, c := range p.needle.text {
-			if at := place + k; at >= p.fractionAt && at < p.fractionAt+p.digits {
-				x, n = x*10+uint64(c-'0'), n+1
-			}
-		}
-		if w.Has(x, n) {
-			return true
-		}
-	}
-	return false
+	return most
 }
 
 // floor is template.Layout's, of times of a unit: the compiler knows how to divide by each.
@@ -230,6 +247,9 @@ func newClock(layout template.Layout, begin []byte, w *want, fold bool) *clock {
 		}
 		p.fractionAt = layout.Len() - p.digits
 	}
+	if n := layout.Len(); n < len(powers)-1 && allDigits(layout.Shape()) {
+		p.fractionAt, p.digits, p.perSecond = 0, n, int64(powers[n]) // all of it is counted
+	}
 	from, to := 0, layout.Len()-len(w.text)
 	switch w.way {
 	case exact:
@@ -243,13 +263,16 @@ func newClock(layout template.Layout, begin []byte, w *want, fold bool) *clock {
 		from = to
 	}
 	for o := max(from, 0); o <= to; o++ {
+		if !fitsAt(begin, layout.Shape(), o, w.text, fold) {
+			continue
+		}
 		if p.known(o, len(begin)) {
 			test, ok := p.test(begin, o)
 			p.always = p.always || ok && test.mod == 1
 			if ok {
 				p.tests = append(p.tests, test)
 			}
-		} else if fitsAt(begin, layout.Shape(), o, w.text, fold) {
+		} else {
 			p.places = append(p.places, o)
 		}
 	}

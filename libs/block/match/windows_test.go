@@ -14,7 +14,7 @@ import (
 // digitLine is a line of one of a few shapes, which are full of digits.
 func digitLine(r *rand.Rand, now int64) string {
 	at := time.Unix(0, now).UTC()
-	switch r.IntN(6) {
+	switch r.IntN(8) {
 	case 0:
 		return fmt.Sprintf("%s id=u%d seq=%d", at.Format("2006-01-02T15:04:05.000000Z"), 100000+r.IntN(900000), now/1e6)
 	case 1:
@@ -25,19 +25,23 @@ func digitLine(r *rand.Rand, now int64) string {
 		return fmt.Sprintf("blk_%d pad=%010d of %d", r.Uint64()>>1, r.IntN(1e9), r.IntN(3))
 	case 4:
 		return fmt.Sprintf("user%d%06d at %s", r.IntN(9), r.IntN(1e6), at.Format("2006-01-02 15:04:05,000"))
+	case 5:
+		return fmt.Sprintf("%s %d INFO blk", at.Format("060102 150405"), r.IntN(300))
+	case 6:
+		return fmt.Sprintf("[%d] since %d.", at.Unix(), at.UnixMilli())
 	}
 	return fmt.Sprintf("ptr=0x%012X 4%d5", r.Uint64()>>16, r.IntN(1e7))
 }
 
 // Rows are the twin's however often columns were searched, and whatever was made of it.
 func TestSearchedOften(t *testing.T) {
-	windows := map[column.Kind]int{}
+	windows, layouts := map[column.Kind]int{}, map[string]bool{}
 	for seed := range uint64(8) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		var b block
 		now := start
-		for range 6 * 300 {
-			now += r.Int64N(2e6)
+		for range 8 * 300 {
+			now += r.Int64N(2e8)
 			b.add(digitLine(r, now), now)
 		}
 		s := build(t, []block{b})
@@ -76,12 +80,18 @@ func TestSearchedOften(t *testing.T) {
 		for i, c := range body.Columns() {
 			if body.Windows(i) != nil {
 				windows[c.Kind]++
+				layouts[s.section.Table.Columns[c.ID].Layout.Pattern()] = true
 			}
 		}
 	}
 	for _, kind := range []column.Kind{column.Int, column.Pad, column.Hex, column.UUID, column.Signed} {
 		if windows[kind] == 0 {
 			t.Errorf("no windows of %v", kind)
+		}
+	}
+	for _, pattern := range []string{"ymd HMS", "K", "E", "Y-m-dTH:M:S.ffffff", "Y-m-dTH:M:S.fffffffff"} {
+		if !layouts[pattern] {
+			t.Errorf("no windows of times as %s", pattern)
 		}
 	}
 }
