@@ -22,6 +22,7 @@ const (
 
 	windowBits10 = 4 // for each window
 	windowBits16 = 2
+	windowAlone  = 8 // for that of values with one each: nothing else tells of them
 
 	windows10 = 1_000_000
 	windows16 = 1 << (4 * WindowDigits)
@@ -33,7 +34,7 @@ func NewWindows(n, digits int) *Windows {
 	if n < minWindowed || digits < WindowDigits {
 		return nil
 	}
-	return newWindows(10, n*(digits-WindowDigits+1)*windowBits10, mostWindows10)
+	return newWindows(10, n*max(windowAlone, (digits-WindowDigits+1)*windowBits10), mostWindows10)
 }
 
 func newWindows(base uint32, room, most int) *Windows {

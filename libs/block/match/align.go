@@ -76,6 +76,12 @@ func align(n *needle, slots []slot, last []byte, possible func(*slot, way, []byt
 			return
 		}
 		for e := pos + 1; e < len(b); e++ {
+			if steps--; steps < 0 {
+				return
+			}
+			if len(next) > 0 && next[0] != b[e] && !n.fold {
+				continue
+			}
 			rest := b[e:]
 			if len(rest) <= len(next) {
 				if n.equal(next[:len(rest)], rest) && add(i, w, pos, e) {
@@ -85,15 +91,12 @@ func align(n *needle, slots []slot, last []byte, possible func(*slot, way, []byt
 				at(i+1, e+len(next), true)
 				cur = cur[:len(cur)-1]
 			}
-			if steps--; steps < 0 {
-				return
-			}
 		}
 	}
 	for i := range slots {
 		l := slots[i].before
 		for k := 1; k <= len(l) && k < len(b); k++ {
-			if n.equal(l[len(l)-k:], b[:k]) {
+			if (l[len(l)-1] == b[k-1] || n.fold) && n.equal(l[len(l)-k:], b[:k]) {
 				at(i, k, true)
 			}
 		}

@@ -29,6 +29,7 @@ type index struct {
 	always  []uint32      // templates that have slots with nothing between
 	jointed lists         // templates by joint
 	columns lists         // templates by column that they use
+	briefs  []brief       // of columns
 	around  []uint8       // hexadecimal digits that can be next to a value of a column; anyMore: any number
 }
 
@@ -74,7 +75,7 @@ func indexOf(s *lines.Section) *index {
 
 // size returns about how many bytes of memory the index takes, with the text in lower case.
 func (x *index) size() int {
-	n := 512 + len(x.text) + textGramsSize(len(x.text)) + 8*(len(x.ends)+len(x.begin)) + 4*(2*len(x.slots)+len(x.always)) + 12*len(x.joints) + len(x.around)
+	n := 512 + len(x.text) + textGramsSize(len(x.text)) + 8*(len(x.ends)+len(x.begin)) + 4*(2*len(x.slots)+len(x.always)) + 12*len(x.joints) + 4*len(x.briefs) + len(x.around)
 	for _, e := range []*edges{&x.tails, &x.heads} {
 		n += 8*len(e.list) + e.joints.size()
 	}
@@ -117,6 +118,7 @@ func newIndex(s *lines.Section) *index {
 		}
 	}
 	x.joints, x.tails, x.heads = j.finish()
+	x.briefs = briefsOf(s)
 	x.jointed = invert(len(x.joints), len(all), func(i int) []uint32 { return x.slots[x.begin[i]:x.begin[i+1]] })
 	x.columns = invert(len(s.Table.Columns), len(all), func(i int) []uint32 { return all[i].Columns })
 	return x

@@ -95,6 +95,7 @@ type evaluation struct {
 	begins  map[uint32][]byte // what all in-line times of a column begin with
 	states  []state           // of the templates; free for the next filter
 	rows32  []uint32          // memory of rowsOf
+	aligned []int             // memory of filter
 	apart   []int             // by frame: how much of it columns take that are searched one by one; 0: not these
 	digits  digitProbe        // used last
 	scratch []byte
@@ -110,7 +111,7 @@ func (e *evaluation) release() {
 	clear(e.last)
 	clear(e.states)
 	clear(e.wants[:cap(e.wants)])
-	*e = evaluation{digits: e.digits, apart: e.apart[:0], rows32: e.rows32[:0], last: e.last[:0], states: e.states[:0], wants: e.wants[:0], scratch: e.scratch[:0], folded: e.folded[:0]}
+	*e = evaluation{digits: e.digits, apart: e.apart[:0], aligned: e.aligned[:0], rows32: e.rows32[:0], last: e.last[:0], states: e.states[:0], wants: e.wants[:0], scratch: e.scratch[:0], folded: e.folded[:0]}
 	if cap(e.folded) > maxKept {
 		e.folded = nil
 	}
@@ -166,7 +167,7 @@ func (e *evaluation) filter(f *sectionFilter, plain *filter) error {
 		}
 	}
 	asked := 0
-	var aligned []int // templates with alignments
+	aligned := e.aligned[:0] // templates with alignments
 	for i, c := range e.info.Templates {
 		if left != nil && !left[i] {
 			continue
@@ -202,6 +203,7 @@ func (e *evaluation) filter(f *sectionFilter, plain *filter) error {
 			return v
 		})
 	}
+	e.aligned = aligned
 	for _, i := range aligned {
 		if !states[i].all {
 			if err := e.alignments(f, e.info.Templates[i].Template, &states[i]); err != nil {
@@ -328,6 +330,10 @@ func (e *evaluation) possible(w *want, fold bool) bool {
 
 // walk goes through the rows once, with a cursor in every column that was searched.
 func (e *evaluation) walk(f *sectionFilter, states []state) error {
+	if !f.negate && !slices.ContainsFunc(states, func(s state) bool { return s.all || len(s.asks)+len(s.live) > 0 }) {
+		e.rows.Reset(e.info.Rows)
+		return nil
+	}
 	columns := e.body.Columns()
 	used := make([]bool, len(columns))
 	asks := make([]bool, len(states))

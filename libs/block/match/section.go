@@ -250,13 +250,10 @@ func (n *sectionNeedle) prepare(s *lines.Section) {
 		x := indexOf(s)
 		n.how = x.candidates(n.needle)
 		n.columns = make([]bool, len(s.Table.Columns))
-		for c := range s.Table.Columns {
-			n.columns[c] = x.possible(uint32(c), contains, n.text, n.fold)
-			if !n.columns[c] {
-				continue
-			}
-			how := x.slotOf(uint32(c), x.mostIn(uint32(c)))
-			for _, t := range x.columns.of(c) {
+		for c := range x.possibleColumns(n.needle) {
+			n.columns[c] = true
+			how := x.slotOf(c, x.mostIn(c))
+			for _, t := range x.columns.of(int(c)) {
 				if n.how == nil {
 					n.how = make([]byte, len(s.Table.Templates))
 				}
