@@ -164,8 +164,12 @@ func (c *Cache) get(ctx context.Context, k key, load func() (part, error)) (part
 	}
 }
 
+// ErrPanic is the error of those who waited for a part whose reading ended in a panic: a bug,
+// which says nothing about the block. Who read it has the panic.
+var ErrPanic = errors.New("reading ended in a panic")
+
 func (c *Cache) load(e *entry, load func() (part, error)) (_ part, err error) {
-	err = errors.New("reading ended in a panic") // unless it returns
+	err = ErrPanic // unless it returns
 	defer func() {
 		if err != nil {
 			e.err = err

@@ -53,6 +53,7 @@ type blocks struct {
 	failed  prometheus.Counter
 	evicted prometheus.Counter
 	found   prometheus.Counter // damaged ones
+	panics  prometheus.Counter
 }
 
 // maxDamaged is how many damaged blocks are kept in mind; of more, some are told of again.
@@ -82,6 +83,8 @@ func newBlocks(store Store, logger *slog.Logger, reg prometheus.Registerer) *blo
 			Name: "weir_querier_closed_blocks_total", Help: "Blocks that were closed to make room for others."}),
 		found: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_querier_damaged_blocks_total", Help: "Blocks that queries found damaged, each counted once while the process runs."}),
+		panics: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_querier_block_panics_total", Help: "Panics while blocks were opened or read for queries: bugs, not damage. The queries failed with the block's name, and the log has the stack."}),
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "weir_querier_open_blocks", Help: "Blocks that are open."}, func() float64 {
 		b.mu.Lock()
@@ -150,9 +153,9 @@ func (b *blocks) acquire(ctx context.Context, meta catalog.Block) (*openBlock, e
 // load opens a block. One that failed is forgotten, so that the next who asks tries
 // again.
 func (b *blocks) load(ctx context.Context, o *openBlock) {
-	defer blockSource{block: o.Block}.caught()
+	defer blockSource{block: o.Block, in: b}.caught()
 	var r *block.Reader
-	err := errors.New("panic") // unless it is opened
+	err := error(internal(o.Block)) // unless it is opened, or fails
 	defer func() { b.loaded(o, r, err) }()
 	r, err = block.Open(ctx, object{b.store.Bucket, catalog.Key(o.Block), b.store.Near}, o.Size)
 	if err == nil && (r.Info().ID != o.ID || r.Info().Tenant != o.Tenant) {
@@ -166,10 +169,14 @@ func (b *blocks) loaded(o *openBlock, r *block.Reader, err error) {
 	defer close(o.ready)
 	if err != nil {
 		b.failed.Inc()
+		delete(b.open, o.ID)
+		if _, bug := errors.AsType[*rpcerr.Error](err); bug {
+			o.err = err // caught tells of it: the block may be as it should
+			return
+		}
 		e := &blockError{o.Block, err}
 		b.tell(e)
 		o.err = e
-		delete(b.open, o.ID)
 		return
 	}
 	b.opened.Inc()
@@ -210,6 +217,9 @@ func (b blockSource) Open(ctx context.Context, matchers []*syntax.Matcher, start
 
 // of returns an error that names the block's object, if it is about it.
 func (b blockSource) of(err error) error {
+	if errors.Is(err, blockstore.ErrPanic) {
+		return internal(b.block) // in somebody else, who tells of it
+	}
 	_, about := errors.AsType[*block.Error](err)
 	if !about || engine.IsQueryError(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -226,10 +236,17 @@ func (b blockSource) caught() {
 	if value := recover(); value != nil {
 		p := engine.Recovered(value)
 		if p.Told == nil {
-			p = &engine.Panic{Value: p.Value, Stack: p.Stack, Told: rpcerr.New(rpcerr.Internal, "block %s: internal error", catalog.Key(b.block))}
+			b.in.panics.Inc()
+			b.in.logger.Error("a bug: reading a block ended in a panic, which says nothing about the block", "block", catalog.Key(b.block), "panic", p.Value, "stack", string(p.Stack))
+			p = &engine.Panic{Value: p.Value, Stack: p.Stack, Told: internal(b.block)}
 		}
 		panic(p)
 	}
+}
+
+// internal is what is said of a bug that a block was read with.
+func internal(b catalog.Block) *rpcerr.Error {
+	return rpcerr.New(rpcerr.Internal, "block %s: internal error", catalog.Key(b))
 }
 
 type blockSession struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,8 @@ import (
 	"pgregory.net/rapid"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
+	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/blockstore"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/catalog/tombstone"
 	"github.com/weir-logs/weir/libs/limits"
@@ -525,6 +528,55 @@ func TestR25RetentionAtRead(t *testing.T) {
 	}
 }
 
+// Those who wait for a block that somebody else opens, or reads, learn of his panic as of a
+// bug, with the block's name, not as of damage.
+func TestPanicIsNoDamage(t *testing.T) {
+	s := newShop(t)
+	a := rows("a", 0, 50)
+	b := s.put(nil, a...)
+	s.refresh()
+	began, end := make(chan struct{}), make(chan struct{})
+	s.bucket.Before = func(_ context.Context, op, key string) error {
+		if key == catalog.Key(b) {
+			close(began)
+			<-end
+			panic("in " + op)
+		}
+		return nil
+	}
+	done := make(chan any, 1)
+	go func() {
+		defer func() { done <- recover() }()
+		_, _ = s.blocks.acquire(t.Context(), b)
+	}()
+	<-began
+	waits := make(chan error, 1)
+	go func() { _, err := s.blocks.acquire(t.Context(), b); waits <- err }()
+	for users := 0; users < 2; runtime.Gosched() {
+		s.blocks.mu.Lock()
+		users = s.blocks.open[b.ID].users
+		s.blocks.mu.Unlock()
+	}
+	close(end)
+	if p := <-done; p == nil {
+		t.Error("no panic")
+	}
+	check := func(what string, err error) {
+		t.Helper()
+		if err = damage(err); !rpcerr.Is(err, rpcerr.Internal) || err.Error() != "block "+catalog.Key(b)+": internal error" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	check("opened", <-waits)
+	source := blockSource{block: b, in: s.blocks}
+	check("read", source.of(&block.Error{Block: b.ID, Section: 0, Group: 1, Err: blockstore.ErrPanic}))
+	if bugs, damaged := testutil.ToFloat64(s.blocks.panics), testutil.ToFloat64(s.blocks.found); bugs != 1 || damaged != 0 {
+		t.Errorf("%v bugs, %v damaged blocks", bugs, damaged)
+	}
+	s.bucket.Before = nil
+	s.same("afterwards", s.lines(`{app="a"}`), textOf(a))
+}
+
 // A panic of those who read a block says which it was to who asked, and ends nobody else:
 // the next who asks is answered.
 func TestPanicNamesTheBlock(t *testing.T) {
@@ -555,6 +607,9 @@ func TestPanicNamesTheBlock(t *testing.T) {
 				res, err := s.ask(q, false)
 				t.Errorf("%s, %s: %v, %v", when, q, res, err)
 			}()
+		}
+		if bugs, damaged := testutil.ToFloat64(s.blocks.panics), testutil.ToFloat64(s.blocks.found); bugs != 2 || damaged != 0 || len(s.blocks.damaged) != 0 {
+			t.Errorf("%s: %v bugs, %v damaged blocks", when, bugs, damaged)
 		}
 		s.bucket.Before = nil
 		s.same(when, s.lines(`{app="a"}`), textOf(a))
