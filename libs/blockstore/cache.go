@@ -75,6 +75,7 @@ type entry struct {
 	// that is not known.
 	asked, before uint64
 	loaded        int64 // how much the cache had loaded when it was asked for last
+	forgotten     bool  // it goes once it is loaded
 }
 
 // NewCache returns a cache of that many bytes. A nil registerer: no metrics.
@@ -96,12 +97,16 @@ func (c *Cache) Size() int64 {
 // Limit returns how many bytes the parts may take.
 func (c *Cache) Limit() int64 { return c.limit }
 
-// Forget drops the parts of a block. Whoever uses them may go on.
+// Forget drops the parts of a block, those that are being loaded once they are. Whoever uses
+// them may go on.
 func (c *Cache) Forget(r *block.Reader) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k, e := range c.entries {
-		if k.block == r && e.place != nil {
+		if k.block != r {
+			continue
+		}
+		if e.forgotten = true; e.place != nil {
 			c.drop(e)
 		}
 	}
@@ -191,6 +196,9 @@ func (c *Cache) load(e *entry, load func() (part, error)) (_ part, err error) {
 	c.resize(e, size)
 	c.evict(e)
 	c.settle(e.key.kind.share(), e)
+	if e.forgotten && e.place != nil {
+		c.drop(e)
+	}
 	return e.part, nil
 }
 

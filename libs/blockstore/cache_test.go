@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/weir-logs/weir/libs/block"
 )
 
 type sized struct {
@@ -134,5 +136,23 @@ func TestCacheOutlivesQueries(t *testing.T) {
 	}
 	if _, err := c.get(context.Background(), key{n: 2}, func() (part, error) { return &sized{n: 1}, nil }); err != nil {
 		t.Error("the failure was kept", err)
+	}
+}
+
+// TestForgottenWhileLoaded: the parts of a block that is forgotten do not stay, those either
+// that are being loaded meanwhile.
+func TestForgottenWhileLoaded(t *testing.T) {
+	c, r, other := NewCache(1000, nil), new(block.Reader), new(block.Reader)
+	get := func(r *block.Reader, n int, load func()) {
+		t.Helper()
+		if _, err := c.get(t.Context(), key{block: r, kind: kindBody, n: n}, func() (part, error) { load(); return &sized{n: 10}, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get(r, 1, func() {})
+	get(other, 1, func() {})
+	get(r, 2, func() { c.Forget(r) })
+	if len(c.entries) != 1 || c.entries[key{block: other, kind: kindBody, n: 1}] == nil {
+		t.Errorf("%d parts are left", len(c.entries))
 	}
 }

@@ -279,14 +279,14 @@ func (o *exportOptions) union(ctx context.Context, bucket objstore.Bucket, block
 		if err == nil && o.partial {
 			err = r.Verify(ctx) // what is found in the midst of a merge is found too late
 		}
+		var s *compact.BlockSource
+		if err == nil {
+			s, err = compact.NewBlockSource(r)
+		}
 		if err != nil && o.partial && ctx.Err() == nil {
 			o.lacks(err.Error())
 			continue
 		}
-		if err != nil {
-			return err
-		}
-		s, err := compact.NewBlockSource(r)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package column
 
 import (
 	"encoding/binary"
+	"hash/maphash"
 	"math"
 	"math/bits"
 )
@@ -53,10 +54,14 @@ func (v *Values) Index() int {
 
 func (x *keyIndex) size() int { return 2 * (len(x.starts) + len(x.values)) }
 
-// bucket returns the bucket of a key of eight bytes or more.
+// bucket returns the bucket of a key of eight bytes or more. Who knows the values does not
+// know which share one: each word has a random factor, and longer keys, whose middle would
+// count for nothing, a seeded hash.
 func (x *keyIndex) bucket(key []byte) int {
-	h := binary.LittleEndian.Uint64(key) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(key[len(key)-8:]), 29)
-	return int(h * 0x9E3779B97F4A7C15 >> x.shift)
+	if len(key) > 16 {
+		return int(maphash.Bytes(seed, key) >> x.shift)
+	}
+	return int((binary.LittleEndian.Uint64(key)*odd1 + binary.LittleEndian.Uint64(key[len(key)-8:])*odd2) >> x.shift)
 }
 
 // findKey finds a packed key, of the size of the values.

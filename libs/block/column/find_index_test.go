@@ -1,7 +1,9 @@
 package column
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -74,5 +76,32 @@ func TestIndex(t *testing.T) {
 	})
 	if !t.Failed() && runs >= 40 && (kinds[Hex] == 0 || kinds[UUID] == 0) {
 		t.Errorf("indexes of %v", kinds)
+	}
+}
+
+// TestNobodyFillsABucket: keys that were chosen to fall together by what their first and last
+// words have in common, or that differ in the middle alone, are spread.
+func TestNobodyFillsABucket(t *testing.T) {
+	const n = 1 << 12
+	for _, size := range []int{8, 16, 24} {
+		x := &keyIndex{shift: 64 - 12}
+		counts := make([]int, n)
+		key := make([]byte, size)
+		for i := range uint64(n) {
+			word := i * 0x9E3779B97F4A7C15
+			switch size {
+			case 8:
+				binary.LittleEndian.PutUint64(key, word<<20)
+			case 16: // the exclusive or of the first and the turned last is always the same
+				binary.LittleEndian.PutUint64(key, word)
+				binary.LittleEndian.PutUint64(key[8:], bits.RotateLeft64(word, -29))
+			case 24:
+				binary.LittleEndian.PutUint64(key[8:], word)
+			}
+			counts[x.bucket(key)]++
+		}
+		if most := slices.Max(counts); most > n/16 {
+			t.Errorf("%d bytes: %d of %d keys in one bucket", size, most, n)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -173,13 +174,14 @@ func Recycle(b []byte) {
 	}
 }
 
-// bodies keeps the memory of bodies as they came.
-var bodies sync.Pool
+// bodies keeps the memory of bodies as they came, by the length of its size in bits: where
+// small and large ones come in turn, neither takes out what the other needs.
+var bodies [22]sync.Pool
 
 // RecycleBody is [Recycle] of what [Body] returned.
 func RecycleBody(b []byte) {
 	if cap(b) <= maxPage+maxPage/8 {
-		bodies.Put(&b)
+		bodies[bits.Len(uint(cap(b)))].Put(&b)
 	}
 }
 
@@ -190,8 +192,15 @@ const maxPage = 1<<20 + 512
 // page returns memory for a body of about n bytes.
 func page(n int) []byte {
 	n = min(n+512, maxPage)
-	if b, _ := bodies.Get().(*[]byte); b != nil && cap(*b) >= n && cap(*b) <= 2*n {
+	size := bits.Len(uint(n))
+	if b, _ := bodies[size].Get().(*[]byte); b != nil && cap(*b) >= n { // else it is near, and goes
 		return (*b)[:0]
+	}
+	if b, _ := bodies[min(size+1, len(bodies)-1)].Get().(*[]byte); b != nil {
+		if cap(*b) >= n && cap(*b) <= 2*n {
+			return (*b)[:0]
+		}
+		RecycleBody(*b) // for one that it fits
 	}
 	return make([]byte, 0, n+n/8)
 }

@@ -42,3 +42,19 @@ func TestReuse(t *testing.T) {
 		}
 	})
 }
+
+// TestPageThatDoesNotFitStays: the memory of a body that is too small for one, or too large, is
+// there for one that it fits.
+func TestPageThatDoesNotFitStays(t *testing.T) {
+	for range 100 { // a pool may lose what it is given
+		b := make([]byte, 100_000)
+		RecycleBody(b)
+		for _, n := range []int{1000, 400_000} {
+			page(n)
+		}
+		if p := page(90_000); &p[:1][0] == &b[0] {
+			return
+		}
+	}
+	t.Error("it never came back")
+}
