@@ -177,6 +177,7 @@ func (s *Service) cut(ctx context.Context, g *generation) error {
 		return err
 	}
 	s.blocks.publish(c, nil, func() { s.gens.pass(g, s.now()) })
+	s.room.free() // it gives way from now on
 	s.metrics.cutDuration.Observe(s.now().Sub(began).Seconds())
 	if c == nil {
 		return nil

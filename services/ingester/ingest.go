@@ -54,8 +54,11 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	// These are between sender and receiver, not part of what is stored.
 	req.Deadline, req.TableVersion, req.ReplicationFactor = nil, 0, 0
 	size := int64(rowspb.RequestSize(req))
-	reserved := size + s.gens.newest().MaxCost(req.GetTenant(), blocks)
-	if !s.reserve(reserved) {
+	reserved, ok := s.room.take(ctx, s.cfg.FullWait, func() (int64, bool) {
+		n := size + s.gens.newest().MaxCost(req.GetTenant(), blocks)
+		return n, s.reserve(n)
+	})
+	if !ok {
 		s.metrics.refused.Inc()
 		return nil, rpcerr.New(rpcerr.Overloaded, "the ingester's memory for recent entries is full (%d bytes)", s.deps.HeadLimit).WithRetry(5 * time.Second)
 	}

@@ -47,6 +47,8 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		return float64(passed)
 	})
 	gauge("weir_ingester_head_limit_bytes", "Memory that the head may take.", func() float64 { return float64(s.deps.HeadLimit) })
+	gauge("weir_ingester_waiting_bytes", "Memory that requests need which wait for room in the head.", func() float64 { n, _ := s.room.stats(); return float64(n) })
+	f.NewCounterFunc(prometheus.CounterOpts{Name: "weir_ingester_waited_requests_total", Help: "Requests that waited for room in the head, whether they got it or not."}, func() float64 { _, n := s.room.stats(); return float64(n) })
 	gauge("weir_ingester_streams", "Streams in the head.", func() float64 { return float64(s.gens.stats().Streams) })
 	gauge("weir_ingester_entries", "Entries in the head.", func() float64 { return float64(s.gens.stats().Rows) })
 	gauge("weir_ingester_local_containers", "Files of local blocks.", func() float64 { n, _, _ := s.blocks.count(); return float64(n) })

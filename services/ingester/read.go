@@ -7,6 +7,7 @@ import (
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/blockstore"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/engine/remote"
@@ -98,5 +99,9 @@ func (s *Service) blockStore(r *block.Reader) engine.Store {
 }
 
 func (s *Service) blockOptions(whole bool) block.Options {
-	return block.Options{Knowledge: s.knowledge, NarrowRuns: true, Whole: whole}
+	o := block.Options{Knowledge: s.knowledge, NarrowRuns: true, Whole: whole}
+	if whole {
+		o.Level = column.LevelFastest // all lines go through it, and soon again
+	}
+	return o
 }

@@ -89,7 +89,8 @@ type Service struct {
 	blocks        *blocks
 	active        *limits.ActiveStreams
 	reserved      atomic.Int64 // bytes on their way into the head
-	squeezed      atomic.Bool  // a push was refused for want of memory
+	squeezed      atomic.Bool  // a push found no memory
+	room          *room        // where pushes wait for it
 	followers     chan struct{}
 	logReaders    chan struct{} // holds one per follower that reads from the log
 	writing       sync.RWMutex  // held for reading by writes in work
@@ -154,11 +155,16 @@ func New(cfg Config, d Deps) *Service {
 		s.rand = rand.Reader
 	}
 	s.knowledge = block.NewKnowledge(s.knowledgeLimit())
-	s.metrics = newMetrics(d.Reg, s)
 	s.stop, s.cancel = context.WithCancel(context.Background())
+	s.room = newRoom(d.HeadLimit/waitingShare, s.stop.Done())
+	s.metrics = newMetrics(d.Reg, s)
 	s.workers, s.stopWorkers = context.WithCancel(context.Background())
 	return s
 }
+
+// waitingShare is which part of the head's share of memory writes may be that wait for
+// room in it.
+const waitingShare = 16
 
 // knowledgeLimit is the memory for what is known of the lines of blocks written before.
 func (s *Service) knowledgeLimit() int64 { return min(16<<20, s.deps.HeadLimit/16) }
