@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -141,6 +142,9 @@ func open(t testing.TB, b []byte) *block.Reader {
 	r, err := block.Open(context.Background(), &memory{b: b}, int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if i, err := block.ReadInfo(context.Background(), &memory{b: b}, int64(len(b))); err != nil || !reflect.DeepEqual(i, r.Info()) {
+		t.Fatalf("%+v %v alone, %+v of the reader", i, err, r.Info())
 	}
 	return r
 }

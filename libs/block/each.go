@@ -50,8 +50,12 @@ func (r *Reader) each(ctx context.Context, yield func(stream int, page *model.Ro
 						return err
 					}
 				}
+				last := g
 				if g, err = r.ReadRowGroup(ctx, section, s.Group); err != nil {
 					return err
+				}
+				if last != nil {
+					g.Body.Inherit(last.Body)
 				}
 				Empty(page)
 				first = 0

@@ -177,6 +177,9 @@ func TestFlippedBytes(t *testing.T) {
 		if _, err := block.Open(ctx, &memory{b: good[:n]}, int64(n)); !errors.Is(err, column.ErrCorrupt) {
 			t.Fatalf("%d bytes: %v", n, err)
 		}
+		if _, err := block.ReadInfo(ctx, &memory{b: good[:n]}, int64(n)); !errors.Is(err, column.ErrCorrupt) {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
 	}
 }
 

@@ -49,43 +49,13 @@ type Reader struct {
 // Open opens an object of size bytes: it reads the tail, the footer and the index of
 // streams, in one read where they are short.
 func Open(ctx context.Context, r RangeReader, size int64) (*Reader, error) {
-	if size < int64(headSize+tailSize) || size > maxSize {
-		return nil, corrupt("block of %d bytes", size)
-	}
-	end, err := r.ReadRange(ctx, size-min(size, openBytes), int(min(size, openBytes)))
+	e, err := readEnd(ctx, r, size)
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(end)) != min(size, openBytes) {
-		return nil, fmt.Errorf("%d bytes read of the last %d of a block", len(end), min(size, openBytes))
-	}
-	n, minor, err := readTail(end[len(end)-tailSize:])
+	f := e.foot
+	b, err := e.last(ctx, f.info.IndexSize, e.footer+int64(tailSize))
 	if err != nil {
-		return nil, err
-	}
-	// last returns the n bytes of the object that come before the last but skip ones.
-	last := func(n, skip int64) ([]byte, error) {
-		if n+skip > size-int64(headSize) || n > maxIndex+maxFooter {
-			return nil, corrupt("%d bytes before the last %d of %d", n, skip, size)
-		}
-		if have := int64(len(end)); n+skip <= have {
-			return end[have-skip-n : have-skip], nil
-		}
-		b, err := r.ReadRange(ctx, size-skip-n, int(n))
-		if err == nil && int64(len(b)) != n {
-			err = fmt.Errorf("%d bytes read of %d", len(b), n)
-		}
-		return b, err
-	}
-	b, err := last(n, int64(tailSize))
-	if err != nil {
-		return nil, err
-	}
-	f, err := readFooter(b, size)
-	if err != nil {
-		return nil, fmt.Errorf("footer: %w", err)
-	}
-	if b, err = last(f.info.IndexSize, n+int64(tailSize)); err != nil {
 		return nil, err
 	}
 	x, err := openIndex(b, &f.info)
@@ -93,7 +63,67 @@ func Open(ctx context.Context, r RangeReader, size int64) (*Reader, error) {
 		return nil, &Error{f.info.ID, -1, -1, fmt.Errorf("index: %w", err)}
 	}
 	near, is := r.(NearReader)
-	return &Reader{r: r, near: is && near.Near(), foot: f, index: x, minor: minor}, nil
+	return &Reader{r: r, near: is && near.Near(), foot: f, index: x, minor: e.minor}, nil
+}
+
+// ReadInfo returns what the footer of an object of size bytes says. Unlike Open it does not
+// look at the index of streams, which takes longest.
+func ReadInfo(ctx context.Context, r RangeReader, size int64) (Info, error) {
+	e, err := readEnd(ctx, r, size)
+	if err != nil {
+		return Info{}, err
+	}
+	return e.foot.info, nil
+}
+
+// end is the end of a block, from what is in the footer on or before.
+type end struct {
+	r      RangeReader
+	size   int64 // of the block
+	bytes  []byte
+	footer int64 // its size
+	foot   *footer
+	minor  uint16
+}
+
+func readEnd(ctx context.Context, r RangeReader, size int64) (*end, error) {
+	if size < int64(headSize+tailSize) || size > maxSize {
+		return nil, corrupt("block of %d bytes", size)
+	}
+	e := &end{r: r, size: size}
+	var err error
+	if e.bytes, err = r.ReadRange(ctx, size-min(size, openBytes), int(min(size, openBytes))); err != nil {
+		return nil, err
+	}
+	if int64(len(e.bytes)) != min(size, openBytes) {
+		return nil, fmt.Errorf("%d bytes read of the last %d of a block", len(e.bytes), min(size, openBytes))
+	}
+	if e.footer, e.minor, err = readTail(e.bytes[len(e.bytes)-tailSize:]); err != nil {
+		return nil, err
+	}
+	b, err := e.last(ctx, e.footer, int64(tailSize))
+	if err != nil {
+		return nil, err
+	}
+	if e.foot, err = readFooter(b, size); err != nil {
+		return nil, fmt.Errorf("footer: %w", err)
+	}
+	return e, nil
+}
+
+// last returns the n bytes of the object that come before the last but skip ones.
+func (e *end) last(ctx context.Context, n, skip int64) ([]byte, error) {
+	if n+skip > e.size-int64(headSize) || n > maxIndex+maxFooter {
+		return nil, corrupt("%d bytes before the last %d of %d", n, skip, e.size)
+	}
+	if have := int64(len(e.bytes)); n+skip <= have {
+		return e.bytes[have-skip-n : have-skip], nil
+	}
+	b, err := e.r.ReadRange(ctx, e.size-skip-n, int(n))
+	if err == nil && int64(len(b)) != n {
+		err = fmt.Errorf("%d bytes read of %d", len(b), n)
+	}
+	return b, err
 }
 
 // Info returns what the footer says.

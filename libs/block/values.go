@@ -67,6 +67,8 @@ func (v *tableValues) appendTo(dst *model.Column, rows []uint32, n int, template
 			}
 		}
 	default:
+		dst.Values.Ends = slices.Grow(dst.Values.Ends, len(rows))
+		dst.Values.Slab = slices.Grow(dst.Values.Slab, len(rows)*v.values.Info().MinLen)
 		for i, row := range rows {
 			add(i, int(row))
 		}

@@ -150,6 +150,7 @@ func (m *Merge) unite() error {
 			// Runs of one source ascend; those of several are sorted for the next.
 			slices.SortFunc(seen, compareRuns)
 			m.index[i] = append(m.index[i], uint32(len(m.streams)))
+			l[at[i]].Labels = least // all sources share them
 			at[i]++
 		}
 		m.streams = append(m.streams, least)
@@ -172,6 +173,7 @@ func compareRuns(a, b block.Run) int {
 // not overlap.
 func (m *Merge) Run(ctx context.Context, start, end int64, w Writer) (err error) {
 	carried, to := m.carried(w, start, end)
+	defer m.release()
 	cursors := make([]*cursor, len(m.sources))
 	for i := range m.sources {
 		cursors[i] = m.open(ctx, i, start, end, carried)
@@ -211,6 +213,15 @@ func (m *Merge) Run(ctx context.Context, start, end int64, w Writer) (err error)
 		}
 		if err := out.flush(); err != nil {
 			return err
+		}
+	}
+}
+
+// release lets go of what was read of the sources last: what comes next needs memory, too.
+func (m *Merge) release() {
+	for _, s := range m.sources {
+		if b, ok := s.(*BlockSource); ok {
+			b.carried, b.group, b.section = nil, nil, nil
 		}
 	}
 }

@@ -237,11 +237,10 @@ func OpenBlock(ctx context.Context, bucket objstore.Bucket, b catalog.Block) (*b
 // Footer reads a block's footer as catalog.LoaderOptions want it.
 func Footer(bucket objstore.Bucket) func(ctx context.Context, key string, size int64) (catalog.Block, error) {
 	return func(ctx context.Context, key string, size int64) (catalog.Block, error) {
-		r, err := block.Open(ctx, object{bucket, key}, size)
+		info, err := block.ReadInfo(ctx, object{bucket, key}, size)
 		if err != nil {
 			return catalog.Block{}, err
 		}
-		info := r.Info()
 		return info.Catalog(), nil
 	}
 }

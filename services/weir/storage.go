@@ -53,11 +53,10 @@ func (p *Process) initStorage() (serve.Service, error) {
 	st.loader = catalog.NewLoader(catalog.LoaderOptions{
 		Bucket: bucket, Log: p.tel.Log, Reg: p.tel.Registry,
 		Footer: func(ctx context.Context, key string, size int64) (catalog.Block, error) {
-			r, err := block.Open(ctx, object{bucket, key}, size)
+			info, err := block.ReadInfo(ctx, object{bucket, key}, size)
 			if err != nil {
 				return catalog.Block{}, err
 			}
-			info := r.Info()
 			return info.Catalog(), nil
 		},
 	})

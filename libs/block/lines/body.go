@@ -37,6 +37,7 @@ type Body struct {
 	lengths []uint32   // of lines
 	moves   []movement // of all templates
 	idle    *Printer   // given back
+	spare   *Printer   // of another block, see Inherit
 	memory  int
 	ahead   []ahead
 

@@ -64,6 +64,9 @@ func (c *carrier) reset() {
 		c.sections, c.takers, c.idle = map[*Section]*placed{}, map[*Body]*taker{}, map[*Body]*taker{}
 	}
 	clear(c.sections)
+	for _, t := range c.takers {
+		c.printed.done(t)
+	}
 	clear(c.takers)
 	c.last = nil
 	// A block that failed left them.
@@ -381,7 +384,6 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 			if err := c.printed.add(t, p.From, p.To); err != nil {
 				return Stats{}, err
 			}
-			t.skip(p.To)
 		default:
 			if err := c.pieces.add(t, p.To); err != nil {
 				return Stats{}, err
@@ -421,6 +423,8 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 	for _, p := range parts {
 		if t := c.takers[p.Body]; t != nil && t.row < p.Body.info.Rows {
 			c.idle[p.Body] = t
+		} else if t != nil {
+			c.printed.done(t)
 		}
 	}
 	clear(c.takers)

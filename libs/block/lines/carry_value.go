@@ -98,7 +98,7 @@ func (c *slotPrinter) put(out []byte, i int, time int64) (int, error) {
 		if err := c.time(c.layout.Floor(time) - int64(c.number(i))); err != nil {
 			return 0, err
 		}
-		return copy(out, c.clock[:c.length]), nil
+		return copy(out, c.clock.text[:c.length]), nil
 	}
 }
 

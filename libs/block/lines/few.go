@@ -235,64 +235,6 @@ func (w *fewWriter) append(slab []byte, time int64) ([]byte, error) {
 	return slab, nil
 }
 
-// seldom is how many rows a template has in a block at most that Printer does not get
-// ready, which takes as long as to print some lines.
-const seldom = 4
-
-// plain is append for a template that is not got ready.
-func (p *Printer) plain(slab []byte, limit, row int) ([]byte, error) {
-	b, n := p.body, len(slab)
-	m := &b.section.Table.Templates[b.info.Templates[p.tids[row]].Template]
-	p.scratch = m.AppendPieces(p.scratch[:0])
-	for i := range p.scratch {
-		s := &p.scratch[i]
-		slab = append(slab, s.Literal...)
-		if s.Slot {
-			k := b.place(s.Column)
-			v, err := p.valuesOf(k)
-			if err != nil {
-				return slab[:n], err
-			}
-			at, begin := int(p.cursors[k]), len(slab)
-			p.cursors[k]++
-			if s.IsTime {
-				t := s.Layout.Floor(p.times[row]) - v.Signed(at)
-				if !s.Layout.InRange(t) {
-					return slab[:n], column.Corrupt("in-line time %d of row %d", t, row)
-				}
-				slab = s.Layout.Append(slab, t)
-			} else {
-				slab = v.Append(slab, at)
-			}
-			if p.noting {
-				p.slots = append(p.slots, template.SlotOf(begin, len(slab)))
-			}
-		}
-		if len(slab) > limit {
-			return slab[:n], errTooLong(b.info)
-		}
-	}
-	p.row = row + 1
-	return slab, nil
-}
-
-// valuesOf returns the values of a column by its place.
-func (p *Printer) valuesOf(k int) (*column.Values, error) {
-	if p.values == nil {
-		p.values = make([]*column.Values, len(p.columns))
-		p.memory += 8 * len(p.columns)
-	}
-	if v := p.values[k]; v != nil {
-		return v, nil
-	}
-	b := p.body
-	b.mu.Lock()
-	defer b.mu.Unlock() // a panic must not lock others out
-	v, err := b.values(k)
-	p.values[k] = v
-	return v, err
-}
-
 // viewOf returns a view that has value i of a column, which the row has.
 func (w *fewWriter) viewOf(f *fewColumn, i int) (viewed, error) {
 	b, c, n := w.body, f.info, f.number

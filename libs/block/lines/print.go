@@ -3,6 +3,7 @@ package lines
 import (
 	"encoding/binary"
 	"math/bits"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/template"
@@ -22,6 +23,7 @@ type piece struct {
 // slotPrinter prints the values of a column, one after the other.
 type slotPrinter struct {
 	print  printer
+	layout template.Layout
 	cursor *uint32 // next value
 	values *column.Values
 
@@ -32,11 +34,15 @@ type slotPrinter struct {
 	ends   []uint32
 	size   int
 	length int // of what is printed: digits, or a time
+	clock  *clock
+}
 
-	layout    template.Layout
-	clock     [40]byte // text of a time within the second from … to-1
+// clock is the time that was printed last.
+type clock struct {
+	text      [40]byte // of a time within the second from … to-1
 	from, to  int64
-	fraction  int // where its digits are
+	day, next int64 // when that one's day begins and ends
+	fraction  int   // where its digits are
 	digits    int
 	perSecond int64
 }
@@ -59,49 +65,88 @@ const (
 // maxMerged is the longest constant that is made part of the literal text.
 const maxMerged = 64
 
-// prepare gets a template of the block's list, and the columns it uses, ready.
+// prepare gets a template of the block's list, and the columns it uses, ready. There may be
+// few rows of each of many, so that all share memory.
 func (p *Printer) prepare(t int) error {
 	b := p.body
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	tm := &b.section.Table.Templates[b.info.Templates[t].Template]
-	ps := tm.Pieces()
-	out := make([]piece, 0, len(ps))
-	ends := make([]int, 0, len(ps))
-	text := make([]byte, 0, len(tm.Text)+2*room)
-	for _, s := range ps {
-		text = append(text, s.Literal...)
-		if !s.Slot {
+	if n := len(tm.Columns) + 1; cap(p.list)-len(p.list) < n {
+		p.list = make([]piece, 0, max(n, min(2*cap(p.list), maxMade/pieceSize), minMade/pieceSize))
+		p.memory += pieceSize * cap(p.list)
+	}
+	first, out, ends := len(p.list), p.list, p.ends[:0]
+	p.from = len(p.literal)
+	for at, slot := 0, 0; ; slot++ {
+		mark, next := template.NextSlot(tm.Text, at)
+		p.add(tm.Text[at:mark])
+		if mark == len(tm.Text) {
 			break
 		}
-		n := b.place(s.Column)
+		at = next
+		id := tm.Columns[slot]
+		n := b.place(id)
 		c := p.columns[n]
 		if c == nil {
 			v, err := b.values(n)
 			if err != nil {
 				return err
 			}
-			c = &slotPrinter{cursor: &p.cursors[n]}
-			c.set(v, s.Layout)
+			c = p.slot()
+			*c = slotPrinter{cursor: &p.cursors[n]}
+			c.set(v, b.section.Table.Columns[id].Layout)
 			p.columns[n] = c
-			p.memory += 256
 		}
 		if k := &b.columns[n]; k.Kind == column.Const && len(k.Prefix) <= maxMerged && !p.noting {
-			text = append(text, k.Prefix...)
+			p.add(k.Prefix)
 			continue
 		}
-		out, ends = append(out, piece{slot: c}), append(ends, len(text))
+		out, ends = append(out, piece{slot: c}), append(ends, len(p.literal)-p.from)
 	}
-	out, ends = append(out, piece{}), append(ends, len(text))
-	text = append(text, make([]byte, room)...)
-	from := 0
+	out, ends = append(out, piece{}), append(ends, len(p.literal)-p.from)
+	p.add(nil)
+	from := p.from
 	for i, end := range ends {
-		out[i].literal = text[from:end]
-		from = end
+		out[first+i].literal = p.literal[from : p.from+end]
+		from = p.from + end
 	}
-	p.pieces[t] = out
-	p.memory += len(text) + 32*len(out)
+	p.list, p.ends = out, ends
+	p.pieces[t] = out[first:len(out):len(out)]
 	return nil
+}
+
+// How many bytes of memory are taken at once for templates and columns.
+const (
+	minMade = 2 << 10
+	maxMade = 1 << 20
+
+	pieceSize   = int(unsafe.Sizeof(piece{}))
+	printerSize = int(unsafe.Sizeof(slotPrinter{}))
+)
+
+// slot returns memory for a column's printer.
+func (p *Printer) slot() *slotPrinter {
+	n := len(p.made)
+	if n == cap(p.made) {
+		n = 0
+		p.made = make([]slotPrinter, 0, max(min(2*cap(p.made), maxMade/printerSize), minMade/printerSize))
+		p.memory += printerSize * cap(p.made)
+	}
+	p.made = p.made[:n+1]
+	return &p.made[n]
+}
+
+// add adds literal text of the template that begins at from, and sees that there is room
+// behind it.
+func (p *Printer) add(text []byte) {
+	if n := len(text) + room; cap(p.literal)-len(p.literal) < n {
+		own := p.literal[p.from:]
+		p.literal = append(make([]byte, 0, max(2*len(own)+n, min(2*cap(p.literal), maxMade), minMade)), own...)
+		p.memory += cap(p.literal)
+		p.from = 0
+	}
+	p.literal = append(p.literal, text...)
 }
 
 func (c *slotPrinter) set(v *column.Values, layout template.Layout) {
@@ -110,8 +155,8 @@ func (c *slotPrinter) set(v *column.Values, layout template.Layout) {
 	c.text, c.ends, c.size = v.Packed()
 	switch info.Kind {
 	case column.Signed:
-		c.print, c.layout, c.perSecond = printTime, layout, 1e9/layout.Unit()
-		c.fraction, c.digits = layout.Fraction()
+		c.print, c.layout, c.clock = printTime, layout, &clock{perSecond: 1e9 / layout.Unit()}
+		c.clock.fraction, c.clock.digits = layout.Fraction()
 	case column.Int, column.Delta:
 		c.print = printNumber
 	case column.Pad:
@@ -137,9 +182,6 @@ func (c *slotPrinter) set(v *column.Values, layout template.Layout) {
 func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 	t := p.tids[row]
 	if p.pieces[t] == nil {
-		if p.body.info.Templates[t].Rows <= seldom {
-			return p.plain(slab, limit, row)
-		}
 		if err := p.prepare(int(t)); err != nil {
 			return slab, err
 		}
@@ -204,7 +246,7 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 			if err := c.time(c.layout.Floor(p.times[row]) - int64(c.number(i))); err != nil {
 				return slab, err
 			}
-			*(*[40]byte)(out[n:]) = c.clock
+			*(*[40]byte)(out[n:]) = c.clock.text
 			n += c.length
 		case printPadded:
 			if len(c.prefix) > 0 {
@@ -274,29 +316,36 @@ func putUUID(out, b []byte) {
 	putHex(to[24:], b[10:])
 }
 
-// time makes clock the text of a time.
+// time makes the clock tell a time.
 func (c *slotPrinter) time(v int64) error {
-	if v < c.from || v >= c.to {
+	k := c.clock
+	if v < k.from || v >= k.to {
 		if !c.layout.InRange(v) {
 			return column.Corrupt("in-line time %d", v)
 		}
 		c.tick(v)
-	} else if c.to-c.from > 1 {
-		putDigits(c.clock[c.fraction:c.fraction+c.digits], uint64(v-c.from))
+	} else if k.to-k.from > 1 {
+		putDigits(k.text[k.fraction:k.fraction+k.digits], uint64(v-k.from))
 	}
 	return nil
 }
 
-// tick prints a time of another second.
+// tick makes the clock tell a time of another second.
 func (c *slotPrinter) tick(v int64) {
-	c.length = len(c.layout.Append(c.clock[:0], v))
-	c.from, c.to = v, v+1
-	if c.digits > 0 && c.fraction+c.digits <= 32 {
+	k := c.clock
+	if v >= k.day && v < k.next {
+		c.layout.SetClock(k.text[:c.length], v)
+	} else {
+		c.length = len(c.layout.Append(k.text[:0], v))
+		k.day, k.next = c.layout.Day(v)
+	}
+	k.from, k.to = v, v+1
+	if k.digits > 0 && k.fraction+k.digits <= 32 {
 		// Times are not negative; a second at the end of all times need not be whole.
-		c.from = v - v%c.perSecond
-		c.to = c.from + c.perSecond
-		if !c.layout.InRange(c.from) || !c.layout.InRange(c.to-1) {
-			c.from, c.to = v, v+1
+		k.from = v - v%k.perSecond
+		k.to = k.from + k.perSecond
+		if !c.layout.InRange(k.from) || !c.layout.InRange(k.to-1) {
+			k.from, k.to = v, v+1
 		}
 	}
 }

@@ -157,8 +157,12 @@ type Printer struct {
 	moves   []movement // of the templates, with the columns used only
 	memory  int        // bytes, about
 
-	values  []*column.Values // of the columns of templates that are not made ready; nil: of none
-	scratch []template.Piece
+	// Of the columns and templates that were got ready last, and of the template that is.
+	made    []slotPrinter
+	list    []piece
+	literal []byte
+	from    int // in literal
+	ends    []int
 
 	noting bool
 	slots  []template.Slot // printed while noting
@@ -181,17 +185,61 @@ func (b *Body) Printer() (*Printer, error) {
 }
 
 func (b *Body) printer() (*Printer, error) {
+	p := b.spare
+	b.spare = nil
+	if p == nil {
+		p = &Printer{}
+	}
+	return p, b.lend(p, nil)
+}
+
+// lend makes a printer, which may have been another block's, one of this block. Its cursors
+// are its own, if there are none. Call with mu held.
+func (b *Body) lend(p *Printer, cursors []uint32) error {
 	tids, err := b.rowTemplates()
 	if err != nil {
-		return nil, at(b.block, err)
+		return at(b.block, err)
 	}
 	times, err := b.sharedTimes()
 	if err != nil {
-		return nil, at(b.block, err)
+		return at(b.block, err)
 	}
-	n := len(b.info.Templates)
-	return &Printer{memory: 256 + 28*n + 12*len(b.columns), body: b, tids: tids, times: times, pieces: make([][]piece, n), columns: make([]*slotPrinter, len(b.columns)),
-		cursors: make([]uint32, len(b.columns)), skipped: make([]uint32, n)}, nil
+	n, k := len(b.info.Templates), len(b.columns)
+	if cursors == nil {
+		cursors = make([]uint32, k)
+	}
+	clear(p.made)
+	clear(p.list)
+	*p = Printer{body: b, tids: tids, times: times, pieces: cleared(p.pieces, n), columns: cleared(p.columns, k), cursors: cursors,
+		skipped: cleared(p.skipped, n), made: p.made[:0], list: p.list[:0], literal: p.literal[:0], ends: p.ends}
+	p.memory = 256 + 28*n + 12*k + printerSize*cap(p.made) + pieceSize*cap(p.list) + cap(p.literal)
+	return nil
+}
+
+// cleared returns n zeros, in the memory of s if that is enough.
+func cleared[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	s = s[:n]
+	clear(s)
+	return s
+}
+
+// Inherit takes the memory that another body, which nobody uses any more, printed with. It
+// has printed its last.
+func (b *Body) Inherit(from *Body) {
+	from.mu.Lock()
+	p := from.idle
+	if from.idle = nil; p == nil {
+		p = from.spare
+	}
+	from.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.idle == nil {
+		b.spare = p
+	}
 }
 
 // borrow returns a printer that is at a row or before: the one that was given back, if

@@ -171,7 +171,7 @@ func (s *sharing) literals(text []byte) {
 }
 
 func (s *sharing) add(gram uint32) {
-	if 4*(s.count+1) > len(s.table) {
+	if 2*(s.count+1) > len(s.table) {
 		s.grow()
 	}
 	at := s.place(gram)

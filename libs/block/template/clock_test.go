@@ -34,6 +34,32 @@ func TestTimesParseTheSameBehindOthers(t *testing.T) {
 	})
 }
 
+// A time's text with the clock of another time of its day is that one's text.
+func TestClocksAreSet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := Layout(rapid.IntRange(0, len(layouts)-1).Draw(t, "layout"))
+		v := rapid.OneOf(rapid.Int64Range(l.Floor(day.UnixNano()), l.Floor(day.UnixNano()+1e18)), rapid.Int64Range(layouts[l].min, layouts[l].max)).Draw(t, "time")
+		from, to := l.Day(v)
+		if layouts[l].epoch >= 0 || to < from { // at the end of all times
+			if v >= from && v < to {
+				t.Fatalf("%d of %s has a day from %d to %d", v, l.Pattern(), from, to)
+			}
+			return
+		}
+		if v < from || v >= to {
+			t.Fatalf("%d of %s is not of its day, %d to %d", v, l.Pattern(), from, to)
+		}
+		other := rapid.OneOf(rapid.Int64Range(from, to-1), rapid.Just(from), rapid.Just(to-1)).Draw(t, "other")
+		if !l.InRange(other) {
+			return
+		}
+		text := l.Append(nil, v)
+		if l.SetClock(text, other); string(text) != string(l.Append(nil, other)) {
+			t.Fatalf("%q of %s, want %q", text, l.Pattern(), l.Append(nil, other))
+		}
+	})
+}
+
 // Each layout is found, at the beginning of a line, within it, and behind a letter.
 func TestLayoutsAreFound(t *testing.T) {
 	for k := range layouts {

@@ -305,47 +305,73 @@ func nearestYear(month, day int, entrySec int64) int {
 	return found
 }
 
+// Day returns from when until when times have the text of a time but for what SetClock
+// writes; nothing is between them if there is no such day.
+func (l Layout) Day(v int64) (from, to int64) {
+	k := layouts[l]
+	if k.epoch >= 0 {
+		return 0, 0
+	}
+	day := 86400 * (1e9 / k.unit)
+	from = v - v%day
+	return from, from + day
+}
+
+// SetClock makes the text of a time that of another one of its day.
+func (l Layout) SetClock(text []byte, v int64) {
+	k := layouts[l]
+	perSecond := 1e9 / k.unit
+	k.clock(text, uint64(v/perSecond%86400), v%perSecond)
+}
+
+// clock writes the time within a day.
+func (l *layout) clock(s []byte, sec uint64, frac int64) {
+	put(s, l.hour, sec/3600)
+	put(s, l.minute, sec/60%60)
+	put(s, l.second, sec%60)
+	for p := l.fraction + l.frac - 1; p >= l.fraction && l.fraction >= 0; p-- {
+		s[p] = byte('0' + frac%10)
+		frac /= 10
+	}
+}
+
+// put writes two digits.
+func put(s []byte, at int, v uint64) {
+	s[at], s[at+1] = byte('0'+v/10%10), byte('0'+v%10)
+}
+
 func (l *layout) append(dst []byte, v int64) []byte {
 	if l.epoch >= 0 {
 		return column.AppendUint(dst, uint64(v))
 	}
 	perSecond := 1e9 / l.unit
-	sec, frac := v/perSecond, v%perSecond
-	days, rem := sec/86400, uint64(sec%86400)
+	sec := v / perSecond
+	days := sec / 86400
 	year, month, day := civilFromDays(days)
 	at := len(dst)
 	dst = append(dst, l.shape...)
 	s := dst[at:]
-	put := func(at int, v uint64) {
-		s[at], s[at+1] = byte('0'+v/10%10), byte('0'+v%10)
-	}
-	put(l.hour, rem/3600)
-	put(l.minute, rem/60%60)
-	put(l.second, rem%60)
+	l.clock(s, uint64(sec%86400), v%perSecond)
 	switch {
 	case l.year >= 0:
-		put(l.year, uint64(year)/100)
-		put(l.year+2, uint64(year)%100)
+		put(s, l.year, uint64(year)/100)
+		put(s, l.year+2, uint64(year)%100)
 	case l.year2 >= 0:
-		put(l.year2, uint64(year)%100)
+		put(s, l.year2, uint64(year)%100)
 	}
 	if l.monthName >= 0 {
 		copy(s[l.monthName:], monthNames[(month-1)*3:month*3])
 	} else {
-		put(l.month, uint64(month))
+		put(s, l.month, uint64(month))
 	}
 	if l.day >= 0 {
-		put(l.day, uint64(day))
-	} else if put(l.padDay, uint64(day)); day < 10 {
+		put(s, l.day, uint64(day))
+	} else if put(s, l.padDay, uint64(day)); day < 10 {
 		s[l.padDay] = ' '
 	}
 	if l.weekday >= 0 {
 		w := (days + 4) % 7 * 3
 		copy(s[l.weekday:], dayNames[w:w+3])
-	}
-	for p := l.fraction + l.frac - 1; p >= l.fraction && l.fraction >= 0; p-- {
-		s[p] = byte('0' + frac%10)
-		frac /= 10
 	}
 	return dst
 }
