@@ -19,6 +19,7 @@ type pageSizes struct {
 	group     int // bytes of payloads that share a frame, of which all are read
 	loss      int // percent by which a payload may become larger
 
+	alone     int   // bytes, compressed, up to which a payload has a frame to itself
 	shared    int   // bytes of payloads that share pages of rows
 	leastRows int   // bytes of frames, compressed, that are cut into pages of rows
 	rows      []int // bytes of pages of rows, to choose from
@@ -29,7 +30,7 @@ type pageSizes struct {
 // Pages are as small as they can be without costing much more than a hundredth of a store:
 // see ADR 0034.
 var defaultPages = pageSizes{least: 6 << 10, leastText: 96 << 10, leastDict: 16 << 10, stored: 2 << 10, packed: 4 << 10, text: 6 << 10, steps: 1 << 10, group: 128 << 10, loss: 15,
-	shared: 1 << 20, leastRows: 6 << 10, rows: []int{32 << 10, 64 << 10, 128 << 10}, slice: 18, blocks: 8}
+	alone: 2 << 10, shared: 1 << 20, leastRows: 6 << 10, rows: []int{32 << 10, 64 << 10, 128 << 10}, slice: 18, blocks: 8}
 
 // frames puts payloads together in frames.
 type frames struct {
@@ -44,6 +45,7 @@ type frames struct {
 	layouts [3]layout
 	cuts    cut
 	places  []int32  // of columns of a group by their numbers, plus one; 0: not in it
+	tried   int      // bytes that the last payload takes in a frame, about; 0: not known
 	rows0   []uint32 // of each template
 	seen    []uint32 // templates
 }
@@ -100,7 +102,9 @@ func (f *frames) add(c *column.Info, payload []byte) {
 		if f.page(c, payload) {
 			return
 		}
-		if own = own && c.HeadSize() == len(payload); !own {
+		// What takes next to nothing costs a slice less than it costs others to read it
+		// among many.
+		if own = own && (c.HeadSize() == len(payload) || f.tried > 0 && f.tried <= f.pages.alone); !own {
 			limit = math.MaxInt // flush decides
 		}
 	}
@@ -118,6 +122,7 @@ func (f *frames) add(c *column.Info, payload []byte) {
 
 // page writes a column's payload as pages, if that is worth it.
 func (f *frames) page(c *column.Info, payload []byte) bool {
+	f.tried = 0
 	count, packed := f.pageValues(c, payload)
 	if count == 0 {
 		return false
@@ -156,6 +161,7 @@ func (f *frames) pageValues(c *column.Info, payload []byte) (count int, packed b
 	f.out = f.compress.AppendFrame(f.out, payload)
 	size := len(f.out) - at
 	f.out = f.out[:at]
+	f.tried = size
 	if size < z.least {
 		return 0, false
 	}
