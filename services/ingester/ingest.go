@@ -54,7 +54,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 	// These are between sender and receiver, not part of what is stored.
 	req.Deadline, req.TableVersion, req.ReplicationFactor = nil, 0, 0
 	size := int64(rowspb.RequestSize(req))
-	reserved, ok := s.room.take(ctx, s.cfg.FullWait, func() (int64, bool) {
+	reserved, ok := s.room.take(ctx, s.room.patience(s.cfg.FullWait, len(req.GetStreams())), func() (int64, bool) {
 		n := size + s.gens.newest().MaxCost(req.GetTenant(), blocks)
 		return n, s.reserve(n)
 	})

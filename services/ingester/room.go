@@ -10,8 +10,9 @@ import (
 // are being written, mostly, and not for long. To refuse them at once throws away all that
 // was done for them, and they come again. It may be used by several goroutines.
 type room struct {
-	most int64           // bytes that may wait
-	stop <-chan struct{} // nobody waits any longer
+	most      int64           // bytes that may wait
+	perStream time.Duration   // see patience
+	stop      <-chan struct{} // nobody waits any longer
 
 	mu      sync.Mutex    // guards everything below
 	freed   chan struct{} // closed when there is more room
@@ -20,7 +21,13 @@ type room struct {
 }
 
 func newRoom(most int64, stop <-chan struct{}) *room {
-	return &room{most: most, stop: stop, freed: make(chan struct{})}
+	return &room{most: most, perStream: 200 * time.Microsecond, stop: stop, freed: make(chan struct{})}
+}
+
+// patience is how long a write of some streams waits, at most for that long: what is thrown
+// away with it is by its streams, and one of few is better sent again than kept waiting.
+func (r *room) patience(most time.Duration, streams int) time.Duration {
+	return min(most, time.Duration(streams)*r.perStream)
 }
 
 // take calls try, which reserves what it says it needs or says that it cannot, until it can,

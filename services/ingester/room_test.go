@@ -31,6 +31,11 @@ func TestRoom(t *testing.T) {
 	stop := make(chan struct{})
 	r := newRoom(100, stop)
 	full := func() (int64, bool) { return 60, false }
+	for streams, want := range map[int]time.Duration{0: 0, 10: 2 * time.Millisecond, 5000: time.Second, 1 << 20: time.Second} {
+		if got := r.patience(time.Second, streams); got != want {
+			t.Errorf("%d streams wait for %v", streams, got)
+		}
+	}
 	if n, ok := r.take(t.Context(), time.Hour, func() (int64, bool) { return 7, true }); n != 7 || !ok {
 		t.Errorf("%d, %v where there is room", n, ok)
 	}
@@ -112,6 +117,7 @@ func TestFullHeadWaitsForTheCut(t *testing.T) {
 	var once sync.Once
 	release := sync.OnceFunc(func() { close(hold) })
 	n := startWith(t, t.TempDir(), 1<<20, func(c *Config, _ *Deps) { c.FullWait = time.Minute }, func(s *Service) {
+		s.room.perStream = time.Hour
 		s.testHook = func(step string) error {
 			if step == "cut.sync" {
 				once.Do(func() { close(held) })
@@ -154,7 +160,7 @@ func TestFullHeadWaitsForTheCut(t *testing.T) {
 
 // A push that waits is refused when the service stops.
 func TestStopEndsWaits(t *testing.T) {
-	n := startWith(t, t.TempDir(), 1<<20, func(c *Config, _ *Deps) { c.FullWait = time.Minute }, nil)
+	n := startWith(t, t.TempDir(), 1<<20, func(c *Config, _ *Deps) { c.FullWait = time.Minute }, func(s *Service) { s.room.perStream = time.Hour })
 	n.svc.reserved.Add(1 << 20) // nothing gives way
 	done := make(chan error)
 	go func() {
