@@ -17,3 +17,18 @@ func TestKeepUploadedIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestFullWaitIsNoSilence: a push that waits in vain is answered before distributors, which wait
+// for a second, hold the ingester for one that does not answer.
+func TestFullWaitIsNoSilence(t *testing.T) {
+	for wait, ok := range map[time.Duration]bool{-1: false, 0: true, DefaultConfig().FullWait: true, time.Minute: true, time.Minute + 1: false} {
+		c := DefaultConfig()
+		c.FullWait = wait
+		if err := c.Validate(); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "full_wait") {
+			t.Errorf("%s: %v", wait, err)
+		}
+	}
+	if wait := DefaultConfig().FullWait; wait >= time.Second {
+		t.Errorf("%s by default", wait)
+	}
+}
