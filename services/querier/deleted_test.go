@@ -1,0 +1,147 @@
+package querier
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-logs/weir/libs/catalog/tombstone"
+	"github.com/weir-logs/weir/libs/limits"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/objstore"
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+// deletes are tombstones of a bucket that may be away.
+func (s *shop) delete(store *tombstone.Store, query string) *tombstone.Tombstone {
+	s.Helper()
+	x, err := tombstone.New(s.now, s.rand, "t", query, 0, s.now.UnixNano())
+	s.must(err)
+	s.must(store.Create(s.Context(), x))
+	return x
+}
+
+// Queries are answered by a set of deletes that is younger than its bound, or not at all;
+// a delete that is cancelled is none.
+func TestR23SetOfDeletes(t *testing.T) {
+	s := newShop(t)
+	now := func() time.Time { return s.now }
+	own, other := tombstone.NewStore(s.bucket, now, 0), tombstone.NewStore(s.bucket, now, 0)
+	service := &Service{deps: Deps{Deletes: own}}
+	sc := func() scope { return scope{tenant: "t", limits: limits.Default(), now: s.now} }
+	want := func(what string, n int) {
+		t.Helper()
+		x, err := service.excluded(t.Context(), sc())
+		s.must(err)
+		if n == 0 && x != nil || n > 0 && (x == nil || len(x.Tombstones) != n || x.Version == "") {
+			t.Errorf("%s: %+v", what, x)
+		}
+	}
+	want("none", 0)
+	x := s.delete(other, `{app="a"} |= "card"`)
+	s.now = s.now.Add(tombstone.DefaultMaxAge)
+	want("another's, after the bound", 1)
+	s.must(other.Cancel(t.Context(), "t", x.ID, "me"))
+	s.now = s.now.Add(tombstone.DefaultMaxAge)
+	want("cancelled", 0)
+	s.delete(own, `{app="b"}`)
+	want("own, at once", 1)
+	s.bucket.Before = func(context.Context, string, string) error { return objstore.ErrUnavailable }
+	want("within the bound", 1)
+	s.now = s.now.Add(tombstone.DefaultMaxAge)
+	if _, err := service.excluded(t.Context(), sc()); !rpcerr.Is(err, rpcerr.Unavailable) {
+		t.Errorf("the store is away: %v", err)
+	}
+}
+
+// A delete that a block's footer lists is not applied to it again: its rows are counted from
+// the index. To a block that came later it is, as to an older copy, and counts are the same.
+func TestR24CarriedOutDeletesCostNothing(t *testing.T) {
+	s := newShop(t)
+	now := func() time.Time { return s.now }
+	store := tombstone.NewStore(s.bucket, now, 0)
+	x := s.delete(store, `{app="a"} |= "request 1"`)
+	all := rows("a", 0, 100)
+	left := slices.DeleteFunc(slices.Clone(all), func(r row) bool { return strings.Contains(r.line, "request 1") })
+	service := &Service{deps: Deps{Deletes: store}}
+	count := func(what string, want int, rowsRead bool) {
+		t.Helper()
+		s.refresh()
+		out, err := service.excluded(t.Context(), scope{tenant: "t", limits: limits.Default(), now: s.now})
+		s.must(err)
+		expr := selectorOf(t, `sum(count_over_time({app=~".+"}[25h]))`)
+		q := engine.Query{Expr: expr, Sources: []engine.Source{&stored{blocks: s.blocks, tenant: "t"}}, Excluded: out}
+		res, err := s.engine.Instant(s.Context(), q, day.Add(24*time.Hour).UnixNano())
+		s.must(err)
+		if got := res.Vector[0].Value; got != float64(want) || (res.Statistics.BytesRead > 0) != rowsRead {
+			t.Errorf("%s: %v entries, want %d; %d bytes were read", what, got, want, res.Statistics.BytesRead)
+		}
+	}
+	s.applied = []string{"ordered", x.ID}
+	s.put(nil, left...)
+	count("carried out", len(left), false)
+	s.applied = nil
+	s.put(nil, all...)
+	count("with a copy of before it", len(left), true)
+	s.put(nil, row{"a", 200, "request 1 too late"}, row{"b", 1, "request 1 of another"})
+	count("with what came later", len(left)+1, true)
+}
+
+// Retention holds when reading: of the rules that concern an entry the first counts.
+func TestR25RetentionAtRead(t *testing.T) {
+	s := newShop(t)
+	var all []row
+	for h := range 24 {
+		for _, app := range []string{"a", "b", "c"} {
+			all = append(all, row{app, 3600 * h, fmt.Sprintf("%s %d level=%s", app, h, []string{"debug", "error"}[h%2])})
+		}
+	}
+	s.put(nil, all...)
+	s.refresh()
+	l := limits.Default()
+	l.RetentionPeriod = 30 * time.Hour // it is noon of the next day: from 6:00 on
+	l.RetentionStream = []limits.RetentionStream{
+		{Selector: `{app="b"}`, Priority: 1, Period: 18 * time.Hour},
+		{Selector: `{app="b"} |= "error"`, Priority: 2},
+		{Selector: `{app=~"a|b"} |= "debug"`, Priority: 0, Period: 14 * time.Hour},
+	}
+	x, err := (&Service{}).excluded(t.Context(), scope{tenant: "t", limits: l, now: s.now})
+	s.must(err)
+	var want []string
+	for _, e := range all {
+		h := e.at / 3600
+		debug := h%2 == 0
+		keep := h >= 6
+		switch {
+		case e.app == "b" && !debug:
+			keep = true
+		case e.app == "b":
+			keep = h >= 18
+		case e.app == "a" && debug:
+			keep = h >= 22
+		}
+		if keep {
+			want = append(want, e.line)
+		}
+	}
+	slices.Sort(want)
+	ctx := engine.WithExcluded(t.Context(), x)
+	ses, err := (&stored{blocks: s.blocks, tenant: "t"}).Open(ctx, nil, day.UnixNano(), day.Add(24*time.Hour).UnixNano())
+	s.must(err)
+	defer ses.Close()
+	var got []string
+	_, err = ses.Scan(ctx, engine.ScanRequest{Query: selectorOf(t, `{app=~".+"}`), Start: day.UnixNano(), End: day.Add(24 * time.Hour).UnixNano()}, func(r *engine.ScanRows) error {
+		for i := range r.Times {
+			got = append(got, string(r.Lines.At(i)))
+		}
+		return nil
+	})
+	s.must(err)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
