@@ -231,3 +231,18 @@ func (b *Body) Kept(read []byte) (n int) {
 	}
 	return n
 }
+
+// SetRowPagesOf makes the builder put all that it can in pages of rows, of so many bytes.
+func (b *Builder) SetRowPagesOf(target int) {
+	b.frames.pages = &pageSizes{least: math.MaxInt, group: 512, shared: 1 << 20, rows: []int{target}, slice: 1 << 20, blocks: 2}
+}
+
+// RowViews returns how many views a body keeps of columns whose frames are pages of rows.
+func (b *Body) RowViews() (n int) {
+	for i, v := range b.views {
+		if p := b.paged[b.columns[i].Frame]; v != nil && b.columns[i].Size > 0 && p != nil && p.ofRows != nil {
+			n++
+		}
+	}
+	return n
+}

@@ -61,11 +61,8 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 		}
 		time := times[int(r)-timesFrom]
 		w.pass(int(r))
-		if slab, err = w.append(slab, time); err != nil {
+		if slab, err = w.append(slab, limit, time); err != nil {
 			return err
-		}
-		if len(slab) > limit {
-			return errTooLong(b.info)
 		}
 		ends = append(ends, uint32(len(slab)))
 		out = append(out, time)
@@ -186,11 +183,14 @@ func (w *fewWriter) learn(t uint16) {
 }
 
 // append appends the line of the row, and moves on.
-func (w *fewWriter) append(slab []byte, time int64) ([]byte, error) {
+func (w *fewWriter) append(slab []byte, limit int, time int64) ([]byte, error) {
 	k := &w.kinds[w.known[w.tids[w.row]]-1]
 	for i := k.from; i < k.to; i++ {
 		s := &w.pieces[i]
 		slab = append(slab, s.Literal...)
+		if len(slab) > limit { // values that take no bytes may be long
+			return slab, errTooLong(w.body.info)
+		}
 		if !s.Slot {
 			break
 		}

@@ -39,6 +39,12 @@ func (b *Body) drop(p *pages) {
 	b.memory -= p.memory
 	p.memory, p.opened, p.views, p.dict, p.rows = 0, nil, nil, nil, nil
 	if r := p.ofRows; r != nil {
+		for _, i := range r.columns { // views of what was in no page hold on to that
+			if b.views != nil && b.views[i] != nil {
+				b.memory -= b.views[i].MemorySize()
+				b.views[i] = nil
+			}
+		}
 		r.heads, r.dicts, r.pages = nil, nil, nil
 	}
 }
@@ -48,6 +54,13 @@ const pageInfo = 176
 
 // leastPage is the least length of a page.
 const leastPage = 4
+
+// What is known of an opened page of rows takes memory for each of its columns, so there are
+// not many pages of many columns.
+const (
+	fewRowPages = 64
+	maxRowCells = 1 << 22 // pages times columns, of all frames with more pages than that
+)
 
 // parsePages reads what a directory says about frames that are pages, given where frames
 // begin, and the flags that there may be.
@@ -110,7 +123,13 @@ func (b *Body) checkPages() error {
 		}
 		p.column = c
 	}
+	cells := 0
 	for n, p := range b.paged {
+		if r := p.ofRows; r != nil && len(p.at) > fewRowPages {
+			if cells += (len(p.at) - 1) * len(r.columns); cells > maxRowCells {
+				return column.Corrupt("%d pages of rows of %d columns", len(p.at)-1, len(r.columns))
+			}
+		}
 		if n == b.tid.Frame || (n == b.timesAt) != (p.column == nil && p.ofRows == nil) {
 			return column.Corrupt("pages of frame %d", n)
 		}
@@ -295,6 +314,9 @@ const nearBy = 512
 // readAhead reads parts of the block, given where each begins and ends, in few reads. They
 // are dropped by the caller.
 func (b *Body) readAhead(parts [][2]int) error {
+	if len(parts) == 0 {
+		return nil
+	}
 	slices.SortFunc(parts, func(x, y [2]int) int { return cmp.Compare(x[0], y[0]) })
 	b.reads++
 	for len(parts) > 0 {

@@ -10,6 +10,7 @@ import (
 // that whoever reads rows that follow each other needs few pages for many columns.
 type rowPages struct {
 	columns []int32 // places, ascending; their payloads lie end to end in the frame's
+	headAt  []int   // where what is in no page of each column begins among that of all
 	size    int     // of the payload
 	head    int     // bytes of it that are in no page
 
@@ -37,10 +38,10 @@ func (b *Body) addToRows(p *pages, i int) error {
 		b.memory += 4 * len(b.within)
 	}
 	b.within[i] = int32(len(r.columns))
-	r.columns = append(r.columns, int32(i))
+	r.columns, r.headAt = append(r.columns, int32(i)), append(r.headAt, r.head)
 	r.size += int(c.Size)
 	r.head += c.HeadSize()
-	b.memory += 4
+	b.memory += 12
 	return nil
 }
 
@@ -210,11 +211,7 @@ func (b *Body) headOf(p *pages, n int) ([]byte, error) {
 		r.heads = head
 		b.keep(p, len(head))
 	}
-	at := 0
-	for _, i := range r.columns[:b.within[n]] {
-		at += b.columns[i].HeadSize()
-	}
-	return r.heads[at:][:b.columns[n].HeadSize()], nil
+	return r.heads[r.headAt[b.within[n]]:][:b.columns[n].HeadSize()], nil
 }
 
 // rowView returns a view of the values of a column that are in the page of a row.
