@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,5 +94,69 @@ func TestSearchedOften(t *testing.T) {
 		if !layouts[pattern] {
 			t.Errorf("no windows of times as %s", pattern)
 		}
+	}
+}
+
+// Many who search one body at once find what the twin finds, while what searches make of its
+// columns and its section is made.
+func TestSearchedByMany(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 2))
+	var b block
+	now := start
+	for range 600 {
+		now += r.Int64N(2e8)
+		b.add(digitLine(r, now), now)
+	}
+	s := build(t, []block{b})
+	body := s.bodies[0]
+	var programs []*match.Program
+	var want [][]bool
+	for i := range 60 {
+		line := string(b.lines.At(r.IntN(b.lines.Len())))
+		n := min(len(line), 6+r.IntN(8))
+		from := r.IntN(len(line) - n + 1)
+		text := []byte(line[from : from+n])
+		if i%2 == 0 {
+			text[r.IntN(n)] = "0123456789"[r.IntN(10)]
+		}
+		filters := []match.Filter{{Any: []match.Term{{Literal: string(text), Fold: i%5 == 4}}}}
+		p, err := match.Compile(filters)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is, rows := twin(filters), make([]bool, b.lines.Len())
+		for row := range rows {
+			rows[row] = is(b.lines.At(row))
+		}
+		programs, want = append(programs, p), append(want, rows)
+	}
+	var searching sync.WaitGroup
+	for first := range 4 {
+		searching.Go(func() {
+			var got match.Bitmap
+			for i := range programs {
+				i = (i + first*7) % len(programs)
+				if err := programs[i].Section(s.section, s.region).Rows(0, body, 0, b.lines.Len(), &got); err != nil {
+					t.Error(err)
+					return
+				}
+				for row, w := range want[i] {
+					if got.Has(row) != w {
+						t.Errorf("%v: row %d: got %v, want %v: %q", programs[i], row, got.Has(row), w, b.lines.At(row))
+						return
+					}
+				}
+			}
+		})
+	}
+	searching.Wait()
+	windows := 0
+	for i := range body.Columns() {
+		if body.Windows(i) != nil {
+			windows++
+		}
+	}
+	if windows == 0 {
+		t.Error("nobody made windows")
 	}
 }
