@@ -21,6 +21,7 @@ const maxFree = 8
 // done keeps what a block was printed with.
 func (p *printed) done(t *taker) {
 	if t.printer != nil && len(p.free) < maxFree {
+		t.printer.release() // or the block would stay
 		p.free = append(p.free, t.printer)
 	}
 	t.printer = nil

@@ -246,3 +246,31 @@ func (b *Body) RowViews() (n int) {
 	}
 	return n
 }
+
+// Lent returns how many printers the builder keeps for blocks to come, and how many of them
+// hold on to one.
+func (b *Builder) Lent() (free, holding int) {
+	for _, p := range b.carry.printed.free {
+		if p.holds() {
+			holding++
+		}
+	}
+	return len(b.carry.printed.free), holding
+}
+
+// Holds reports whether what the body inherited holds on to another one.
+func (b *Body) Holds() bool { return b.spare != nil && b.spare.holds() }
+
+func (p *Printer) holds() bool {
+	for _, c := range p.columns[:cap(p.columns)] {
+		if c != nil {
+			return true
+		}
+	}
+	for _, c := range p.made[:cap(p.made)] {
+		if c.values != nil {
+			return true
+		}
+	}
+	return p.body != nil || p.times != nil
+}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/grams"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -51,5 +52,38 @@ func TestMemoryIsInherited(t *testing.T) {
 			}
 			from = to
 		}
+	}
+}
+
+// The memory that blocks were printed with, and is kept for others, keeps none of them.
+func TestInheritedMemoryHoldsNoBlock(t *testing.T) {
+	rows := made(24) // few of each template
+	section := build(t, column.LevelFastest, []block{rows, rows})
+	s, err := lines.Open(section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := lines.NewBuilder(column.LevelFastest)
+	b.SetGrams(grams.NewBuilder(1))
+	var bodies []*lines.Body
+	for i, k := range s.Blocks {
+		body, err := s.Body(i, section[k.Offset:][:k.Size])
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies = append(bodies, body)
+		if _, err := b.AddParts([]lines.Part{{Body: body, To: k.Rows}}, &model.Strings{}, rows.times, nil, nil, k.Bytes); err != nil {
+			t.Fatal(err)
+		}
+		if free, holding := b.Lent(); free != 1 || holding > 0 {
+			t.Errorf("%d printers are kept, %d of them hold a block", free, holding)
+		}
+	}
+	same(t, b.Finish(), []block{rows, rows})
+	if err := bodies[0].Rows(0, 24, &model.Rows{}); err != nil {
+		t.Fatal(err)
+	}
+	if bodies[1].Inherit(bodies[0]); bodies[1].Holds() {
+		t.Error("a block holds the one before")
 	}
 }

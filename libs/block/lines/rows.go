@@ -216,6 +216,15 @@ func (b *Body) lend(p *Printer, cursors []uint32) error {
 	return nil
 }
 
+// release lets go of the block and keeps the memory, for lend.
+func (p *Printer) release() {
+	clear(p.made)
+	clear(p.list)
+	clear(p.pieces)
+	clear(p.columns)
+	*p = Printer{pieces: p.pieces, columns: p.columns, skipped: p.skipped, made: p.made[:0], list: p.list[:0], literal: p.literal[:0], ends: p.ends}
+}
+
 // cleared returns n zeros, in the memory of s if that is enough.
 func cleared[T any](s []T, n int) []T {
 	if cap(s) < n {
@@ -234,7 +243,11 @@ func (b *Body) Inherit(from *Body) {
 	if from.idle = nil; p == nil {
 		p = from.spare
 	}
+	from.spare = nil
 	from.mu.Unlock()
+	if p != nil {
+		p.release() // or from would stay
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.idle == nil {
