@@ -436,7 +436,11 @@ func TestPanicIsNoDamage(t *testing.T) {
 	}
 	check("opened", <-waits)
 	source := blockSource{block: b, in: s.blocks}
-	check("read", source.of(&block.Error{Block: b.ID, Section: 0, Group: 1, Err: blockstore.ErrPanic}))
+	waited := &block.Error{Block: b.ID, Section: 0, Group: 1, Err: blockstore.ErrPanic}
+	check("read", source.of(waited))
+	if err := s.blocks.left(b, waited); err != nil {
+		t.Error("read ahead:", err)
+	}
 	if bugs, damaged := testutil.ToFloat64(s.blocks.panics), testutil.ToFloat64(s.blocks.found); bugs != 1 || damaged != 0 {
 		t.Errorf("%v bugs, %v damaged blocks", bugs, damaged)
 	}

@@ -27,9 +27,10 @@ const (
 const warmTemplates = 1.0 / 2
 
 // Warm opens the newest blocks, reads the footers of their sections, and then makes their
-// templates ready for needles, so that the first queries after a start need not. It is to be called once the catalog has been loaded; it
-// does one thing after the other, and ends with the first failure of the store; blocks that
-// are damaged are left to queries. Queries may run meanwhile.
+// templates ready for needles, so that the first queries after a start need not. It is to be
+// called once the catalog has been loaded; it does one thing after the other, and ends with the
+// first failure of the store; blocks that are damaged are left to queries. Queries may run
+// meanwhile.
 func (s *Service) Warm(ctx context.Context) {
 	if s.blocks == nil {
 		return
@@ -112,9 +113,9 @@ func (b *blocks) ahead(o *openBlock, f func(*blockstore.Store) error) error {
 }
 
 // left returns an error of a block that ends reading ahead: others are told of, and the block is
-// left to queries.
+// left to queries. Of a query's panic that was waited for, the query tells.
 func (b *blocks) left(meta catalog.Block, err error) error {
-	if err == nil {
+	if err == nil || errors.Is(err, blockstore.ErrPanic) {
 		return nil
 	}
 	if passing(err) {
