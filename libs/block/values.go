@@ -15,6 +15,10 @@ type tableValues struct {
 	of     []int32  // presentTemplate: each template's value; -1: none
 }
 
+// maxGuess is for how many bytes of each value there is room at once, whatever the column
+// says of their length: it is not checked.
+const maxGuess = 64
+
 // setBits returns the numbers of the bits that are set: count, all below n.
 func setBits(b []byte, n, count int) ([]uint32, error) {
 	set := 0
@@ -68,7 +72,7 @@ func (v *tableValues) appendTo(dst *model.Column, rows []uint32, n int, template
 		}
 	default:
 		dst.Values.Ends = slices.Grow(dst.Values.Ends, len(rows))
-		dst.Values.Slab = slices.Grow(dst.Values.Slab, len(rows)*v.values.Info().MinLen)
+		dst.Values.Slab = slices.Grow(dst.Values.Slab, len(rows)*min(v.values.Info().MinLen, maxGuess))
 		for i, row := range rows {
 			add(i, int(row))
 		}
