@@ -111,7 +111,7 @@ func TestFewRowsAfterDamage(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	failed := 0
 	for range 300 {
-		section := sections[r.IntN(2)]
+		section := sections[r.IntN(len(sections))]
 		s, err := lines.Open(section)
 		if err != nil {
 			t.Fatal(err)
