@@ -88,7 +88,7 @@ func defaultMemory(system, group uint64) int64 {
 // budget. What a process holds beyond that is mostly slabs without pointers, which cost a
 // collection nothing; so then it pays to collect often, each time that a quarter was added.
 const (
-	gcShare   = 41 // percent
+	gcShare   = 43 // percent
 	gcPercent = 100
 	gcEvery   = time.Second
 )
