@@ -113,9 +113,10 @@ func (b *blocks) ahead(o *openBlock, f func(*blockstore.Store) error) error {
 }
 
 // left returns an error of a block that ends reading ahead: others are told of, and the block is
-// left to queries. Of a query's panic that was waited for, the query tells.
+// left to queries. Of a query's panic that was waited for, the query tells; a block that is not
+// there any more was replaced.
 func (b *blocks) left(meta catalog.Block, err error) error {
-	if err == nil || errors.Is(err, blockstore.ErrPanic) {
+	if err == nil || errors.Is(err, blockstore.ErrPanic) || errors.Is(err, objstore.ErrNotFound) {
 		return nil
 	}
 	if passing(err) {

@@ -160,3 +160,35 @@ func TestWarmPassesOverDamage(t *testing.T) {
 		}
 	}
 }
+
+// A block that was replaced meanwhile is passed over: the others are read ahead.
+func TestWarmPassesOverReplacedBlocks(t *testing.T) {
+	for _, opened := range []bool{false, true} { // it is gone before it is opened, or behind that
+		s := newShop(t)
+		var blocks []catalog.Block
+		for i := range 4 {
+			blocks = append(blocks, s.put(nil, rows(fmt.Sprint("app", i), i*100, i*100+20)...))
+		}
+		s.reopen(1 << 20)
+		s.refresh()
+		if opened {
+			o, err := s.blocks.acquire(t.Context(), blocks[3])
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.blocks.release(o)
+		}
+		if err := s.bucket.Delete(t.Context(), catalog.Key(blocks[3])); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.blocks.warm(t.Context()); err != nil {
+			t.Errorf("opened %v: %v", opened, err)
+		}
+		if s.blocks.open[blocks[2].ID] == nil {
+			t.Errorf("opened %v: the next block was not read ahead", opened)
+		}
+		if n := testutil.ToFloat64(s.blocks.found); n != 0 {
+			t.Errorf("opened %v: %v damaged blocks are counted", opened, n)
+		}
+	}
+}
