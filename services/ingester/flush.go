@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"syscall"
 	"time"
@@ -177,7 +178,7 @@ func (s *Service) cut(ctx context.Context, g *generation) error {
 		return err
 	}
 	s.blocks.publish(c, nil, func() { s.gens.pass(g, s.now()) })
-	s.room.free() // it gives way from now on
+	s.room.free(math.MaxInt64) // it gives way from now on, and what rows need is another matter in another head
 	s.metrics.cutDuration.Observe(s.now().Sub(began).Seconds())
 	if c == nil {
 		return nil

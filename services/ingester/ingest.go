@@ -62,7 +62,7 @@ func (s *Service) Ingest(ctx context.Context, req *ingestv1.IngestRequest) (*ing
 		s.metrics.refused.Inc()
 		return nil, rpcerr.New(rpcerr.Overloaded, "the ingester's memory for recent entries is full (%d bytes)", s.deps.HeadLimit).WithRetry(5 * time.Second)
 	}
-	defer s.reserved.Add(-reserved)
+	defer s.release(reserved)
 	if rf > 0 && s.deps.HoldFactor != nil {
 		held, err := s.deps.HoldFactor(rf)
 		if err != nil {
@@ -197,6 +197,14 @@ func (s *Service) reserve(n int64) bool {
 		return false
 	}
 	return true
+}
+
+// release gives back what was reserved for a request: its rows are in the head, where they take
+// less, or it failed.
+func (s *Service) release(n int64) {
+	want := s.reserved.Add(-n)
+	all, passed := s.gens.size() // what passed gives way
+	s.room.free(s.deps.HeadLimit - want - all + passed)
 }
 
 func (s *Service) apply(p *pending) {

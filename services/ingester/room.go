@@ -14,14 +14,21 @@ type room struct {
 	perStream time.Duration   // see patience
 	stop      <-chan struct{} // nobody waits any longer
 
-	mu      sync.Mutex    // guards everything below
-	freed   chan struct{} // closed when there is more room
-	waiting int64         // bytes of writes that wait
-	waits   uint64        // how many have waited
+	mu      sync.Mutex           // guards everything below
+	waiters map[*waiter]struct{} // writes that wait
+	waiting int64                // their bytes
+	waits   uint64               // how many have waited
+}
+
+// waiter is a write that waits.
+type waiter struct {
+	need  int64         // bytes that it lacked room for; 0: it is trying
+	bytes int64         // that it counts as
+	woken chan struct{} // capacity 1
 }
 
 func newRoom(most int64, stop <-chan struct{}) *room {
-	return &room{most: most, perStream: 200 * time.Microsecond, stop: stop, freed: make(chan struct{})}
+	return &room{most: most, perStream: 200 * time.Microsecond, stop: stop, waiters: map[*waiter]struct{}{}}
 }
 
 // patience is how long a write of some streams waits, at most for that long: what is thrown
@@ -34,20 +41,25 @@ func (r *room) patience(most time.Duration, streams int) time.Duration {
 // for up to that long. It is false if there is no room until then, or until ctx ends, or if
 // enough others wait.
 func (r *room) take(ctx context.Context, patience time.Duration, try func() (int64, bool)) (int64, bool) {
-	r.mu.Lock()
-	freed := r.freed // before the first try: what is freed behind it counts
-	r.mu.Unlock()
 	n, ok := try()
-	if ok || patience <= 0 || !r.enter(n) {
+	if ok || patience <= 0 {
 		return n, ok
 	}
-	held := n
-	defer func() { r.leave(held) }()
+	w := r.enter(n)
+	if w == nil {
+		return n, false
+	}
+	defer r.leave(w)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
+		// What was freed before it was known to wait counts as well.
+		if n, ok = try(); ok {
+			return n, true
+		}
+		r.lacks(w, n)
 		select {
-		case <-freed:
+		case <-w.woken:
 		case <-timer.C:
 			return n, false
 		case <-ctx.Done():
@@ -55,39 +67,52 @@ func (r *room) take(ctx context.Context, patience time.Duration, try func() (int
 		case <-r.stop:
 			return n, false
 		}
-		r.mu.Lock()
-		freed = r.freed
-		r.mu.Unlock()
-		if n, ok = try(); ok {
-			return n, true
-		}
 	}
 }
 
 // enter takes a place for a write of n bytes among those that wait, if there is one.
-func (r *room) enter(n int64) bool {
+func (r *room) enter(n int64) *waiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.waiting+n > r.most {
-		return false
+		return nil
 	}
+	w := &waiter{bytes: n, woken: make(chan struct{}, 1)}
+	r.waiters[w] = struct{}{}
 	r.waiting += n
 	r.waits++
-	return true
+	return w
 }
 
-func (r *room) leave(n int64) {
+// lacks notes how much room one lacked.
+func (r *room) lacks(w *waiter, n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.waiting -= n
+	w.need = n
 }
 
-// free says that there is more room.
-func (r *room) free() {
+func (r *room) leave(w *waiter) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	close(r.freed)
-	r.freed = make(chan struct{})
+	delete(r.waiters, w)
+	r.waiting -= w.bytes
+}
+
+// free says that there is room for n bytes now: those try again who lacked no more, for to try
+// takes as long as a write has streams.
+func (r *room) free(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for w := range r.waiters {
+		if w.need > n {
+			continue
+		}
+		w.need = 0
+		select {
+		case w.woken <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // stats returns how many bytes wait, and how many writes ever waited.

@@ -63,11 +63,11 @@ func TestRoom(t *testing.T) {
 	if _, ok := r.take(t.Context(), time.Hour, func() (int64, bool) { return 41, false }); ok {
 		t.Error("more waits than may")
 	}
-	r.free() // not enough
+	r.free(1000) // not enough
 	mu.Lock()
 	need = 50
 	mu.Unlock()
-	r.free()
+	r.free(1000)
 	if n := <-got; n != 50 {
 		t.Errorf("%d bytes were taken", n)
 	}
@@ -100,13 +100,90 @@ func TestRoomFreedAtOnce(t *testing.T) {
 	tries := 0
 	_, ok := r.take(t.Context(), time.Hour, func() (int64, bool) {
 		if tries++; tries == 1 {
-			r.free()
+			r.free(1)
 			return 1, false
 		}
 		return 1, true
 	})
 	if !ok || tries != 2 {
 		t.Errorf("%v after %d tries", ok, tries)
+	}
+}
+
+// Who lacks more than there is does not try again, who lacks no more does.
+func TestRoomForSome(t *testing.T) {
+	r := newRoom(100, nil)
+	var mu sync.Mutex
+	tries, free, done := map[int64]int{}, int64(0), make(chan int64)
+	wait := func(need int64) {
+		n, _ := r.take(context.Background(), time.Hour, func() (int64, bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			tries[need]++
+			return need, need <= free
+		})
+		done <- n
+	}
+	go wait(20)
+	go wait(60)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // until both sleep
+		r.mu.Lock()
+		asleep := 0
+		for w := range r.waiters {
+			if w.need > 0 {
+				asleep++
+			}
+		}
+		r.mu.Unlock()
+		if asleep == 2 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("they do not wait")
+		}
+	}
+	freed := func(n int64) {
+		mu.Lock()
+		free = n
+		mu.Unlock()
+		r.free(n)
+	}
+	freed(30)
+	if n := <-done; n != 20 {
+		t.Errorf("the one of %d got room", n)
+	}
+	mu.Lock()
+	if tries[60] != 2 {
+		t.Errorf("the larger one tried %d times, want 2", tries[60])
+	}
+	mu.Unlock()
+	freed(60)
+	if n := <-done; n != 60 {
+		t.Errorf("the one of %d got room", n)
+	}
+}
+
+// A push that waits goes on when others give back what they reserved, without a cut.
+func TestWaitEndsWithOtherPushes(t *testing.T) {
+	n := startWith(t, t.TempDir(), 1<<20, func(c *Config, _ *Deps) { c.FullWait = time.Minute }, func(s *Service) {
+		s.room.perStream = time.Hour
+		s.testHook = func(step string) error {
+			if strings.HasPrefix(step, "cut.") {
+				t.Error("there was a cut")
+			}
+			return nil
+		}
+	})
+	n.svc.reserved.Add(1 << 20) // by another push, which is going to fail
+	done := make(chan error)
+	go func() {
+		_, err := n.ingest(1, "a", []int64{1}, "x")
+		done <- err
+	}()
+	awaitWaiting(t, n.svc.room, func(bytes int64) bool { return bytes > 0 })
+	n.svc.release(1 << 20)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
