@@ -47,6 +47,9 @@ type backend struct {
 	stream func(*queryv1.QueryStreamRequest, queryv1.QueryService_QueryStreamServer) error
 	tail   func(*tailv1.TailRequest, tailv1.TailService_TailServer) error
 
+	// handed is called with each request as the gateway made it; nil: it is not.
+	handed func(*ingestv1.WriteRequest)
+
 	warnings []string // of answers about streams, fields and patterns
 
 	mu       sync.Mutex
@@ -153,6 +156,19 @@ type env struct {
 	grpc    *grpc.ClientConn
 }
 
+// handedClient is a client that tells of requests as they are handed to it.
+type handedClient struct {
+	ingestv1.WriteServiceClient
+	backend *backend
+}
+
+func (c handedClient) Write(ctx context.Context, r *ingestv1.WriteRequest, opts ...grpc.CallOption) (*ingestv1.WriteResponse, error) {
+	if c.backend.handed != nil {
+		c.backend.handed(r)
+	}
+	return c.WriteServiceClient.Write(ctx, r, opts...)
+}
+
 type limitsFor limits.Limits
 
 func (l limitsFor) For(string) limits.Limits { return limits.Limits(l) }
@@ -197,7 +213,7 @@ func start(t *testing.T, change ...func(*limits.Limits, *gateway.Config)) *env {
 	}
 	g := gateway.New(gcfg, gateway.Deps{
 		Log: tel.Log, Reg: tel.Registry, Limits: limitsFor(lim),
-		Write: ingestv1.NewWriteServiceClient(conn), Query: queryv1.NewQueryServiceClient(conn), Tail: tailv1.NewTailServiceClient(conn),
+		Write: handedClient{ingestv1.NewWriteServiceClient(conn), b}, Query: queryv1.NewQueryServiceClient(conn), Tail: tailv1.NewTailServiceClient(conn),
 		Admin: adminv1.NewAdminServiceClient(srv.Conn()), Own: srv.Conn(), Proxies: true,
 		Storage: storagev1.NewStorageServiceClient(conn), ProxiesStorage: true,
 		Build: gateway.BuildInfo{Version: "1.2.3", Revision: "abc", Branch: "main", Date: "today", User: "me", GoVersion: "go1"},

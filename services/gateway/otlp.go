@@ -66,6 +66,7 @@ func (g *Gateway) export(ctx context.Context, m *wireMessage) (*logsv1.ExportLog
 	if err != nil {
 		return nil, err
 	}
+	m.memory.Reuse()
 	out := &logsv1.ExportLogsServiceResponse{}
 	if n := resp.GetRejectedEntries(); n > 0 {
 		text := rejections(resp)

@@ -87,6 +87,7 @@ func (g *Gateway) push(ctx context.Context, m *wireMessage) (*pushv1.PushRespons
 	if err != nil {
 		return nil, err
 	}
+	m.memory.Reuse()
 	return pushResponse(resp), nil
 }
 

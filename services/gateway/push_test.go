@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	logsv1 "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -245,5 +246,81 @@ func TestLargeRequestsAreSplit(t *testing.T) {
 	first, second := e.backend.asked[0].(*ingestv1.WriteRequest), e.backend.asked[2].(*ingestv1.WriteRequest)
 	if first.GetBatchTimeUnixNano() != 99 || second.GetBatchTimeUnixNano() != 100 {
 		t.Error("the second part does not come after the first")
+	}
+}
+
+// TestMemoryOfPushesIsUsedAgain: what was made of a push lies where that of an earlier one lay, by
+// each door; that of one that failed does not, for who was asked may still look at it.
+func TestMemoryOfPushesIsUsedAgain(t *testing.T) {
+	e := start(t)
+	var at *ingestv1.StreamBlock
+	e.backend.handed = func(r *ingestv1.WriteRequest) { at = r.GetStreams()[0] }
+	push, export := &pushv1.PushRequest{}, &logsv1.ExportLogsServiceRequest{}
+	for range 16 { // as one stream has no page
+		push.Streams = append(push.Streams, batch("a line of a stream, such as it is").Streams...)
+		export.ResourceLogs = append(export.ResourceLogs, exportRequest().ResourceLogs...)
+	}
+	body, err := proto.Marshal(export)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := pushv1.NewPushServiceClient(e.grpc).PushStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := errors.New("it failed")
+	doors := map[string]func() error{
+		"Push": func() error {
+			_, err := pushv1.NewPushServiceClient(e.grpc).Push(t.Context(), push)
+			return err
+		},
+		"PushStream": func() error {
+			if err := stream.Send(&pushv1.PushStreamRequest{Batch: push}); err != nil {
+				t.Fatal(err)
+			}
+			m, err := stream.Recv()
+			if err == nil && m.GetError() != nil {
+				err = failed
+			}
+			return err
+		},
+		"Export": func() error {
+			_, err := logsv1.NewLogsServiceClient(e.grpc).Export(t.Context(), export)
+			return err
+		},
+		"/otlp/v1/logs": func() error {
+			if resp, _ := e.call("POST", "/otlp/v1/logs", body, "Content-Type", "application/x-protobuf"); resp.StatusCode != 204 {
+				return failed
+			}
+			return nil
+		},
+	}
+	for door, send := range doors {
+		again := func(fails bool) bool {
+			seen := map[*ingestv1.StreamBlock]bool{}
+			for range 100 { // a pool may lose what it is given
+				if err := send(); (err != nil) != fails {
+					t.Fatal(door, err)
+				}
+				if seen[at] {
+					return true
+				}
+				seen[at] = true // and so it is not freed
+			}
+			return false
+		}
+		e.backend.write = nil
+		if !again(false) {
+			t.Errorf("%s: memory is not used again", door)
+		}
+		e.backend.write = func(context.Context, *ingestv1.WriteRequest) (*ingestv1.WriteResponse, error) {
+			return nil, rpcerr.New(rpcerr.NoQuorum, "no quorum")
+		}
+		if again(true) {
+			t.Errorf("%s: memory of a push that failed is used again", door)
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Error(err)
 	}
 }

@@ -39,10 +39,12 @@ const DoorOTLP = "otlp"
 // Nothing of data is referred to afterwards.
 func OTLP(data []byte, cfg *limits.OTLPConfig, memory *Reservation) (*ingestv1.WriteRequest, error) {
 	r := &otlpReader{builder: newBuilder(memory, DoorOTLP), text: textWriter{memory: memory}, cfg: cfg, splits: cfg.SplitsRecords()}
-	r.out.Stamp = true
+	r.out.Stamp, r.left = true, len(data)
 	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
 		if num == 1 && typ == protowire.BytesType {
-			return r.resource(v.bytes)
+			err := r.resource(v.bytes)
+			r.left -= len(v.bytes)
+			return err
 		}
 		return nil
 	})

@@ -48,10 +48,13 @@ func PushStream(data []byte, memory *Reservation) (sequence uint64, req *ingestv
 }
 
 func (b *builder) push(data []byte) error {
+	b.left = len(data)
 	return fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
 		switch {
 		case num == 1 && typ == protowire.BytesType:
-			return b.pushStream(v.bytes)
+			err := b.pushStream(v.bytes)
+			b.left -= len(v.bytes)
+			return err
 		case num == 2 && typ == protowire.Fixed64Type:
 			b.out.BatchTimeUnixNano = int64(v.number)
 		}

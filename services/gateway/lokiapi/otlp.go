@@ -18,6 +18,9 @@ func (a *API) otlp(w http.ResponseWriter, r *http.Request) {
 	defer memory.Release()
 	req, decoding := a.decodeOTLP(r, memory)
 	resp, err := a.deps.Write(r.Context(), req, decoding)
+	if err == nil {
+		memory.Reuse()
+	}
 	switch {
 	case err != nil:
 		e := rpcerr.Table(nil).ToError(err)
