@@ -3,15 +3,16 @@ package block
 import (
 	"hash/maphash"
 	"math/bits"
-	"sync"
 	"sync/atomic"
+
+	"github.com/weir-logs/weir/libs/block/lazy"
 )
 
 // finder finds a value among many that nearly all differ. It is made when it is asked a
 // second time, since most blocks are opened for one question. Safe for concurrent use.
 type finder struct {
 	asked  atomic.Bool
-	once   sync.Once
+	once   lazy.Once
 	seed   maphash.Seed
 	table  []uint32 // by hash: 0 none, otherwise one more than the value's number; nil: some are equal
 	size   int      // of table

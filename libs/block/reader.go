@@ -7,8 +7,8 @@ import (
 	"math"
 	"slices"
 	"sort"
-	"sync"
 
+	"github.com/weir-logs/weir/libs/block/lazy"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -41,7 +41,7 @@ type Reader struct {
 	minor uint16 // version
 	index *index
 
-	once   sync.Once
+	once   lazy.Once
 	sorted []uint32 // each stream's place by labels; nil: they are in that order already
 	order  []uint32 // the streams by labels, likewise
 }

@@ -25,3 +25,22 @@ func TestPanicLocksNobodyOut(t *testing.T) {
 		}
 	}
 }
+
+// A panic while something is worked out of a section leaves nothing behind that the next who
+// asks would take for it.
+func TestDerivedAfterAPanic(t *testing.T) {
+	var s Section
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was lost")
+			}
+		}()
+		s.Derived(func() (any, int) { panic("a bug") })
+	}()
+	for range 2 {
+		if got := s.Derived(func() (any, int) { return "derived", 7 }); got != "derived" || s.MemorySize() != 7 {
+			t.Errorf("%v, of %d bytes", got, s.MemorySize())
+		}
+	}
+}

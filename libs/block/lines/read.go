@@ -3,10 +3,10 @@ package lines
 import (
 	"encoding/binary"
 	"math"
-	"sync"
 	"sync/atomic"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/lazy"
 	"github.com/weir-logs/weir/libs/block/template"
 )
 
@@ -27,14 +27,14 @@ type Section struct {
 	data   []byte // blocks; nil: only the footer is here
 	memory int
 
-	once    sync.Once
+	once    lazy.Once
 	derived any
 	more    atomic.Int64 // bytes of memory that it takes
 }
 
-// Derived returns what make returned when it was called first: for readers to keep
-// what they work out of a section's templates. size is about how many bytes of memory
-// that takes.
+// Derived returns what make returned when it first did: for readers to keep what they
+// work out of a section's templates. size is about how many bytes of memory that takes.
+// A panic of make is its caller's, and nobody else's.
 func (s *Section) Derived(make func() (derived any, size int)) any {
 	s.once.Do(func() {
 		derived, size := make()

@@ -3,10 +3,10 @@ package match
 import (
 	"cmp"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/weir-logs/weir/libs/block/grams"
+	"github.com/weir-logs/weir/libs/block/lazy"
 	"github.com/weir-logs/weir/libs/block/lines"
 )
 
@@ -31,7 +31,7 @@ type sectionTerm struct {
 	needles []sectionNeedle
 	also    [][]sectionNeedle
 
-	once  sync.Once
+	once  lazy.Once
 	plans []atomic.Pointer[plan] // of each template, when it is known; made when one is asked for
 }
 
@@ -41,8 +41,7 @@ type sectionNeedle struct {
 	within [2]grams.Set // those that may in lines whose runs of digits are short, or mid at most
 	all    bool         // every block may
 
-	once    sync.Once
-	ready   bool     // what follows is; false for good if there was a panic
+	once    lazy.Once
 	how     []byte   // how each template comes into question
 	columns []bool   // that could hold all of it
 	grams   []int    // where in it those grams are that values may be asked for
@@ -261,11 +260,7 @@ func (n *sectionNeedle) prepare(s *lines.Section) {
 			}
 		}
 		n.findLacking(s)
-		n.ready = true
 	})
-	if !n.ready {
-		panic("a needle was not made ready") // or it would seem to be nowhere
-	}
 }
 
 // plan returns what the term means for a template of the section.
