@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/objstore"
 )
@@ -57,7 +58,7 @@ type Scrubber struct {
 	damaged map[catalog.ID]error
 	number  atomic.Int64 // of those
 
-	blocks, bytes, failures prometheus.Counter
+	blocks, bytes, failures, panics prometheus.Counter
 }
 
 // New returns a scrubber.
@@ -75,6 +76,8 @@ func New(o Options) *Scrubber {
 		failures: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_scrub_failures_total", Help: "Blocks that could not be checked because the object store did not answer."}),
 	}
+	s.panics = f.NewCounter(prometheus.CounterOpts{
+		Name: "weir_scrub_panics_total", Help: "Panics while blocks were checked in the background: bugs, not damage. The log has the block and the stack."})
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_scrub_damaged_blocks", Help: "Blocks that were found damaged when they were checked last."},
 		func() float64 { return float64(s.number.Load()) })
@@ -143,7 +146,7 @@ func (s *Scrubber) next(at uint64) (b catalog.Block, total int64, ok bool) {
 func (s *Scrubber) check(ctx context.Context, b catalog.Block) time.Duration {
 	key := catalog.Key(b)
 	r := &reader{s: s, key: key, last: s.o.Now()}
-	err := func() error {
+	err := bug.Caught(func() error {
 		x, err := block.Open(ctx, r, b.Size)
 		if err != nil {
 			return err
@@ -152,7 +155,10 @@ func (s *Scrubber) check(ctx context.Context, b catalog.Block) time.Duration {
 			return fmt.Errorf("it is block %s of tenant %q", info.ID, info.Tenant)
 		}
 		return x.Verify(ctx)
-	}()
+	}, func(value any, stack []byte) {
+		s.panics.Inc()
+		s.o.Log.Error("a bug: checking a block ended in a panic, which says nothing about the block", "block", key, "panic", value, "stack", string(stack))
+	})
 	switch {
 	case ctx.Err() != nil:
 		return 0
@@ -162,6 +168,7 @@ func (s *Scrubber) check(ctx context.Context, b catalog.Block) time.Duration {
 			s.o.Log.Info("a block is no longer damaged", "block", key)
 			delete(s.damaged, b.ID)
 		}
+	case errors.Is(err, bug.ErrPanic): // the next round tries again
 	case errors.Is(err, objstore.ErrNotFound): // it was replaced, or the catalog will tell
 	case errors.Is(err, objstore.ErrUnavailable), errors.Is(err, objstore.ErrDenied):
 		s.failures.Inc()

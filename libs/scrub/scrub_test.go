@@ -144,3 +144,28 @@ func TestDamageIsReported(t *testing.T) {
 	_, reg = e.run(4)
 	damaged(reg, 0)
 }
+
+// A panic while a block is checked is no damage, and others are checked.
+func TestPanicIsNoDamage(t *testing.T) {
+	e := start(t, 4)
+	bad := catalog.Key(e.blocks[2])
+	e.bucket.Flip = func(key string) bool {
+		if key == bad {
+			panic("in a read")
+		}
+		return false
+	}
+	keys, reg := e.run(9)
+	if len(keys) != 9 || !strings.Contains(e.log.String(), "block="+bad) || !strings.Contains(e.log.String(), "scrub_test.go") {
+		t.Errorf("%d blocks were looked at; the log says %s", len(keys), &e.log)
+	}
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(`# HELP weir_scrub_damaged_blocks Blocks that were found damaged when they were checked last.
+# TYPE weir_scrub_damaged_blocks gauge
+weir_scrub_damaged_blocks 0
+`), "weir_scrub_damaged_blocks"); err != nil {
+		t.Error(err)
+	}
+	if n, err := testutil.GatherAndCount(reg, "weir_scrub_panics_total"); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/compact"
 )
@@ -139,7 +140,7 @@ func (c *cycle) live(ctx context.Context, tenant string, rules *compact.Rules, d
 			continue
 		}
 		whole, due, err := c.due(ctx, b, rules, deletes)
-		if damaged(err) {
+		if damaged(err) || errors.Is(err, bug.ErrPanic) {
 			unread = append(unread, fmt.Errorf("a block is not merged: %w", err))
 			continue
 		} else if err != nil {

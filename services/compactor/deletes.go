@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
+	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/catalog/tombstone"
 	"github.com/weir-logs/weir/libs/compact"
@@ -117,12 +118,18 @@ func (s *Service) concerns(ctx context.Context, d *tombstone.Tombstone, b catalo
 	if ok {
 		return v, nil
 	}
-	r, err := s.open(ctx, b)
+	found := false
+	err := s.caught(func() error {
+		r, err := s.open(ctx, b)
+		if err == nil {
+			found = len(r.Match(d.Selector().Matchers, d.Start, d.End)) > 0
+		}
+		return err
+	}, "delete", d.ID, "block", catalog.Key(b))
 	if err != nil {
 		s.damagedBy(err)
 		return false, err
 	}
-	found := len(r.Match(d.Selector().Matchers, d.Start, d.End)) > 0
 	s.mu.Lock()
 	s.touches[touch{d.ID, b.ID}] = found
 	s.mu.Unlock()
@@ -272,7 +279,7 @@ func (s *Service) deleteStatus(ctx context.Context, snap *catalog.Snapshot, st t
 			continue
 		}
 		waits, err := s.concerns(ctx, st.Tombstone, b)
-		if err != nil && !damaged(err) {
+		if err != nil && !damaged(err) && !errors.Is(err, bug.ErrPanic) {
 			return nil, err
 		}
 		if waits || err != nil { // what cannot be read may hold entries of it

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
+	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/compact"
 	"github.com/weir-logs/weir/libs/limits"
@@ -162,7 +163,9 @@ func (d *dryRun) unread(b catalog.Block, err error) {
 
 // unreadable reports whether an error tells that a block cannot be read, now and later,
 // as others may be.
-func unreadable(err error) bool { return damaged(err) || errors.Is(err, objstore.ErrNotFound) }
+func unreadable(err error) bool {
+	return damaged(err) || errors.Is(err, objstore.ErrNotFound) || errors.Is(err, bug.ErrPanic)
+}
 
 // countExpired reads a block, and returns how many of its entries have expired.
 func (s *Service) countExpired(ctx context.Context, b catalog.Block, rules *compact.Rules, clock time.Time) (n uint64, err error) {

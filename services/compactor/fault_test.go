@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/compact"
 	"github.com/weir-logs/weir/libs/conf"
@@ -423,4 +426,81 @@ type fileRangeOf []byte
 // ReadRange implements block.RangeReader.
 func (b fileRangeOf) ReadRange(_ context.Context, off int64, n int) ([]byte, error) {
 	return b[off : off+int64(n)], nil
+}
+
+// A panic in a merge ends that merge alone: others go on, nothing of it is left, and the next
+// cycle tries again.
+func TestPanicInAMerge(t *testing.T) {
+	for _, step := range []string{"write", "prove"} {
+		armed := true
+		e := start(t, func(_ *Config, d *Deps) {
+			d.Step = func(name string) error {
+				if name == step && armed {
+					armed = false
+					panic("in a step")
+				}
+				return nil
+			}
+		})
+		next := day.Add(24 * time.Hour)
+		other := some("y", 24*60, 100)
+		e.put(day, some("x", 0, 100)...)
+		e.put(day, some("x", 50, 100)...)
+		e.put(next, other...)
+		e.put(next, some("y", 24*60+50, 100)...)
+		all := join(some("x", 0, 150), some("y", 24*60, 150))
+		e.pass(48 * time.Hour)
+		if err := e.service.Cycle(t.Context()); !errors.Is(err, bug.ErrPanic) {
+			t.Fatal(step, err)
+		}
+		e.wantEntries(all...)
+		if n := len(e.live()); n != 3 {
+			t.Errorf("%s: %d live blocks, want two sources and another day's merge", step, n)
+		}
+		if list, _ := os.ReadDir(e.dir); len(list) != 0 {
+			t.Errorf("%s: temporary files are left: %v", step, list)
+		}
+		if n := testutil.ToFloat64(e.service.metrics.panics); n != 1 {
+			t.Errorf("%s: %v panics are counted", step, n)
+		}
+		e.cycle()
+		e.wantEntries(all...)
+		if n := len(e.live()); n != 2 {
+			t.Errorf("%s: %d live blocks in the end", step, n)
+		}
+	}
+}
+
+// A panic while a block is read leaves that block out, as damage does, and is not counted as
+// damage.
+func TestPanicInABlock(t *testing.T) {
+	e := start(t, func(c *Config, _ *Deps) { c.RetentionShare = 1 })
+	e.limits.RetentionPeriod = 30 * 24 * time.Hour
+	bad := e.put(day, some("x", 0, 100)...)
+	good := e.put(day, some("x", 100, 100)...)
+	young := some("x", 24*60, 100)
+	e.put(day.Add(24*time.Hour), young...)
+	e.pass(30 * 24 * time.Hour)
+	e.bucket.set(func() {
+		reads := map[string]int{}
+		e.bucket.before = func(op, key string) error {
+			if reads[key]++; op == "get" && key == catalog.Key(bad) && reads[key] > 1 { // the first lists it
+				panic("in a read")
+			}
+			return nil
+		}
+	})
+	if err := e.service.Cycle(t.Context()); !errors.Is(err, bug.ErrPanic) {
+		t.Fatal(err)
+	}
+	if keys := e.objects(); !contains(keys, catalog.Key(bad)) || contains(keys, catalog.Key(good)) {
+		t.Errorf("objects %v: want the block that could not be read, and not the other one that has expired", keys)
+	}
+	if damaged, panics := testutil.ToFloat64(e.service.metrics.damaged), testutil.ToFloat64(e.service.metrics.panics); damaged != 0 || panics == 0 {
+		t.Errorf("%v blocks are held for damaged, %v panics are counted", damaged, panics)
+	}
+	e.bucket.set(func() { e.bucket.before = nil })
+	e.pass(2 * time.Hour)
+	e.cycle()
+	e.wantEntries(young...)
 }

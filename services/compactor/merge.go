@@ -53,6 +53,19 @@ type result struct {
 func (s *Service) run(ctx context.Context, task compact.Task, rules *compact.Rules, deletes []pending, clock time.Time) (err error) {
 	j := &job{s: s, task: task, rules: rules, clock: clock}
 	defer func() { err = errors.Join(err, j.close()) }()
+	var sources []string
+	for _, b := range task.Sources {
+		sources = append(sources, catalog.Key(b.Block))
+	}
+	if err := s.caught(func() error { return j.make(ctx, deletes) }, "sources", sources); err != nil {
+		return err
+	}
+	return j.store(ctx)
+}
+
+// make makes the results, and shows that they are what they are to be.
+func (j *job) make(ctx context.Context, deletes []pending) (err error) {
+	s, task := j.s, j.task
 	if j.id, err = s.newID(); err != nil {
 		return err
 	}
@@ -95,7 +108,7 @@ func (s *Service) run(ctx context.Context, task compact.Task, rules *compact.Rul
 	if err := j.prove(ctx); err != nil {
 		return j.blame(ctx, err)
 	}
-	return j.store(ctx)
+	return nil
 }
 
 // blame adds to why a merge was not proved which of its sources are damaged, and counts

@@ -21,6 +21,7 @@ type metrics struct {
 	held         *prometheus.GaugeVec   // by tenant
 	deletes      prometheus.Gauge
 	damaged      prometheus.Counter
+	panics       prometheus.Counter
 	lastSuccess  prometheus.Gauge
 
 	dryRuns        prometheus.Gauge
@@ -60,6 +61,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "weir_compactor_deletes", Help: "Deletes that are in force."}),
 		damaged: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_compactor_damaged_blocks_total", Help: "Blocks that could not be read, when they were to be merged or were read back."}),
+		panics: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_compactor_panics_total", Help: "Panics while blocks were merged, read or deleted: bugs, not damage. The next cycle tries again; the log has the blocks and the stack."}),
 		dryRuns: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_compactor_dry_runs", Help: "Dry runs of retention that are reading blocks."}),
 		refusedDryRuns: f.NewCounter(prometheus.CounterOpts{

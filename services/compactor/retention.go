@@ -33,12 +33,7 @@ func (s *Service) judge(ctx context.Context, b catalog.Block, rules *compact.Rul
 	if ok && v.rules == name && now >= v.at && now < v.Next {
 		return v.Verdict, nil
 	}
-	r, err := s.open(ctx, b)
-	if err != nil {
-		s.damagedBy(err)
-		return compact.Verdict{}, err
-	}
-	streams, err := compact.Streams(r)
+	streams, err := s.streams(ctx, b)
 	if err != nil {
 		s.damagedBy(err)
 		return compact.Verdict{}, err
@@ -48,6 +43,18 @@ func (s *Service) judge(ctx context.Context, b catalog.Block, rules *compact.Rul
 	s.verdicts[b.ID] = v
 	s.mu.Unlock()
 	return v.Verdict, nil
+}
+
+// streams reads a block's streams.
+func (s *Service) streams(ctx context.Context, b catalog.Block) (list []compact.Stream, err error) {
+	err = s.caught(func() error {
+		r, err := s.open(ctx, b)
+		if err == nil {
+			list, err = compact.Streams(r)
+		}
+		return err
+	}, "block", catalog.Key(b))
+	return list, err
 }
 
 // expired is what retention would remove of a tenant, in the order in which it goes.
@@ -87,11 +94,7 @@ func (s *Service) findExpired(ctx context.Context, tenant string, rules *compact
 		if s.deps.Limits.For(tenant).RetentionSize == 0 {
 			return nil, nil // what they share does not matter
 		}
-		r, err := s.open(ctx, b.Block)
-		if err != nil {
-			return none(err)
-		}
-		streams, err := compact.Streams(r)
+		streams, err := s.streams(ctx, b.Block)
 		if err != nil {
 			return none(err)
 		}
@@ -318,10 +321,13 @@ func (s *Service) confirm(ctx context.Context, b catalog.Block) (time.Time, erro
 	if err != nil {
 		return time.Time{}, err
 	}
-	r, err := s.open(ctx, b)
-	if err == nil {
-		err = r.Verify(ctx)
-	}
+	err = s.caught(func() error {
+		r, err := s.open(ctx, b)
+		if err == nil {
+			err = r.Verify(ctx)
+		}
+		return err
+	}, "block", key)
 	if err != nil {
 		s.damagedBy(err)
 		return time.Time{}, fmt.Errorf("read back %s: %w", key, err)

@@ -28,6 +28,7 @@ import (
 
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/catalog/tombstone"
 	"github.com/weir-logs/weir/libs/compact"
@@ -172,6 +173,15 @@ func (s *Service) clearTemp() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// caught calls f, which is about what args say, as a logger takes them: a panic ends it as an
+// error does, and not the process.
+func (s *Service) caught(f func() error, args ...any) error {
+	return bug.Caught(f, func(value any, stack []byte) {
+		s.metrics.panics.Inc()
+		s.log.Error("a bug: work on blocks ended in a panic, which says nothing about the blocks", append(args, "panic", value, "stack", string(stack))...)
+	})
 }
 
 // step is called before a step that changes something.

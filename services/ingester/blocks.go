@@ -76,10 +76,11 @@ type blocks struct {
 	bad        map[catalog.ID]string  // of state: what is wrong with a block
 	checked    map[string]bool        // keys of uploads that were looked for when they were old
 	lost       []local.Damage         // containers that were set aside
+	alone      map[catalog.ID]bool    // blocks that are merged no more: there was a panic
 }
 
 func newBlocks() *blocks {
-	return &blocks{byTenant: map[string][]*localBlock{}, uploaded: map[catalog.ID]*upload{}, bad: map[catalog.ID]string{}, checked: map[string]bool{}}
+	return &blocks{byTenant: map[string][]*localBlock{}, uploaded: map[catalog.ID]*upload{}, bad: map[catalog.ID]string{}, checked: map[string]bool{}, alone: map[catalog.ID]bool{}}
 }
 
 // load takes over what was found at the start.
@@ -134,6 +135,21 @@ func (bs *blocks) publish(c *local.Container, instead []*local.Container, also f
 			bs.forget(b.reader)
 		}
 		b.mu.Unlock()
+	}
+}
+
+// maxAlone is how many blocks are kept in mind that are merged no more.
+const maxAlone = 10_000
+
+// leaveAlone notes blocks that are merged no more.
+func (bs *blocks) leaveAlone(list []*localBlock) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	if len(bs.alone) > maxAlone {
+		clear(bs.alone)
+	}
+	for _, b := range list {
+		bs.alone[b.ID] = true
 	}
 }
 

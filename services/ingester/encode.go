@@ -2,6 +2,7 @@ package ingester
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/services/ingester/head"
@@ -74,6 +76,9 @@ func (s *Service) encode(ctx context.Context, g *generation) (*local.Container, 
 	for _, tenant := range g.head.Tenants() {
 		if err := s.encodeTenant(ctx, w, g, tenant); err != nil {
 			w.Abort()
+			if errors.Is(err, bug.ErrPanic) {
+				g.plain[tenant] = true
+			}
 			return nil, fmt.Errorf("tenant %s: %w", tenant, err)
 		}
 	}
@@ -88,6 +93,9 @@ func (s *Service) encodeTenant(ctx context.Context, w *local.Writer, g *generati
 	}
 	chosen, rest := partitions(days)
 	whole := s.wholeBelow(g.head, tenant)
+	if g.plain[tenant] {
+		whole = math.MaxInt64
+	}
 	got := int64(0)
 	for _, d := range chosen {
 		n, err := s.encodeBlock(ctx, w, g.head, tenant, time.Unix(d*(dayLength/1e9), 0).UTC(), []head.Span{{Start: dayStart(d), End: dayEnd(d)}}, int64(days[d]) < whole)
@@ -144,11 +152,32 @@ func (s *Service) encodeBlock(ctx context.Context, w *local.Writer, h *head.Head
 
 // writeBlock writes one block to a container, with an id of its own and lines kept whole or
 // not. each calls yield as a block writer wants it.
-func (s *Service) writeBlock(w *local.Writer, meta block.Meta, born time.Time, whole bool, each func(yield func(model.Labels, *model.Rows) error) error) (block.Info, error) {
-	var err error
+func (s *Service) writeBlock(w *local.Writer, meta block.Meta, born time.Time, whole bool, each func(yield func(model.Labels, *model.Rows) error) error) (info block.Info, err error) {
 	if meta.ID, err = catalog.NewID(s.now(), s.rand); err != nil {
 		return block.Info{}, err
 	}
+	err = s.caught(func() error {
+		if info, err = s.fill(w, meta, whole, each); err != nil {
+			return err
+		}
+		b := describe(info)
+		b.Born = born
+		return w.End(b)
+	}, "tenant", meta.Tenant, "sources", meta.Sources)
+	return info, err
+}
+
+// caught calls f, which is about what args say, as a logger takes them: a panic ends it as an
+// error does, and not the process.
+func (s *Service) caught(f func() error, args ...any) error {
+	return bug.Caught(f, func(value any, stack []byte) {
+		s.metrics.panics.Inc()
+		s.logger.Error("a bug: work on local blocks ended in a panic, which says nothing about the blocks", append(args, "panic", value, "stack", string(stack))...)
+	})
+}
+
+// fill writes one block.
+func (s *Service) fill(w *local.Writer, meta block.Meta, whole bool, each func(yield func(model.Labels, *model.Rows) error) error) (block.Info, error) {
 	writers := &s.writers
 	if whole {
 		writers = &s.wholeWriters
@@ -159,20 +188,14 @@ func (s *Service) writeBlock(w *local.Writer, meta block.Meta, born time.Time, w
 	} else {
 		bw = block.NewWriter(w, meta, s.blockOptions(whole))
 	}
-	defer func() {
-		bw.Reset(io.Discard, block.Meta{}) // nothing of this block is kept
-		writers.Put(bw)
-	}()
-	if err := each(bw.Add); err != nil {
-		return block.Info{}, err
+	var info block.Info
+	err := each(bw.Add)
+	if err == nil {
+		info, err = bw.Close()
 	}
-	info, err := bw.Close()
-	if err != nil {
-		return info, err
-	}
-	b := describe(info)
-	b.Born = born
-	return info, w.End(b)
+	bw.Reset(io.Discard, block.Meta{}) // nothing of this block is kept
+	writers.Put(bw)                    // but not one that a panic left half done
+	return info, err
 }
 
 // describe returns what a container says of a block.

@@ -63,7 +63,7 @@ func (s *Service) wakeFlusher() {
 func (s *Service) runFlusher(ctx context.Context) {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
-	retry := backoff{now: s.now}
+	retry, merging := backoff{now: s.now}, backoff{now: s.now}
 	var tidied time.Time
 	for {
 		var r *request
@@ -82,8 +82,9 @@ func (s *Service) runFlusher(ctx context.Context) {
 			err = s.drain(ctx)
 			retry.note(err)
 		}
-		if err == nil {
+		if err == nil && (r != nil || merging.over()) {
 			err = s.merge(ctx, r != nil && r.compact)
+			merging.note(err)
 		}
 		if time.Since(tidied) >= tidyEvery {
 			s.dropExpired()

@@ -21,6 +21,9 @@ type generation struct {
 	first, last uint64    // last is first-1 while there is none
 	born        time.Time // of the first append
 	left        time.Time // when its rows were in a block
+	// plain are tenants of whose rows no block could be written for a panic: their lines are
+	// kept whole, which takes none of the code that looks at lines. It is the flusher's.
+	plain map[string]bool
 }
 
 func (g *generation) empty() bool { return g.last < g.first }
@@ -36,7 +39,7 @@ type generations struct {
 }
 
 func newGenerations() *generations {
-	return &generations{active: &generation{head: head.New(), first: 1}}
+	return &generations{active: &generation{head: head.New(), first: 1, plain: map[string]bool{}}}
 }
 
 // begin says which record comes first, and behind which one all are there.
@@ -79,7 +82,7 @@ func (gs *generations) freeze() *generation {
 		return nil
 	}
 	gs.frozen = append(gs.frozen, g)
-	gs.active = &generation{head: g.head.Next(), first: g.last + 1, last: g.last}
+	gs.active = &generation{head: g.head.Next(), first: g.last + 1, last: g.last, plain: map[string]bool{}}
 	return g
 }
 

@@ -3,6 +3,7 @@ package ingester
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/unite"
+	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/services/ingester/local"
@@ -83,7 +85,7 @@ func (s *Service) mergeContainers(ctx context.Context, from []*local.Container) 
 	for _, b := range held.blocks {
 		switch _, up := s.blocks.uploaded[b.ID]; {
 		case s.blockExpired(b.Block, now):
-		case up: // as it is, or else it would be uploaded again
+		case up, s.blocks.alone[b.ID]: // as it is, or else it would be uploaded, or panic, again
 			verbatim = append(verbatim, b)
 		default:
 			k := partition{b.Tenant, b.Partition}
@@ -175,6 +177,9 @@ func (s *Service) uniteBlocks(ctx context.Context, w *local.Writer, list []*loca
 		stats, err = unite.Streams(sources, block.Compare, yield)
 		return err
 	})
+	if errors.Is(err, bug.ErrPanic) {
+		s.blocks.leaveAlone(list)
+	}
 	if err != nil {
 		return info, err
 	}

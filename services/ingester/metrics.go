@@ -21,7 +21,7 @@ type metrics struct {
 	cuts, cutBytes, cutRows, cutWhole, cutFailures prometheus.Counter
 	cutDuration                                    prometheus.Histogram
 	merges, dropped                                prometheus.Counter
-	damagedContainers, damagedBlocks               prometheus.Counter
+	damagedContainers, damagedBlocks, panics       prometheus.Counter
 
 	uploads, uploadBytes, uploadFailures prometheus.Counter
 	uploadDuration                       prometheus.Histogram
@@ -91,6 +91,7 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 
 		damagedContainers: counter("weir_ingester_damaged_containers_total", "Files of local blocks that were found damaged at the start."),
 		damagedBlocks:     counter("weir_ingester_damaged_blocks_total", "Local blocks that were found damaged when they were read."),
+		panics:            counter("weir_ingester_block_panics_total", "Panics while local blocks were written, merged or uploaded: bugs, not damage. It is tried again in another way; the log has the blocks and the stack."),
 
 		uploads:        counter("weir_ingester_uploads_total", "Blocks uploaded and read back."),
 		uploadBytes:    counter("weir_ingester_upload_bytes_total", "Bytes of these."),

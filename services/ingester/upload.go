@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/objstore"
 	"github.com/weir-logs/weir/services/ingester/local"
@@ -75,9 +76,10 @@ func (s *Service) upload(ctx context.Context, all bool) error {
 		return rechecked
 	}
 	var (
-		mu   sync.Mutex // guards done and errs
+		mu   sync.Mutex // guards done, errs and away
 		done []upload
 		errs []error
+		away bool
 		next atomic.Int64
 		wg   sync.WaitGroup
 	)
@@ -99,7 +101,12 @@ func (s *Service) upload(ctx context.Context, all bool) error {
 				if i >= len(jobs) || ctx.Err() != nil {
 					return
 				}
-				u, err := s.uploadOne(ctx, jobs[i])
+				var u upload
+				err := s.caught(func() (err error) {
+					u, err = s.uploadOne(ctx, jobs[i])
+					return err
+				}, "blocks", names(jobs[i]))
+				bad := errors.Is(err, bug.ErrPanic)
 				mu.Lock()
 				if err == nil {
 					done = append(done, u)
@@ -108,7 +115,8 @@ func (s *Service) upload(ctx context.Context, all bool) error {
 				if err != nil {
 					errs = append(errs, err)
 				}
-				stop := len(errs) > 0
+				away = away || err != nil && !bad
+				stop := away
 				mu.Unlock()
 				if stop {
 					return // the store may be away: try again later
@@ -155,12 +163,14 @@ func (s *Service) dueUploads(all bool) *held {
 }
 
 // uploadJobs groups blocks: those of one group become one object. Large ones go as they
-// are.
+// are, and those that are merged no more.
 func (s *Service) uploadJobs(list []*localBlock) [][]*localBlock {
 	var jobs [][]*localBlock
 	small := map[partition][]*localBlock{}
+	s.blocks.mu.RLock()
+	defer s.blocks.mu.RUnlock()
 	for _, b := range list {
-		if 2*b.RawBytes >= int64(s.cfg.UploadSize) {
+		if s.blocks.alone[b.ID] || 2*b.RawBytes >= int64(s.cfg.UploadSize) {
 			jobs = append(jobs, []*localBlock{b})
 			continue
 		}
@@ -233,6 +243,14 @@ func (s *Service) uploadOne(ctx context.Context, list []*localBlock) (upload, er
 	s.metrics.uploadDuration.Observe(s.now().Sub(began).Seconds())
 	s.logger.Debug("uploaded a block", "key", key, "bytes", info.Size, "of", len(list))
 	return u, nil
+}
+
+// names returns the ids of blocks.
+func names(list []*localBlock) (out []string) {
+	for _, b := range list {
+		out = append(out, string(b.ID))
+	}
+	return out
 }
 
 // checkSum reads a local block as a whole.
