@@ -19,14 +19,14 @@ func anyOf[T any](t *rapid.T, g *rapid.Generator[T], name string) (v T) {
 	return v
 }
 
-func anyColumns(t *rapid.T, name string) (out []*ingestv1.Column) {
+func anyColumns(t *rapid.T, name string, unknown func(*rapid.T, proto.Message)) (out []*ingestv1.Column) {
 	numbers := rapid.SliceOfN(rapid.Uint32(), 0, 40)
 	for range rapid.IntRange(0, 3).Draw(t, name) {
 		c := &ingestv1.Column{
 			Name: anyOf(t, rapid.String(), "name"), Rows: numbers.Draw(t, "rows"), Ends: numbers.Draw(t, "ends"),
 			Slab: anyOf(t, rapid.SliceOfN(rapid.Byte(), 0, 200), "values"), Version: anyOf(t, rapid.Uint32(), "version"),
 		}
-		anyUnknown(t, c)
+		unknown(t, c)
 		out = append(out, c)
 	}
 	return out
@@ -39,30 +39,36 @@ func anyUnknown(t *rapid.T, m proto.Message) {
 	}
 }
 
+// anyRequest draws a request; unknown may give its messages fields that are not known.
+func anyRequest(t *rapid.T, unknown func(*rapid.T, proto.Message)) *ingestv1.IngestRequest {
+	numbers := rapid.SliceOfN(rapid.Uint32(), 0, 40)
+	r := &ingestv1.IngestRequest{
+		Tenant: anyOf(t, rapid.String(), "tenant"), BatchTimeUnixNano: anyOf(t, rapid.Int64(), "batch time"),
+		TableVersion: anyOf(t, rapid.Uint64(), "table"), ReplicationFactor: anyOf(t, rapid.Uint32(), "factor"),
+	}
+	if rapid.Bool().Draw(t, "deadline") {
+		r.Deadline = &ingestv1.ProcessClock{}
+		unknown(t, r.Deadline)
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "streams") {
+		b := &ingestv1.StreamBlock{
+			Labels: anyOf(t, rapid.String(), "labels"), Token: anyOf(t, rapid.Uint64(), "token"),
+			Times: rapid.SliceOfN(rapid.Int64(), 0, 40).Draw(t, "times"), LineEnds: numbers.Draw(t, "line ends"),
+			Slab:     anyOf(t, rapid.SliceOfN(rapid.Byte(), 0, 200), "lines"),
+			Metadata: anyColumns(t, "metadata", unknown), Derived: anyColumns(t, "derived", unknown),
+			Copies: numbers.Draw(t, "copies"), Position: anyOf(t, rapid.Uint32(), "position"), Positions: numbers.Draw(t, "positions"),
+		}
+		unknown(t, b)
+		r.Streams = append(r.Streams, b)
+	}
+	unknown(t, r)
+	return r
+}
+
 // TestAppendRequest: a request is encoded as package proto does it.
 func TestAppendRequest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		numbers := rapid.SliceOfN(rapid.Uint32(), 0, 40)
-		r := &ingestv1.IngestRequest{
-			Tenant: anyOf(t, rapid.String(), "tenant"), BatchTimeUnixNano: anyOf(t, rapid.Int64(), "batch time"),
-			TableVersion: anyOf(t, rapid.Uint64(), "table"), ReplicationFactor: anyOf(t, rapid.Uint32(), "factor"),
-		}
-		if rapid.Bool().Draw(t, "deadline") {
-			r.Deadline = &ingestv1.ProcessClock{}
-			anyUnknown(t, r.Deadline)
-		}
-		for range rapid.IntRange(0, 3).Draw(t, "streams") {
-			b := &ingestv1.StreamBlock{
-				Labels: anyOf(t, rapid.String(), "labels"), Token: anyOf(t, rapid.Uint64(), "token"),
-				Times: rapid.SliceOfN(rapid.Int64(), 0, 40).Draw(t, "times"), LineEnds: numbers.Draw(t, "line ends"),
-				Slab:     anyOf(t, rapid.SliceOfN(rapid.Byte(), 0, 200), "lines"),
-				Metadata: anyColumns(t, "metadata"), Derived: anyColumns(t, "derived"),
-				Copies: numbers.Draw(t, "copies"), Position: anyOf(t, rapid.Uint32(), "position"), Positions: numbers.Draw(t, "positions"),
-			}
-			anyUnknown(t, b)
-			r.Streams = append(r.Streams, b)
-		}
-		anyUnknown(t, r)
+		r := anyRequest(t, anyUnknown)
 		want, err := proto.Marshal(r)
 		if err != nil {
 			t.Fatal(err)
@@ -73,6 +79,41 @@ func TestAppendRequest(t *testing.T) {
 		}
 		if size := RequestSize(r); size != len(want) {
 			t.Errorf("the size is %d, want %d", size, len(want))
+		}
+	})
+}
+
+// TestAppendRequestSizes: blocks and columns are encoded alike whether their sizes were told
+// right from what they hold or not: those around where a size takes another byte.
+func TestAppendRequestSizes(t *testing.T) {
+	for _, limit := range []int{1 << 7, 1 << 14, 1 << 21} {
+		for n := max(0, limit-160); n < limit+16; n++ {
+			slab := bytes.Repeat([]byte{'x'}, n)
+			r := &ingestv1.IngestRequest{Streams: []*ingestv1.StreamBlock{
+				{Slab: slab, Labels: "{}"},
+				{Derived: []*ingestv1.Column{{Slab: slab}}, Position: 7},
+				{Metadata: []*ingestv1.Column{{Name: "a"}, {Slab: slab[:max(0, n-20)], Name: "b", Version: 300}}},
+			}}
+			r.Streams[0].ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 1000, protowire.BytesType), slab[:n/2]))
+			want, err := proto.Marshal(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := AppendRequest(nil, r); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%d bytes: %d encoded, %v; want %d", n, len(got), err, len(want))
+			}
+		}
+	}
+}
+
+// TestStreamSize: a block is never larger than it is told to be.
+func TestStreamSize(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := anyRequest(t, func(*rapid.T, proto.Message) {})
+		for _, b := range r.Streams {
+			if told, size := StreamSize(b), bytesSize(proto.Size(b)); told < size {
+				t.Errorf("%d bytes are told to be %d", size, told)
+			}
 		}
 	})
 }
