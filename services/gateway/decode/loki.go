@@ -28,16 +28,17 @@ const NoTime = math.MinInt64
 func Loki(data []byte, memory *Reservation) (*ingestv1.WriteRequest, error) {
 	b := newBuilder(memory, DoorLoki)
 	b.left = len(data)
-	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
-		if num == 1 && typ == protowire.BytesType {
-			err := b.lokiStream(v.bytes)
-			b.left -= len(v.bytes)
-			return err
+	r := reader{left: data}
+	for r.next() {
+		if r.is(1) {
+			if err := b.lokiStream(r.bytes); err != nil {
+				return nil, err
+			}
+			b.left -= len(r.bytes)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
+	}
+	if r.err != nil {
+		return nil, r.err
 	}
 	return b.out, nil
 }
@@ -50,21 +51,24 @@ func (b *builder) lokiStream(data []byte) error {
 	if err := b.startStream(rows, size); err != nil {
 		return err
 	}
-	err = fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
+	r := reader{left: data}
+	for r.next() {
 		switch {
-		case num == 1 && typ == protowire.BytesType:
-			b.labels = b.shared(v.bytes)
-			if !utf8.Valid(v.bytes) {
+		case r.is(1):
+			b.labels = b.shared(r.bytes)
+			if !utf8.Valid(r.bytes) {
 				b.labels = quote(b.labels) // text that does not parse, and may be sent on
 			}
-			return b.memory.Grow(len(v.bytes))
-		case num == 2 && typ == protowire.BytesType:
-			return b.lokiEntry(v.bytes)
+			err = b.memory.Grow(len(r.bytes))
+		case r.is(2):
+			err = b.lokiEntry(r.bytes)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+		if err != nil {
+			return err
+		}
+	}
+	if r.err != nil {
+		return r.err
 	}
 	b.endStream()
 	return nil
@@ -72,31 +76,30 @@ func (b *builder) lokiStream(data []byte) error {
 
 func (b *builder) lokiEntry(data []byte) error {
 	time := int64(NoTime)
-	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
-		if typ != protowire.BytesType {
-			return nil
-		}
-		switch num {
-		case 1:
-			t, err := timestamp(v.bytes)
-			time = t
-			return err
-		case 2:
-			return b.setLine(v.bytes)
-		case 3:
-			name, value, err := pair(v.bytes)
-			if err != nil {
+	r := reader{left: data}
+	for r.next() {
+		var err error
+		switch {
+		case r.is(1):
+			time, err = timestamp(r.bytes)
+		case r.is(2):
+			err = b.setLine(r.bytes)
+		case r.is(3):
+			var name, value []byte
+			if name, value, err = pair(r.bytes); err != nil {
 				return err
 			}
 			if !utf8.Valid(name) {
 				name = bytes.ToValidUTF8(name, []byte("_"))
 			}
-			return b.setMetadata(name, value)
+			err = b.setMetadata(name, value)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+		if err != nil {
+			return err
+		}
+	}
+	if r.err != nil {
+		return r.err
 	}
 	return b.endRow(time, 0)
 }
@@ -106,19 +109,19 @@ func (b *builder) lokiEntry(data []byte) error {
 // too new, each by itself.
 func timestamp(data []byte) (int64, error) {
 	var seconds, nanos int64
-	err := fields(data, func(num protowire.Number, typ protowire.Type, v value) error {
-		if typ == protowire.VarintType {
-			switch num {
+	r := reader{left: data}
+	for r.next() {
+		if r.typ == protowire.VarintType {
+			switch r.num {
 			case 1:
-				seconds = int64(v.number)
+				seconds = int64(r.number)
 			case 2:
-				nanos = int64(int32(v.number))
+				nanos = int64(int32(r.number))
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
+	}
+	if r.err != nil {
+		return 0, r.err
 	}
 	return nanoseconds(seconds, nanos), nil
 }
