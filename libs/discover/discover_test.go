@@ -2,6 +2,7 @@ package discover
 
 import (
 	"bytes"
+	"cmp"
 	"regexp"
 	"strings"
 	"testing"
@@ -160,6 +161,27 @@ func TestNoAllocation(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// TestTextLevelIsTheFirstWord: against a look at each byte for a word of any level.
+func TestTextLevelIsTheFirstWord(t *testing.T) {
+	pieces := []string{" ", "\t", "\n", "\r", "[", "(", "{", "]", "\"", "'", "=", "|", ":", ",", "x", "e", "in", "wa", "7", "\xff",
+		"trace", "Debug", "FATAL", "critical", "info", "INFO", "warn", "warning", "error", "eRR", "inform", "errors", "warnin"}
+	rapid.Check(t, func(t *rapid.T) {
+		line := []byte(strings.Join(rapid.SliceOfN(rapid.SampledFrom(pieces), 0, 12).Draw(t, "line"), ""))
+		want := LevelUnknown
+		for i := range line {
+			if i > 0 && !strings.ContainsRune(" \t\n[({\"'=|", rune(line[i-1])) {
+				continue
+			}
+			if want = cmp.Or(wordAt(line[i:]), LevelUnknown); want != LevelUnknown {
+				break
+			}
+		}
+		if got := textLevel(line); got != want {
+			t.Errorf("textLevel(%q) = %s, want %s", line, got, want)
+		}
+	})
 }
 
 func FuzzLineLevel(f *testing.F) {

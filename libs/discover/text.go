@@ -1,15 +1,19 @@
 package discover
 
-// Classes of bytes in plain text.
+// names are the beginnings of levels' names. There is one for each first letter.
+var names = [...]string{"tr", "de", "fa", "cr", "in", "wa", "er"}
+
+// What letters is made of: bits of the beginnings that a byte is a part of.
 const (
-	classLeft  = 1 << iota // may stand before a level's name
-	classRight             // may stand behind one
-	classFirst             // starts one
+	behind = 0  // all of them: it may stand before a name
+	first  = 8  // those that it is the first letter of
+	second = 16 // those that it is the second letter of
 )
 
 var (
-	class [256]uint8
-	lower [256]byte
+	letters [256]uint32
+	right   [256]bool // may stand behind a name
+	lower   [256]byte
 )
 
 func init() {
@@ -20,34 +24,42 @@ func init() {
 		}
 	}
 	for _, c := range []byte(" \t\n[({\"'=|") {
-		class[c] |= classLeft
+		letters[c] |= (1<<len(names) - 1) << behind
 	}
 	for _, c := range []byte(" \t\n\r[](){}:,!\"'=|") {
-		class[c] |= classRight
+		right[c] = true
 	}
-	for _, c := range []byte("tdfceiwTDFCEIW") {
-		class[c] |= classFirst
+	for c := range letters {
+		for i, name := range names {
+			if lower[c] == name[0] {
+				letters[c] |= 1 << i << first
+			}
+			if lower[c] == name[1] {
+				letters[c] |= 1 << i << second
+			}
+		}
 	}
 }
 
 // textLevel returns the level that the first word of that kind names.
 func textLevel(line []byte) string {
-	left := uint8(classLeft)
-	for i, c := range line {
-		k := class[c]
-		if left&classLeft != 0 && k&classFirst != 0 && i+1 < len(line) && lower[line[i+1]] == second[c] {
+	if len(line) < 2 {
+		return LevelUnknown
+	}
+	// Most words do not begin as a name does. That a word begins is not asked for by itself:
+	// it is as often so as not, and a processor does not foresee it.
+	left, this := uint32(1<<len(names)-1)<<behind, letters[line[0]]
+	for i, c := range line[1:] {
+		next := letters[c]
+		if left>>behind&(this>>first)&(next>>second)&(1<<len(names)-1) != 0 {
 			if l := wordAt(line[i:]); l != "" {
 				return l
 			}
 		}
-		left = k
+		left, this = this, next
 	}
 	return LevelUnknown
 }
-
-// second is the second letter of the names that begin with a letter, in either case: there
-// is only one.
-var second = [256]byte{'t': 'r', 'd': 'e', 'f': 'a', 'c': 'r', 'i': 'n', 'w': 'a', 'e': 'r', 'T': 'r', 'D': 'e', 'F': 'a', 'C': 'r', 'I': 'n', 'W': 'a', 'E': 'r'}
 
 // wordAt returns the level whose name the text starts with, the right bound included, or "".
 func wordAt(s []byte) string {
@@ -85,7 +97,7 @@ func word(s []byte, name, level string) string {
 			return ""
 		}
 	}
-	if len(s) > len(name) && class[s[len(name)]]&classRight == 0 {
+	if len(s) > len(name) && !right[s[len(name)]] {
 		return ""
 	}
 	return level
