@@ -10,7 +10,6 @@ package model
 import (
 	"math/bits"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -29,7 +28,7 @@ type Labels []Label
 // NewLabels sorts pairs in place and returns them as a set. Pairs without a
 // value are left out. Of pairs of one name the last in the slice counts.
 func NewLabels(pairs []Label) Labels {
-	sort.SliceStable(pairs, func(i, j int) bool { return pairs[i].Name < pairs[j].Name })
+	slices.SortStableFunc(pairs, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
 	out := pairs[:0]
 	for i, p := range pairs {
 		if i+1 < len(pairs) && pairs[i+1].Name == p.Name {
@@ -96,7 +95,13 @@ func (ls Labels) Compare(o Labels) int {
 
 // String returns the canonical text, `{a="b", "c.d"="e"}`, values quoted as by
 // strconv.Quote, and names that are not [A-Za-z_][A-Za-z0-9_]*, too. It is LogQL, and equal sets have equal text.
-func (ls Labels) String() string { return string(ls.AppendText(nil)) }
+func (ls Labels) String() string {
+	n := 2
+	for _, l := range ls {
+		n += len(l.Name) + len(l.Value) + 5
+	}
+	return string(ls.AppendText(make([]byte, 0, n)))
+}
 
 // AppendText appends the canonical text to b.
 func (ls Labels) AppendText(b []byte) []byte {
@@ -111,7 +116,11 @@ func (ls Labels) AppendText(b []byte) []byte {
 			b = strconv.AppendQuote(b, l.Name)
 		}
 		b = append(b, '=')
-		b = strconv.AppendQuote(b, l.Value)
+		if plainValue(l.Value) {
+			b = append(append(append(b, '"'), l.Value...), '"')
+		} else {
+			b = strconv.AppendQuote(b, l.Value)
+		}
 	}
 	return append(b, '}')
 }
@@ -137,13 +146,10 @@ func PlainLabels(text string) (Labels, bool) {
 		}
 		rest = rest[1:]
 		end := 0
-		for end < len(rest) && rest[end] != '"' {
-			if c := rest[end]; c < ' ' || c > '~' || c == '\\' {
-				return nil, false
-			}
+		for end < len(rest) && plainByte(rest[end]) {
 			end++
 		}
-		if end == 0 || end == len(rest) {
+		if end == 0 || end == len(rest) || rest[end] != '"' {
 			return nil, false
 		}
 		ls = append(ls, Label{name, rest[:end]})
@@ -155,6 +161,18 @@ func PlainLabels(text string) (Labels, bool) {
 		}
 		rest = rest[2:]
 	}
+}
+
+// plainByte reports whether a byte stands for itself in quotes.
+func plainByte(c byte) bool { return c >= ' ' && c <= '~' && c != '"' && c != '\\' }
+
+func plainValue(s string) bool {
+	for i := range len(s) {
+		if !plainByte(s[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func plainName(s string) bool {

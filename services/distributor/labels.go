@@ -113,7 +113,7 @@ func (c *labelCache) put(text string, v *canonical) {
 func canonicalise(text string) *canonical {
 	if ls, ok := model.PlainLabels(text); ok {
 		c := &canonical{plain: true}
-		c.of(ls)
+		c.of(ls, text)
 		return c
 	}
 	pairs, err := syntax.ParseAnyLabels(text)
@@ -142,18 +142,22 @@ func canonicalise(text string) *canonical {
 	if strict != nil {
 		c.unusual = &refusal{pushv1.RejectReason_REJECT_REASON_INVALID_LABELS, fmt.Sprintf("couldn't parse labels: %v", strict)}
 	}
-	c.of(ls)
+	c.of(ls, "")
 	return c
 }
 
-// of makes the canonical form of a set.
-func (c *canonical) of(ls model.Labels) {
+// of makes the canonical form of a set, whose text is given if it is known.
+func (c *canonical) of(ls model.Labels, text string) {
 	if ls.Get(discover.ServiceNameName) == "" {
 		c.found = true
 		all := append(make([]model.Label, 0, len(ls)+1), ls...)
 		ls = model.NewLabels(append(all, model.Label{Name: discover.ServiceNameName, Value: discover.ServiceName(ls)}))
+		text = ""
 	}
-	c.labels, c.text, c.fingerprint = ls, ls.String(), ls.Fingerprint()
+	if text == "" {
+		text = ls.String()
+	}
+	c.labels, c.text, c.fingerprint = ls, text, ls.Fingerprint()
 	c.level = labelLevel(ls)
 	for _, l := range ls {
 		c.longestName, c.longestValue = max(c.longestName, int32(len(l.Name))), max(c.longestValue, int32(len(l.Value)))
