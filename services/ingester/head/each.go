@@ -1,7 +1,6 @@
 package head
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -19,17 +18,7 @@ func (h *Head) Each(ctx context.Context, tenantID string, group func(model.Label
 	if t == nil {
 		return nil
 	}
-	all := t.list()
-	streams := make([]place, len(all))
-	for i, s := range all {
-		streams[i] = place{group(s.labels), s}
-	}
-	slices.SortFunc(streams, func(a, b place) int {
-		if a.group != b.group {
-			return cmp.Compare(a.group, b.group)
-		}
-		return a.labels.Compare(b.labels)
-	})
+	streams := inGroups(t.list(), group)
 	page, found := &model.Rows{}, &gathered{}
 	for part := range slices.Chunk(streams, together) {
 		if ctx.Err() != nil {
@@ -38,13 +27,49 @@ func (h *Head) Each(ctx context.Context, tenantID string, group func(model.Label
 		t.arena.gather(found, part)
 		for i, s := range part {
 			for _, sp := range spans {
-				if err := s.stream.each(ctx, page, found[i], sp, yield); err != nil {
+				if err := s.each(ctx, page, found[i], sp, yield); err != nil {
 					return err
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// inGroups returns streams ascending by group, then by labels. They are put in their groups
+// before these are sorted: to compare streams waits for memory, unless they are few.
+func inGroups(all []*stream, group func(model.Labels) string) []*stream {
+	numbers := map[string]int{}
+	var names []string
+	var sizes []int
+	of := make([]uint32, len(all)) // the group of each
+	for i, s := range all {
+		name := group(s.labels)
+		n, ok := numbers[name]
+		if !ok {
+			n = len(names)
+			numbers[name] = n
+			names, sizes = append(names, name), append(sizes, 0)
+		}
+		of[i] = uint32(n)
+		sizes[n]++
+	}
+	slices.Sort(names)
+	next, at := make([]int, len(names)), 0
+	for _, name := range names {
+		n := numbers[name]
+		next[n], at = at, at+sizes[n]
+	}
+	out := make([]*stream, len(all))
+	for i, s := range all {
+		out[next[of[i]]] = s
+		next[of[i]]++
+	}
+	for _, name := range names {
+		n := numbers[name]
+		sortStreams(out[next[n]-sizes[n] : next[n]])
+	}
+	return out
 }
 
 // Groups returns how many groups a tenant's streams are of.
@@ -58,12 +83,6 @@ func (h *Head) Groups(tenantID string, group func(model.Labels) string) int {
 		seen[group(s.labels)] = struct{}{}
 	}
 	return len(seen)
-}
-
-// place is a stream in the order of a block.
-type place struct {
-	group string
-	*stream
 }
 
 // each is Each of one stream and span, whose first rows are given. page is memory that it

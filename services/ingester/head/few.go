@@ -150,7 +150,7 @@ func (a *arena) maxCost(src *model.Rows) int64 {
 	for _, set := range [][]model.Column{src.Metadata, src.Derived} {
 		for i := range set {
 			size += set[i].Values.Len() * valueCost
-			if a.numbers[arenaName{set[i].Name, k >= len(src.Metadata), set[i].Version}] == 0 {
+			if a.known(arenaName{set[i].Name, k >= len(src.Metadata), set[i].Version}) == 0 {
 				size += columnCost + len(set[i].Name)
 			}
 			k++
@@ -161,7 +161,7 @@ func (a *arena) maxCost(src *model.Rows) int64 {
 
 // number returns the number of a name, 0 if there are too many, and what it costs.
 func (a *arena) number(n arenaName) (id uint32, cost int) {
-	if id = a.numbers[n]; id != 0 || len(a.names) >= arenaNames {
+	if id = a.known(n); id != 0 || len(a.names) >= arenaNames {
 		return id, 0
 	}
 	if a.numbers == nil {
@@ -170,6 +170,22 @@ func (a *arena) number(n arenaName) (id uint32, cost int) {
 	a.names = append(a.names, n)
 	a.numbers[n] = uint32(len(a.names))
 	return uint32(len(a.names)), columnCost + len(n.name)
+}
+
+// firstNames is how many names are compared before the others are looked up.
+const firstNames = 4
+
+// known returns the number of a name, 0 if it has none.
+func (a *arena) known(n arenaName) uint32 {
+	for i := range a.names[:min(firstNames, len(a.names))] {
+		if a.names[i] == n {
+			return uint32(i + 1)
+		}
+	}
+	if len(a.names) <= firstNames {
+		return 0
+	}
+	return a.numbers[n]
 }
 
 // put stores the bytes of row i, and returns how many.
@@ -352,7 +368,7 @@ type gathered [together][]*record
 // gather finds the first rows of up to together streams, which get no more. Each step to
 // another row, and the first look at what it holds, waits for memory: those of all streams
 // wait at the same time.
-func (a *arena) gather(into *gathered, streams []place) {
+func (a *arena) gather(into *gathered, streams []*stream) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	var next [together]uint32

@@ -256,3 +256,32 @@ func TestFind(t *testing.T) {
 		}
 	})
 }
+
+// TestNotedGoesOn: a stream that was noted in one head is noted in the next one, if it was
+// found in the first; and is to be noted again with another number.
+func TestNotedGoesOn(t *testing.T) {
+	h := New()
+	block := func() []Block {
+		rows := model.Rows{Times: []int64{1}, Positions: []uint32{0}}
+		rows.Lines.AppendString("line")
+		rows.Hashes = []uint64{rows.Hash(0)}
+		return []Block{{Text: `{a="b"}`, Rows: rows}}
+	}
+	first := block()
+	first[0].Labels = model.NewLabels([]model.Label{{Name: "a", Value: "b"}})
+	h.Append("t", first, 1, 1)
+	if !first[0].Note(7) {
+		t.Error("a new stream is noted already")
+	}
+	for i, want := range []bool{false, true} {
+		again := block()
+		if left := h.Find("t", again); left != 0 {
+			t.Fatalf("%d streams are not known", left)
+		}
+		h = h.Next()
+		h.Append("t", again, 2, uint64(2+i))
+		if got := again[0].Note(uint64(7 + i)); got != want {
+			t.Errorf("head %d: to be noted with %d: %v, want %v", i+2, 7+i, got, want)
+		}
+	}
+}

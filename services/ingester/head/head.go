@@ -29,8 +29,8 @@ type Block struct {
 	in *stream // of a head, once it was found there
 }
 
-// Note reports whether a block that was appended is the first of its stream, in the head
-// that it was appended to, to be noted with a number other than that of the block before.
+// Note reports whether a block that was appended is to be noted with a number other than that
+// of its stream's block before. It may say so again in another head.
 func (b *Block) Note(number uint64) bool { return b.in.noted.Swap(number) != number }
 
 func (b *Block) streamCost() int64 {
@@ -163,25 +163,26 @@ func (h *Head) RowsSize() int64 { return h.size.Load() - h.own.Load() }
 // before.
 func (h *Head) Append(tenantID string, blocks []Block, batchTime int64, seq uint64) int {
 	t := h.tenant(tenantID, true)
-	total := 0
+	total, rows, size, own := 0, 0, int64(0), int64(0)
 	for i := range blocks {
 		b := &blocks[i]
 		s, created := t.stream(b)
 		b.in = s
 		if created {
 			h.streams.Add(1)
-			h.size.Add(b.streamCost())
-			h.own.Add(b.streamCost())
+			own += b.streamCost()
 		}
 		t.cover(b.Rows.Times)
-		added, size := s.add(&b.Rows, batchTime, seq)
-		h.size.Add(int64(size))
-		h.dups.Add(int64(b.Rows.Len() - added))
+		added, cost := s.add(&b.Rows, batchTime, seq)
 		if added > 0 {
-			h.tails.dirty(tenantID, s, seq)
+			h.tails.dirty(s, seq)
 		}
-		total += added
+		size += int64(cost)
+		rows, total = rows+b.Rows.Len(), total+added
 	}
+	h.size.Add(size + own)
+	h.own.Add(own)
+	h.dups.Add(int64(rows - total))
 	h.rows.Add(int64(total))
 	h.clock.advance(seq)
 	return total
@@ -239,7 +240,11 @@ func (t *tenant) stream(b *Block) (s *stream, created bool) {
 		return s, false
 	}
 	s = &stream{labels: b.Labels, text: b.Text, few: firstRows{arena: &t.arena}}
-	t.streams[b.Text] = s
+	if b.in != nil { // of an earlier head
+		s.text = b.in.text
+		s.noted.Store(b.in.noted.Load())
+	}
+	t.streams[s.text] = s
 	t.all = append(t.all, s)
 	t.ordered = nil
 	return s, true

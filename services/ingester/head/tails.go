@@ -29,15 +29,14 @@ type tails struct {
 }
 
 type dirtyStream struct {
-	tenant string
-	s      *stream
-	seq    uint64
+	s   *stream
+	seq uint64
 }
 
-func (t *tails) dirty(tenantID string, s *stream, seq uint64) {
+func (t *tails) dirty(s *stream, seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d := dirtyStream{tenantID, s, seq}
+	d := dirtyStream{s, seq}
 	if len(t.ring) < dirtyStreams {
 		t.ring = append(t.ring, d)
 	} else {
@@ -54,9 +53,9 @@ func (c *clock) advance(seq uint64) {
 	c.moved = make(chan struct{})
 }
 
-// since returns the tenant's streams that got rows with after < seq <= upto, or
-// false if that is no longer known.
-func (t *tails) since(tenantID string, after, upto uint64) (map[*stream]bool, bool) {
+// since returns a tenant's streams that got rows with after < seq <= upto, or
+// false if that is no longer known. A tenant is told by its arena.
+func (t *tails) since(of *arena, after, upto uint64) (map[*stream]bool, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := map[*stream]bool{}
@@ -66,7 +65,7 @@ func (t *tails) since(tenantID string, after, upto uint64) (map[*stream]bool, bo
 		if d.seq <= after {
 			return out, true
 		}
-		if d.tenant == tenantID && d.seq <= upto {
+		if d.s.few.arena == of && d.seq <= upto {
 			out[d.s] = true
 		}
 	}
@@ -116,7 +115,7 @@ func (h *Head) Since(tenantID string, after, upto uint64, match func(model.Label
 	if t == nil {
 		return nil
 	}
-	streams, ok := h.tails.since(tenantID, after, upto)
+	streams, ok := h.tails.since(&t.arena, after, upto)
 	if !ok {
 		t.mu.RLock()
 		for _, s := range t.streams {
