@@ -62,15 +62,21 @@ func (b *BlockInfo) payloadLimit() int {
 	return min(8*b.Bytes+24*b.Rows+32*len(b.RunEnds)+column.MaxFrame>>12, column.MaxFrame)
 }
 
-func (b *BlockInfo) check(templates int) error {
+// check checks what the footer says of block i. listed is by template the last block before
+// that lists it, plus one: a list has each template once, and so no more than there are.
+func (b *BlockInfo) check(i int, listed []uint32) error {
 	if b.Rows < 1 || b.Rows > MaxRows || b.Bytes > MaxBytes {
 		return column.Corrupt("block of %d rows and %d bytes", b.Rows, b.Bytes)
 	}
 	rows := 0
 	for _, c := range b.Templates {
-		if int(c.Template) >= templates || c.Rows == 0 {
-			return column.Corrupt("block with %d rows of template %d of %d", c.Rows, c.Template, templates)
+		if int(c.Template) >= len(listed) || c.Rows == 0 {
+			return column.Corrupt("block with %d rows of template %d of %d", c.Rows, c.Template, len(listed))
 		}
+		if listed[c.Template] == uint32(i)+1 {
+			return column.Corrupt("template %d is listed twice", c.Template)
+		}
+		listed[c.Template] = uint32(i) + 1
 		if rows += int(c.Rows); rows > b.Rows {
 			break
 		}

@@ -40,15 +40,20 @@ var editor = column.NewCompressor(column.LevelFastest)
 // Edit writes a section of one block anew, with payloads changed but all checksums
 // and lengths right: frames 0, 1, …, then the directory and the footer.
 func Edit(section []byte, edit func(n int, payload []byte) []byte) []byte {
-	return rewrite(section, edit, func([]column.Info) {})
+	return rewrite(section, edit, func([]column.Info) {}, func(*BlockInfo) {})
 }
 
 // EditColumns does the same with the descriptions of the columns changed.
 func EditColumns(section []byte, edit func([]column.Info)) []byte {
-	return rewrite(section, func(_ int, b []byte) []byte { return b }, edit)
+	return rewrite(section, func(_ int, b []byte) []byte { return b }, edit, func(*BlockInfo) {})
 }
 
-func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]column.Info)) []byte {
+// EditInfo does the same with what the footer says of the block changed.
+func EditInfo(section []byte, edit func(*BlockInfo)) []byte {
+	return rewrite(section, func(_ int, b []byte) []byte { return b }, func([]column.Info) {}, edit)
+}
+
+func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]column.Info), editInfo func(*BlockInfo)) []byte {
 	s, err := Open(section)
 	if err != nil || len(s.Blocks) != 1 {
 		panic("no section of one block")
@@ -104,6 +109,7 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 	foot := append(binary.AppendUvarint(nil, uint64(len(table))), table...)
 	blocks := []BlockInfo{{Rows: k.Rows, Bytes: k.Bytes, MinTime: k.MinTime, MaxTime: k.MaxTime, RunEnds: k.RunEnds,
 		Templates: k.Templates, Size: int64(len(out)), directory: len(out) - at, shared: k.shared}}
+	editInfo(&blocks[0])
 	foot = appendBlocks(foot, blocks)
 	foot = column.AppendSummaries(foot, s.Columns)
 	foot = appendShared(foot, blocks)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/lines"
+	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -165,7 +166,30 @@ func FuzzOpen(f *testing.F) {
 	f.Add(buildPaged(f, column.LevelFastest, goldenBlocks()))
 	f.Add(buildRows(f, column.LevelFastest, goldenBlocks()))
 	f.Add(buildRows(f, column.LevelFastest, []block{pagedBlock()}))
+	f.Add(listedTwice(smallSection(f)))
 	f.Fuzz(decodeAll)
+}
+
+// listedTwice lists a template of a section twice, with its rows.
+func listedTwice(section []byte) []byte {
+	return lines.EditInfo(section, func(k *lines.BlockInfo) {
+		i := slices.IndexFunc(k.Templates, func(c template.Count) bool { return c.Rows > 1 })
+		c := k.Templates[i]
+		c.Rows--
+		k.Templates[i].Rows = 1
+		k.Templates = append(k.Templates, c)
+	})
+}
+
+// A list of templates has each of them once: one as long as a row group has rows, all of one
+// template, would take memory and time for each of its entries.
+func TestTemplateListedTwice(t *testing.T) {
+	if _, err := lines.Open(smallSection(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lines.Open(listedTwice(smallSection(t))); !errors.Is(err, column.ErrCorrupt) || !strings.Contains(err.Error(), "twice") {
+		t.Error(err)
+	}
 }
 
 // FuzzDecode reads sections whose checksums are right but whose payloads are not:

@@ -103,6 +103,7 @@ func OpenFooter(footer []byte, size int64) (*Section, error) {
 	s.memory += s.Table.MemorySize()
 	blocks := size - n
 	count := r.int(MaxBlocks)
+	listed := make([]uint32, len(s.Table.Templates))
 	for i := 0; i < count && !r.bad; i++ {
 		k := r.block()
 		if r.bad {
@@ -114,7 +115,7 @@ func OpenFooter(footer []byte, size int64) (*Section, error) {
 		if k.Size > blocks-k.Offset || int64(k.directory) > k.Size {
 			return nil, at(i, column.Corrupt("%d bytes at %d of %d", k.Size, k.Offset, blocks))
 		}
-		if err := k.check(len(s.Table.Templates)); err != nil {
+		if err := k.check(i, listed); err != nil {
 			return nil, at(i, err)
 		}
 		if err := checkRuns(k.RunEnds, k.Rows); err != nil {
