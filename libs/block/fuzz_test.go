@@ -194,7 +194,7 @@ func FuzzTable(f *testing.F) {
 		at := len(b)
 		b = c.AppendFrame(b, dir)
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(b)-at))
-		tab, err := openTable(b, n, 3, 1<<20)
+		tab, err := openTable(b, n, 3, 1<<20, 1<<20)
 		mustBeCorrupt(t, err)
 		if err != nil {
 			return

@@ -197,7 +197,7 @@ func openIndex(b []byte, info *Info) (*index, error) {
 	if b = b[4:]; size > int64(len(b)) {
 		return nil, corrupt("labels of %d bytes in an index of %d", size, len(b))
 	}
-	t, err := openTable(b[:size], x.streams, 0, maxIndex)
+	t, err := openTable(b[:size], x.streams, 0, maxIndex, maxIndex)
 	if err != nil {
 		return nil, err
 	}

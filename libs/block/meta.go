@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/model"
 )
 
@@ -14,13 +15,22 @@ type Metadata struct {
 	templates []uint16 // of the rows
 }
 
+// maxGroupMetadata is the most bytes of metadata, names and values, that a row group has: all
+// that it may hold, and a row that it begins with.
+const maxGroupMetadata = lines.MaxBytes + MaxRowMetadata
+
+// metadataLimit returns how many bytes the values of a row group's metadata may be decompressed
+// to, where the block has so many bytes of metadata: a value of a byte, with a name of one, may
+// take a number of eight, its length, and its row.
+func metadataLimit(bytes int64) int64 { return 64<<10 + 16*min(max(bytes, 0), maxGroupMetadata) }
+
 // openMetadata opens the metadata of rows with these templates, of count that there are,
-// and these lines.
-func openMetadata(b []byte, templates []uint16, count int, lines slotValues) (*Metadata, error) {
+// and these lines. limit is metadataLimit.
+func openMetadata(b []byte, templates []uint16, count int, limit int64, lines slotValues) (*Metadata, error) {
 	if len(b) == 0 {
 		return &Metadata{table: &table{n: len(templates)}}, nil
 	}
-	t, err := openTable(b, len(templates), count, maxSideData)
+	t, err := openTable(b, len(templates), count, maxSideData, limit)
 	if err != nil {
 		return nil, err
 	}

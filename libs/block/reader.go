@@ -240,7 +240,7 @@ func (r *Reader) ReadMetadata(ctx context.Context, body *lines.Body, group int) 
 	if err != nil {
 		return nil, r.error(group, err)
 	}
-	m, err := openMetadata(b, templates, len(body.Info().Templates), body)
+	m, err := openMetadata(b, templates, len(body.Info().Templates), metadataLimit(r.foot.info.MetadataBytes), body)
 	if err != nil {
 		return nil, r.error(group, fmt.Errorf("metadata: %w", err))
 	}

@@ -191,9 +191,9 @@ type table struct {
 	presence  []int
 	infos     []column.Info
 	data      []byte
-	offsets   []int // of frames, and where the last one ends
-	templates int   // how many there are, for presentTemplate
-	limit     int
+	offsets   []int      // of frames, and where the last one ends
+	templates int        // how many there are, for presentTemplate
+	reach     []int64    // of each frame, the bytes of its payload that columns are in
 	lines     slotValues // for presentSlot; nil: there are none
 
 	mu     sync.Mutex
@@ -202,10 +202,11 @@ type table struct {
 	memory int
 }
 
-// openTable opens a table of n rows. templates is how many templates rows may have,
-// limit the largest payload of a frame.
+// openTable opens a table of n rows. templates is how many templates rows may have, limit
+// the largest payload of a frame, and total what all of them may have, besides what tells by
+// template where values are.
 // The table aliases b.
-func openTable(b []byte, n, templates, limit int) (*table, error) {
+func openTable(b []byte, n, templates, limit int, total int64) (*table, error) {
 	if len(b) < 4 {
 		return nil, corrupt("table of %d bytes", len(b))
 	}
@@ -214,7 +215,7 @@ func openTable(b []byte, n, templates, limit int) (*table, error) {
 	if size > len(b) {
 		return nil, corrupt("directory of %d bytes in a table of %d", size, len(b))
 	}
-	t := &table{n: n, templates: templates, limit: limit, data: b[:len(b)-size]}
+	t := &table{n: n, templates: templates, data: b[:len(b)-size]}
 	dir, err := column.ReadFrame(b[len(b)-size:], maxSideData)
 	if err != nil {
 		return nil, err
@@ -276,8 +277,34 @@ func openTable(b []byte, n, templates, limit int) (*table, error) {
 		}
 	}
 	t.opened = make([]*tableValues, cols)
-	t.memory = len(b) + 2*len(dir) + 256*cols + 512
-	return t, nil
+	t.memory = len(b) + 2*len(dir) + 256*cols + 8*len(t.frames) + 512
+	return t, t.checkFrames(int64(limit), total+int64(cols)*int64(5*templates+tableHead))
+}
+
+// tableHead is what a column may take that is not by its values.
+const tableHead = 64
+
+// checkFrames finds how far the columns reach in each frame, which is what it may hold, and
+// checks that and what all of them may hold together.
+func (t *table) checkFrames(limit, total int64) error {
+	t.reach = make([]int64, len(t.frames))
+	for i := range t.infos {
+		c := &t.infos[i]
+		size := int64(t.presence[i]) + int64(c.Size)
+		if size == 0 {
+			continue
+		}
+		if int(c.Frame) >= len(t.frames) {
+			return corrupt("frame %d of %d", c.Frame, len(t.frames))
+		}
+		reach := &t.reach[c.Frame]
+		end := max(*reach, int64(c.Offset)+size)
+		total -= end - *reach
+		if *reach = end; end > limit || total < 0 {
+			return corrupt("frames of more bytes than the values of %d columns may take", len(t.infos))
+		}
+	}
+	return nil
 }
 
 // memorySize is about how many bytes of memory the table takes so far.
@@ -305,13 +332,10 @@ func (t *table) open(i int) (*tableValues, error) {
 	c, p := &t.infos[i], t.presence[i]
 	var payload []byte
 	if size := uint64(p) + uint64(c.Size); size > 0 {
-		if int(c.Frame) >= len(t.frames) {
-			return nil, corrupt("frame %d of %d", c.Frame, len(t.frames))
-		}
 		f := t.frames[c.Frame]
 		if f == nil {
 			var err error
-			if f, err = column.ReadFrame(t.data[t.offsets[c.Frame]:t.offsets[c.Frame+1]], t.limit); err != nil {
+			if f, err = column.ReadFrame(t.data[t.offsets[c.Frame]:t.offsets[c.Frame+1]], int(t.reach[c.Frame])); err != nil {
 				return nil, err
 			}
 			t.frames[c.Frame] = f

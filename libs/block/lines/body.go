@@ -24,6 +24,7 @@ type Body struct {
 	offsets []int             // of frames, and where the last one ends
 	paged   map[uint32]*pages // frames that are pages
 	timesAt uint32            // frame
+	reach   []uint32          // of each frame, the bytes of its payload that columns are in
 	tid     column.Info
 	columns []column.Info
 	numbers []int32 // places of columns by their numbers in the section, from that of the first on; -1: not here
@@ -152,6 +153,9 @@ func (b *Body) open(directory []byte) error {
 	if err := b.checkColumns(); err != nil {
 		return err
 	}
+	if err := b.checkFrames(); err != nil {
+		return err
+	}
 	return b.checkPages()
 }
 
@@ -243,7 +247,7 @@ func (b *Body) frame(n uint32) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		p, err := column.ReadFrame(frame, b.info.payloadLimit())
+		p, err := column.ReadFrame(frame, b.frameLimit(int(n)))
 		if err != nil {
 			return nil, err
 		}

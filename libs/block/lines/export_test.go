@@ -123,6 +123,9 @@ const FewReads = fewReads
 // Frames returns how many frames a body has.
 func (b *Body) Frames() int { return len(b.frames) }
 
+// Reach returns how many bytes of a frame's payload columns are in.
+func (b *Body) Reach(n int) int { return int(b.reach[n]) }
+
 // Twice returns how many bytes the body keeps of frames as they are stored that it has
 // decompressed; not of one that it was opened with.
 func (b *Body) Twice() (n int) {

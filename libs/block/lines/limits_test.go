@@ -152,3 +152,68 @@ func TestManyPagesOfManyColumns(t *testing.T) {
 		}
 	}
 }
+
+// A frame holds what columns are in, and no more: or a small block could be made of frames of
+// which each decompresses to all that one may.
+func TestFramesHoldWhatColumnsAreIn(t *testing.T) {
+	for name, section := range map[string][]byte{"plain": build(t, column.LevelFastest, []block{wide(1500)}), "small": smallSection(t), "paged": pagedSection(t)} {
+		s, err := lines.Open(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := s.Body(0, section[:s.Blocks[0].Size])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range body.Frames() {
+			if body.Reach(n) == 0 {
+				continue // of the times, with a limit of its own, or of nothing, and not read
+			}
+			grown := lines.Edit(section, func(i int, b []byte) []byte {
+				if i == n {
+					b = append(b, make([]byte, 1<<15)...)
+				}
+				return b
+			})
+			s, err := lines.Open(grown)
+			if err == nil {
+				err = s.Decode(0, &model.Rows{})
+			}
+			if !errors.Is(err, column.ErrCorrupt) {
+				t.Errorf("%s: frame %d holds more than columns are in: %v", name, n, err)
+			}
+		}
+	}
+}
+
+// What all frames hold together is bounded by what the footer says of the block's lines.
+func TestFramesTogether(t *testing.T) {
+	section := build(t, column.LevelFastest, []block{wide(1500)})
+	s, err := lines.Open(section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := s.Body(0, section[:s.Blocks[0].Size])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, far := range []uint32{0, 1 << 17, 1 << 20} { // of the limit of a frame, which is not reached
+		if body.Frames() < 8 || 8*s.Blocks[0].Bytes+24*s.Blocks[0].Rows < 1<<20+1<<16 {
+			t.Fatalf("%d frames, %d bytes", body.Frames(), s.Blocks[0].Bytes)
+		}
+		grown := lines.EditColumns(section, func(all []column.Info) {
+			for i := range all {
+				if c := &all[i]; c.Size > 0 && far > 0 {
+					c.Frame, c.Offset = uint32(i%body.Frames()), far
+				}
+			}
+		})
+		s, err := lines.Open(grown)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = s.Body(0, grown[:s.Blocks[0].Size]); far == 1<<20 != errors.Is(err, column.ErrCorrupt) || far < 1<<20 && err != nil {
+			t.Errorf("columns at %d: %v", far, err)
+		}
+	}
+}

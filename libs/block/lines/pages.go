@@ -207,7 +207,7 @@ func (b *Body) readHead(p *pages) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	head, err := column.ReadFrame(frame, b.info.payloadLimit())
+	head, err := column.ReadFrame(frame, b.frameLimit(p.number))
 	return own(frame, head, kept), err
 }
 
@@ -245,7 +245,7 @@ func (b *Body) join(p *pages) ([]byte, error) {
 	}
 	var head []byte
 	if p.head > 0 {
-		if head, err = column.ReadFrame(all[:p.head], b.info.payloadLimit()); err != nil {
+		if head, err = column.ReadFrame(all[:p.head], b.frameLimit(p.number)); err != nil {
 			return nil, err
 		}
 	}

@@ -21,7 +21,7 @@ func (b *Body) frameIn(buf *[]byte, n uint32) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := column.ReadFrameIn(*buf, frame, b.info.payloadLimit())
+	p, err := column.ReadFrameIn(*buf, frame, b.frameLimit(int(n)))
 	if err == nil && !within(frame, p) && cap(p) <= maxScratch {
 		*buf = p[:0]
 	}
