@@ -46,7 +46,8 @@ const (
 const (
 	magic        = "LOGB"
 	majorVersion = 1
-	minorVersion = 0
+	minorVersion = 1
+	minorChosen  = 1 // since which gram matrices have chosen grams
 	headSize     = len(magic) + 2 + 2
 	tailSize     = 4 + 2 + 2 + 8 + len(magic)
 )

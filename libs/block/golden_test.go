@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,12 +89,12 @@ func TestGoldenBlocks(t *testing.T) {
 	if *update {
 		for _, ordered := range []bool{false, true} {
 			b, _ := write(t, goldenStreams(), goldenMeta(ordered), block.Options{RowGroupBytes: 6000, SectionBytes: 15000}, 25)
-			if err := os.WriteFile(filepath.Join("testdata", fmt.Sprintf("block-v1-ordered-%v.golden", ordered)), b, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join("testdata", fmt.Sprintf("block-v1.1-ordered-%v.golden", ordered)), b, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	paths, _ := filepath.Glob(filepath.Join("testdata", "*.golden"))
+	paths, _ := filepath.Glob(filepath.Join("testdata", "block-*.golden"))
 	if len(paths) == 0 {
 		t.Fatal("no golden files")
 	}
@@ -280,5 +281,60 @@ func TestLongLines(t *testing.T) {
 	}
 	if got := allOf(t, r); len(got) != 6 || len(got[1]) < 1000000 {
 		t.Fatal(len(got))
+	}
+}
+
+// goldenIDs is a stream of lines with ids, of which gram matrices keep few grams.
+func goldenIDs() (ss []stream, ids []string) {
+	r := rand.New(rand.NewPCG(4, 8))
+	s := stream{labels: model.NewLabels([]model.Label{{Name: "app", Value: "ids"}})}
+	for i := range 250 {
+		line := fmt.Sprintf("%d", r.Uint64())
+		if i%6 == 0 {
+			ids = append(ids, fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64()))
+			line = fmt.Sprintf("request %s done, %d more", ids[len(ids)-1], r.IntN(1000))
+		}
+		s.rows = append(s.rows, row{time: 1772368215e9 + int64(i)*1e9, line: line})
+	}
+	return sorted([]stream{s}), ids
+}
+
+// Which grams a matrix has depends on the minor version: none is asked for that older
+// versions left out.
+func TestGoldenIDs(t *testing.T) {
+	ss, ids := goldenIDs()
+	current, _ := write(t, ss, goldenMeta(true), block.Options{}, 100)
+	if *update {
+		if err := os.WriteFile(filepath.Join("testdata", "ids-v1.1.golden"), current, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := map[string][]byte{"what is written now": current}
+	for _, name := range []string{"ids-v1.0.golden", "ids-v1.1.golden"} {
+		b, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = b
+	}
+	for name, b := range files {
+		s, err := open(t, b).ReadSection(context.Background(), 0)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		for _, id := range ids {
+			if !s.Grams.Needle([]byte(id), false).Has(0) || !s.Grams.Needle([]byte(id[3:28]), true).Has(0) {
+				t.Fatalf("%s: %s is ruled out", name, id)
+			}
+		}
+		ruled, r := 0, rand.New(rand.NewPCG(1, 1))
+		for range 100 {
+			if !s.Grams.Needle(fmt.Appendf(nil, "%016x%016x", r.Uint64(), r.Uint64()), false).Has(0) {
+				ruled++
+			}
+		}
+		if name != "ids-v1.0.golden" && ruled < 75 {
+			t.Errorf("%s: of 100 ids that are nowhere %d are ruled out", name, ruled)
+		}
 	}
 }

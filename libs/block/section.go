@@ -88,7 +88,7 @@ func (r *Reader) ReadSectionFooter(ctx context.Context, section int) (*SectionFo
 		// Each in memory of its own: the footer's bytes go once it is opened, which may be
 		// never, and would hold on to those of the grams until then.
 		f.bytes = bytes.Clone(f.bytes)
-		if f.Grams, err = grams.Open(bytes.Clone(b[s.footerSize:])); err != nil {
+		if f.Grams, err = grams.Open(bytes.Clone(b[s.footerSize:]), r.minor >= minorChosen); err != nil {
 			return fail(err)
 		}
 		if f.Grams.Blocks() != s.groups {

@@ -157,9 +157,9 @@ func TestValuesRuleRowGroupsOut(t *testing.T) {
 	o := &object{b: copyOf(t, enginetest.NewStore(entries...), block.Options{RowGroupBytes: 8 << 10})}
 	r := openBlock(t, o)
 	for q, want := range map[string]struct{ lines, reads int }{
-		`{app=~".+"} | json | trace="zanquivortem"`:                                          {0, 1},
-		`{app=~".+"} | regexp "(?P<trace>[a-z]+)" | trace="zanquivortem"`:                    {0, 1},
-		`sum by (app) (count_over_time({app=~".+"} | json | trace="zanquivortem" [1h]))`:     {0, 1},
+		`{app=~".+"} | json | trace="zanquivortem"`:                                          {0, 8},
+		`{app=~".+"} | regexp "(?P<trace>[a-z]+)" | trace="zanquivortem"`:                    {0, 8},
+		`sum by (app) (count_over_time({app=~".+"} | json | trace="zanquivortem" [1h]))`:     {0, 8},
 		`{app=~".+"} | json | trace="sentbysomebody"`:                                        {6, 25},
 		`sum by (level) (count_over_time({app=~".+"} | json | trace="sentbysomebody" [3h]))`: {1, 25},
 	} {

@@ -14,7 +14,7 @@ const DefaultShare = 0.05
 
 const (
 	bitsPerGram = 1.6  // while the budget allows it
-	minPerGram  = 1.25 // before grams are left out
+	minPerGram  = 1.15 // before grams are left out
 	rowsUnit    = 512
 
 	// Blocks of one group have the same rows; one that would fill more, or less,
@@ -26,6 +26,9 @@ const (
 
 // weights says how dear a class is, compared with what it helps.
 var weights = [classes]float64{0.4, 1, 2, 4}
+
+// lastWeight is how much less dear a class is at the last level at which grams are chosen.
+const lastWeight = 1. / 16
 
 // Builder builds the matrix of a section. It is for one goroutine at a time. Its
 // memory is about 10 MiB, plus the matrix.
@@ -183,6 +186,7 @@ func (k *sink) shape(g *group) {
 	}
 	for c, l := range g.levels {
 		k.kinds[c].level = 1<<l - 1
+		k.chooses[c] = class(c) >= mid && l > 0 && l <= chosenLevel
 	}
 	k.kinds[word].gram = mask4
 }
@@ -215,8 +219,13 @@ func (b *Builder) pilot(g *group, slab []byte, rows *Rows, stored int) []uint64 
 	}
 	lists := k.lists
 	k.shape(g)
-	for c, l := range lists {
+	for c, l := range lists[:classes] {
 		k.put(class(c), l)
+	}
+	for c := mid; c < classes; c++ {
+		if k.chooses[c] {
+			k.putAll(lists[c+besides])
+		}
 	}
 	b.putValues(g.rows)
 	return slices.Clone(k.marks)
@@ -224,10 +233,16 @@ func (b *Builder) pilot(g *group, slab []byte, rows *Rows, stored int) []uint64 
 
 // choose chooses rows and levels for a budget of bytes. Rows for values come on top:
 // they are worth it, as values themselves take far more.
-func (g *group) choose(seen *[classes]counter, budget float64, values int) {
+func (g *group) choose(seen *[kinds]counter, budget float64, values int) {
 	var counts [classes]float64 // at their levels
 	for c := range counts {
 		counts[c] = seen[c].count(0)
+	}
+	weight := func(c class) float64 {
+		if c >= mid && g.levels[c] == chosenLevel { // no more are chosen beyond
+			return weights[c] * lastWeight
+		}
+		return weights[c]
 	}
 	for {
 		n := 0.0
@@ -238,10 +253,10 @@ func (g *group) choose(seen *[classes]counter, budget float64, values int) {
 		if rows > budget*8 && n*minPerGram <= budget*8 {
 			rows = budget * 8
 		}
-		dearest := -1
+		dearest := class(-1)
 		if rows > budget*8 {
 			for c, l := range g.levels {
-				if l < maxLevel && counts[c] > 0 && (dearest < 0 || counts[c]*weights[c] > counts[dearest]*weights[dearest]) {
+				if c := class(c); l < maxLevel && counts[c] > 0 && (dearest < 0 || counts[c]*weight(c) > counts[dearest]*weight(dearest)) {
 					dearest = c
 				}
 			}
@@ -252,7 +267,12 @@ func (g *group) choose(seen *[classes]counter, budget float64, values int) {
 			return
 		}
 		g.levels[dearest]++
-		counts[dearest] = seen[dearest].count(g.levels[dearest])
+		l := g.levels[dearest]
+		counts[dearest] = seen[dearest].count(l)
+		if dearest >= mid && l <= chosenLevel {
+			c := &seen[dearest+besides]
+			counts[dearest] += c.count(0) - c.count(l)
+		}
 	}
 }
 

@@ -156,7 +156,7 @@ func TestPiecesOfSlotsGiveTheBitsOfWholeLines(t *testing.T) {
 		}
 		g.Reset()
 		g.AddPieces(&grams.Text{}, &grams.Text{}, more, pieces, 1<<10)
-		region, err := grams.Open(g.Finish())
+		region, err := grams.Open(g.Finish(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +216,7 @@ func checkCarried(t *testing.T, r *rand.Rand, blocks []block) {
 			all = append(all, want)
 		}
 		b.Finish()
-		region, err := grams.Open(g.Finish())
+		region, err := grams.Open(g.Finish(), true)
 		if err != nil {
 			t.Fatal(err)
 		}

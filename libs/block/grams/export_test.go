@@ -22,9 +22,9 @@ func Compare(r *Region, block int, lines *model.Strings) string {
 		for i := range lines.Len() {
 			line := lines.At(i)
 			text = fold(text[:0], line)
-			each(text, len(line), func(_, _ int, h uint64, c class, _ bool) {
-				if kept(h, g.levels[c]) {
-					want[row(h, g.rows)] = true
+			each(text, len(line), func(x gram) {
+				if kept(x.hash, g.levels[x.class]) || x.chosen && r.chosen && g.levels[x.class] <= chosenLevel {
+					want[row(x.hash, g.rows)] = true
 				}
 			})
 		}

@@ -18,7 +18,7 @@ import (
 
 // class is a kind of gram. Each has a level: grams whose hash has fewer trailing
 // zeros are left out.
-type class uint8
+type class int8
 
 const (
 	word  class = iota // 4 bytes, not all hexadecimal digits; and 8 bytes of digits and two dots or more
@@ -26,6 +26,10 @@ const (
 	mid                // in a run of 12 to 19
 	long               // in a longer run
 	classes
+
+	// Of classes that have them, those that are chosen are one more each.
+	besides = classes - mid
+	kinds   = long + besides + 1
 
 	maxLevel = 8
 )
@@ -54,6 +58,9 @@ func hash(gram uint64) uint64 {
 	gram *= golden
 	return gram ^ gram>>32
 }
+
+// hashAt is the hash of the six bytes that begin at s[i].
+func hashAt(s []byte, i int) uint64 { return hash(binary.LittleEndian.Uint64(s[i:]) & mask6) }
 
 func row(h uint64, rows uint32) uint32 { return uint32(h >> 32 * uint64(rows) >> 32) }
 
@@ -87,28 +94,45 @@ func isHex(c byte) bool { return c-'0' < 10 || c-'a' < 6 }
 
 func isDotted(c byte) bool { return c-'0' < 10 || c == '.' }
 
-// each calls f with every gram of s[:n], folded text with 8 bytes behind it: where it
-// is, its hash and class, and whether the run of digits it is in touches an end of
-// the text. This is the definition; what builds matrices gets the same quicker.
-func each(s []byte, n int, f func(from, to int, h uint64, c class, open bool)) {
+// gram is a gram of a text.
+type gram struct {
+	from, to int // where it is
+	hash     uint64
+	class    class
+	open     bool // the run of digits that it is in touches an end of the text
+	chosen   bool
+}
+
+// each calls f with every gram of s[:n], folded text with 8 bytes behind it, and again with
+// those that are chosen. This is the definition; what builds matrices gets the same quicker.
+func each(s []byte, n int, f func(gram)) {
 	run := 0 // where the run of hexadecimal digits ends
 	for i := 0; i+4 <= n; i++ {
 		if i >= run {
 			for run = i; run < n && isHex(s[run]); run++ {
 			}
+			for k := i; k+chosenRun <= run; k++ { // i is the first of them
+				least := k
+				for x := k + 1; x < k+among; x++ {
+					if order(hashAt(s, x)) < order(hashAt(s, least)) {
+						least = x
+					}
+				}
+				f(gram{least, least + 6, hashAt(s, least), runClass(run - i), i == 0 || run == n, true})
+			}
 		}
 		w := binary.LittleEndian.Uint64(s[i:])
 		if run-i < 4 {
-			f(i, i+4, hash(w&mask4), word, false)
+			f(gram{i, i + 4, hash(w & mask4), word, false, false})
 		} else if i+6 <= n {
 			start := i
 			for start > 0 && isHex(s[start-1]) {
 				start--
 			}
-			f(i, i+6, hash(w&mask6), runClass(run-start), start == 0 || run == n)
+			f(gram{i, i + 6, hash(w & mask6), runClass(run - start), start == 0 || run == n, false})
 		}
 		if i+8 <= n && twoDots(s[i:i+8]) {
-			f(i, i+8, hash(w^dottedSalt), word, false)
+			f(gram{i, i + 8, hash(w ^ dottedSalt), word, false, false})
 		}
 	}
 }

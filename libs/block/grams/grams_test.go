@@ -85,7 +85,7 @@ func TestPiecesGiveTheBitsOfWholeLines(t *testing.T) {
 		}
 		for _, share := range []float64{0.05, 1} {
 			_, matrix := build(t, share, blocks)
-			region, err := grams.Open(matrix)
+			region, err := grams.Open(matrix, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func TestRunsOfDigitsThatGetShorterOrLonger(t *testing.T) {
 		}
 		for _, share := range []float64{0.05, 0.2, 1} {
 			_, matrix := build(t, share, []block{b})
-			region, err := grams.Open(matrix)
+			region, err := grams.Open(matrix, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -145,7 +145,7 @@ func TestShortSlotsGiveTheBitsOfWholeLines(t *testing.T) {
 		}
 		for _, share := range []float64{0.05, 1} {
 			_, matrix := build(t, share, []block{b})
-			region, err := grams.Open(matrix)
+			region, err := grams.Open(matrix, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -185,7 +185,7 @@ func TestKnownLinesGiveTheBitsOfWholeLines(t *testing.T) {
 				}
 			}
 			b.Finish()
-			region, err := grams.Open(g.Finish())
+			region, err := grams.Open(g.Finish(), true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +223,7 @@ func TestSamplesGiveTheBitsOfWholeLines(t *testing.T) {
 				blocks = append(blocks, b)
 			}
 			section, matrix := build(t, grams.DefaultShare, blocks)
-			region, err := grams.Open(matrix)
+			region, err := grams.Open(matrix, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -245,7 +245,7 @@ func TestNeedlesAreFound(t *testing.T) {
 		blocks = append(blocks, made(r, 60))
 	}
 	_, matrix := build(t, grams.DefaultShare, blocks)
-	region, err := grams.Open(matrix)
+	region, err := grams.Open(matrix, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestNeedlesAreFoundInShortRuns(t *testing.T) {
 			blocks = append(blocks, made(r, 150))
 		}
 		_, matrix := build(t, []float64{0.005, 0.02, 0.05}[r.IntN(3)], blocks)
-		region, err := grams.Open(matrix)
+		region, err := grams.Open(matrix, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -375,7 +375,7 @@ func TestValues(t *testing.T) {
 		blocks = append(blocks, b)
 	}
 	_, matrix := build(t, grams.DefaultShare, blocks)
-	region, err := grams.Open(matrix)
+	region, err := grams.Open(matrix, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -404,14 +404,14 @@ func TestDamageIsRefused(t *testing.T) {
 	for i := range matrix {
 		for _, x := range []byte{1, 0x80, 0xff} {
 			matrix[i] ^= x
-			if _, err := grams.Open(matrix); !errors.Is(err, column.ErrCorrupt) {
+			if _, err := grams.Open(matrix, true); !errors.Is(err, column.ErrCorrupt) {
 				t.Fatalf("byte %d changed: %v", i, err)
 			}
 			matrix[i] ^= x
 		}
 	}
 	for n := range matrix {
-		if _, err := grams.Open(matrix[:n]); !errors.Is(err, column.ErrCorrupt) {
+		if _, err := grams.Open(matrix[:n], true); !errors.Is(err, column.ErrCorrupt) {
 			t.Fatalf("%d bytes of %d: %v", n, len(matrix), err)
 		}
 	}
@@ -422,31 +422,37 @@ func TestGolden(t *testing.T) {
 	r := rand.New(rand.NewPCG(77, 77))
 	blocks := []block{made(r, 200), made(r, 200), made(r, 200)}
 	blocks[1].values = []string{"4bf92f3577b34da6a3ce929d0e0e4736"}
-	path := filepath.Join("testdata", "matrix-v1.golden")
+	withIDs := []block{ids(r, 100), ids(r, 100)}
 	if os.Getenv("UPDATE_GOLDEN") != "" {
-		_, matrix := build(t, grams.DefaultShare, blocks)
-		if err := os.WriteFile(path, matrix, 0o644); err != nil {
+		_, matrix := build(t, grams.DefaultShare, withIDs)
+		if err := os.WriteFile(filepath.Join("testdata", "matrix-v1-chosen.golden"), matrix, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	matrix, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	region, err := grams.Open(matrix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range blocks {
-		// Values set bits besides those of lines, so block 1 is not compared.
-		if i != 1 {
-			if diff := grams.Compare(region, i, &blocks[i].lines); diff != "" {
-				t.Errorf("block %d: %s", i, diff)
+	for name, chosen := range map[string]bool{"matrix-v1.golden": false, "matrix-v1-chosen.golden": true} {
+		blocks := blocks
+		if chosen {
+			blocks = withIDs
+		}
+		matrix, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		region, err := grams.Open(matrix, chosen)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		for i := range blocks {
+			// Values set bits besides those of lines, so block 1 is not compared.
+			if i != 1 {
+				if diff := grams.Compare(region, i, &blocks[i].lines); diff != "" {
+					t.Errorf("%s, block %d: %s", name, i, diff)
+				}
 			}
 		}
-	}
-	if !region.HasValue(1, []byte("trace"), []byte(blocks[1].values[0])) {
-		t.Error("the value is missing")
+		if !chosen && !region.HasValue(1, []byte("trace"), []byte(blocks[1].values[0])) {
+			t.Errorf("%s: the value is missing", name)
+		}
 	}
 }
 
@@ -455,7 +461,7 @@ func FuzzOpen(f *testing.F) {
 	_, matrix := build(f, 0.01, []block{made(r, 30), made(r, 30)})
 	f.Add(matrix, []byte("needle 123456"))
 	f.Fuzz(func(t *testing.T, b, needle []byte) {
-		region, err := grams.Open(grams.Reseal(b))
+		region, err := grams.Open(grams.Reseal(b), true)
 		if err != nil {
 			if !errors.Is(err, column.ErrCorrupt) {
 				t.Fatal(err)
@@ -481,7 +487,7 @@ func FuzzLines(f *testing.F) {
 		}
 		blocks := []block{b, b}
 		_, matrix := build(t, 1, blocks)
-		region, err := grams.Open(matrix)
+		region, err := grams.Open(matrix, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -504,7 +510,7 @@ func TestFewRows(t *testing.T) {
 			b.add(fmt.Sprintf("id=%0*x, from %d.%d.%d.7:99 beadfeed%d cafe x", n, x>>(64-4*n), x&7, x>>3&7, x>>6&7, x>>9&15))
 		}
 		_, matrix := build(t, 1, []block{b})
-		region, err := grams.Open(matrix)
+		region, err := grams.Open(matrix, true)
 		if err != nil {
 			t.Fatal(err)
 		}

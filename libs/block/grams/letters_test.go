@@ -13,7 +13,7 @@ func TestNonASCII(t *testing.T) {
 		b.add("plain 2")
 		b.add(line)
 		_, matrix := build(t, grams.DefaultShare, []block{b})
-		region, err := grams.Open(matrix)
+		region, err := grams.Open(matrix, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +29,7 @@ func TestLettersOfManyForms(t *testing.T) {
 	b.add("in the \u017ftreet of \u212aelvin")
 	b.add("plain 1")
 	_, matrix := build(t, 1, []block{b})
-	region, err := grams.Open(matrix)
+	region, err := grams.Open(matrix, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func (m *mark) set(s []byte) {
 
 // short folds at most 64 bytes, of 4 or more, into text and returns which are
 // hexadecimal digits.
-func (m *mark) short(s []byte, text *[80]byte) (hex uint64) {
+func (m *mark) short(s []byte, text *[144]byte) (hex uint64) {
 	n := len(s)
 	var high, dots uint64
 	for i := 0; i < n && i < 64; i += 8 {
@@ -108,7 +108,9 @@ func (k *sink) piece(s []byte, limit int) {
 	}
 	limit = min(limit, n-3)
 	if n <= 64 {
-		k.windows(k.text[:], m.short(s, &k.text), 0, limit, n)
+		hex := [2]uint64{m.short(s, &k.text)}
+		k.windows(k.text[:], hex[0], 0, limit, n)
+		k.chosen(k.text[:], hex[:], limit)
 	} else {
 		m.set(s)
 		// Of every 64 bytes those places whose runs of digits can be told: a class
@@ -120,6 +122,7 @@ func (k *sink) piece(s []byte, limit int) {
 			hex := m.hex[off>>6]>>(off&63) | m.hex[off>>6+1]<<(63-off&63)<<1
 			k.windows(m.text[off:], hex, margin, min(margin+step, limit-off), n-off)
 		}
+		k.chosen(m.text, m.hex, limit)
 	}
 	if m.dots >= 2 {
 		text := m.text
@@ -270,15 +273,19 @@ func (k *sink) dotted(text []byte, n int) {
 type sink struct {
 	mark mark
 
-	rows  uint32
-	kinds [8]masks
-	marks []uint64 // a bit for each row; empty: gather
-	text  [80]byte // of a short piece, folded
+	rows    uint32
+	kinds   [8]masks
+	marks   []uint64      // a bit for each row; empty: gather
+	chooses [classes]bool // grams of the class are chosen besides those that its level keeps
+
+	hashes    [64]uint64 // scratch of choices
+	two, four [64]int64
+	text      [144]byte // of a short piece, folded, and what is looked at behind it
 
 	scratch [classes][64]uint64
-	lists   [classes][]uint64
+	lists   [kinds][]uint64
 	recent  [recents]uint64 // lately listed
-	linear  [classes]counter
+	linear  [kinds]counter
 	listed  int
 }
 
@@ -300,6 +307,15 @@ func (k *sink) put(c class, hashes []uint64) {
 	for _, h := range hashes {
 		r := h >> 32 * rows >> 32
 		marks[r>>6] |= one(h&mask == 0) << (r & 63)
+	}
+}
+
+// putAll is put of grams that no level leaves out.
+func (k *sink) putAll(hashes []uint64) {
+	marks, rows := k.marks, uint64(k.rows)
+	for _, h := range hashes {
+		r := h >> 32 * rows >> 32
+		marks[r>>6] |= 1 << (r & 63)
 	}
 }
 

@@ -21,10 +21,12 @@ const (
 type Region struct {
 	groups []group
 	blocks int
+	chosen bool
 }
 
-// Open verifies a matrix, whole and nothing but, and opens it. The region aliases b.
-func Open(b []byte) (*Region, error) {
+// Open verifies a matrix, whole and nothing but, and opens it. The region aliases b. chosen
+// says that chosen grams are in it.
+func Open(b []byte, chosen bool) (*Region, error) {
 	if len(b) < headLen+8 || b[0] != version || b[1] != 0 {
 		return nil, corrupt("no known version")
 	}
@@ -33,7 +35,7 @@ func Open(b []byte) (*Region, error) {
 	if at > len(b) {
 		return nil, corrupt("%d groups in %d bytes", n, len(b))
 	}
-	r := &Region{groups: make([]group, n)}
+	r := &Region{groups: make([]group, n), chosen: chosen}
 	size := uint64(0)
 	for i := range r.groups {
 		p := b[headLen+i*groupLen:]
@@ -158,15 +160,16 @@ func (r *Region) needle(needle []byte, anyCase bool, most class) Set {
 	var rows []uint32
 	return r.probe(func(g *group) []uint32 {
 		rows = rows[:0]
-		each(text, n, func(from, to int, h uint64, c class, open bool) {
-			level := g.levels[c]
-			if open { // in the line the run may be longer
-				for c++; c <= most; c++ {
+		each(text, n, func(x gram) {
+			level := g.levels[x.class]
+			if x.open { // in the line the run may be longer
+				for c := x.class + 1; c <= most; c++ {
 					level = max(level, g.levels[c])
 				}
 			}
-			if kept(h, level) && !(anyCase && manyForms(text[from:to], g.nonASCII)) {
-				rows = append(rows, row(h, g.rows))
+			in := kept(x.hash, level) || x.chosen && r.chosen && level <= chosenLevel
+			if in && !(anyCase && manyForms(text[x.from:x.to], g.nonASCII)) {
+				rows = append(rows, row(x.hash, g.rows))
 			}
 		})
 		return rows

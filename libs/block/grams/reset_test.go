@@ -21,7 +21,7 @@ func TestResetForgetsValues(t *testing.T) {
 	}
 	slab := []byte("one line")
 	b.AddBlock(slab, &grams.Rows{Ends: []uint32{uint32(len(slab))}, Shapes: []uint32{0}, Counts: []int32{0}}, 100)
-	region, err := grams.Open(b.Finish())
+	region, err := grams.Open(b.Finish(), true)
 	if err != nil {
 		t.Fatal(err)
 	}

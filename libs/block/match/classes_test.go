@@ -114,7 +114,7 @@ func (s *system) open() (*lines.Section, *grams.Region, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	region, err := grams.Open(s.matrix)
+	region, err := grams.Open(s.matrix, true)
 	return section, region, err
 }
 

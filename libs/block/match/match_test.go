@@ -68,7 +68,7 @@ func opened(t interface{ Fatal(...any) }, s *store) *store {
 	if s.section, err = lines.Open(s.bytes); err != nil {
 		t.Fatal(err)
 	}
-	if s.region, err = grams.Open(s.matrix); err != nil {
+	if s.region, err = grams.Open(s.matrix, true); err != nil {
 		t.Fatal(err)
 	}
 	for i, k := range s.section.Blocks {
