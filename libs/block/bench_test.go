@@ -137,6 +137,7 @@ func BenchmarkSlice(b *testing.B) {
 		block.Options
 	}{
 		{"1MiB", block.Options{RowGroupBytes: 1 << 20}},
+		{"1MiB-pages", block.Options{RowGroupBytes: 1 << 20, Pages: true}},
 		{"4MiB", block.Options{RowGroupBytes: 4 << 20, Level: column.LevelBetter}},
 		{"4MiB-pages", block.Options{RowGroupBytes: 4 << 20, Level: column.LevelBetter, Pages: true}},
 	} {

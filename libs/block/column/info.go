@@ -116,6 +116,12 @@ func (c *Info) numeric() bool {
 	return c.Kind == Int || c.Kind == Delta || c.Kind == Pad || c.Kind == Signed
 }
 
+// SameText reports whether all values of the column are its prefix, and nothing but that is
+// said about it.
+func (c *Info) SameText() bool {
+	return c.Kind == Const && c.Size == 0 && c.N > 0 && c.MinLen == len(c.Prefix) && c.MinLen <= c.MaxLen
+}
+
 const infoFields = 8
 
 // field returns the k-th varint field, in the order of the format.
@@ -187,40 +193,29 @@ func ParseInfos(b []byte) ([]Info, []byte, error) {
 		c.Width = b[3*n+i]
 	}
 	b = b[4*n:]
-	prefixes := make([]int, n)
-	for f := range infoFields {
-		for i, c := range all {
-			v, k := binary.Uvarint(b)
-			if k <= 0 || v > MaxFrame {
-				return nil, nil, Corrupt("directory: field %d of column %d", f, i)
-			}
-			b = b[k:]
-			switch f {
-			case 0:
-				c.N = int(v)
-			case 1:
-				c.MinLen = int(v)
-			case 2:
-				c.MaxLen = c.MinLen + int(v)
-			case 3:
-				c.Frame = uint32(v)
-			case 4:
-				c.Offset = uint32(v)
-			case 5:
-				c.Size = uint32(v)
-			case 6:
-				prefixes[i] = int(v)
-			case 7:
-				c.IndexAt = int(v)
-			}
+	fields := make([]uint32, n*infoFields)
+	for i := range fields {
+		v, k := uint64(0), 0
+		if len(b) > 0 && b[0] < 0x80 {
+			v, k = uint64(b[0]), 1
+		} else if v, k = binary.Uvarint(b); k <= 0 || v > MaxFrame {
+			return nil, nil, Corrupt("directory: field %d of column %d", i/n, i%n)
 		}
+		b = b[k:]
+		fields[i] = uint32(v)
 	}
 	for i, c := range all {
-		if prefixes[i] > len(b) {
+		c.N = int(fields[i])
+		c.MinLen = int(fields[n+i])
+		c.MaxLen = c.MinLen + int(fields[2*n+i])
+		c.Frame, c.Offset, c.Size = fields[3*n+i], fields[4*n+i], fields[5*n+i]
+		c.IndexAt = int(fields[7*n+i])
+		prefix := int(fields[6*n+i])
+		if prefix > len(b) {
 			return nil, nil, Corrupt("directory ends within a prefix")
 		}
-		c.Prefix = b[:prefixes[i]:prefixes[i]]
-		b = b[prefixes[i]:]
+		c.Prefix = b[:prefix:prefix]
+		b = b[prefix:]
 	}
 	for _, c := range all {
 		if !c.numeric() {

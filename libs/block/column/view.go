@@ -3,6 +3,7 @@ package column
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 )
 
 // View gives access to values of a column one by one, for those who look at few of
@@ -13,7 +14,7 @@ type View struct {
 	payload []byte
 	n       int
 
-	marks  []uint32 // Bytes: where every markEvery-th value begins
+	marks  []uint32 // Bytes: where every textEvery-th value begins
 	text   []byte
 	steps  []stepMark // Delta: likewise, as far as was asked for
 	number uint64     // Delta: that before next
@@ -24,7 +25,12 @@ type View struct {
 	shared bool    // these are of other views as well
 }
 
-const markEvery = 512
+// How many values are between two that are known where they begin: what lies between is added
+// up for each that is asked for.
+const (
+	markEvery = 512
+	textEvery = 64
+)
 
 // stepMark is where a step begins, and the number before it.
 type stepMark struct {
@@ -118,10 +124,10 @@ func (v *View) mark() error {
 	if width == 0 {
 		at = uint64(v.n) * uint64(v.info.MinLen)
 	} else {
-		v.marks = make([]uint32, 0, v.n/markEvery+1)
-		for i := 0; i < v.n; i += markEvery {
+		v.marks = make([]uint32, 0, v.n/textEvery+1)
+		for i := 0; i < v.n; i += textEvery {
 			v.marks = append(v.marks, uint32(at))
-			size, ok := v.sum(i, min(i+markEvery, v.n))
+			size, ok := v.sum(i, min(i+textEvery, v.n))
 			if at += size; !ok || at > math.MaxUint32 || at > uint64(len(v.text)) {
 				return Corrupt("values end at %d of %d bytes", at, len(v.text))
 			}
@@ -137,10 +143,7 @@ func (v *View) mark() error {
 func (v *View) sum(from, to int) (uint64, bool) {
 	sum := uint64(to-from) * uint64(v.info.MinLen)
 	for k := range int(v.info.Width) {
-		part := uint64(0)
-		for _, x := range v.payload[k*v.n+from : k*v.n+to] {
-			part += uint64(x)
-		}
+		part := sumBytes(v.payload[k*v.n+from : k*v.n+to])
 		if k >= 4 && part > 0 {
 			return 0, false
 		}
@@ -149,11 +152,34 @@ func (v *View) sum(from, to int) (uint64, bool) {
 	return sum, true
 }
 
+// sumBytes returns the sum of bytes.
+func sumBytes(b []byte) (sum uint64) {
+	const low = 0x00ff00ff00ff00ff
+	for len(b) >= 8 {
+		some := b[:min(len(b), 128)]
+		pairs := uint64(0) // four sums of 16 bits
+		for ; len(some) >= 8; some = some[8:] {
+			x := binary.LittleEndian.Uint64(some)
+			pairs += x&low + x>>8&low
+		}
+		sum += pairs * 0x0001000100010001 >> 48
+		b = b[min(len(b), 128)-len(some):]
+	}
+	for _, x := range b {
+		sum += uint64(x)
+	}
+	return sum
+}
+
 // checkSteps checks that there are as many steps as values. Whether each is one that fits
 // a number is seen when it is added up.
 func (v *View) checkSteps() error {
 	n := 0
-	for _, x := range v.payload {
+	b := v.payload
+	for ; len(b) >= 8; b = b[8:] {
+		n += bits.OnesCount64(^binary.LittleEndian.Uint64(b) & 0x8080808080808080)
+	}
+	for _, x := range b {
 		if x < 0x80 {
 			n++
 		}
@@ -176,8 +202,10 @@ func (v *View) step(i int) (uint64, error) {
 		if v.next == len(v.steps)*markEvery {
 			v.steps = append(v.steps, stepMark{v.number, uint32(v.nextAt)})
 		}
-		d, k := binary.Varint(v.payload[v.nextAt:])
-		if k <= 0 {
+		d, k := int64(0), 1
+		if x := v.payload[v.nextAt]; x < 0x80 {
+			d = int64(x>>1) ^ -int64(x&1)
+		} else if d, k = binary.Varint(v.payload[v.nextAt:]); k <= 0 {
 			return 0, Corrupt("step %d is none", v.next)
 		}
 		v.next, v.nextAt, v.number = v.next+1, v.nextAt+k, v.number+uint64(d)
@@ -236,8 +264,8 @@ func (v *View) Append(dst []byte, i int) ([]byte, error) {
 		from := i * c.MinLen
 		size := c.MinLen
 		if v.marks != nil {
-			first := i / markEvery * markEvery
-			from = int(v.marks[i/markEvery])
+			first := i / textEvery * textEvery
+			from = int(v.marks[i/textEvery])
 			if first < v.next && v.next <= i {
 				first, from = v.next, v.nextAt
 			}

@@ -162,37 +162,42 @@ func (b *Body) open(directory []byte) error {
 // checkColumns checks that every column has as many values as the templates' rows use.
 func (b *Body) checkColumns() error {
 	table := b.section.Table
-	uses, distinct := make([]int, len(table.Columns)), 0
-	for _, c := range b.info.Templates {
-		for _, id := range table.Templates[c.Template].Columns {
-			if uses[id] == 0 {
-				distinct++
-			}
-			uses[id] += int(c.Rows)
-		}
-	}
-	if distinct != len(b.columns) {
-		return column.Corrupt("%d columns where the templates use %d", len(b.columns), distinct)
-	}
 	b.opened = make([]*column.Values, len(b.columns))
+	if n := len(b.columns); n > 0 {
+		first, last := b.columns[0].ID, b.columns[n-1].ID
+		if last < first || int(last) >= len(table.Columns) {
+			return column.Corrupt("columns %d to %d of %d", first, last, len(table.Columns))
+		}
+		b.numbers = make([]int32, last-first+1)
+		for i := range b.numbers {
+			b.numbers[i] = -1
+		}
+		b.memory += 4 * len(b.numbers)
+	}
 	for i := range b.columns {
 		c := &b.columns[i]
-		if int(c.ID) >= len(uses) || uses[c.ID] != c.N || c.N == 0 || i > 0 && c.ID <= b.columns[i-1].ID {
-			return column.Corrupt("column %d of %d values: the templates use other ones", c.ID, c.N)
+		if i > 0 && c.ID <= b.columns[i-1].ID {
+			return column.Corrupt("column %d after %d", c.ID, b.columns[i-1].ID)
 		}
 		if table.Columns[c.ID].IsTime != (c.Kind == column.Signed) {
 			return column.Corrupt("column %d of %v", c.ID, c.Kind)
 		}
+		b.numbers[c.ID-b.columns[0].ID] = int32(i)
 	}
-	if len(b.columns) > 0 {
-		b.numbers = make([]int32, b.columns[len(b.columns)-1].ID-b.columns[0].ID+1)
-		for i := range b.numbers {
-			b.numbers[i] = -1
+	uses := make([]int, len(b.columns))
+	for _, c := range b.info.Templates {
+		for _, id := range table.Templates[c.Template].Columns {
+			i := b.Number(id)
+			if i < 0 {
+				return column.Corrupt("no column %d, which template %d uses", id, c.Template)
+			}
+			uses[i] += int(c.Rows)
 		}
-		for i := range b.columns {
-			b.numbers[b.columns[i].ID-b.columns[0].ID] = int32(i)
+	}
+	for i := range b.columns {
+		if c := &b.columns[i]; uses[i] != c.N || c.N == 0 {
+			return column.Corrupt("column %d of %d values: the templates use %d", c.ID, c.N, uses[i])
 		}
-		b.memory += 4 * len(b.numbers)
 	}
 	return nil
 }
@@ -379,78 +384,6 @@ func (b *Body) payload(c *column.Info) ([]byte, error) {
 		return nil, column.Corrupt("column at %d+%d of a frame of %d bytes", c.Offset, c.Size, len(p))
 	}
 	return p[c.Offset : c.Offset+c.Size], nil
-}
-
-// RowTemplates returns each row's template, as its place in the Templates of the
-// block's info. It is shared.
-func (b *Body) RowTemplates() ([]uint16, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	t, err := b.rowTemplates()
-	return t, at(b.block, err)
-}
-
-func (b *Body) rowTemplates() ([]uint16, error) {
-	if b.tids != nil {
-		return b.tids, nil
-	}
-	tids := make([]uint16, b.info.Rows)
-	if err := b.readTemplates(tids); err != nil {
-		return nil, err
-	}
-	// As many rows of each template as the footer says: so no column runs out.
-	rows := make([]uint32, len(b.info.Templates))
-	for i, t := range tids {
-		if int(t) >= len(rows) {
-			return nil, column.Corrupt("row %d has template %d of %d", i, t, len(rows))
-		}
-		rows[t]++
-	}
-	for t, k := range b.info.Templates {
-		if rows[t] != k.Rows {
-			return nil, column.Corrupt("%d rows of template %d, not %d", rows[t], t, k.Rows)
-		}
-	}
-	b.tids = tids
-	b.memory += 2 * len(tids)
-	return tids, nil
-}
-
-func (b *Body) readTemplates(dst []uint16) error {
-	c := &b.tid
-	n := len(dst)
-	if c.Min == 0 && c.Width <= 2 && int(c.Size) == n*int(c.Width) {
-		// As encoders write them.
-		p, err := b.payload(c)
-		if err != nil {
-			return err
-		}
-		for k := range int(c.Width) {
-			plane := p[k*n : k*n+n]
-			if k > 0 {
-				for i, x := range plane {
-					dst[i] |= uint16(x) << 8
-				}
-				continue
-			}
-			for i, x := range plane {
-				dst[i] = uint16(x)
-			}
-		}
-		return nil
-	}
-	v, err := b.column(c)
-	if err != nil {
-		return err
-	}
-	for i := range dst {
-		t := uint64(v.Signed(i))
-		if t > math.MaxUint16 {
-			return column.Corrupt("row %d has template %d", i, t)
-		}
-		dst[i] = uint16(t)
-	}
-	return nil
 }
 
 // SharedTimes returns the times of all rows. They are shared.

@@ -156,7 +156,7 @@ const FewPages = fewPages
 
 // SetSmallPages makes the builder cut payloads into pages wherever it can.
 func (b *Builder) SetSmallPages() {
-	b.frames.pages = &pageSizes{least: 32, leastText: 32, leastDict: 32, stored: 48, packed: 24, text: 48, steps: column.TimesGroup, group: 512, loss: 1000,
+	b.frames.pages = &pageSizes{least: 32, leastText: 32, leastDict: 32, stored: 48, packed: 24, text: 48, steps: column.TimesGroup, group: 512, loss: 1000, unpacked: 1 << 20, unpackedText: 1 << 20,
 		shared: 1 << 20, leastRows: math.MaxInt}
 }
 
@@ -283,3 +283,6 @@ func (p *Printer) holds() bool {
 	}
 	return p.body != nil || p.times != nil
 }
+
+// Tally counts rows by template.
+func Tally(rows []uint32, tids []uint16) { tally(rows, tids) }

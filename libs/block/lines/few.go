@@ -46,7 +46,9 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 		b.list()
 	}
 	w := fewWriters.Get().(*fewWriter)
-	w.begin(b, tids, rows)
+	if err := w.begin(b, tids, rows); err != nil {
+		return err
+	}
 	slab, ends, out := dst.Lines.Slab, grown(dst.Lines.Ends, len(rows)), grown(dst.Times, len(rows))
 	limit := len(slab) + b.info.Bytes
 	defer func() { b.ahead = nil }()
@@ -85,6 +87,7 @@ type fewWriter struct {
 	kinds   []fewTemplate
 	pieces  []fewPiece
 	columns []fewColumn
+	text    []byte // of pieces that the values of constant columns were put in
 	scratch []template.Piece
 }
 
@@ -118,7 +121,7 @@ type viewed struct {
 // fewWriters are kept for the next block, with room for as many templates and columns.
 var fewWriters = sync.Pool{New: func() any { return new(fewWriter) }}
 
-// maxKept is how many templates or columns the room of a writer that is kept is for.
+// maxKept is how many templates, columns or bytes the room of a writer that is kept is for.
 const maxKept = 1 << 16
 
 // end gives the writer back. One that failed is not: its lists are not clear.
@@ -133,8 +136,8 @@ func (w *fewWriter) end() {
 	clear(w.columns)
 	clear(w.scratch[:cap(w.scratch)])
 	w.body, w.tids = nil, nil
-	w.kinds, w.pieces, w.columns = w.kinds[:0], w.pieces[:0], w.columns[:0]
-	if cap(w.counts) <= maxKept && cap(w.places) <= maxKept && cap(w.pieces) <= maxKept {
+	w.kinds, w.pieces, w.columns, w.text = w.kinds[:0], w.pieces[:0], w.columns[:0], w.text[:0]
+	if cap(w.counts) <= maxKept && cap(w.places) <= maxKept && cap(w.pieces) <= maxKept && cap(w.text) <= maxKept {
 		fewWriters.Put(w)
 	}
 }
@@ -148,27 +151,54 @@ func zeros(s []uint32, n int) []uint32 {
 }
 
 // begin gets the writer ready for the rows of a block.
-func (w *fewWriter) begin(b *Body, tids []uint16, rows []uint32) {
+func (w *fewWriter) begin(b *Body, tids []uint16, rows []uint32) error {
 	w.body, w.tids = b, tids
 	w.counts, w.known = zeros(w.counts, len(b.info.Templates)), zeros(w.known, len(b.info.Templates))
 	w.places = zeros(w.places, len(b.columns))
 	for _, r := range rows {
 		if t := tids[r]; w.known[t] == 0 {
-			w.learn(t)
+			if err := w.learn(t); err != nil {
+				return err
+			}
 		}
 	}
 	w.seek(int(rows[0]))
+	return nil
 }
 
-// learn gets a template ready.
-func (w *fewWriter) learn(t uint16) {
+// learn gets a template ready. Values that are the same in all rows become part of its text.
+func (w *fewWriter) learn(t uint16) error {
 	b := w.body
 	w.scratch = b.section.Table.Templates[b.info.Templates[t].Template].AppendPieces(w.scratch[:0])
 	k := fewTemplate{number: t, from: len(w.pieces)}
+	from := -1 // in w.text, the literal of the next piece
 	for i := range w.scratch {
 		p := fewPiece{Piece: w.scratch[i]}
+		n := 0
 		if p.Slot {
-			n := b.place(p.Column)
+			n = b.place(p.Column)
+		}
+		same := p.Slot && b.columns[n].SameText()
+		if same && from < 0 {
+			from = len(w.text)
+		}
+		if from >= 0 {
+			w.text = append(w.text, p.Literal...)
+			if same {
+				w.text = append(w.text, b.columns[n].Prefix...)
+			}
+			if len(w.text) > b.info.Bytes { // each template has a row
+				return errTooLong(b.info)
+			}
+		}
+		if same {
+			continue
+		}
+		if from >= 0 {
+			p.Literal = w.text[from:len(w.text):len(w.text)]
+			from = -1
+		}
+		if p.Slot {
 			if w.places[n] == 0 {
 				w.columns = append(w.columns, fewColumn{number: n, info: &b.columns[n], values: b.opened[n]})
 				w.places[n] = uint32(len(w.columns))
@@ -180,6 +210,7 @@ func (w *fewWriter) learn(t uint16) {
 	k.to = len(w.pieces)
 	w.kinds = append(w.kinds, k)
 	w.known[t] = uint32(len(w.kinds))
+	return nil
 }
 
 // append appends the line of the row, and moves on.
@@ -283,9 +314,17 @@ func (w *fewWriter) readAhead(rows []uint32) error {
 	}
 	n := make([]uint32, len(w.columns)) // values from the first row to the last
 	for _, t := range w.tids[first : last+1] {
+		w.counts[t]++
+	}
+	for _, t := range w.tids[first : last+1] {
+		rows := w.counts[t]
+		if rows == 0 {
+			continue
+		}
+		w.counts[t] = 0
 		for _, id := range b.columnsOf(int(t)) {
 			if at := w.places[b.place(id)]; at > 0 {
-				n[at-1]++
+				n[at-1] += rows
 			}
 		}
 	}

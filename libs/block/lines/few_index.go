@@ -152,9 +152,7 @@ func (w *fewWriter) count(from, to int, back bool) {
 		return
 	}
 	b := w.body
-	for _, t := range w.tids[from:to] {
-		w.counts[t]++
-	}
+	tally(w.counts, w.tids[from:to])
 	sign := uint32(1)
 	if back {
 		sign = ^uint32(0)

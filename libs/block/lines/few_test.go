@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -149,5 +150,72 @@ func TestFewRowsAfterDamage(t *testing.T) {
 	}
 	if failed == 0 {
 		t.Error("no damage was met")
+	}
+}
+
+// Values that are the same in all rows of a block are printed wherever in a line they are:
+// alone, next to others, at its beginning and at its end.
+func TestFewRowsOfTheSameValues(t *testing.T) {
+	var blocks []block
+	for _, same := range []bool{false, true} {
+		var b block
+		for i := range 800 {
+			k := i % 7
+			if same {
+				k = 5
+			}
+			x := uint64(i+1) * 0x9E3779B97F4A7C15
+			switch i % 3 {
+			case 0:
+				b.lines.AppendString(fmt.Sprintf("%d10 %d20 opened %d30 by %016x for %d40", k, k, k, x, k))
+			case 1:
+				b.lines.AppendString(fmt.Sprintf("n%d1 closed n%d2/n%d3", k, k, k))
+			default:
+				b.lines.AppendString(fmt.Sprintf("moved %x to %d50", x>>40, k))
+			}
+			b.times = append(b.times, int64(i))
+		}
+		blocks = append(blocks, b)
+	}
+	for _, section := range [][]byte{build(t, column.LevelFastest, blocks), buildPaged(t, column.LevelFastest, blocks), buildRows(t, column.LevelFastest, blocks)} {
+		s, err := lines.Open(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := s.Body(1, section[s.Blocks[1].Offset:][:s.Blocks[1].Size])
+		if err != nil {
+			t.Fatal(err)
+		}
+		constant := 0
+		for i := range body.Columns() {
+			if body.Columns()[i].SameText() {
+				constant++
+			}
+		}
+		if constant < 5 {
+			t.Fatalf("%d columns of one value", constant)
+		}
+		checkFewRows(t, blocks, section, false)
+	}
+}
+
+// Rows are counted by their templates, however many there are of either.
+func TestTally(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 1))
+	for _, templates := range []int{1, 2, 255, 256, 257, 3000} {
+		for _, n := range []int{0, 1, 3, 255, 256, 257, 258, 259, 5000} {
+			tids, got, want := make([]uint16, n), make([]uint32, templates), make([]uint32, templates)
+			for i := range want {
+				got[i] = uint32(i)
+				want[i] = uint32(i)
+			}
+			for i := range tids {
+				tids[i] = uint16(r.IntN(templates))
+				want[tids[i]]++
+			}
+			if lines.Tally(got, tids); !slices.Equal(got, want) {
+				t.Errorf("%d rows of %d templates: %d, not %d", n, templates, got, want)
+			}
+		}
 	}
 }

@@ -9,9 +9,10 @@ import (
 
 // pageSizes says how payloads are cut into pages.
 type pageSizes struct {
-	least     int // bytes of a payload, compressed, that is cut
+	least     int // bytes of a payload that is cut; where many share frames or it is not compressed, of its frame
 	leastText int // bytes of text that is cut
-	leastDict int // bytes of indexes likewise
+	leastLong int // bytes of text that is cut although it becomes larger by more than loss
+	leastDict int // bytes of indexes that are cut
 	stored    int // bytes of a page that is not compressed
 	packed    int // bytes that other pages take, about
 	text      int // bytes that pages of text take, about
@@ -19,18 +20,31 @@ type pageSizes struct {
 	group     int // bytes of payloads that share a frame, of which all are read
 	loss      int // percent by which a payload may become larger
 
+	unpacked     int // bytes of a page before it is compressed, at most
+	unpackedText int // likewise, of text
+
 	alone     int   // bytes, compressed, up to which a payload has a frame to itself
 	shared    int   // bytes of payloads that share pages of rows
 	leastRows int   // bytes of frames, compressed, that are cut into pages of rows
 	rows      []int // bytes of pages of rows, to choose from
-	slice     int   // percent that a byte of a slice counts of a byte of the block
 	blocks    int   // for how many blocks a choice is good
+
+	slice  int // percent that a byte that a slice reads counts of a byte of the block
+	decode int // likewise, a byte that it decompresses
 }
 
 // Pages are as small as they can be without costing much more than a hundredth of a store:
-// see ADR 0034.
-var defaultPages = pageSizes{least: 6 << 10, leastText: 96 << 10, leastDict: 16 << 10, stored: 2 << 10, packed: 4 << 10, text: 6 << 10, steps: 1 << 10, group: 128 << 10, loss: 15,
-	alone: 2 << 10, shared: 1 << 20, leastRows: 6 << 10, rows: []int{32 << 10, 64 << 10, 128 << 10}, slice: 18, blocks: 8}
+// see ADR 0034 and 0047.
+var defaultPages = pageSizes{least: 6 << 10, leastText: 96 << 10, leastLong: 256 << 10, leastDict: 16 << 10, stored: 2 << 10, packed: 4 << 10, text: 6 << 10, steps: 1 << 10, group: 128 << 10, loss: 15,
+	unpacked: 8 << 10, unpackedText: 96 << 10,
+	alone: 2 << 10, shared: 1 << 20, leastRows: 6 << 10, rows: []int{32 << 10, 64 << 10, 128 << 10}, blocks: 8,
+	slice: 24, decode: 2}
+
+// cost is what payloads cost: by bytes in the block, and those that a slice reads of them and
+// decompresses.
+func (z *pageSizes) cost(stored, read, unpacked int) int {
+	return stored + (read*z.slice+unpacked*z.decode)/100
+}
 
 // frames puts payloads together in frames.
 type frames struct {
@@ -85,10 +99,7 @@ func (f *frames) add(c *column.Info, payload []byte) {
 	if len(payload) == 0 {
 		return
 	}
-	kind := c.Kind
-	if c.Values != nil {
-		kind = c.Values.Kind
-	}
+	kind := valuesKind(c)
 	g, limit, own := &f.groups[0], smallFrame, false
 	switch {
 	case kind == column.Bytes: // like values in other columns are found as matches
@@ -118,6 +129,23 @@ func (f *frames) add(c *column.Info, payload []byte) {
 	c.Offset = uint32(len(g.payload))
 	g.payload = append(g.payload, payload...)
 	g.infos = append(g.infos, c)
+}
+
+// valuesKind returns the kind of the column, or of its distinct values.
+func valuesKind(c *column.Info) column.Kind {
+	if c.Values != nil {
+		return c.Values.Kind
+	}
+	return c.Kind
+}
+
+// inGroup reports whether a column is with like ones in frames.
+func inGroup(c *column.Info) bool {
+	switch valuesKind(c) {
+	case column.Bytes, column.Hex, column.UUID:
+		return true
+	}
+	return false
 }
 
 // page writes a column's payload as pages, if that is worth it.
@@ -162,28 +190,36 @@ func (f *frames) pageValues(c *column.Info, payload []byte) (count int, packed b
 	size := len(f.out) - at
 	f.out = f.out[:at]
 	f.tried = size
-	if size < z.least {
+	stored := size+size/20 >= len(payload)
+	if size < z.least && (stored || inGroup(c)) {
 		return 0, false
 	}
-	if size+size/20 >= len(payload) {
-		count = max(1, c.N*z.stored/len(payload))
-		return count, false
+	if stored {
+		return max(1, c.N*z.stored/len(payload)), false
 	}
-	page := z.packed
+	page, unpacked := z.packed, z.unpacked
 	if c.Kind == column.Bytes {
-		page = z.text
+		page, unpacked = z.text, z.unpackedText
 	}
-	// What comes again is found in large pages rather than in small ones.
+	// What comes again is found in large pages rather than in small ones. Text that does not
+	// get along with pages of its own does well with other text, unless it is too long.
+	long := c.Kind != column.Bytes || len(payload) >= z.leastLong
+	best := z.cost(size, size, len(payload))
 	for range 3 {
-		if count = max(1, c.N*page/size); count > c.N/2 {
+		n := max(1, min(c.N*page/size, c.N*unpacked/len(payload)))
+		if n > c.N/2 {
 			break
 		}
-		if f.estimate(c, payload, count) <= size+size*z.loss/100 {
-			return count, true
+		all, pages := f.estimate(c, payload, n), (c.N+n-1)/n
+		if all <= size+size*z.loss/100 {
+			return n, true
 		}
-		page *= 2
+		if x := z.cost(all, all/pages, len(payload)/pages); long && x < best {
+			best, count = x, n
+		}
+		page, unpacked = page*2, unpacked*2
 	}
-	return 0, false
+	return count, true
 }
 
 // estimate returns about how many bytes a payload takes as pages, without the head.

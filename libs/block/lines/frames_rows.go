@@ -61,12 +61,13 @@ func (f *frames) placeSome(kind int, infos []*column.Info, payload []byte, rows 
 		return
 	}
 	// Bytes of a slice count for less than bytes of the block.
-	best := size + size*f.pages.slice/100
+	best := f.pages.cost(size, size, len(payload))
 	*l = layout{left: f.pages.blocks}
 	for _, target := range f.pages.rows {
 		f.cut(infos, payload, rows, target)
 		all, read := f.estimateRows()
-		if cost := all + read*f.pages.slice/100; cost < best {
+		unpacked := len(f.cuts.head) + len(f.cuts.parts)/len(f.cuts.ends)
+		if cost := f.pages.cost(all, read, unpacked); cost < best {
 			best, l.target = cost, target
 		}
 	}

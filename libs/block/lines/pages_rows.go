@@ -48,9 +48,7 @@ func (b *Body) addToRows(p *pages, i int) error {
 // valuesIn counts the values that rows have in each of the block's columns, by its place;
 // counts are all zero.
 func (b *Body) valuesIn(tids []uint16, templates, counts []uint32) {
-	for _, t := range tids {
-		templates[t]++
-	}
+	tally(templates, tids)
 	for t, n := range templates {
 		if n == 0 {
 			continue
@@ -75,8 +73,9 @@ func (b *Body) valuesBefore(tids []uint16, row int, counts []uint32) {
 		}
 		b.passedTo = n
 	}
-	for ; b.passedTo < row; b.passedTo++ {
-		b.passed[tids[b.passedTo]]++
+	if b.passedTo < row {
+		tally(b.passed, tids[b.passedTo:row])
+		b.passedTo = row
 	}
 	for ; b.passedTo > row; b.passedTo-- {
 		b.passed[tids[b.passedTo-1]]--

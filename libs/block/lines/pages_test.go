@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -377,5 +378,51 @@ func testRowsOfPagesByTime(t *testing.T, build func(fataler, column.Level, []blo
 			}
 		}
 		from = int(end)
+	}
+}
+
+// What takes few bytes in a block but many once they are decompressed is cut as well: numbers
+// that hardly change, and long text that comes again far away.
+func TestPagesOfWhatCompressesWell(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 4))
+	word := func(n int) string {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte('g' + r.IntN(20))
+		}
+		return string(b)
+	}
+	paths := make([]string, 550)
+	for i := range paths {
+		paths[i] = word(120)
+	}
+	var numbers, text block
+	for i := range 20000 {
+		at := 1772323200e9 + int64(i)*1e9
+		delay := int64(3)
+		if i%900 == 0 {
+			delay = 9
+		}
+		numbers.lines.AppendString(time.Unix(0, at-delay*1e9).UTC().Format("2006-01-02T15:04:05Z") + " opened")
+		numbers.times = append(numbers.times, at)
+		text.lines.AppendString(paths[i/40+r.IntN(50)] + word(4))
+		text.times = append(text.times, at)
+	}
+	for kind, want := range map[string]block{"signed": numbers, "bytes": text} {
+		b := lines.NewBuilder(column.LevelBetter)
+		b.SetPages(true)
+		section := buildWith(t, b, []block{want})
+		same(t, section, []block{want})
+		s, err := lines.Open(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := s.Body(0, section[s.Blocks[0].Offset:][:s.Blocks[0].Size])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, kinds := body.Pages(); kinds[kind] == 0 {
+			t.Errorf("no pages of %s: %v", kind, kinds)
+		}
 	}
 }
