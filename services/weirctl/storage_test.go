@@ -3,6 +3,7 @@ package weirctl
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,11 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	"github.com/weir-logs/weir/libs/block"
+	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/catalog/tombstone"
 	"github.com/weir-logs/weir/libs/model"
@@ -271,6 +274,59 @@ func TestBlocksOfStore(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(s.dir, "nobody")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there is something of nobody: %v", err)
+	}
+}
+
+// TestPartialExportWithoutWhatAMergeRefuses: a block that is whole and that a merge would not
+// take, as its digests are of a later version, is told of; the others are exported.
+func TestPartialExportWithoutWhatAMergeRefuses(t *testing.T) {
+	s := newTestStore(t)
+	s.put(0, 50, nil, "a")
+	s.put(20, 60, nil, "b")
+	var later catalog.Block
+	var body []byte
+	if err := s.bucket.List(t.Context(), catalog.Prefix("fake"), func(o objstore.Object) error {
+		b, err := catalog.ParseKey(o.Key)
+		if err == nil && b.ID == s.ids[0] {
+			later = b
+			body, err = objstore.ReadAll(t.Context(), s.bucket, o.Key, 1<<20)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.bucket.Delete(t.Context(), catalog.Key(later)); err != nil {
+		t.Fatal(err)
+	}
+	// The footer's frame, and behind it its length, versions, a checksum of these, a magic.
+	tail := len(body) - 20
+	at := tail - int(binary.LittleEndian.Uint32(body[tail:]))
+	footer, err := column.ReadFrame(body[at:tail], 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const flags, version = 0, 1
+	mark := binary.AppendVarint([]byte{flags, version}, later.MinTime)
+	if bytes.Count(footer, mark) != 1 {
+		t.Fatal("the version of digests is elsewhere")
+	}
+	footer[bytes.Index(footer, mark)+1] = version + 1
+	versions, magic := bytes.Clone(body[tail+4:tail+8]), bytes.Clone(body[tail+16:])
+	body = column.NewCompressor(column.LevelDefault).AppendFrame(body[:at:at], footer)
+	tail = len(body)
+	body = append(binary.LittleEndian.AppendUint32(body, uint32(tail-at)), versions...)
+	body = append(binary.LittleEndian.AppendUint64(body, xxhash.Sum64(body[tail:])), magic...)
+	later.Size = int64(len(body))
+	if err := objstore.PutBytes(t.Context(), s.bucket, catalog.Key(later), body); err != nil {
+		t.Fatal(err)
+	}
+	s.run(ExitOK, "blocks", "verify")
+	if out := s.run(ExitError, "export"); !strings.Contains(out.stderr, "digests are of version 2") {
+		t.Error(out.stderr)
+	}
+	out := s.run(ExitError, "export", "--partial")
+	if n := strings.Count(out.stdout, "\n"); n != 40 || !strings.Contains(out.stderr, string(s.ids[0])) || !strings.Contains(out.stderr, "not complete") {
+		t.Errorf("%d entries: %s", n, out.stderr)
 	}
 }
 
