@@ -243,8 +243,10 @@ func (s *Service) createDelete(ctx context.Context, tenant, query string, start,
 	case errors.Is(err, tombstone.ErrInvalid):
 		return nil, rpcerr.Wrap(err, rpcerr.InvalidArgument, "%v", err)
 	case errors.Is(err, tombstone.ErrCancels):
+		s.metrics.refused.WithLabelValues(limitCancelled).Inc()
 		return nil, rpcerr.Wrap(err, rpcerr.LimitExceeded, "%v: wait until some are older than that", err)
 	case errors.Is(err, tombstone.ErrTooMany):
+		s.metrics.refused.WithLabelValues(limitInForce).Inc()
 		return nil, rpcerr.Wrap(err, rpcerr.LimitExceeded, "%v: cancel some, or wait until they have retired", err)
 	}
 	return t, err

@@ -7,10 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
+	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/catalog/tombstone"
+	"github.com/weir-logs/weir/libs/objstore"
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/libs/tenant"
 )
@@ -345,4 +348,32 @@ func TestCancelledAreListed(t *testing.T) {
 	if l := e.list(); len(l) != 1 || l[0].GetId() != ids[50] {
 		t.Errorf("a day later: %v", l)
 	}
+}
+
+// TestRefusedDeletesAreCounted: by the limit at which they were.
+func TestRefusedDeletesAreCounted(t *testing.T) {
+	e := start(t)
+	var ids []string
+	for range tombstone.MaxInForce {
+		x, err := tombstone.New(e.now(), e.rand, "t", `{app="x"}`, 0, 1)
+		e.must(err)
+		body, err := x.Encode()
+		e.must(err)
+		e.must(objstore.PutBytes(t.Context(), e.bucket, catalog.DeletesPrefix("t")+x.ID, body))
+		ids = append(ids, x.ID)
+	}
+	refused := func(limit string) {
+		t.Helper()
+		if _, err := e.service.CreateDelete(e.tenant(), &storagev1.CreateDeleteRequest{Query: `{app="x"}`}); !rpcerr.Is(err, rpcerr.LimitExceeded) {
+			t.Errorf("%s: %v", limit, err)
+		}
+		if n := testutil.ToFloat64(e.service.metrics.refused.WithLabelValues(limit)); n != 1 {
+			t.Errorf("%s: %v are counted", limit, n)
+		}
+	}
+	refused("in_force")
+	for _, id := range ids {
+		e.must(e.service.deps.Tombstones.Cancel(t.Context(), "t", id, "me"))
+	}
+	refused("cancelled")
 }

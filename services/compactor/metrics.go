@@ -20,6 +20,7 @@ type metrics struct {
 	deletedBytes *prometheus.CounterVec // by reason
 	held         *prometheus.GaugeVec   // by tenant
 	deletes      prometheus.Gauge
+	refused      *prometheus.CounterVec // by limit
 	damaged      prometheus.Counter
 	panics       prometheus.Counter
 	lastSuccess  prometheus.Gauge
@@ -59,6 +60,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "weir_compactor_held_back_bytes", Help: "Bytes of blocks that have expired and wait because retention_share of the tenant has gone already."}, []string{"tenant"}),
 		deletes: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_compactor_deletes", Help: "Deletes that are in force."}),
+		refused: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_compactor_refused_deletes_total", Help: "Deletes that were refused because as many of the tenant's as may be were in force, or had been cancelled in the last day, by limit: in_force, cancelled."}, []string{"limit"}),
 		damaged: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_compactor_damaged_blocks_total", Help: "Blocks that could not be read, when they were to be merged or were read back."}),
 		panics: f.NewCounter(prometheus.CounterOpts{
@@ -73,11 +76,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range []string{"success", "failure"} {
 		m.cycles.WithLabelValues(r)
 	}
+	for _, limit := range []string{limitInForce, limitCancelled} {
+		m.refused.WithLabelValues(limit)
+	}
 	for _, r := range []string{reasonReplaced, reasonExpired, reasonSize, reasonEmpty, reasonHalf} {
 		m.deleted.WithLabelValues(r)
 	}
 	return m
 }
+
+// Limits at which deletes are refused.
+const (
+	limitInForce   = "in_force"
+	limitCancelled = "cancelled"
+)
 
 // Reasons for which objects are deleted.
 const (
