@@ -16,6 +16,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -68,7 +69,6 @@ func NewSnapshot(blocks []Block, taken time.Time) (*Snapshot, error) {
 // newSnapshot is NewSnapshot that knows of blocks that were removed and of
 // problems. It keeps both.
 func newSnapshot(blocks []Block, gone map[ID]*Block, problems []Problem, taken time.Time) (*Snapshot, error) {
-	s := &Snapshot{live: map[string][]Block{}, problems: problems, taken: taken}
 	listed := make(map[ID]*Block, len(blocks))
 	for i := range blocks {
 		b := &blocks[i]
@@ -79,16 +79,20 @@ func newSnapshot(blocks []Block, gone map[ID]*Block, problems []Problem, taken t
 			listed[b.ID] = b
 		}
 	}
-	s.lineage = newLineage(listed, gone)
-	for _, b := range listed {
-		if len(s.lineage.hiding(b.ID)) == 0 {
+	return fromLineage(newLineage(listed, gone), problems, taken), nil
+}
+
+func fromLineage(l *lineage, problems []Problem, taken time.Time) *Snapshot {
+	s := &Snapshot{live: map[string][]Block{}, lineage: l, problems: problems, taken: taken}
+	for _, b := range l.listed {
+		if len(l.hiding(b.ID)) == 0 {
 			s.live[b.Tenant] = append(s.live[b.Tenant], *b)
 		}
 	}
 	for _, list := range s.live {
 		sortBlocks(list)
 	}
-	return s, nil
+	return s
 }
 
 func (b *Block) validate() error {
@@ -175,6 +179,41 @@ func (s *Snapshot) HiddenBy(id ID) []ID {
 // the block is live, or nothing is known of it.
 func (s *Snapshot) Covering(id ID) (live []ID, ok bool) {
 	return s.lineage.covering(id)
+}
+
+// Without returns the snapshot as it were if blocks that are bad were not listed: what they
+// were made from is live then, as far as it is there. A bad block that the others do not
+// contain stays. without are those that did not, ascending.
+func (s *Snapshot) Without(bad map[ID]bool) (_ *Snapshot, without []ID) {
+	out := map[ID]*Block{}
+	for id := range bad {
+		if b := s.lineage.listed[id]; b != nil {
+			out[id] = b
+		}
+	}
+	if len(out) == 0 {
+		return s, nil
+	}
+	rest := maps.Clone(s.lineage.listed)
+	for id := range out {
+		delete(rest, id)
+	}
+	l := newLineage(rest, s.lineage.gone)
+	for id, b := range out {
+		if l.contains(b, out, map[ID]bool{}) {
+			without = append(without, id)
+		}
+	}
+	if len(without) == 0 {
+		return s, nil
+	}
+	slices.Sort(without)
+	for id, b := range out {
+		if _, ok := slices.BinarySearch(without, id); !ok {
+			rest[id] = b
+		}
+	}
+	return fromLineage(newLineage(rest, s.lineage.gone), s.problems, s.taken), without
 }
 
 // Replace says how a query over the blocks in use goes on when one of them has

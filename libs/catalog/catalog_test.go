@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -112,6 +113,29 @@ func TestRule12NothingIsVoid(t *testing.T) {
 		}
 		if !s.Taken().Equal(taken) {
 			t.Fatalf("taken at %v", s.Taken())
+		}
+		// Nor do blocks that cannot be read, and are done without.
+		bad := map[ID]bool{}
+		for _, b := range all {
+			if rapid.IntRange(0, 3).Draw(t, "bad") == 0 {
+				bad[b.ID] = true
+			}
+		}
+		rest, without := s.Without(bad)
+		have := map[int]bool{}
+		for _, id := range ids(rest.Live("t", 0, 100)) {
+			if slices.Contains(without, id) {
+				t.Fatalf("%s is live, without it", id)
+			}
+			maps.Copy(have, content[id])
+		}
+		if len(have) != total {
+			t.Fatalf("%d entries of %d without %v", len(have), total, without)
+		}
+		for _, id := range without {
+			if !bad[id] {
+				t.Fatalf("%s is not bad", id)
+			}
 		}
 		live := ids(s.Live("t", 0, 100))
 		for _, b := range all {

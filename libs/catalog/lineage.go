@@ -119,6 +119,30 @@ cuts:
 	return false
 }
 
+// contains reports whether the listed blocks contain all of one that is not among them: a merge's
+// result holds nothing that its sources do not. Sources in out are not listed, either. path is
+// as for cover.
+func (l *lineage) contains(b *Block, out map[ID]*Block, path map[ID]bool) bool {
+	if _, ok := l.covering(b.ID); ok {
+		return true
+	}
+	if len(b.Sources) == 0 || path[b.ID] {
+		return false
+	}
+	path[b.ID] = true
+	defer delete(path, b.ID)
+	return !slices.ContainsFunc(b.Sources, func(src Source) bool {
+		if l.listed[src.ID] != nil {
+			return false
+		}
+		if x := out[src.ID]; x != nil {
+			return !l.contains(x, out, path)
+		}
+		_, ok := l.covering(src.ID)
+		return !ok
+	})
+}
+
 func sortBlocks(list []Block) {
 	slices.SortFunc(list, func(a, b Block) int {
 		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.ID, b.ID))

@@ -97,3 +97,46 @@ func TestRule12OnlyListedBlocksHide(t *testing.T) {
 		t.Errorf("%d live blocks, hidden by %v", len(live), snap.HiddenBy("a"))
 	}
 }
+
+// TestWithout: blocks that cannot be read are left out where others contain them, and what they
+// were made from is live then.
+func TestWithout(t *testing.T) {
+	whole := func(id ID) Source { return Source{id, 0, 1, "m"} }
+	part := func(id ID, i int) Source { return Source{id, i, 2, "m"} }
+	for _, c := range []struct {
+		name         string
+		blocks, gone []Block
+		bad          []ID
+		without      []ID
+		live         []ID
+	}{
+		{"nothing bad", []Block{block("a"), block("b", whole("a"))}, nil, nil, nil, []ID{"b"}},
+		{"not listed", []Block{block("a")}, nil, []ID{"x"}, nil, []ID{"a"}},
+		{"made from nothing", []Block{block("a")}, nil, []ID{"a"}, nil, []ID{"a"}},
+		{"sources are there", []Block{block("a"), block("b"), block("ab", whole("a"), whole("b"))}, nil, []ID{"ab"}, []ID{"ab"}, []ID{"a", "b"}},
+		{"one source is not", []Block{block("a"), block("ab", whole("a"), whole("b"))}, nil, []ID{"ab"}, nil, []ID{"ab"}},
+		{"one is elsewhere", []Block{block("a"), block("bc", whole("b"), whole("c")), block("ab", whole("a"), whole("b"))}, nil, []ID{"ab"}, []ID{"ab"}, []ID{"a", "bc"}},
+		{"one part of two", []Block{block("a"), block("a1", part("a", 0)), block("a2", part("a", 1))}, nil, []ID{"a1"}, []ID{"a1"}, []ID{"a", "a2"}},
+		{"a source is bad, too", []Block{block("a"), block("b", whole("a")), block("c", whole("b"))}, nil, []ID{"b", "c"}, []ID{"b", "c"}, []ID{"a"}},
+		{"and made from nothing", []Block{block("a"), block("b", whole("a"))}, nil, []ID{"a", "b"}, nil, []ID{"b"}},
+		{"its source was removed", []Block{block("a"), block("c", whole("b"))}, []Block{block("b", whole("a"))}, []ID{"c"}, nil, []ID{"a", "c"}},
+		{"they name each other", []Block{block("b", whole("c")), block("c", whole("b"))}, nil, []ID{"b", "c"}, nil, nil},
+	} {
+		gone := map[ID]*Block{}
+		for i := range c.gone {
+			gone[c.gone[i].ID] = &c.gone[i]
+		}
+		s, err := newSnapshot(c.blocks, gone, nil, time.Unix(1, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := map[ID]bool{}
+		for _, id := range c.bad {
+			bad[id] = true
+		}
+		rest, without := s.Without(bad)
+		if got := ids(rest.Live("t", 0, 100)); !slices.Equal(without, c.without) || !slices.Equal(got, c.live) || !rest.Taken().Equal(s.Taken()) {
+			t.Errorf("%s: without %v, live %v, want %v, %v", c.name, without, got, c.without, c.live)
+		}
+	}
+}

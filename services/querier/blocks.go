@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,7 +47,8 @@ type blocks struct {
 	open  map[catalog.ID]*openBlock
 	idle  *list.List // of *openBlock that nobody uses, the one used last in front
 	bytes int64      // of those
-	// damaged are blocks that were found damaged by queries, each told of once.
+	// damaged are blocks that were found damaged by queries, each told of once. They are not read
+	// again where what they were merged from is there.
 	damaged map[catalog.ID]bool
 
 	opened  prometheus.Counter
@@ -196,6 +198,13 @@ func (b *blocks) tell(e *blockError) {
 	b.damaged[e.block.ID] = true
 	b.found.Inc()
 	b.logger.Error("a query found a block of the object store damaged", "block", catalog.Key(e.block), "err", e.err)
+}
+
+// known returns the blocks that were found damaged, mostly none.
+func (b *blocks) known() map[catalog.ID]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.damaged)
 }
 
 // blockSource is a block as a source whose errors tell that they are of it.

@@ -30,6 +30,7 @@ type stored struct {
 	vanished bool       // a block has, while it was read
 	failed   *blockError
 	without  map[catalog.ID]error // blocks that could not be read, and are not read again
+	instead  map[catalog.ID]bool  // damaged blocks in place of which others were opened
 	shunned  map[string]bool      // queriers that failed, and are asked no more
 	lost     bool                 // one has, while it read
 }
@@ -62,6 +63,8 @@ func (s *stored) again(ctx context.Context, first bool) bool {
 		return true // as often as there are queriers
 	case vanished && first:
 		return s.blocks.store.Loader.RefreshTenant(ctx, s.tenant) == nil
+	case failed != nil && !passing(failed) && s.replaceable(failed.block.ID):
+		return true // at most once for each block
 	case failed != nil && s.partial && len(s.without) < maxWithout:
 		if s.without == nil {
 			s.without = map[catalog.ID]error{}
@@ -70,6 +73,26 @@ func (s *stored) again(ctx context.Context, first bool) bool {
 		return true
 	}
 	return false
+}
+
+// replaceable reports whether others contain a damaged block that was opened: what it was
+// merged from is read in its place. Call with mu held.
+func (s *stored) replaceable(id catalog.ID) bool {
+	if s.instead[id] {
+		return false
+	}
+	snap, err := s.blocks.store.Loader.Snapshot(s.tenant)
+	if err != nil {
+		return false
+	}
+	_, without := snap.Without(s.blocks.known())
+	return slices.Contains(without, id)
+}
+
+func (s *stored) mayReplace(id catalog.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replaceable(id)
 }
 
 // note keeps in mind why reading failed.
@@ -176,8 +199,17 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 		}
 		gaps = append(gaps, problemText(p))
 	}
+	// What a damaged block was merged from is as good as it is, while it is there: deletes and
+	// retention hold at read, and a delete does not retire before.
+	snap, instead := snap.Without(s.blocks.known())
 	live := snap.Live(s.tenant, start, end)
 	s.mu.Lock()
+	if s.instead == nil && len(instead) > 0 {
+		s.instead = map[catalog.ID]bool{}
+	}
+	for _, id := range instead {
+		s.instead[id] = true
+	}
 	for _, b := range live {
 		if err := s.without[b.ID]; err != nil {
 			gaps = append(gaps, "not read: "+err.Error())
@@ -201,6 +233,12 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 			release() // also if it panics
 		}
 	}()
+	for i, err := range errs {
+		if _, of := errors.AsType[*blockError](err); of && !passing(err) && s.mayReplace(live[i].ID) {
+			release()
+			return s.open(ctx, matchers, start, end) // at most once for each block
+		}
+	}
 	var sources []engine.Source
 	for i, o := range open {
 		switch {

@@ -69,6 +69,59 @@ func TestDamagedBlock(t *testing.T) {
 	}
 }
 
+// What a damaged block was merged from is read in its place, as long as all of that is there.
+func TestSourcesOfADamagedBlockAreRead(t *testing.T) {
+	for _, opened := range []bool{false, true} { // its index cannot be read, or its rows
+		for _, parts := range []int{1, 2} {
+			s := newShop(t)
+			a, b := rows("a", 0, 50), rows("a", 25, 75)
+			both := rows("a", 0, 75)
+			sources := []catalog.Block{s.put(nil, a...), s.put(nil, b...)}
+			merge, cut := s.id(), 75/parts
+			bad := s.putPart(sources, 0, parts, merge, both[:cut]...)
+			if parts > 1 {
+				s.putPart(sources, 1, parts, merge, both[cut:]...)
+			}
+			s.reopen(1 << 20)
+			s.refresh()
+			s.same("whole", s.lines(`{app="a"}`), textOf(both))
+			s.reopen(1 << 20)
+			s.refresh()
+			if opened {
+				o, err := s.blocks.acquire(t.Context(), bad)
+				s.must(err)
+				s.blocks.release(o)
+			}
+			s.bucket.Flip = func(key string) bool { return key == catalog.Key(bad) }
+			for range 2 {
+				s.same("instead", s.lines(`{app="a"}`), textOf(both))
+				res, err := s.ask(`sum(count_over_time({app="a"} |~ "req.*done" [1d]))`, true)
+				if err != nil || len(res.Warnings) > 0 || len(res.Matrix) != 1 {
+					t.Fatalf("opened %v, %d parts: %v, %+v", opened, parts, err, res)
+				}
+				sum := 0.
+				for _, p := range res.Matrix[0].Points {
+					sum += p.Value
+				}
+				if sum != 75 {
+					t.Errorf("opened %v, %d parts: counted %v", opened, parts, sum)
+				}
+			}
+			if n := testutil.ToFloat64(s.blocks.found); n != 1 {
+				t.Errorf("opened %v, %d parts: %v damaged blocks are counted", opened, parts, n)
+			}
+			// Without one of them it is damage again.
+			s.must(s.objects.Delete(t.Context(), catalog.Key(sources[1])))
+			s.bucket.Flip = nil
+			s.refresh()
+			s.bucket.Flip = func(key string) bool { return key == catalog.Key(bad) }
+			if _, err := s.ask(`{app="a"}`, false); !rpcerr.Is(err, rpcerr.DataLoss) || !strings.Contains(err.Error(), catalog.Key(bad)) {
+				t.Errorf("opened %v, %d parts: %v", opened, parts, err)
+			}
+		}
+	}
+}
+
 // A store that is away is no damage.
 func TestStoreAwayIsNoDamage(t *testing.T) {
 	s := newShop(t)
