@@ -45,6 +45,9 @@ func FuzzParseInfos(f *testing.F) {
 		}
 		var buf, viewed []byte
 		for i := range infos {
+			if i > 0 && infos[i].ID <= infos[i-1].ID {
+				t.Fatalf("column %d after %d", infos[i].ID, infos[i-1].ID)
+			}
 			view, viewErr := NewView(&infos[i], payload)
 			corrupt(t, viewErr)
 			v, err := Open(&infos[i], payload)

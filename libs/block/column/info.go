@@ -143,7 +143,7 @@ func ParseInfos(b []byte) ([]Info, []byte, error) {
 	prev := uint64(0)
 	for i := range infos {
 		d, k := binary.Uvarint(b)
-		if k <= 0 || prev+d > MaxColumns || i > 0 && d == 0 {
+		if k <= 0 || d > MaxColumns || prev+d > MaxColumns || i > 0 && d == 0 {
 			return nil, nil, Corrupt("directory: column number")
 		}
 		b = b[k:]

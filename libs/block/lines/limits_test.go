@@ -2,6 +2,7 @@ package lines_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
@@ -215,5 +216,48 @@ func TestFramesTogether(t *testing.T) {
 		if _, err = s.Body(0, grown[:s.Blocks[0].Size]); far == 1<<20 != errors.Is(err, column.ErrCorrupt) || far < 1<<20 && err != nil {
 			t.Errorf("columns at %d: %v", far, err)
 		}
+	}
+}
+
+// Columns of a directory ascend: steps beyond what a number holds do not lead back.
+func TestColumnsThatDescend(t *testing.T) {
+	good := smallSection(t)
+	payloads, err := lines.Payloads(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	directory := len(payloads) - 3 // behind the frames
+	edited := false
+	section := lines.Edit(good, func(n int, b []byte) []byte {
+		if n != directory {
+			return b
+		}
+		// The columns come last.
+		columns := payloads[directory+1]
+		count, k := binary.Uvarint(columns)
+		at, numbers := k, []uint64{}
+		for range count {
+			d, k := binary.Uvarint(columns[at:])
+			at += k
+			numbers = append(numbers, d)
+		}
+		if count < 3 {
+			t.Fatalf("%d columns", count)
+		}
+		numbers[1] += 1000
+		numbers[2] -= 1000
+		out := append(b[:len(b)-len(columns):len(b)-len(columns)], columns[:k]...)
+		for _, d := range numbers {
+			out = binary.AppendUvarint(out, d)
+		}
+		edited = true
+		return append(out, columns[at:]...)
+	})
+	s, err := lines.Open(section)
+	if err == nil {
+		err = s.Decode(0, &model.Rows{})
+	}
+	if !errors.Is(err, column.ErrCorrupt) || !edited {
+		t.Fatal(err, edited)
 	}
 }
