@@ -138,7 +138,7 @@ func (s *CacheStats) add(o CacheStats) {
 // parts returns the first step of the first whole part among the steps from begin, and
 // how many whole parts there are.
 func (q *query) parts(begin int64, steps int) (first, n int) {
-	if q.step <= 0 {
+	if q.gridStep() == 0 {
 		return 0, 0
 	}
 	if r := int((begin / q.step) % partSteps); r != 0 {

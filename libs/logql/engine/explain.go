@@ -91,7 +91,7 @@ func (q *query) plan(ctx context.Context, e syntax.Expr, p *Plan) (*PlanNode, er
 }
 
 func (q *query) planRange(ctx context.Context, e syntax.Expr, agg *syntax.RangeAggregation, n *PlanNode, p *Plan) error {
-	g := newGrid(q.start-int64(agg.Range.Offset), q.end-int64(agg.Range.Offset), q.step, int64(agg.Range.Interval))
+	g := newGrid(q.start-int64(agg.Range.Offset), q.end-int64(agg.Range.Offset), q.gridStep(), int64(agg.Range.Interval))
 	n.Notes = append(n.Notes, fmt.Sprintf("%d windows of %s", g.steps, agg.Range.Interval))
 	if parts := gridParts(q.start, &g, int64(q.Split)); len(parts) > 1 && q.splits(agg.Range.Selector) {
 		long := max(parts[0].to, parts[1].to-parts[1].from) // one of both is whole, if there are others

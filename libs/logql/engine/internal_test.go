@@ -50,6 +50,20 @@ func TestGrid(t *testing.T) {
 	})
 }
 
+// A range of one step has one bucket, as an instant has, however short the step: lines of a
+// day would be in as many buckets as it has steps.
+func TestOneStepIsOneBucket(t *testing.T) {
+	for _, q := range []*query{{start: 90, end: 90}, {start: 90, end: 90, step: 1}} {
+		if g := newGrid(q.start, q.end, q.gridStep(), 60); g.buckets() != 1 || g.steps != 1 {
+			t.Errorf("from %d to %d by %d: %d buckets", q.start, q.end, q.step, g.buckets())
+		}
+	}
+	q := &query{start: 90, end: 110, step: 20}
+	if g := newGrid(q.start, q.end, q.gridStep(), 60); g.steps != 2 {
+		t.Errorf("%d steps", g.steps)
+	}
+}
+
 // The search over the slab finds what a search line by line does.
 func TestCandidates(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -20,6 +20,15 @@ func (q *query) steps() int {
 	return int((q.end-q.start)/q.step) + 1
 }
 
+// gridStep is the step of grids: 0 for a single window, whose samples are one bucket then,
+// and not as many as there are steps in a window.
+func (q *query) gridStep() int64 {
+	if q.steps() == 1 {
+		return 0
+	}
+	return q.step
+}
+
 func (q *query) timeOf(step int) int64 { return q.start + int64(step)*q.step }
 
 // matrix runs a metric query over a range.
@@ -276,7 +285,7 @@ func pushesDown(e *syntax.VectorAggregation) (*syntax.RangeAggregation, bool) {
 // rangeAggregation evaluates a range aggregation, or the sum of one.
 func (q *query) rangeAggregation(ctx context.Context, e syntax.Expr, agg *syntax.RangeAggregation, leg bool) (*vectors, error) {
 	offset := int64(agg.Range.Offset)
-	g := newGrid(q.start-offset, q.end-offset, q.step, int64(agg.Range.Interval))
+	g := newGrid(q.start-offset, q.end-offset, q.gridStep(), int64(agg.Range.Interval))
 	asked := e
 	e, agg, err := resolvedRange(ctx, q, e, agg, &g)
 	if err != nil {

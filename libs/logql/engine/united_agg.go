@@ -24,7 +24,7 @@ type aggSpec struct {
 // aggregate has the sources aggregate what one of them holds alone, does the same
 // with what several hold, and unites the results.
 func (o *opened) aggregate(ctx context.Context, e syntax.Expr, prog *program, f fold, g *grid, limit int) ([]PartialSeries, error) {
-	spec := aggSpec{query: e, prog: prog, fold: f, grid: g, step: o.q.step, limit: limit, tasks: o.tasks, each: all}
+	spec := aggSpec{query: e, prog: prog, fold: f, grid: g, step: o.q.gridStep(), limit: limit, tasks: o.tasks, each: all}
 	for {
 		spec.tasks = o.tasks
 		out, failed, stats, err := o.aggregateOnce(ctx, &spec)

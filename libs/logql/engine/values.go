@@ -318,7 +318,7 @@ func (o *opened) quantiles(ctx context.Context, prog *program, agg *syntax.Range
 			if !is || o.failed[session] {
 				continue
 			}
-			series, stats, ok, err := c.Collect(ctx, AggregateRequest{Query: agg, Start: g.start, End: g.end(), Step: o.q.step})
+			series, stats, ok, err := c.Collect(ctx, AggregateRequest{Query: agg, Start: g.start, End: g.end(), Step: o.q.gridStep()})
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
