@@ -32,8 +32,8 @@ type Options struct {
 	// It is for blocks of which others are copies that begin and end elsewhere: those of
 	// the ingesters, until they are merged.
 	NarrowRuns bool
-	// Pages cuts large columns into pages, so that few rows of a large row group are read
-	// without the others.
+	// Pages cuts times and, from LevelBetter on, large columns into pages, so that few rows of
+	// a large row group are read without the others.
 	Pages bool
 	// NoGrams leaves out the matrices that filters use to rule row groups out.
 	NoGrams bool

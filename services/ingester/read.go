@@ -99,7 +99,7 @@ func (s *Service) blockStore(r *block.Reader) engine.Store {
 }
 
 func (s *Service) blockOptions(whole bool) block.Options {
-	o := block.Options{Knowledge: s.knowledge, NarrowRuns: true, Whole: whole}
+	o := block.Options{Knowledge: s.knowledge, NarrowRuns: true, Pages: !whole, Whole: whole}
 	if whole {
 		o.Level = column.LevelFastest // all lines go through it, and soon again
 	}

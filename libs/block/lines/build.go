@@ -14,6 +14,7 @@ import (
 // Builder builds a section. It is for one goroutine at a time. Its memory is a few
 // times that of the largest block, plus the templates, which are bounded.
 type Builder struct {
+	level    column.Level
 	compress *column.Compressor
 	columns  column.Encoder
 	analyzer *template.Analyzer
@@ -36,7 +37,7 @@ type Builder struct {
 
 // NewBuilder returns the builder of an empty section.
 func NewBuilder(level column.Level) *Builder {
-	b := &Builder{compress: column.NewCompressor(level), analyzer: template.NewAnalyzer()}
+	b := &Builder{level: level, compress: column.NewCompressor(level), analyzer: template.NewAnalyzer()}
 	b.Reset()
 	return b
 }
@@ -100,9 +101,14 @@ func (b *Builder) SetGrams(g *grams.Builder) { b.grams = g }
 func (b *Builder) SetWhole(on bool) { b.whole = on }
 
 // SetPages makes the builder write large payloads as pages, of which a reader of few rows
-// reads some.
+// reads some: those of times alone below LevelBetter, where it is to take no more CPU.
 func (b *Builder) SetPages(on bool) {
-	if b.frames.pages = nil; on {
+	switch {
+	case !on:
+		b.frames.pages = nil
+	case b.level < column.LevelBetter:
+		b.frames.pages = &newPages
+	default:
 		b.frames.pages = &defaultPages
 	}
 }

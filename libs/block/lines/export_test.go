@@ -156,13 +156,13 @@ const FewPages = fewPages
 
 // SetSmallPages makes the builder cut payloads into pages wherever it can.
 func (b *Builder) SetSmallPages() {
-	b.frames.pages = &pageSizes{least: 32, leastText: 32, leastDict: 32, stored: 48, packed: 24, text: 48, steps: column.TimesGroup, group: 512, loss: 1000, unpacked: 1 << 20, unpackedText: 1 << 20,
+	b.frames.pages = &pageSizes{columns: true, least: 32, leastText: 32, leastDict: 32, stored: 48, packed: 24, text: 48, steps: column.TimesGroup, group: 512, loss: 1000, unpacked: 1 << 20, unpackedText: 1 << 20,
 		shared: 1 << 20, leastRows: math.MaxInt}
 }
 
 // SetSmallRowPages makes the builder put all that it can in small pages of rows.
 func (b *Builder) SetSmallRowPages() {
-	b.frames.pages = &pageSizes{least: math.MaxInt, group: 512, shared: 700, rows: []int{150}, slice: 1 << 20, blocks: 2}
+	b.frames.pages = &pageSizes{columns: true, least: math.MaxInt, group: 512, shared: 700, rows: []int{150}, slice: 1 << 20, blocks: 2}
 }
 
 // Pages returns how many frames of a body are pages, and how many of these are of each kind
@@ -243,7 +243,7 @@ func (b *Body) Kept(read []byte) (n int) {
 
 // SetRowPagesOf makes the builder put all that it can in pages of rows, of so many bytes.
 func (b *Builder) SetRowPagesOf(target int) {
-	b.frames.pages = &pageSizes{least: math.MaxInt, group: 512, shared: 1 << 20, rows: []int{target}, slice: 1 << 20, blocks: 2}
+	b.frames.pages = &pageSizes{columns: true, least: math.MaxInt, group: 512, shared: 1 << 20, rows: []int{target}, slice: 1 << 20, blocks: 2}
 }
 
 // RowViews returns how many views a body keeps of columns whose frames are pages of rows.

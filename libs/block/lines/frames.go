@@ -29,6 +29,8 @@ type pageSizes struct {
 	rows      []int // bytes of pages of rows, to choose from
 	blocks    int   // for how many blocks a choice is good
 
+	columns bool // are cut, not times alone
+
 	slice  int // percent that a byte that a slice reads counts of a byte of the block
 	decode int // likewise, a byte that it decompresses
 }
@@ -38,7 +40,10 @@ type pageSizes struct {
 var defaultPages = pageSizes{least: 6 << 10, leastText: 96 << 10, leastLong: 256 << 10, leastDict: 16 << 10, stored: 2 << 10, packed: 4 << 10, text: 6 << 10, steps: 1 << 10, group: 128 << 10, loss: 15,
 	unpacked: 8 << 10, unpackedText: 96 << 10,
 	alone: 2 << 10, shared: 1 << 20, leastRows: 6 << 10, rows: []int{32 << 10, 64 << 10, 128 << 10}, blocks: 8,
-	slice: 24, decode: 2}
+	columns: true, slice: 24, decode: 2}
+
+// newPages are for new blocks, which are soon merged: what takes no more CPU than a frame.
+var newPages = pageSizes{least: 6 << 10, steps: 1 << 10}
 
 // cost is what payloads cost: by bytes in the block, and those that a slice reads of them and
 // decompresses.
@@ -109,7 +114,7 @@ func (f *frames) add(c *column.Info, payload []byte) {
 	default:
 		own = len(payload) >= ownFrame
 	}
-	if f.pages != nil {
+	if f.cutsColumns() {
 		if f.page(c, payload) {
 			return
 		}
@@ -147,6 +152,9 @@ func inGroup(c *column.Info) bool {
 	}
 	return false
 }
+
+// cutsColumns reports whether columns may be cut.
+func (f *frames) cutsColumns() bool { return f.pages != nil && f.pages.columns }
 
 // page writes a column's payload as pages, if that is worth it.
 func (f *frames) page(c *column.Info, payload []byte) bool {
@@ -332,7 +340,7 @@ func (f *frames) appendPaged(dst []byte) []byte {
 // flush writes the payloads that are left, of a block with such rows.
 func (f *frames) flush(rows *blockRows) {
 	for i := range f.groups {
-		if f.pages != nil {
+		if f.cutsColumns() {
 			f.place(i, rows)
 			continue
 		}

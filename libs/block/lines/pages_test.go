@@ -426,3 +426,28 @@ func TestPagesOfWhatCompressesWell(t *testing.T) {
 		}
 	}
 }
+
+// Of new blocks the times are cut, and nothing else.
+func TestPagesOfNewBlocks(t *testing.T) {
+	want := made(9000)
+	b := lines.NewBuilder(column.LevelDefault)
+	b.SetPages(true)
+	section := buildWith(t, b, []block{want})
+	same(t, section, []block{want})
+	s, err := lines.Open(section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := s.Body(0, section[s.Blocks[0].Offset:][:s.Blocks[0].Size])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, kinds := body.Pages(); n != 1 || kinds["times"] != 1 {
+		t.Errorf("pages of %v", kinds)
+	}
+	checkFewRows(t, []block{want}, section, false)
+	whole := build(t, column.LevelDefault, []block{want})
+	if len(section) > len(whole)+len(whole)/16 {
+		t.Errorf("%d bytes with pages of times, %d without", len(section), len(whole))
+	}
+}
