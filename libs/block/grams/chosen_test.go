@@ -93,3 +93,36 @@ func TestChosenGrams(t *testing.T) {
 		t.Errorf("of %d ids %d are ruled out, %d without chosen grams", all, ruled, before)
 	}
 }
+
+// Runs of as many digits as a query may have are looked at in one pass: a pass for each digit
+// would take longer than tests do.
+func TestLongRuns(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 1))
+	var b block
+	for range 4 {
+		b.add(fmt.Sprintf("%x", randomBytes(r, 1<<16)))
+	}
+	for _, share := range []float64{0.001, 0.05, 1} {
+		_, matrix := build(t, share, []block{b})
+		region, err := grams.Open(matrix, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := grams.Compare(region, 0, &b.lines); diff != "" {
+			t.Fatal(diff)
+		}
+		for i := range b.lines.Len() {
+			if line := b.lines.At(i); !region.Needle(line, false).Has(0) || !region.Needle(line[1:], true).Has(0) {
+				t.Fatalf("share %g: line %d is ruled out", share, i)
+			}
+		}
+	}
+}
+
+func randomBytes(r *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}

@@ -106,30 +106,26 @@ type gram struct {
 // each calls f with every gram of s[:n], folded text with 8 bytes behind it, and again with
 // those that are chosen. This is the definition; what builds matrices gets the same quicker.
 func each(s []byte, n int, f func(gram)) {
-	run := 0 // where the run of hexadecimal digits ends
+	first, run := 0, 0 // where the run of hexadecimal digits begins, and where it ends
 	for i := 0; i+4 <= n; i++ {
 		if i >= run {
-			for run = i; run < n && isHex(s[run]); run++ {
+			for first, run = i, i; run < n && isHex(s[run]); run++ {
 			}
-			for k := i; k+chosenRun <= run; k++ { // i is the first of them
+			for k := first; k+chosenRun <= run; k++ {
 				least := k
 				for x := k + 1; x < k+among; x++ {
 					if order(hashAt(s, x)) < order(hashAt(s, least)) {
 						least = x
 					}
 				}
-				f(gram{least, least + 6, hashAt(s, least), runClass(run - i), i == 0 || run == n, true})
+				f(gram{least, least + 6, hashAt(s, least), runClass(run - first), first == 0 || run == n, true})
 			}
 		}
 		w := binary.LittleEndian.Uint64(s[i:])
 		if run-i < 4 {
 			f(gram{i, i + 4, hash(w & mask4), word, false, false})
 		} else if i+6 <= n {
-			start := i
-			for start > 0 && isHex(s[start-1]) {
-				start--
-			}
-			f(gram{i, i + 6, hash(w & mask6), runClass(run - start), start == 0 || run == n, false})
+			f(gram{i, i + 6, hash(w & mask6), runClass(run - first), first == 0 || run == n, false})
 		}
 		if i+8 <= n && twoDots(s[i:i+8]) {
 			f(gram{i, i + 8, hash(w ^ dottedSalt), word, false, false})
