@@ -2,6 +2,9 @@ package rowspb
 
 import (
 	"bytes"
+	"math"
+	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -108,6 +111,16 @@ func TestAppendRequestSizes(t *testing.T) {
 
 // TestStreamSize: a block is never larger than it is told to be.
 func TestStreamSize(t *testing.T) {
+	most := uint32(math.MaxUint32)
+	column := &ingestv1.Column{Name: strings.Repeat("n", 1<<14), Rows: make([]uint32, 1<<12), Ends: make([]uint32, 1<<12), Slab: make([]byte, 1<<14), Version: most}
+	all := &ingestv1.StreamBlock{
+		Labels: column.Name, Token: math.MaxUint64, Times: make([]int64, 1<<12), LineEnds: column.Ends, Slab: column.Slab,
+		Metadata: []*ingestv1.Column{column}, Derived: []*ingestv1.Column{column},
+		Copies: slices.Repeat([]uint32{most}, 1<<12), Position: most, Positions: slices.Repeat([]uint32{most}, 1<<12),
+	}
+	if told, size := StreamSize(all), bytesSize(proto.Size(all)); told < size || told > size+size/50 {
+		t.Fatalf("%d bytes of everything are told to be %d", size, told)
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		r := anyRequest(t, func(*rapid.T, proto.Message) {})
 		for _, b := range r.Streams {

@@ -285,3 +285,20 @@ func TestNotedGoesOn(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesHaveOneNumber: a name that an arena knows costs nothing any more, whether it is one
+// of the first or not.
+func TestNamesHaveOneNumber(t *testing.T) {
+	var a arena
+	seen := map[uint32]bool{}
+	for round := range 2 {
+		for i := range 3 * firstNames {
+			n := arenaName{fmt.Sprint("name ", i/2), i%2 == 1, 0}
+			id, cost := a.number(n)
+			if (cost == 0) != (round == 1) || seen[id] != (round == 1) || a.names[id-1] != n {
+				t.Errorf("round %d: %v has number %d and costs %d", round, n, id, cost)
+			}
+			seen[id] = true
+		}
+	}
+}
