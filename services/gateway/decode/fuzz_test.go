@@ -42,8 +42,8 @@ func FuzzPush(f *testing.F) {
 func FuzzLoki(f *testing.F) {
 	f.Add(lokiWire([]stream{{Labels: `{a="b"}`, Rows: []row{{Time: 5, Line: "x", Metadata: map[string]string{"k": "v"}}}}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if req, err := Loki(data, nil); err == nil {
-			plain(t, req)
+		if req, err := Loki(bytes.Clone(data), nil); err == nil {
+			same(t, plain(t, req), naiveLoki(t, data))
 		} else if !rpcerr.Is(err, rpcerr.InvalidArgument) {
 			t.Fatal(err)
 		}
