@@ -110,57 +110,27 @@ func TestRoomFreedAtOnce(t *testing.T) {
 	}
 }
 
-// Who lacks more than there is does not try again, who lacks no more does.
+// Who lacks more than there is does not try again; who lacks no more does, and who may have
+// missed it while it tried.
 func TestRoomForSome(t *testing.T) {
 	r := newRoom(100, nil)
-	var mu sync.Mutex
-	tries, free, done := map[int64]int{}, int64(0), make(chan int64)
-	wait := func(need int64) {
-		n, _ := r.take(context.Background(), time.Hour, func() (int64, bool) {
-			mu.Lock()
-			defer mu.Unlock()
-			tries[need]++
-			return need, need <= free
-		})
-		done <- n
-	}
-	go wait(20)
-	go wait(60)
-	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // until both sleep
-		r.mu.Lock()
-		asleep := 0
-		for w := range r.waiters {
-			if w.need > 0 {
-				asleep++
+	few, many, trying := r.enter(20), r.enter(60), r.enter(5)
+	r.lacks(few, 20)
+	r.lacks(many, 60)
+	woken := func(when string, want ...*waiter) {
+		t.Helper()
+		for _, w := range []*waiter{few, many, trying} {
+			if is := len(w.woken) > 0; is != slices.Contains(want, w) {
+				t.Errorf("%s: the one of %d bytes is woken: %v", when, w.bytes, is)
 			}
 		}
-		r.mu.Unlock()
-		if asleep == 2 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("they do not wait")
-		}
 	}
-	freed := func(n int64) {
-		mu.Lock()
-		free = n
-		mu.Unlock()
-		r.free(n)
-	}
-	freed(30)
-	if n := <-done; n != 20 {
-		t.Errorf("the one of %d got room", n)
-	}
-	mu.Lock()
-	if tries[60] != 2 {
-		t.Errorf("the larger one tried %d times, want 2", tries[60])
-	}
-	mu.Unlock()
-	freed(60)
-	if n := <-done; n != 60 {
-		t.Errorf("the one of %d got room", n)
-	}
+	r.free(19)
+	woken("room for none", trying)
+	r.free(30)
+	woken("room for few", few, trying)
+	r.free(60)
+	woken("room for all", few, many, trying)
 }
 
 // A push that waits goes on when others give back what they reserved, without a cut.
