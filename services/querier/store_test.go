@@ -57,11 +57,10 @@ func (s *shop) reopen(memory int64) {
 	s.loader = catalog.NewLoader(catalog.LoaderOptions{
 		Bucket: s.bucket, Now: func() time.Time { return s.now },
 		Footer: func(ctx context.Context, key string, size int64) (catalog.Block, error) {
-			r, err := block.Open(ctx, object{s.bucket, key, false}, size)
+			info, err := block.ReadInfo(ctx, object{s.bucket, key, false}, size)
 			if err != nil {
 				return catalog.Block{}, err
 			}
-			info := r.Info()
 			return info.Catalog(), nil
 		},
 	})

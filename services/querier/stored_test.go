@@ -2,8 +2,10 @@ package querier
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -119,6 +121,31 @@ func TestSourcesOfADamagedBlockAreRead(t *testing.T) {
 				t.Errorf("opened %v, %d parts: %v", opened, parts, err)
 			}
 		}
+	}
+}
+
+// A block whose index is damaged is listed, for its footer is not, and hides its sources: they
+// are read all the same.
+func TestSourcesOfADamagedIndexAreRead(t *testing.T) {
+	s := newShop(t)
+	a, b := rows("a", 0, 50), rows("a", 25, 75)
+	bad := s.put([]catalog.Block{s.put(nil, a...), s.put(nil, b...)}, rows("a", 0, 75)...)
+	body, err := objstore.ReadAll(t.Context(), s.objects, catalog.Key(bad), 1<<20)
+	s.must(err)
+	tail := len(body) - 20 // which begins with the length of the footer; the index is before that
+	body[tail-int(binary.LittleEndian.Uint32(body[tail:]))-1] ^= 1
+	s.must(objstore.PutBytes(t.Context(), s.objects, catalog.Key(bad), body))
+	s.refresh()
+	snap, err := s.loader.Snapshot("t")
+	s.must(err)
+	if live := snap.Live("t", math.MinInt64, math.MaxInt64); len(live) != 1 || live[0].ID != bad.ID {
+		t.Fatalf("live: %v", live)
+	}
+	for range 2 {
+		s.same("instead", s.lines(`{app="a"}`), textOf(rows("a", 0, 75)))
+	}
+	if n := testutil.ToFloat64(s.blocks.found); n != 1 {
+		t.Errorf("%v damaged blocks are counted", n)
 	}
 }
 
