@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,13 +34,13 @@ type corpus struct {
 // blockFile is a block in a file of the local disk.
 type blockFile struct {
 	file *os.File
-	read int // bytes
+	read atomic.Int64 // bytes
 }
 
 func (*blockFile) Near() bool { return true }
 
 func (f *blockFile) ReadRange(_ context.Context, off int64, n int) ([]byte, error) {
-	f.read += n
+	f.read.Add(int64(n))
 	b := make([]byte, n)
 	_, err := f.file.ReadAt(b, off)
 	return b, err
@@ -52,13 +54,21 @@ func (f *blockFile) drop(b *testing.B) {
 	}
 }
 
-// openCorpus opens the blocks of a store in files, under $WEIR_BLOCKS.
+// openCorpus opens the blocks of a store in files, under $WEIR_BLOCKS. The cache for parts of
+// them has $WEIR_BLOCKS_CACHE MiB, or room for all.
 func openCorpus(b *testing.B) *corpus {
 	dir := os.Getenv("WEIR_BLOCKS")
 	if dir == "" {
 		b.Skip("WEIR_BLOCKS names no directory of blocks")
 	}
-	c := &corpus{cache: blockstore.NewCache(8<<30, nil)}
+	room := 8 << 10
+	if s := os.Getenv("WEIR_BLOCKS_CACHE"); s != "" {
+		var err error
+		if room, err = strconv.Atoi(s); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c := &corpus{cache: blockstore.NewCache(int64(room)<<20, nil)}
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() || e.Name() == "index" {
 			return err
@@ -121,21 +131,31 @@ func (c *corpus) take(r *block.Reader) error {
 }
 
 // count returns how many lines of the corpus a filter keeps.
-func (c *corpus) count(b *testing.B, f *syntax.LineFilter) (rows int) {
+func (c *corpus) count(b *testing.B, f *syntax.LineFilter) int {
+	type part struct {
+		of     engine.Counter
+		number int
+	}
+	var parts []part
 	for _, s := range c.stores {
 		sn, err := s.Open(context.Background(), nil, math.MinInt64, math.MaxInt64)
 		if err != nil {
 			b.Fatal(err)
 		}
+		defer sn.Close()
 		sel := sn.(engine.Selective).Select(context.Background(), &engine.Need{Filters: []*syntax.LineFilter{f}}).(engine.Counter)
-		for part := range sel.Parts() {
-			if _, _, err := sel.Count(part, func(int64) (int, int64) { return 0, math.MaxInt64 }, func(_, _, n int) error { rows += n; return nil }); err != nil {
-				b.Fatal(err)
-			}
+		for n := range sel.Parts() {
+			parts = append(parts, part{sel, n})
 		}
-		sn.Close()
 	}
-	return rows
+	var rows atomic.Int64
+	engine.Spread(len(parts), func(i int) {
+		p := parts[i]
+		if _, _, err := p.of.Count(p.number, func(int64) (int, int64) { return 0, math.MaxInt64 }, func(_, _, n int) error { rows.Add(int64(n)); return nil }); err != nil {
+			b.Error(err)
+		}
+	})
+	return int(rows.Load())
 }
 
 func text(r *rand.Rand, alphabet string, n int) string {
@@ -221,8 +241,8 @@ func cpuTime() float64 {
 
 // BenchmarkNeedles looks for rare and absent needles of each kind in all of a corpus, the
 // footers of which are open: in row groups that are, and ones that have to be opened, from
-// files of which the system has no pages. It reports milliseconds of CPU time and of all time
-// a needle, and what was read.
+// files of which the system has no pages. Row groups are searched in parallel, as queriers do.
+// It reports milliseconds a needle, of all time and of CPU time, and what was read.
 func BenchmarkNeedles(b *testing.B) {
 	c := openCorpus(b)
 	for _, kind := range needleKinds {
@@ -235,11 +255,14 @@ func BenchmarkNeedles(b *testing.B) {
 	}
 }
 
+// mostNeedles is how many needles of a kind there are.
+const mostNeedles = 30
+
 // needles makes needles that few lines hold.
 func (c *corpus) needles(b *testing.B, make func(r *rand.Rand, sample []string) string) (out []*syntax.LineFilter) {
 	r := rand.New(rand.NewPCG(5, 5))
-	for range 40 {
-		if s := make(r, c.sample); s != "" && len(out) < 6 {
+	for range 4 * mostNeedles {
+		if s := make(r, c.sample); s != "" && len(out) < mostNeedles {
 			f := &syntax.LineFilter{Op: syntax.LineContains, Alternatives: []syntax.LineMatch{{Text: s}}}
 			if c.count(b, f) <= 40 {
 				out = append(out, f)
@@ -253,27 +276,35 @@ func (c *corpus) needles(b *testing.B, make func(r *rand.Rand, sample []string) 
 }
 
 func (c *corpus) measure(b *testing.B, needles []*syntax.LineFilter, opened bool) {
-	took, wall, n, hits, read := 0.0, 0.0, 0, 0, 0
+	var cpu, wall []float64
+	hits, read := 0, 0
 	for b.Loop() {
 		for _, f := range needles {
 			c.cache.Drop(!opened)
 			for _, f := range c.files {
-				if f.read = 0; !opened {
+				if f.read.Store(0); !opened {
 					f.drop(b)
 				}
 			}
 			from, begun := cpuTime(), time.Now()
 			hits += c.count(b, f)
-			took += cpuTime() - from
-			wall += time.Since(begun).Seconds() * 1e3
+			cpu, wall = append(cpu, cpuTime()-from), append(wall, time.Since(begun).Seconds()*1e3)
 			for _, f := range c.files {
-				read += f.read
+				read += int(f.read.Load())
 			}
-			n++
 		}
 	}
-	b.ReportMetric(took/float64(n), "cpu-ms/needle")
-	b.ReportMetric(wall/float64(n), "ms/needle")
-	b.ReportMetric(float64(read)/float64(n)/1e3, "kB/needle")
-	b.ReportMetric(float64(hits)/float64(n), "hits")
+	report := func(all []float64, unit string) {
+		sum := 0.0
+		for _, x := range all {
+			sum += x
+		}
+		slices.Sort(all)
+		b.ReportMetric(all[len(all)/2], "median-"+unit)
+		b.ReportMetric(sum/float64(len(all)), "mean-"+unit)
+	}
+	report(wall, "ms")
+	report(cpu, "cpu-ms")
+	b.ReportMetric(float64(read)/float64(len(wall))/1e3, "kB/needle")
+	b.ReportMetric(float64(hits)/float64(len(wall)), "hits")
 }
