@@ -41,6 +41,12 @@ type SectionFooter struct {
 	memory  int // without the footer, opened or not
 }
 
+// Groups returns the first row group of the section, and how many there are.
+func (f *SectionFooter) Groups() (first, n int) {
+	s := &f.reader.foot.sections[f.number]
+	return s.first, s.groups
+}
+
 // Opened reports whether the footer has been opened.
 func (f *SectionFooter) Opened() bool { return f.section.Load() != nil }
 

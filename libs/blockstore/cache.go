@@ -63,24 +63,39 @@ type part interface {
 	MemorySize() int
 }
 
+// emptier is a part of which something stays when it makes room for others: it is asked for
+// as before, and grows again if it has to. Neither method waits for who uses the part.
+type emptier interface {
+	part
+	// EmptiedSize returns what it takes if nothing is there but what stays.
+	EmptiedSize() int
+	// emptied returns what stays; nil: nothing.
+	emptied() part
+}
+
 type entry struct {
 	key   key
 	queue *queue
 	place *list.Element // in the queue; nil until it is loaded, and once it is dropped
 	ready chan struct{}
-	part  part // after ready
+	part  part // after ready; with the cache's mu held
 	err   error
 	size  int64 // what it counts for
 	// When it was asked for last, by the cache's clock, and when before it was loaded; 0:
 	// that is not known.
 	asked, before uint64
-	loaded        int64 // how much the cache had loaded when it was asked for last
-	forgotten     bool  // it goes once it is loaded
+	left          uint64 // when it was asked for last before it was emptied
+	loaded        int64  // how much the cache had loaded when it was asked for last
+	forgotten     bool   // it goes once it is loaded
+	alone         bool   // its section is gone, or was loaded again: nothing of it stays
 }
 
 // NewCache returns a cache of that many bytes. A nil registerer: no metrics.
 func NewCache(bytes int64, reg prometheus.Registerer) *Cache {
 	c := &Cache{limit: bytes, entries: map[key]*entry{}}
+	for i := range c.shares {
+		c.shares[i].recent.of, c.shares[i].kept.of = i, i
+	}
 	c.gone.seed = maphash.MakeSeed()
 	c.metrics = newCacheMetrics(reg, c)
 	return c
@@ -88,7 +103,6 @@ func NewCache(bytes int64, reg prometheus.Registerer) *Cache {
 
 // Size returns how many bytes the parts take.
 func (c *Cache) Size() int64 {
-
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.size
@@ -158,9 +172,7 @@ func (c *Cache) get(ctx context.Context, k key, load func() (part, error)) (part
 			}
 		}
 		if e.err == nil {
-			c.metrics.hits[k.kind].Inc()
-			c.note(e, true)
-			return e.part, nil
+			return c.hit(e), nil
 		}
 		// That another query ended is no reason for this one to fail.
 		if ctx.Err() != nil || !errors.Is(e.err, context.Canceled) && !errors.Is(e.err, context.DeadlineExceeded) {
@@ -184,37 +196,68 @@ func (c *Cache) load(e *entry, load func() (part, error)) (_ part, err error) {
 		}
 		close(e.ready)
 	}()
-	e.part, err = load()
+	p, err := load()
 	if err != nil {
 		return nil, err
 	}
-	size := int64(e.part.MemorySize())
+	size := int64(p.MemorySize())
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	e.part = p
 	c.loaded += size
-	c.insert(e)
+	e.before = c.gone.at(e.key)
+	c.ask(e)
+	c.insert(e, e.key.kind.share())
 	c.resize(e, size)
 	c.evict(e)
 	c.settle(e.key.kind.share(), e)
 	if e.forgotten && e.place != nil {
 		c.drop(e)
 	}
-	return e.part, nil
+	return p, nil
+}
+
+// hit returns a part that was loaded, and notes that it was asked for.
+func (c *Cache) hit(e *entry) part {
+	c.mu.Lock()
+	p, empty := e.part, e.queue.of == ofEmptied
+	c.mu.Unlock()
+	if empty {
+		c.metrics.emptyHits.Inc()
+	} else {
+		c.metrics.hits[e.key.kind].Inc()
+	}
+	c.note(e, p, true)
+	return p
 }
 
 // note notes what a part takes now, and whether it was asked for.
-func (c *Cache) note(e *entry, asked bool) {
-	size := int64(e.part.MemorySize())
+func (c *Cache) note(e *entry, p part, asked bool) {
+	size, least := int64(p.MemorySize()), int64(0)
+	if x, is := p.(emptier); is {
+		least = int64(x.EmptiedSize())
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e.place == nil {
-		return // dropped meanwhile
+	if e.place == nil || e.part != p {
+		return // dropped meanwhile, or emptied
 	}
 	if asked {
 		c.used(e)
 	}
+	had := e.size
 	c.resize(e, size)
-	c.evict(e)
+	filled := e.queue.of == ofEmptied && size > least
+	if filled {
+		c.metrics.misses[e.key.kind].Inc()
+		c.loaded += size - had
+		c.remove(e)
+		e.before = e.left
+		c.insert(e, ofRowGroups)
+	}
+	if c.evict(e); filled {
+		c.settle(ofRowGroups, e)
+	}
 }
 
 // resize notes what a part takes. Call with mu held.
@@ -228,28 +271,42 @@ func (c *Cache) resize(e *entry, size int64) {
 func (c *Cache) measure(k key) {
 	c.mu.Lock()
 	e := c.entries[k]
-	c.mu.Unlock()
-	if e == nil {
-		return
+	var p part
+	if e != nil && e.place != nil {
+		p = e.part
 	}
-	select {
-	case <-e.ready:
-		if e.err == nil {
-			c.note(e, false)
-		}
-	default:
+	c.mu.Unlock()
+	if p != nil {
+		c.note(e, p, false)
 	}
 }
 
+// drop drops a part that is there. Call with mu held.
 func (c *Cache) drop(e *entry) {
-	c.resize(e, 0)
-	e.queue.Remove(e.place)
-	e.place = nil
+	c.remove(e)
+	c.size -= e.size
+	e.size, e.place = 0, nil
 	delete(c.entries, e.key)
+	// Row groups hold on to the section that they were opened with. That which is there now
+	// stands for many of them.
+	if s, is := e.part.(interface{ Groups() (first, n int) }); is {
+		first, n := s.Groups()
+		for group := first; group < first+n; group++ {
+			of := c.entries[key{block: e.key.block, kind: kindBody, n: group}]
+			switch {
+			case of == nil:
+			case of.place != nil && of.queue.of == ofEmptied:
+				c.drop(of)
+			default:
+				of.alone = true
+			}
+		}
+	}
 }
 
 type cacheMetrics struct {
 	hits, misses [kinds]prometheus.Counter
+	emptyHits    prometheus.Counter
 	evictions    prometheus.Counter
 	byColumns    prometheus.Counter // rows
 	byPipeline   prometheus.Counter
@@ -257,17 +314,18 @@ type cacheMetrics struct {
 
 func newCacheMetrics(reg prometheus.Registerer, c *Cache) *cacheMetrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "weir_blockstore_cache_requests_total", Help: "Parts of blocks that were asked for, by part and whether they were there (hit) or read (miss).",
+		Name: "weir_blockstore_cache_requests_total", Help: "Parts of blocks that were asked for, by part and whether they were there (hit) or read (miss). Of lines of which is known what searches found out, but which are not there, that is told (emptied), and then that they were read (miss) if that did not answer.",
 	}, []string{"part", "result"})
 	m := &cacheMetrics{
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "weir_blockstore_cache_evictions_total", Help: "Parts of blocks that were dropped for others.",
+			Name: "weir_blockstore_cache_evictions_total", Help: "Parts of blocks that were dropped for others, also if what searches found out about them stayed.",
 		}),
 	}
 	fields := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "weir_blockstore_field_rows_total", Help: "Rows that were aggregated by fields of their lines, by what told the fields: columns of the block, or the pipeline, which ran on the line.",
 	}, []string{"by"})
 	m.byColumns, m.byPipeline = fields.WithLabelValues("columns"), fields.WithLabelValues("pipeline")
+	m.emptyHits = requests.WithLabelValues(kindBody.String(), "emptied")
 	for k := range kinds {
 		m.hits[k] = requests.WithLabelValues(k.String(), "hit")
 		m.misses[k] = requests.WithLabelValues(k.String(), "miss")
@@ -277,6 +335,13 @@ func newCacheMetrics(reg prometheus.Registerer, c *Cache) *cacheMetrics {
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "weir_blockstore_cache_bytes", Help: "Bytes of memory that parts of blocks take.",
 			}, func() float64 { return float64(c.Size()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "weir_blockstore_cache_emptied_bytes", Help: "Bytes of memory of these that what searches found out takes of lines that are not there.",
+			}, func() float64 {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return float64(c.shares[ofEmptied].size())
+			}),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "weir_blockstore_cache_limit_bytes", Help: "The most that parts of blocks may take.",
 			}, func() float64 { return float64(c.limit) }))

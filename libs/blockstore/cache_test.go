@@ -29,6 +29,29 @@ func (s *sized) grow(n int) {
 	s.n = n
 }
 
+// emptying is a part of which n - of bytes go.
+type emptying struct {
+	*sized
+	of int
+}
+
+func (e emptying) EmptiedSize() int { return e.of }
+
+func (e emptying) emptied() part {
+	if e.of == 0 {
+		return nil
+	}
+	return emptying{&sized{n: e.of}, e.of}
+}
+
+// sectioned is a section of row groups.
+type sectioned struct {
+	*sized
+	first, n int
+}
+
+func (s sectioned) Groups() (first, n int) { return s.first, s.n }
+
 func TestCacheIsBounded(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	c := NewCache(100, reg)

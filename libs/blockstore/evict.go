@@ -18,23 +18,42 @@ type share struct {
 
 // queue is parts, the one to go first at the back.
 type queue struct {
-	list.List // of *entry
+	list.List     // of *entry
+	of        int // share
 	size      int64
 }
+
+func (s *share) size() int64 { return s.recent.size + s.kept.size }
 
 // Shares of the cache.
 const (
 	ofSections  = iota // what all row groups of a section need: up to half of the cache
 	ofRowGroups        // of which there are far more bytes than memory
+	ofEmptied          // what stayed of row groups: what is left by sections and recent row groups
 	shares
 )
+
+// most returns how many bytes a share takes at most while others need the rest.
+func (c *Cache) most(share int) int64 {
+	switch share {
+	case ofSections:
+		return c.limit / 2
+	case ofEmptied:
+		return c.limit/2 - c.limit/recentShare
+	}
+	return c.limit
+}
 
 // recentShare is which part of its share is for parts that were loaded lately.
 const recentShare = 8
 
 // staleAfter is how many times the bytes that there is room for are loaded until a part that
-// was not asked for meanwhile gives way to one that was never there before.
-const staleAfter = 4
+// was not asked for meanwhile gives way to one that was never there before, and emptiedStale how
+// many times as long what stayed of row groups does, which is the smaller by that or more.
+const (
+	staleAfter   = 4
+	emptiedStale = 8
+)
 
 func (k kind) share() int {
 	if k == kindSection || k == kindProgram || k == kindFields {
@@ -46,19 +65,20 @@ func (k kind) share() int {
 // recentLimit returns how many bytes of a share parts take that were loaded lately, when
 // they are asked to leave.
 func (c *Cache) recentLimit(share int) int64 {
-	if share == ofSections {
-		return c.limit / 2 / recentShare
-	}
-	return c.limit / recentShare
+	return c.most(share) / recentShare
 }
 
-// insert puts a part that was loaded in front. Call with mu held.
-func (c *Cache) insert(e *entry) {
-	e.before = c.gone.at(e.key)
-	c.ask(e)
-	e.queue = &c.shares[e.key.kind.share()].recent
+// insert puts a part in front of those of a share. Call with mu held.
+func (c *Cache) insert(e *entry, share int) {
+	e.queue = &c.shares[share].recent
 	e.place = e.queue.PushFront(e)
 	e.queue.size += e.size
+}
+
+// remove takes a part out of its share. Call with mu held.
+func (c *Cache) remove(e *entry) {
+	e.queue.Remove(e.place)
+	e.queue.size -= e.size
 }
 
 // used notes that a part was asked for. Call with mu held.
@@ -81,8 +101,7 @@ func (c *Cache) settle(share int, asked *entry) {
 		if e == asked {
 			return
 		}
-		s.recent.Remove(e.place)
-		s.recent.size -= e.size
+		c.remove(e)
 		e.queue, e.place = &s.kept, s.kept.PushFront(e)
 		s.kept.size += e.size
 	}
@@ -92,21 +111,52 @@ func (c *Cache) settle(share int, asked *entry) {
 // mu held.
 func (c *Cache) evict(asked *entry) {
 	for c.size > c.limit {
-		first := ofRowGroups
-		if s := &c.shares[ofSections]; s.recent.size+s.kept.size > c.limit/2 {
-			first = ofSections
+		order := [...]int{ofRowGroups, ofEmptied, ofSections}
+		for i, share := range order {
+			if c.shares[share].size() > c.most(share) {
+				order[0], order[i] = share, order[0]
+				break
+			}
 		}
-		e := c.choose(first, asked)
-		if e == nil {
-			e = c.choose(shares-1-first, asked)
+		var e *entry
+		for _, share := range order {
+			if e = c.choose(share, asked); e != nil {
+				break
+			}
 		}
 		if e == nil {
 			break
 		}
+		c.leave(e, asked)
+	}
+}
+
+// leave drops a part, but for what stays of it. asked is as of evict. Call with mu held.
+func (c *Cache) leave(e, asked *entry) {
+	c.metrics.evictions.Inc()
+	x, is := e.part.(emptier)
+	var p part
+	if is && !e.alone && e.queue.of != ofEmptied {
+		p = x.emptied()
+	}
+	if p == nil {
 		c.gone.note(e.key, e.asked)
 		c.drop(e)
-		c.metrics.evictions.Inc()
+		return
 	}
+	e.part, e.left = p, e.asked
+	c.resize(e, int64(p.MemorySize()))
+	c.remove(e)
+	c.insert(e, ofEmptied)
+	// Others make room before it may stay, or it does.
+	for c.shares[ofEmptied].size() > c.most(ofEmptied) {
+		goes := c.choose(ofEmptied, asked)
+		if goes == nil {
+			break
+		}
+		c.leave(goes, asked)
+	}
+	c.settle(ofEmptied, nil)
 }
 
 // choose returns the part of a share that goes next; nil: there is none but the one that is
@@ -114,12 +164,16 @@ func (c *Cache) evict(asked *entry) {
 func (c *Cache) choose(share int, asked *entry) *entry {
 	s := &c.shares[share]
 	newer, older := s.recent.last(asked), s.kept.last(asked)
+	stale := staleAfter * c.limit
+	if share == ofEmptied {
+		stale *= emptiedStale
+	}
 	switch {
 	case newer == nil:
 		return older
 	case older == nil:
 		return newer
-	case s.recent.size <= c.recentLimit(share), newer.before > older.asked, c.loaded-older.loaded > staleAfter*c.limit:
+	case s.recent.size <= c.recentLimit(share), newer.before > older.asked, c.loaded-older.loaded > stale:
 		return older
 	}
 	return newer

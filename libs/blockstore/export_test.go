@@ -1,6 +1,10 @@
 package blockstore
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
 
 // Drop forgets what the cache has of some kinds of parts: filters made ready for
 // sections and, if bodies is set, row groups.
@@ -24,3 +28,21 @@ func (s *Store) HasBody(group int) bool {
 	defer s.cache.mu.Unlock()
 	return s.cache.entries[key{block: s.block, kind: kindBody, n: group}] != nil
 }
+
+// Empty has all row groups leave that are there, but for what stays of them, and returns of how
+// many something does.
+func (c *Cache) Empty() (stay int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.entries {
+		if e.key.kind == kindBody && e.place != nil && e.queue.of == ofRowGroups {
+			if c.leave(e, nil); e.place != nil {
+				stay++
+			}
+		}
+	}
+	return stay
+}
+
+// EmptyHits returns how often row groups were asked for of which something had stayed.
+func (c *Cache) EmptyHits() float64 { return testutil.ToFloat64(c.metrics.emptyHits) }

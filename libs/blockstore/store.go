@@ -82,14 +82,27 @@ func (s *Store) open(f *block.SectionFooter, n int) (*block.Section, error) {
 }
 
 func (s *Store) body(ctx context.Context, group int) (*lines.Body, error) {
-	return get(ctx, s.cache, key{block: s.block, kind: kindBody, n: group}, func() (*lines.Body, error) {
+	b, err := get(ctx, s.cache, key{block: s.block, kind: kindBody, n: group}, func() (body, error) {
 		n, _ := s.block.Place(group)
 		sec, err := s.section(ctx, n)
 		if err != nil {
-			return nil, err
+			return body{}, err
 		}
-		return s.block.ReadBody(ctx, sec, group)
+		b, err := s.block.ReadBody(ctx, sec, group)
+		return body{b}, err
 	})
+	return b.Body, err
+}
+
+// body is the lines of a row group in the cache.
+type body struct{ *lines.Body }
+
+// emptied implements emptier.
+func (b body) emptied() part {
+	if e := b.Body.Emptied(); e != nil {
+		return body{e}
+	}
+	return nil
 }
 
 // damaged has the parts of a row group read again by the next query if an error says that

@@ -1,6 +1,7 @@
 package column
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -132,7 +133,7 @@ func (c *Info) field(k int) uint64 {
 	}[k]
 }
 
-// ParseInfos reads a directory and returns what follows it. The infos alias b.
+// ParseInfos reads a directory and returns what follows it.
 func ParseInfos(b []byte) ([]Info, []byte, error) {
 	count, k := binary.Uvarint(b)
 	if k <= 0 || count > MaxColumns || count > uint64(len(b)) {
@@ -204,6 +205,14 @@ func ParseInfos(b []byte) ([]Info, []byte, error) {
 		b = b[k:]
 		fields[i] = uint32(v)
 	}
+	sum := 0
+	for _, prefix := range fields[6*n : 7*n] {
+		if sum += int(prefix); sum > len(b) {
+			return nil, nil, Corrupt("directory ends within a prefix")
+		}
+	}
+	slab := bytes.Clone(b[:sum:sum]) // infos stay for longer than directories
+	b = b[sum:]
 	for i, c := range all {
 		c.N = int(fields[i])
 		c.MinLen = int(fields[n+i])
@@ -211,11 +220,7 @@ func ParseInfos(b []byte) ([]Info, []byte, error) {
 		c.Frame, c.Offset, c.Size = fields[3*n+i], fields[4*n+i], fields[5*n+i]
 		c.IndexAt = int(fields[7*n+i])
 		prefix := int(fields[6*n+i])
-		if prefix > len(b) {
-			return nil, nil, Corrupt("directory ends within a prefix")
-		}
-		c.Prefix = b[:prefix:prefix]
-		b = b[prefix:]
+		c.Prefix, slab = slab[:prefix:prefix], slab[prefix:]
 	}
 	for _, c := range all {
 		if !c.numeric() {

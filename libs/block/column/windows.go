@@ -1,24 +1,21 @@
 package column
 
-import "math/bits"
-
 // Windows is which six digits follow each other in the values of a column, as bits by their
 // hash. It takes a tenth to a third of what the values do in memory, and tells of most texts
 // with six digits or more that no value holds them.
 type Windows struct {
-	base  uint32
-	shift int
-	bits  []uint64
+	base uint32
+	size uint64 // in bits
+	bits []uint64
 }
 
 const (
 	// WindowDigits is how many digits are told of.
 	WindowDigits = 6
 
-	// Columns of fewer values are soon searched, and larger filters are never made.
-	minWindowed   = 32
-	mostWindows10 = 20 // logarithm of bits
-	mostWindows16 = 23
+	// Larger filters are never made.
+	mostWindows10 = 1 << 20 // bits
+	mostWindows16 = 1 << 23
 
 	windowBits10 = 4 // for each window
 	windowBits16 = 2
@@ -31,21 +28,21 @@ const (
 // NewWindows returns the windows of no values, with room for those of n values with up to so
 // many decimal digits each; nil if there is no use in them.
 func NewWindows(n, digits int) *Windows {
-	if n < minWindowed || digits < WindowDigits {
+	if digits < WindowDigits {
 		return nil
 	}
 	return newWindows(10, n*max(windowAlone, (digits-WindowDigits+1)*windowBits10), mostWindows10)
 }
 
 func newWindows(base uint32, room, most int) *Windows {
-	width := min(bits.Len(uint(room)), most)
-	return &Windows{base: base, shift: 32 - width, bits: make([]uint64, 1<<width>>6)}
+	words := max(1, (min(room, most)+63)/64)
+	return &Windows{base: base, size: uint64(64 * words), bits: make([]uint64, words)}
 }
 
 // MemorySize returns about how many bytes of memory they take.
 func (w *Windows) MemorySize() int { return 64 + 8*len(w.bits) }
 
-func (w *Windows) hash(x uint32) uint32 { return x * 0x9E3779B1 >> w.shift }
+func (w *Windows) hash(x uint32) uint64 { return uint64(x*0x9E3779B1) * w.size >> 32 }
 
 func (w *Windows) add(x uint32) {
 	h := w.hash(x)
@@ -101,9 +98,6 @@ func (w *Windows) each(text []byte, f func(x uint32) bool) bool {
 
 // Windows returns those of the values; nil if there is no use in them.
 func (v *Values) Windows() *Windows {
-	if v.n < minWindowed {
-		return nil
-	}
 	switch info := v.info; v.kind {
 	case Dict:
 		return v.dictWindows()
@@ -142,7 +136,7 @@ func (v *Values) dictWindows() *Windows {
 		return v.values.Windows()
 	}
 	c := v.info.Values
-	if c.N < minWindowed || len(v.bytes) < c.N*WindowDigits {
+	if len(v.bytes) < c.N*WindowDigits {
 		return nil
 	}
 	var w *Windows

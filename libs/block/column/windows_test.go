@@ -41,7 +41,7 @@ func TestWindows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		sort := rapid.IntRange(0, 10).Draw(t, "sort")
-		values := make([]string, rapid.IntRange(minWindowed-1, 3*minWindowed).Draw(t, "values"))
+		values := make([]string, rapid.IntRange(1, 96).Draw(t, "values"))
 		for i := range values {
 			values[i] = windowed(r, sort)
 		}
@@ -100,7 +100,7 @@ func TestWindowsOfNumbers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		digits := rapid.IntRange(WindowDigits, 9).Draw(t, "digits")
 		all := rapid.SliceOfN(rapid.Uint64Range(0, 999_999_999), 1, 50).Draw(t, "numbers")
-		w := NewWindows(minWindowed, digits)
+		w := NewWindows(rapid.IntRange(1, 40).Draw(t, "room"), digits)
 		for _, x := range all {
 			w.Add(x, digits)
 		}

@@ -28,11 +28,14 @@ type Body struct {
 	tid     column.Info
 	columns []column.Info
 	numbers []int32 // places of columns by their numbers in the section, from that of the first on; -1: not here
+	within  []int32 // of columns in pages of rows, which of these columns; nil: there are none
+	least   int     // bytes of memory of what is above
+	learned *learned
 
 	mu      sync.Mutex
 	frames  [][]byte
-	opened  []*column.Values
-	views   []*column.View // of columns that few values are read of
+	opened  []*column.Values // nil: none
+	views   []*column.View   // of columns that few values are read of
 	tids    []uint16
 	times   []int64
 	lengths []uint32   // of lines
@@ -42,13 +45,8 @@ type Body struct {
 	memory  int
 	ahead   []ahead
 
-	sketches []sketch // of frames; nil: none was asked for
-	searches uint64   // that asked for them
-	searched []searched
-
 	users   []uint16 // templates that have values in each column, once for each; printFew needs them
 	usersAt []int32  // where those of each column begin, and how many there are
-	within  []int32  // of columns in pages of rows, which of these columns; nil: there are none
 
 	passed   []uint32 // rows of each template before row passedTo
 	passedTo int
@@ -143,11 +141,11 @@ func (b *Body) open(directory []byte) error {
 		return column.Corrupt("directory without one column of templates")
 	}
 	b.tid = tids[0]
-	// Each column has what describes it, and where its values go once they are opened.
-	b.memory = len(b.data) + len(d) + 40*len(b.frames) + (infoSize+8)*len(b.columns) + 256
+	b.memory = len(b.data) + 40*len(b.frames) + infoSize*len(b.columns) + 256
 	for i := range b.columns {
-		if b.columns[i].Values != nil {
-			b.memory += infoSize
+		c := &b.columns[i]
+		if b.memory += len(c.Prefix); c.Values != nil {
+			b.memory += infoSize + len(c.Values.Prefix)
 		}
 	}
 	if err := b.checkColumns(); err != nil {
@@ -156,13 +154,16 @@ func (b *Body) open(directory []byte) error {
 	if err := b.checkFrames(); err != nil {
 		return err
 	}
-	return b.checkPages()
+	if err := b.checkPages(); err != nil {
+		return err
+	}
+	b.least, b.learned = b.memory-len(b.data), &learned{}
+	return nil
 }
 
 // checkColumns checks that every column has as many values as the templates' rows use.
 func (b *Body) checkColumns() error {
 	table := b.section.Table
-	b.opened = make([]*column.Values, len(b.columns))
 	if n := len(b.columns); n > 0 {
 		first, last := b.columns[0].ID, b.columns[n-1].ID
 		if last < first || int(last) >= len(table.Columns) {
@@ -211,9 +212,10 @@ func (b *Body) Info() *BlockInfo { return b.info }
 // MemorySize returns about how many bytes of memory the body takes, with what was
 // decompressed so far.
 func (b *Body) MemorySize() int {
+	known := b.learned.memorySize()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.memory
+	return b.memory + known
 }
 
 // Columns describes the block's columns, ascending by their numbers in the section.
@@ -353,6 +355,10 @@ func (b *Body) indexed(i int) (*column.Values, error) {
 }
 
 func (b *Body) values(i int) (*column.Values, error) {
+	if b.opened == nil {
+		b.opened = make([]*column.Values, len(b.columns))
+		b.memory += 8 * len(b.opened)
+	}
 	if b.opened[i] == nil {
 		v, err := b.column(&b.columns[i])
 		if err != nil {
@@ -362,6 +368,14 @@ func (b *Body) values(i int) (*column.Values, error) {
 		b.memory += v.MemorySize()
 	}
 	return b.opened[i], nil
+}
+
+// openedAt returns the values of a column that were opened; nil: they were not.
+func (b *Body) openedAt(i int) *column.Values {
+	if b.opened == nil {
+		return nil
+	}
+	return b.opened[i]
 }
 
 func (b *Body) column(c *column.Info) (*column.Values, error) {

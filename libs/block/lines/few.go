@@ -200,7 +200,7 @@ func (w *fewWriter) learn(t uint16) error {
 		}
 		if p.Slot {
 			if w.places[n] == 0 {
-				w.columns = append(w.columns, fewColumn{number: n, info: &b.columns[n], values: b.opened[n]})
+				w.columns = append(w.columns, fewColumn{number: n, info: &b.columns[n], values: b.openedAt(n)})
 				w.places[n] = uint32(len(w.columns))
 			}
 			p.column = int(w.places[n]) - 1

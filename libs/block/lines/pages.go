@@ -49,6 +49,15 @@ func (b *Body) drop(p *pages) {
 	}
 }
 
+// unread returns what describes the pages, with nothing that was read of them.
+func (p *pages) unread() *pages {
+	out := &pages{number: p.number, column: p.column, count: p.count, flags: p.flags, head: p.head, parts: p.parts, at: p.at}
+	if r := p.ofRows; r != nil {
+		out.ofRows = &rowPages{columns: r.columns, headAt: r.headAt, size: r.size, head: r.head}
+	}
+	return out
+}
+
 // pageInfo is the memory of a page's own description of its column.
 const pageInfo = 176
 

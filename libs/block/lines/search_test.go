@@ -103,13 +103,18 @@ func cutFrom(r *rand.Rand, line []byte) string {
 	return string(text)
 }
 
-// opened opens a section of one block.
-func opened(t fataler, b []byte) (*lines.Section, *lines.Body) {
+// opened opens a section of one block, which counts how often it is read.
+func opened(t fataler, b []byte, reads *int) (*lines.Section, *lines.Body) {
 	s, err := lines.Open(b)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	body, err := s.Body(0, b[s.Blocks[0].Offset:][:s.Blocks[0].Size])
+	all := b[s.Blocks[0].Offset:][:s.Blocks[0].Size]
+	off, n := s.Directory(0)
+	body, err := s.SparseBody(0, all[off:off+n], func(off, n int) ([]byte, error) {
+		*reads++
+		return all[off : off+n], nil
+	})
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -117,13 +122,13 @@ func opened(t fataler, b []byte) (*lines.Section, *lines.Body) {
 }
 
 // What lines hold is found however blocks are stored, and however often they were searched,
-// whatever was made of their columns for it.
+// whatever was made of their columns for it, and whatever of them was read again.
 func TestSearched(t *testing.T) {
 	searches := 120
 	if os.Getenv("WEIR_FEWER") != "" { // as in the run with the race detector
 		searches = 60
 	}
-	hits, windows := 0, 0
+	hits, windows, emptied, unread := 0, 0, 0, 0
 	for seed := range uint64(8) {
 		r := rand.New(rand.NewPCG(seed, 78))
 		shapes := make([]func(int64) string, []int{1, 5, 120}[seed%3])
@@ -138,7 +143,8 @@ func TestSearched(t *testing.T) {
 		}
 		b := lines.NewBuilder(column.LevelFastest)
 		b.SetWhole(seed%8 == 7)
-		in, body := opened(t, buildWith(t, b, []block{all}))
+		reads := 0
+		in, body := opened(t, buildWith(t, b, []block{all}), &reads)
 		switch seed % 4 {
 		case 1, 2: // merged, with pages
 			b := lines.NewBuilder(column.LevelFastest)
@@ -148,7 +154,7 @@ func TestSearched(t *testing.T) {
 			if _, err := b.AddParts([]lines.Part{{Body: body, To: len(all.times)}}, &model.Strings{}, all.times, nil, nil, len(all.lines.Slab)); err != nil {
 				t.Fatal(err)
 			}
-			in, body = opened(t, b.Finish())
+			in, body = opened(t, b.Finish(), &reads)
 		}
 		for range searches {
 			text := cutFrom(r, all.lines.At(r.IntN(len(all.times))))
@@ -161,9 +167,23 @@ func TestSearched(t *testing.T) {
 			if term.Fold {
 				want = regexp.MustCompile("(?i)" + regexp.QuoteMeta(text)).Match
 			}
+			empty := false
+			if r.IntN(3) == 0 {
+				if e := body.Emptied(); e != nil {
+					if body, empty, reads = e, true, 0; e.MemorySize() != e.EmptiedSize() {
+						t.Fatalf("%d bytes, of which %d stay", e.MemorySize(), e.EmptiedSize())
+					}
+					emptied++
+				}
+			}
 			var got match.Bitmap
 			if err := p.Section(in, nil).Rows(0, body, 0, len(all.times), &got); err != nil {
 				t.Fatal(err)
+			}
+			if read := body.MemorySize() > body.EmptiedSize(); empty && read != (reads > 0) {
+				t.Fatalf("%d reads, %d bytes of which %d stay", reads, body.MemorySize(), body.EmptiedSize())
+			} else if empty && !read {
+				unread++
 			}
 			for row := range all.times {
 				if w := want(all.lines.At(row)); got.Has(row) != w {
@@ -179,7 +199,7 @@ func TestSearched(t *testing.T) {
 			}
 		}
 	}
-	if hits == 0 || windows == 0 {
-		t.Errorf("%d hits, windows of %d columns", hits, windows)
+	if hits == 0 || windows == 0 || emptied < 50 || unread < 10 {
+		t.Errorf("%d hits, windows of %d columns, %d searches of bodies of which nothing was there, %d that read nothing", hits, windows, emptied, unread)
 	}
 }

@@ -95,6 +95,51 @@ func holdsDigits(c *column.Info, text []byte) bool {
 	return any || !known
 }
 
+// tooLongFor reports whether a text has more digits next to each other than addresses have, of
+// which the values of a column are.
+func tooLongFor(c *column.Info, text []byte) bool {
+	if c.Kind != column.IPv4 && (c.Values == nil || c.Values.Kind != column.IPv4) {
+		return false
+	}
+	n := 0
+	for _, d := range text {
+		if n++; d-'0' > 9 {
+			n = 0
+		}
+		if n > 3 {
+			return true
+		}
+	}
+	return false
+}
+
+// fitsPrefix reports whether a number behind a column's prefix may hold a text with it, if that
+// is what values are. It errs on the side of true.
+func fitsPrefix(c *column.Info, text []byte, fold bool) bool {
+	if c.Kind == column.Dict && c.Values != nil {
+		c = c.Values
+	}
+	if c.Kind != column.Int && c.Kind != column.Delta && c.Kind != column.Pad || len(c.Prefix) == 0 {
+		return true
+	}
+	n := &needle{text: text, fold: fold}
+	if n.in(c.Prefix) {
+		return true
+	}
+	front := len(text) // it ends in the prefix or before it, and digits of the number follow
+	for digits := 0; digits <= c.MaxLen-len(c.Prefix); digits++ {
+		if front <= len(c.Prefix) {
+			if n.text = text[:front]; n.equal(c.Prefix[len(c.Prefix)-front:], n.text) {
+				return true
+			}
+		}
+		if front--; front < 0 || text[front]-'0' > 9 {
+			return false
+		}
+	}
+	return false
+}
+
 // newDigitSearch returns what finds digits in numbers of a column, behind their prefix; false
 // if printing them is quicker.
 func newDigitSearch(c *column.Info, text []byte) (s digitSearch, ok bool) {

@@ -3,6 +3,7 @@ package match
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,6 +90,70 @@ func TestDigitSearchOfZeros(t *testing.T) {
 		h := hits{n: 2}
 		if s.find(nums, &h); !ok || h.bits == nil || h.bits.has(0) || !h.bits.has(1) {
 			t.Errorf("%q in %d: found %b, known %v", text, nums, h.bits, ok)
+		}
+	}
+}
+
+// Columns that a text is in are not ruled out by their prefix, or as addresses, in any case.
+func TestFitsPrefix(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 46))
+	prefixes := []string{"u", "user-", "Node", "a1", "x12-", "99", "kK", "10.2.", "id=0x1"}
+	in, ruled := 0, 0
+	for range 4000 {
+		info := column.Info{Kind: []column.Kind{column.Int, column.Delta, column.Pad, column.IPv4}[r.IntN(4)]}
+		prefix, pad := prefixes[r.IntN(len(prefixes))], r.IntN(7)
+		values := make([]string, 1+r.IntN(5))
+		for i := range values {
+			switch info.Kind {
+			case column.IPv4:
+				values[i] = fmt.Sprintf("%d.%d.%d.%d", r.IntN(256), r.IntN(256), r.IntN(256), r.IntN(256))
+			case column.Pad:
+				values[i] = prefix + fmt.Sprintf("%07d", r.IntN(1e7))[pad:]
+			default:
+				values[i] = prefix + fmt.Sprint(r.IntN(1<<r.IntN(24)))
+			}
+			info.MaxLen = max(info.MaxLen, len(values[i]))
+		}
+		if info.Kind != column.IPv4 {
+			info.Prefix = []byte(prefix)
+		}
+		if r.IntN(2) == 0 {
+			own := info
+			info = column.Info{Kind: column.Dict, Values: &own}
+		}
+		v := values[r.IntN(len(values))]
+		n := 1 + r.IntN(len(v))
+		from := r.IntN(len(v) - n + 1)
+		text := []byte(v[from : from+n])
+		if r.IntN(2) == 0 {
+			text[r.IntN(n)] = "0123456789aKu.-"[r.IntN(15)]
+		}
+		fold := r.IntN(2) == 0
+		if fold {
+			text = lower(nil, text)
+		}
+		holds := func(v string) bool {
+			if fold {
+				v = strings.ToLower(v)
+			}
+			return strings.Contains(v, string(text))
+		}
+		may := fitsPrefix(&info, text, fold) && !tooLongFor(&info, text)
+		switch is := slices.ContainsFunc(values, holds); {
+		case is && !may:
+			t.Fatalf("%q is in %q", text, values)
+		case is:
+			in++
+		case !may:
+			ruled++
+		}
+	}
+	if in < 1000 || ruled < 500 {
+		t.Error(in, "are in a value,", ruled, "were ruled out")
+	}
+	for text, want := range map[string]bool{"1234": true, "12.345.6": false, "12a345": false, "123": false, ".1234": true} {
+		if got := tooLongFor(&column.Info{Kind: column.IPv4}, []byte(text)); got != want {
+			t.Error(text, got)
 		}
 	}
 }

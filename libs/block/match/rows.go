@@ -325,7 +325,7 @@ func (e *evaluation) possible(w *want, fold bool) bool {
 		return holds(c.Prefix, w.way, &needle{text: w.text, fold: fold})
 	}
 	s := c.Summary()
-	return possible(&s, w.way, w.text, fold) && (w.way != contains || holdsDigits(c, w.text))
+	return possible(&s, w.way, w.text, fold) && (w.way != contains || holdsDigits(c, w.text)) && !tooLongFor(c, w.text) && fitsPrefix(c, w.text, fold)
 }
 
 // walk goes through the rows once, with a cursor in every column that was searched.

@@ -54,16 +54,29 @@ func (e *evaluation) scanColumn(c int, w *want, fold bool) (found, error) {
 	if x := e.body.Windows(c); x != nil && !x.May(w.text) {
 		return nil, nil
 	}
+	often, read := worthWindows(info), false
+	if len(w.text) < column.WindowDigits {
+		often = 0
+	}
+	if often > 0 {
+		if read = !e.body.Here(c); !read && info.N < minWindowed {
+			often = 0
+		}
+	}
 	v, err := e.body.Values(c)
 	if err != nil {
 		return nil, err
 	}
 	f := e.scanValues(v, w.way, n)
-	if often := worthWindows(info); often > 0 && len(w.text) >= column.WindowDigits {
-		e.body.Searched(c, often, v.Windows)
+	if often > 0 {
+		e.body.Searched(c, often, read, v.Windows)
 	}
 	return f, nil
 }
+
+// minWindowed is how many values a column has that windows are made of, but where it had to be
+// read: to look at fewer takes no longer than to ask.
+const minWindowed = 32
 
 // worthWindows returns after how many searches of a column the time to make its windows is
 // not more than they took; 0: there is no use in them.
@@ -115,11 +128,11 @@ func (e *evaluation) searchApart(list []int) error {
 	}
 	for _, i := range list {
 		if c := &columns[i]; isText(c) && e.isApart(c) {
-			frame, err := e.body.Frame(i)
+			size, err := e.body.FrameSize(i)
 			if err != nil {
 				return err
 			}
-			if e.apart[c.Frame] > len(frame)*3/4 {
+			if e.apart[c.Frame] > size*3/4 {
 				e.apart[c.Frame] = 0
 			}
 		}

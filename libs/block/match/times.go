@@ -105,6 +105,12 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 	if x := e.body.Windows(c); x != nil && !x.May(w.text) {
 		return nil, nil
 	}
+	often, read := timesWorthWindows, false
+	if len(w.text) < column.WindowDigits {
+		often = 0
+	} else if read = !e.body.Here(c); !read && info.N < minWindowed {
+		often = 0
+	}
 	rows, err := e.rowsOfColumn(c)
 	if err != nil {
 		return nil, err
@@ -133,8 +139,8 @@ func (e *evaluation) scanTimes(c int, w *want, fold bool) (found, error) {
 			h.add(i)
 		}
 	}
-	if len(w.text) >= column.WindowDigits {
-		e.body.Searched(c, timesWorthWindows, func() *column.Windows { return timeWindows(layout, v, times, rows) })
+	if often > 0 {
+		e.body.Searched(c, often, read, func() *column.Windows { return timeWindows(layout, v, times, rows) })
 	}
 	return h.bits, nil
 }
@@ -158,28 +164,44 @@ func timeWindows(layout template.Layout, v *column.Values, times []int64, rows [
 			return nil // no layout has these
 		}
 	}
-	w := column.NewWindows(v.Len(), max(last, column.WindowDigits))
+	perSecond := 1e9 / unit
+	// each calls f with the times, or, of those that follow each other in a second, with the first.
+	each := func(f func(t int64)) {
+		from, to := int64(0), int64(0)
+		for i := range v.Len() {
+			r := i
+			if rows != nil {
+				r = int(rows[i])
+			}
+			t := floor(times[r], unit) - v.Signed(i)
+			if last == 0 {
+				if t >= from && t < to {
+					continue
+				}
+				from = t - t%perSecond
+				to = from + perSecond
+			}
+			f(t)
+		}
+	}
+	n := v.Len()
+	if last == 0 {
+		n = 0
+		each(func(int64) { n++ })
+	}
+	w := column.NewWindows(n, max(last, mostDigits(shape)))
 	if w == nil {
 		return nil
 	}
 	var text []byte
-	perSecond := 1e9 / unit
-	from, to := int64(0), int64(0) // the second that was added
-	for i := range v.Len() {
-		r := i
-		if rows != nil {
-			r = int(rows[i])
-		}
-		t := floor(times[r], unit) - v.Signed(i)
+	each(func(t int64) {
 		if last > 0 {
 			w.Add(uint64(t)%powers[last], last)
-		} else if t < from || t >= to {
-			from = t - t%perSecond
-			to = from + perSecond
+		} else {
 			text = layout.Append(text[:0], t)
 			w.AddText(text)
 		}
-	}
+	})
 	return w
 }
 
