@@ -57,6 +57,7 @@ type carrier struct {
 	pieces  pieces
 	printed printed
 	walked  []walkedPart // of the block added last; none: all of it is text
+	text    model.Rows   // of the block added last, what was printed since it has no place; the lines are memory to use again
 }
 
 func (c *carrier) reset() {
@@ -142,8 +143,8 @@ func (b *Builder) taker(body *Body) (*taker, error) {
 }
 
 func (b *Builder) newTaker(body *Body) (*taker, error) {
-	if body.whole() {
-		return nil, errApart // there is something to be learnt
+	if b.whole || body.whole() {
+		return nil, errApart // lines are kept as they are, or there is something to be learnt
 	}
 	tids, err := body.RowTemplates()
 	if err != nil {
@@ -312,7 +313,8 @@ func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.
 	if len(apart) == 0 {
 		return parts, text, nil
 	}
-	var all model.Rows
+	all := &b.carry.text
+	all.Lines.Slab, all.Lines.Ends, all.Times = all.Lines.Slab[:0], all.Lines.Ends[:0], all.Times[:0]
 	out := make([]Part, 0, len(parts))
 	row := 0
 	for _, p := range parts {
@@ -327,7 +329,7 @@ func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.
 			if p.Body.whole() {
 				err = p.Body.appendWhole(&all.Lines, p.From, p.To)
 			} else {
-				err = p.Body.Rows(p.From, p.To, &all)
+				err = p.Body.Rows(p.From, p.To, all)
 			}
 			if err != nil {
 				return nil, nil, err

@@ -49,10 +49,7 @@ func (b *Body) appendWhole(dst *model.Strings, from, to int) error {
 	if err != nil {
 		return at(b.block, err)
 	}
-	for i := from; i < to; i++ {
-		dst.Slab = v.Append(dst.Slab, i)
-		dst.Ends = append(dst.Ends, uint32(len(dst.Slab)))
-	}
+	dst.Slab, dst.Ends = v.AppendAll(dst.Slab, dst.Ends, from, to)
 	return nil
 }
 
