@@ -37,6 +37,7 @@ const (
 
 	maxFooter   = 64 << 20  // payloads of frames
 	maxIndex    = 256 << 20 // in all
+	maxLabels   = 1 << 30   // payloads of all frames of an index' labels; as many as eight may have
 	maxSideData = 64 << 20
 	maxCells    = 1 << 28 // streams times names of labels
 	maxMeta     = 1 << 20 // strings of the footer that Meta becomes

@@ -63,7 +63,10 @@ func FuzzIndex(f *testing.F) {
 		}
 	}
 	info := Info{Streams: 20, Rows: 60, RawBytes: 60, MaxTime: 1000}
-	b := x.append(nil, newEncoder())
+	b, err := x.append(nil, newEncoder(), maxLabels)
+	if err != nil {
+		f.Fatal(err)
+	}
 	n := int(binary.LittleEndian.Uint32(b)) + 4
 	runs, err := column.ReadFrame(b[n:], maxIndex)
 	if err != nil {

@@ -126,10 +126,10 @@ func (x *indexBuilder) add(ls model.Labels, runs []Run) error {
 	return nil
 }
 
-// append appends the index.
-func (x *indexBuilder) append(dst []byte, e *tableEncoder) []byte {
+// append appends the index. limit is maxLabels.
+func (x *indexBuilder) append(dst []byte, e *tableEncoder, limit int64) ([]byte, error) {
 	if x.streams == 0 {
-		return dst
+		return dst, nil
 	}
 	cols := make([]*tableColumn, 0, len(x.labels))
 	for _, b := range x.labels {
@@ -138,6 +138,9 @@ func (x *indexBuilder) append(dst []byte, e *tableEncoder) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
 	dst = e.append(dst, x.streams, cols, nil)
+	if e.total > limit {
+		return dst, fmt.Errorf("the streams' values of all labels take %d bytes, more than %d", e.total, limit)
+	}
 	binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
 
 	fields := [6]func(r *Run) int64{
@@ -161,7 +164,7 @@ func (x *indexBuilder) append(dst []byte, e *tableEncoder) []byte {
 	}
 	b := column.AppendInfos([]byte{indexVersion}, infos[:])
 	x.payload = payload
-	return e.compress.AppendFrame(dst, append(b, payload...))
+	return e.compress.AppendFrame(dst, append(b, payload...)), nil
 }
 
 // index is the streams of a block, ascending by Compare. Read-only.
@@ -197,7 +200,7 @@ func openIndex(b []byte, info *Info) (*index, error) {
 	if b = b[4:]; size > int64(len(b)) {
 		return nil, corrupt("labels of %d bytes in an index of %d", size, len(b))
 	}
-	t, err := openTable(b[:size], x.streams, 0, maxIndex, maxIndex)
+	t, err := openTable(b[:size], x.streams, 0, maxIndex, maxLabels)
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,7 @@ type tableEncoder struct {
 	compress *column.Compressor
 	columns  column.Encoder
 	payload  []byte
+	total    int64 // bytes of the payloads of the last table's frames
 }
 
 // append appends the table of n rows. Columns are not empty. If the rows' lines are
@@ -94,10 +95,11 @@ func (e *tableEncoder) append(dst []byte, n int, cols []*tableColumn, of *rowLin
 	presence := make([]int, len(cols))
 	var sizes []int
 	version := byte(tableVersion)
-	e.payload = e.payload[:0]
+	e.payload, e.total = e.payload[:0], 0
 	flush := func() {
 		at := len(dst)
 		dst = e.compress.AppendFrame(dst, e.payload)
+		e.total += int64(len(e.payload))
 		sizes = append(sizes, len(dst)-at)
 		e.payload = e.payload[:0]
 	}

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/model"
 )
 
 // What the frames of a table hold together is bounded, and so is what each of them does: by the
@@ -80,5 +82,48 @@ func TestFrameOfATableThatHoldsMore(t *testing.T) {
 		if _, err := tab.column(0); (err == nil) != (more == 0) || err != nil && !errors.Is(err, column.ErrCorrupt) {
 			t.Errorf("%d bytes more: %v", more, err)
 		}
+	}
+}
+
+// What a writer takes as labels of a block, readers take as well, also where it is more than one
+// frame or one label may have.
+func TestLabelsTogether(t *testing.T) {
+	var x indexBuilder
+	pad := strings.Repeat("a long value/", 8000)
+	add := func(i int) {
+		t.Helper()
+		var ls model.Labels
+		for k := range 3 {
+			ls = append(ls, model.Label{Name: fmt.Sprintf("label%d", k), Value: fmt.Sprint(i, pad, i*7+k)})
+		}
+		if err := x.add(ls, []Run{{int64(i), int64(i), 1, 1, 1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 10 {
+		add(i)
+	}
+	e := newEncoder()
+	if _, err := x.append(nil, e, maxLabels); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.append(nil, e, e.total); err != nil {
+		t.Error(err)
+	}
+	if _, err := x.append(nil, e, e.total-1); err == nil {
+		t.Errorf("labels of %d bytes are written, which are more than may be", e.total)
+	}
+	if testing.Short() {
+		return
+	}
+	for i := 10; i < 1000; i++ {
+		add(i)
+	}
+	b, err := x.append(nil, e, maxLabels)
+	if err != nil || e.total <= maxIndex {
+		t.Fatalf("labels of %d bytes: %v", e.total, err)
+	}
+	if _, err := openIndex(b, &Info{Streams: 1000, Rows: 1000, RawBytes: 1000, MaxTime: 1000}); err != nil {
+		t.Errorf("labels of %d bytes: %v", e.total, err)
 	}
 }

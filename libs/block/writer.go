@@ -463,7 +463,10 @@ func (w *Writer) close() error {
 		i.MinTime, i.MaxTime = 0, 0
 	}
 	i.Streams, i.Sections, i.RowGroups = int64(w.index.streams), len(w.foot.sections), len(w.foot.groups)
-	w.out = w.index.append(w.out[:0], &w.enc)
+	var err error
+	if w.out, err = w.index.append(w.out[:0], &w.enc, maxLabels); err != nil {
+		return err
+	}
 	i.IndexSize = int64(len(w.out))
 	foot := appendFooter(nil, &w.foot)
 	if len(foot) > maxFooter {
