@@ -180,22 +180,25 @@ func rowCount(blocks []head.Block) int64 {
 	return int64(n)
 }
 
-// reserve takes bytes of the head's share until the rows are in it.
+// reserve takes bytes of the head's share until the rows are in it. What cannot be taken is not
+// counted meanwhile: others would find no room where there is some, and nobody would wake them.
 func (s *Service) reserve(n int64) bool {
-	want := s.reserved.Add(n)
+	s.reserving.Lock()
+	defer s.reserving.Unlock()
+	want := s.reserved.Load() + n // before the size: rows that go from one to the other count twice
 	all, passed := s.gens.size()
 	if over := want + all - s.deps.HeadLimit; over > 0 && passed > 0 {
 		s.gens.forget(s.now(), max(0, passed-over))
 		all, _ = s.gens.size()
 	}
 	if want+all > s.deps.HeadLimit {
-		s.reserved.Add(-n)
 		if n <= s.deps.HeadLimit {
 			s.squeezed.Store(true)
 			s.wakeFlusher()
 		}
 		return false
 	}
+	s.reserved.Add(n)
 	return true
 }
 

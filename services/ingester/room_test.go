@@ -220,3 +220,34 @@ func TestStopEndsWaits(t *testing.T) {
 		t.Errorf("error %v, want OVERLOADED", err)
 	}
 }
+
+// A push that finds no room takes none of another's, not even for as long as it tries.
+func TestTryTakesNoRoomOfOthers(t *testing.T) {
+	n := start(t, t.TempDir(), 1<<20)
+	n.svc.reserved.Add(700 << 10)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if n.svc.reserve(600 << 10) {
+					t.Error("there was room for the larger one")
+					return
+				}
+			}
+		}
+	}()
+	for i := range 200_000 {
+		if !n.svc.reserve(200 << 10) {
+			t.Errorf("push %d found no room while another one tried in vain", i)
+			break
+		}
+		n.svc.release(200 << 10)
+	}
+	close(stop)
+	<-done
+	n.svc.release(700 << 10)
+}

@@ -89,6 +89,7 @@ type Service struct {
 	blocks        *blocks
 	active        *limits.ActiveStreams
 	reserved      atomic.Int64 // bytes on their way into the head
+	reserving     sync.Mutex   // held while it grows
 	squeezed      atomic.Bool  // a push found no memory
 	room          *room        // where pushes wait for it
 	followers     chan struct{}
