@@ -2,6 +2,7 @@ package lines_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -196,6 +197,37 @@ func TestFewRowsOfTheSameValues(t *testing.T) {
 			t.Fatalf("%d columns of one value", constant)
 		}
 		checkFewRows(t, blocks, section, false)
+	}
+}
+
+// A column of one value whose text is not as long as it says is refused by who prints few rows,
+// too.
+func TestFewRowsOfAValueOfAnotherLength(t *testing.T) {
+	var b block
+	for i := range 800 {
+		b.lines.AppendString(fmt.Sprintf("n5 closed %d", i))
+		b.times = append(b.times, int64(i))
+	}
+	for k, edit := range []func(c *column.Info){
+		func(c *column.Info) { c.MinLen++; c.MaxLen++ },
+		func(c *column.Info) { c.Prefix = append(c.Prefix, c.Prefix...) },
+	} {
+		edited := false
+		section := lines.EditColumns(build(t, column.LevelFastest, []block{b}), func(infos []column.Info) {
+			for i := range infos {
+				if c := &infos[i]; c.SameText() {
+					edit(c)
+					edited = true
+				}
+			}
+		})
+		s, err := lines.Open(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.DecodeRange(0, 5, 7, &model.Rows{}); !errors.Is(err, column.ErrCorrupt) || !edited {
+			t.Errorf("%d: %v", k, err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -219,45 +220,56 @@ func TestFramesTogether(t *testing.T) {
 	}
 }
 
-// Columns of a directory ascend: steps beyond what a number holds do not lead back.
-func TestColumnsThatDescend(t *testing.T) {
-	good := smallSection(t)
-	payloads, err := lines.Payloads(good)
+// withColumns writes a section of one block anew with other columns in its directory.
+func withColumns(t *testing.T, section []byte, edit func(columns []byte) []byte) []byte {
+	payloads, err := lines.Payloads(section)
 	if err != nil {
 		t.Fatal(err)
 	}
 	directory := len(payloads) - 3 // behind the frames
-	edited := false
-	section := lines.Edit(good, func(n int, b []byte) []byte {
+	columns := payloads[directory+1]
+	return lines.Edit(section, func(n int, b []byte) []byte {
 		if n != directory {
 			return b
 		}
-		// The columns come last.
-		columns := payloads[directory+1]
-		count, k := binary.Uvarint(columns)
-		at, numbers := k, []uint64{}
-		for range count {
-			d, k := binary.Uvarint(columns[at:])
-			at += k
-			numbers = append(numbers, d)
-		}
-		if count < 3 {
-			t.Fatalf("%d columns", count)
-		}
-		numbers[1] += 1000
-		numbers[2] -= 1000
-		out := append(b[:len(b)-len(columns):len(b)-len(columns)], columns[:k]...)
-		for _, d := range numbers {
-			out = binary.AppendUvarint(out, d)
-		}
-		edited = true
-		return append(out, columns[at:]...)
+		return append(bytes.TrimSuffix(b, columns), edit(columns)...) // they come last
 	})
-	s, err := lines.Open(section)
-	if err == nil {
-		err = s.Decode(0, &model.Rows{})
+}
+
+// Columns of a directory ascend: steps beyond what a number holds do not lead back. None is
+// left out that a template uses.
+func TestColumnsOfDirectories(t *testing.T) {
+	without := func(n int) func([]byte) []byte {
+		return func(columns []byte) []byte {
+			infos, _, err := column.ParseInfos(columns)
+			if err != nil || len(infos) < 3 {
+				t.Fatalf("%d columns, %v", len(infos), err)
+			}
+			n := (n + len(infos)) % len(infos)
+			return column.AppendInfos(nil, slices.Delete(infos, n, n+1))
+		}
 	}
-	if !errors.Is(err, column.ErrCorrupt) || !edited {
-		t.Fatal(err, edited)
+	for name, edit := range map[string]func([]byte) []byte{
+		"none":               func([]byte) []byte { return column.AppendInfos(nil, nil) },
+		"without the first":  without(0),
+		"without the second": without(1),
+		"without the last":   without(-1),
+		"descending": func(columns []byte) []byte {
+			out, at, step := []byte(nil), 0, []uint64{0, 0, 1000, math.MaxUint64 - 999} // the first number is how many there are
+			for _, more := range step {
+				d, k := binary.Uvarint(columns[at:])
+				at += k
+				out = binary.AppendUvarint(out, d+more)
+			}
+			return append(out, columns[at:]...)
+		},
+	} {
+		s, err := lines.Open(withColumns(t, smallSection(t), edit))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Decode(0, &model.Rows{}); !errors.Is(err, column.ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -352,6 +352,45 @@ func TestFewRowsReadFewBytes(t *testing.T) {
 	}
 }
 
+// What rows that follow each other need of several pages of a column is read together.
+func TestFewRowsAreReadTogether(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 3))
+	var want block
+	for i := range 20000 {
+		want.lines.AppendString(fmt.Sprintf("trace=%016x took=%dus", r.Uint64(), r.IntN(1<<24)))
+		want.times = append(want.times, 1772323200e9+int64(i)*1e6)
+	}
+	b := lines.NewBuilder(column.LevelBetter)
+	b.SetPages(true)
+	section := buildWith(t, b, []block{want})
+	s, err := lines.Open(section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := section[s.Blocks[0].Offset:][:s.Blocks[0].Size]
+	off, _ := s.Directory(0)
+	reads := 0
+	body, err := s.SparseBody(0, data[off:], func(from, n int) ([]byte, error) {
+		reads++
+		return data[from : from+n], nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got model.Rows
+	if err := body.Rows(12345, 13245, &got); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 900 {
+		if !bytes.Equal(got.Lines.At(i), want.lines.At(12345+i)) {
+			t.Fatalf("row %d is %q", i, got.Lines.At(i))
+		}
+	}
+	if _, kinds := body.Pages(); reads > 4 || kinds["hex"] == 0 {
+		t.Errorf("%d reads for two columns and times, pages of %v", reads, kinds)
+	}
+}
+
 // Every row is found by its time, also those before and behind the ends of pages.
 func TestRowsOfPagesByTime(t *testing.T) { eachPaged(t, testRowsOfPagesByTime) }
 
