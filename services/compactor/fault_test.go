@@ -128,40 +128,44 @@ func TestStoreFails(t *testing.T) {
 }
 
 // TestR14DamagedSuccessor: sources stay for as long as the block that replaces them
-// cannot be read whole.
+// cannot be read whole, also if it was damaged after the process that made it had read it back.
 func TestR14DamagedSuccessor(t *testing.T) {
-	e, all := twoBlocks(t)
-	sources := e.objects()
-	e.cycle()
-	live := e.live()
-	if len(live) != 1 {
-		t.Fatalf("%d live blocks", len(live))
+	for _, made := range []bool{false, true} {
+		e, all := twoBlocks(t)
+		sources := e.objects()
+		e.cycle()
+		live := e.live()
+		if len(live) != 1 {
+			t.Fatalf("%d live blocks", len(live))
+		}
+		key := catalog.Key(live[0])
+		whole, err := objstore.ReadAll(t.Context(), e.bucket, key, 1<<30)
+		e.must(err)
+		broken := append([]byte(nil), whole...)
+		broken[40] ^= 0x10
+		e.must(objstore.PutBytes(t.Context(), e.bucket, key, broken))
+		e.pass(25 * time.Hour)
+		next, _, reg := e.compactor()
+		if made {
+			next = e.service
+		}
+		if err := next.Cycle(t.Context()); err == nil || !strings.Contains(err.Error(), string(live[0].ID)) {
+			t.Fatal(made, err)
+		}
+		if keys := e.objects(); !contains(keys, sources...) {
+			t.Fatalf("made %v: sources are gone: %v", made, keys)
+		}
+		if !made && value(t, reg, "weir_compactor_damaged_blocks_total") == 0 {
+			t.Error("damage was not counted")
+		}
+		e.must(objstore.PutBytes(t.Context(), e.bucket, key, whole))
+		e.pass(25 * time.Hour)
+		e.must(next.Cycle(t.Context()))
+		if n := len(e.objects()); n != 1 {
+			t.Errorf("made %v: %d objects", made, n)
+		}
+		e.wantEntries(all...)
 	}
-	key := catalog.Key(live[0])
-	whole, err := objstore.ReadAll(t.Context(), e.bucket, key, 1<<30)
-	e.must(err)
-	broken := append([]byte(nil), whole...)
-	broken[40] ^= 0x10
-	e.must(objstore.PutBytes(t.Context(), e.bucket, key, broken))
-	e.pass(25 * time.Hour)
-	// A process that has not seen it whole.
-	next, _, reg := e.compactor()
-	if err := next.Cycle(t.Context()); err == nil || !strings.Contains(err.Error(), string(live[0].ID)) {
-		t.Fatal(err)
-	}
-	if keys := e.objects(); !contains(keys, sources...) {
-		t.Fatalf("sources are gone: %v", keys)
-	}
-	if got := value(t, reg, "weir_compactor_damaged_blocks_total"); got == 0 {
-		t.Error("damage was not counted")
-	}
-	e.must(objstore.PutBytes(t.Context(), e.bucket, key, whole))
-	e.pass(25 * time.Hour)
-	e.must(next.Cycle(t.Context()))
-	if n := len(e.objects()); n != 1 {
-		t.Errorf("%d objects", n)
-	}
-	e.wantEntries(all...)
 }
 
 func contains(keys []string, want ...string) bool {

@@ -394,11 +394,13 @@ func (j *job) store(ctx context.Context) error {
 			s.damagedBy(err)
 			return fmt.Errorf("read block back: %w", err)
 		}
-		o, err := s.deps.Bucket.Stat(ctx, key)
-		if err != nil {
-			return err
+		if s.cfg.DeleteDelay == 0 { // else it is read back again before its sources go
+			o, err := s.deps.Bucket.Stat(ctx, key)
+			if err != nil {
+				return err
+			}
+			s.verified[b.ID] = o.Modified
 		}
-		s.verified[b.ID] = o.Modified
 		keys = append(keys, key)
 	}
 	if err := s.step("announce"); err != nil {

@@ -281,6 +281,9 @@ func (c *cycle) ancestry(ctx context.Context, snap *catalog.Snapshot, b catalog.
 			if going[id] != "" {
 				continue
 			}
+			if c.now.Sub(h.ID.Time()) < c.s.cfg.DeleteDelay {
+				return nil, false, nil // it is read when that matters
+			}
 			stored, err := c.s.confirm(ctx, h)
 			if err != nil {
 				return nil, false, err
@@ -311,7 +314,8 @@ func ancestors(snap *catalog.Snapshot, b catalog.Block) bool {
 }
 
 // confirm reads a block back whole, once, and returns when the store says that it was
-// written.
+// written. It is for blocks that have stood for DeleteDelay: what was damaged until then is the
+// reason for which their sources stay for as long.
 func (s *Service) confirm(ctx context.Context, b catalog.Block) (time.Time, error) {
 	if t, ok := s.verified[b.ID]; ok {
 		return t, nil

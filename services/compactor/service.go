@@ -93,8 +93,8 @@ type Service struct {
 	metrics    *metrics
 
 	working sync.Mutex // held by a cycle; guards what follows
-	// verified are the blocks that were read back whole, with the store's time of their
-	// writing.
+	// verified are the blocks that were read back whole since they may replace others, with the
+	// store's time of their writing.
 	verified   map[catalog.ID]time.Time
 	allowances map[string]*compact.Allowance
 	retained   time.Time // when retention was applied last
