@@ -37,8 +37,8 @@ type Options struct {
 	Pages bool
 	// NoGrams leaves out the matrices that filters use to rule row groups out.
 	NoGrams bool
-	// Whole keeps lines as they are, those that are carried too: for blocks with so few of
-	// each kind that their templates are not worth finding. Knowledge is of no use.
+	// Whole keeps lines as they are, for blocks that are soon merged: their templates are
+	// found then. NoGrams goes with it, and Knowledge is of no use.
 	Whole bool
 }
 
@@ -107,7 +107,7 @@ func NewWriter(w io.Writer, meta Meta, o Options) *Writer {
 	}
 	o.RowGroupBytes = min(o.RowGroupBytes, lines.MaxBytes)
 	if o.Whole {
-		o.Knowledge = nil
+		o.NoGrams, o.Knowledge = true, nil
 	}
 	b := &Writer{opts: o, lines: lines.NewBuilder(o.Level)}
 	b.compress = b.lines.Compressor()
@@ -426,11 +426,7 @@ func (w *Writer) endSection() error {
 		b = w.grams.Finish()
 		s.gramsSize = int64(len(b))
 		w.write(b)
-		shapes := w.grams.Shapes()
-		if w.grams.Reset(); w.opts.Whole {
-			// Sections of many services are alike.
-			w.grams.Expect(shapes)
-		}
+		w.grams.Reset()
 	}
 	w.sectionBytes = 0
 	return w.err

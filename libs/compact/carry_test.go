@@ -384,7 +384,7 @@ func TestCarriedIsWrittenAnew(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		blocks, lines := drawBlocks(t, ws)
 		fix := rapid.Bool().Draw(t, "fix")
-		o := block.Options{RowGroupBytes: rapid.SampledFrom([]int{2000, 20000, 1 << 20}).Draw(t, "group"), SectionBytes: 200000, Whole: rapid.IntRange(0, 2).Draw(t, "whole") == 0}
+		o := block.Options{RowGroupBytes: rapid.SampledFrom([]int{2000, 20000, 1 << 20}).Draw(t, "group"), SectionBytes: 200000}
 		var cuts []int64
 		if rapid.IntRange(0, 3).Draw(t, "cut") == 0 {
 			cuts = []int64{time.Date(2026, 3, 1, 12, 0, 20, 0, time.UTC).UnixNano()}

@@ -123,7 +123,7 @@ func TestFewRowsOfManyStreamsAreCarried(t *testing.T) {
 		if len(blocks) == 0 {
 			return
 		}
-		o := block.Options{RowGroupBytes: rapid.SampledFrom([]int{9000, 1 << 20}).Draw(t, "group"), SectionBytes: 4 << 20, Whole: rapid.IntRange(0, 2).Draw(t, "whole") == 0}
+		o := block.Options{RowGroupBytes: rapid.SampledFrom([]int{9000, 1 << 20}).Draw(t, "group"), SectionBytes: 4 << 20}
 		asAnew(t, ws, blocks, lines, rapid.Bool().Draw(t, "fix"), nil, o)
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 
 	"github.com/weir-logs/weir/libs/block"
@@ -83,42 +82,4 @@ func templates(t *testing.T, r *block.Reader) int {
 		t.Fatal(err)
 	}
 	return len(s.Table.Templates)
-}
-
-// A writer that keeps lines whole keeps those so, too, that come out of blocks with templates.
-func TestTemplatesBecomeWholeLines(t *testing.T) {
-	ws := writers{}
-	var blocks [][]byte
-	var want []string
-	for k := range 2 {
-		var out bytes.Buffer
-		w := ws.get(&out, block.Meta{ID: catalog.ID(fmt.Sprintf("b%d", k)), Tenant: "t"}, block.Options{Whole: k == 1})
-		rows := &model.Rows{}
-		for i := range 50 {
-			rows.Times = append(rows.Times, int64(k*1000+i))
-			rows.Lines.AppendString(fmt.Sprintf("request %d took %dms", i*31, i*k))
-			want = append(want, string(rows.Lines.At(i)))
-		}
-		if err := w.Add(model.Labels{{Name: "app", Value: "a"}}, rows); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		blocks = append(blocks, out.Bytes())
-	}
-	out, _ := merged(t, ws, blocks, true, false, nil, block.Options{Whole: true, RowGroupBytes: 300})
-	if n := templates(t, out[0]); n != 1 || out[0].RowGroups() < 5 {
-		t.Errorf("%d templates", n)
-	}
-	var got []string
-	err := out[0].Each(context.Background(), func(_ model.Labels, rows *model.Rows) error {
-		for i := range rows.Len() {
-			got = append(got, string(rows.Lines.At(i)))
-		}
-		return nil
-	})
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%q, %v", got, err)
-	}
 }

@@ -20,7 +20,6 @@ type Config struct {
 	CloseAfter        time.Duration `help:"How long after a day's end its blocks are merged for good. Blocks that come later are merged as late ones."`
 	MaxSources        int           `help:"Most blocks merged at once. Each takes some MiB of memory meanwhile."`
 	MaxBlockSize      conf.ByteSize `help:"Size above which the result of a merge is cut into several blocks."`
-	WholeBelow        int           `help:"Lines that the ingesters kept whole stay so in merged blocks if these have fewer entries than this for each of many services (32 or more). That costs less than half the CPU for entries that are few; they take two thirds more room, and filters other than for rare text read them. Above it templates of lines are found. 0: always."`
 	DeleteDelay       time.Duration `help:"How long a block stays in the store after the block that replaces it was stored and read back. A store that is this process's alone needs no delay."`
 	DeleteBudget      conf.ByteSize `help:"Most bytes of blocks that are deleted from the store in one cycle."`
 	RewriteDelay      time.Duration `help:"How long a delete can be cancelled before its entries are removed from blocks."`
@@ -38,7 +37,6 @@ func DefaultConfig() Config {
 		CloseAfter:        2 * time.Hour,
 		MaxSources:        32,
 		MaxBlockSize:      1 * conf.GiB,
-		WholeBelow:        4000,
 		DeleteDelay:       24 * time.Hour,
 		DeleteBudget:      64 * conf.GiB,
 		RewriteDelay:      24 * time.Hour,
@@ -68,9 +66,6 @@ func (c Config) Validate() error {
 	share("merge_share", c.MergeShare)
 	if c.MaxSources < 2 || c.MaxSources > 256 {
 		errs = append(errs, fmt.Errorf("max_sources is %d, must be from 2 to 256", c.MaxSources))
-	}
-	if c.WholeBelow < 0 || c.WholeBelow > 1<<20 {
-		errs = append(errs, fmt.Errorf("whole_below is %d, must be from 0 to %d", c.WholeBelow, 1<<20))
 	}
 	for _, s := range []struct {
 		key  string

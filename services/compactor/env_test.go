@@ -53,7 +53,6 @@ type env struct {
 	service *Service
 	rand    *random
 	dir     string
-	whole   bool // blocks are put with lines kept whole
 
 	mu    sync.Mutex // guards what follows
 	time  time.Time
@@ -140,7 +139,7 @@ func (e *env) build(meta block.Meta, entries ...entry) ([]byte, catalog.Block) {
 		return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.at, b.at), cmp.Compare(a.batch, b.batch))
 	})
 	var body bytes.Buffer
-	w := block.NewWriter(&body, meta, block.Options{Whole: e.whole, NoGrams: e.whole})
+	w := block.NewWriter(&body, meta, block.Options{})
 	for from := 0; from < len(entries); {
 		to := from
 		rows := &model.Rows{}

@@ -31,7 +31,6 @@ type job struct {
 	id      catalog.ID
 	sources []compact.Source
 	infos   []block.Info
-	whole   bool // lines are kept whole
 	removes []compact.Remover
 	deletes []pending      // of removes
 	rules   *compact.Rules // of removes; nil: nothing expires
@@ -71,7 +70,6 @@ func (j *job) make(ctx context.Context, deletes []pending) (err error) {
 		return err
 	}
 	streams := 0
-	var readers []*block.Reader
 	for i, b := range task.Sources {
 		r, err := s.open(ctx, b.Block)
 		if err == nil && i >= 2 && streams+r.Streams() > s.maxStreams {
@@ -83,17 +81,13 @@ func (j *job) make(ctx context.Context, deletes []pending) (err error) {
 			streams += r.Streams()
 			var src *compact.BlockSource
 			if src, err = compact.NewBlockSource(r); err == nil {
-				j.sources, j.infos, readers = append(j.sources, src), append(j.infos, src.Info()), append(readers, r)
+				j.sources, j.infos = append(j.sources, src), append(j.infos, src.Info())
 			}
 		}
 		if err != nil {
 			s.damagedBy(err)
 			return err
 		}
-	}
-	if j.whole, err = block.KeepWhole(ctx, readers, s.cfg.WholeBelow); err != nil {
-		s.damagedBy(err)
-		return err
 	}
 	j.choose(deletes)
 	ranges, err := j.ranges(ctx)
@@ -243,15 +237,6 @@ func (j *job) nonEmpty(ranges []part) []part {
 // up for much of what a slice of them costs (ADR 0034).
 const mergedRowGroup = 4 << 20
 
-// options are how results are written. Of lines that are kept whole little is gained by the
-// better level, and nothing by pages, for half of the CPU.
-func (j *job) options() block.Options {
-	if j.whole {
-		return block.Options{RowGroupBytes: mergedRowGroup, Whole: true}
-	}
-	return block.Options{Level: column.LevelBetter, RowGroupBytes: mergedRowGroup, Pages: true}
-}
-
 // write makes the results, in temporary files.
 func (j *job) write(ctx context.Context, ranges []part) error {
 	if err := j.close(); err != nil {
@@ -278,7 +263,7 @@ func (j *job) write(ctx context.Context, ranges []part) error {
 			return err
 		}
 		buf := bufio.NewWriterSize(f, 1<<20)
-		w := block.NewWriter(buf, meta, j.options())
+		w := block.NewWriter(buf, meta, block.Options{Level: column.LevelBetter, RowGroupBytes: mergedRowGroup, Pages: true})
 		if err := m.Run(ctx, p.start, p.end, w); err != nil {
 			j.s.damagedBy(err)
 			return err
@@ -429,7 +414,7 @@ func (j *job) count() {
 	m.rows.WithLabelValues("removed").Add(float64(r.Removed))
 	j.s.log.Info("blocks merged", "tenant", j.task.Tenant, "partition", partitionText(j.task.Partition), "reason", j.task.Reason,
 		"sources", len(j.task.Sources), "results", len(j.results), "bytes_in", j.task.Bytes(), "bytes_out", out,
-		"whole", j.whole, "rows", r.RowsOut, "copies", r.Copies, "removed", r.Removed)
+		"rows", r.RowsOut, "copies", r.Copies, "removed", r.Removed)
 }
 
 func partitionText(t time.Time) string {

@@ -14,6 +14,7 @@ import (
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/services/ingester/local"
 )
@@ -51,6 +52,15 @@ func (b *localBlock) peek(ctx context.Context) (*block.Reader, error) {
 		return r, nil
 	}
 	return block.Open(ctx, b.container.Section(b.Block), b.Size)
+}
+
+// each calls yield with all rows of the block.
+func (b *localBlock) each(ctx context.Context, yield func(model.Labels, *model.Rows) error) error {
+	r, err := b.peek(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Each(ctx, yield)
 }
 
 // blocks are the local blocks of an ingester, and what it knows of their copies in the

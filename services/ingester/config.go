@@ -20,7 +20,7 @@ type Config struct {
 	CutSize         conf.ByteSize `yaml:"cut_size" help:"Memory that recent entries take before they are written to blocks on the local disk. 0: a quarter of the memory for recent entries, not counting what their streams take. Never more than half of it."`
 	CutInterval     time.Duration `yaml:"cut_interval" help:"Recent entries are written to blocks when the oldest of them has been in memory for this long."`
 	FullWait        time.Duration `yaml:"full_wait" help:"How long a push waits at most for memory for recent entries while that is full, before it is refused: 0.2 ms for each of its streams, if that is less. 0: not at all. From 1s on distributors hold an ingester for one that does not answer."`
-	WholeBelow      int           `yaml:"whole_below" help:"A tenant's recent entries are written with lines kept whole, which costs little, if they are of many services with fewer entries than this each. They stay whole when blocks are merged, as long as there are so few. 0: templates of all lines are found at once."`
+	WholeBelow      int           `yaml:"whole_below" help:"A tenant's recent entries are written with lines kept whole, which costs little, if they are of many services with fewer entries than this each. Templates of their lines are found when the blocks are merged. 0: always at once."`
 	UploadSize      conf.ByteSize `yaml:"upload_size" help:"A tenant's blocks are uploaded when their lines have this size."`
 	UploadInterval  time.Duration `yaml:"upload_interval" help:"A tenant's blocks are uploaded when the oldest is this old, whatever their size."`
 	KeepUploaded    time.Duration `yaml:"keep_uploaded" help:"How long blocks stay on the local disk after they were uploaded, at most 168h."`

@@ -118,13 +118,21 @@ func (s *Service) encodeTenant(ctx context.Context, w *local.Writer, g *generati
 	return nil
 }
 
+// wholeGroups is how many groups of a tenant's streams, whose lines share templates, are
+// reason to keep lines whole. Where there are few of them, few lines are not worth it.
+const wholeGroups = 32
+
 // wholeBelow returns of how many rows of a tenant lines are kept whole in one block: fewer
 // than are worth learning their templates from, with as many groups as the tenant has.
 func (s *Service) wholeBelow(h *head.Head, tenant string) int64 {
 	if s.cfg.WholeBelow == 0 {
 		return 0
 	}
-	return block.WholeBelow(h.Groups(tenant, block.Group), s.cfg.WholeBelow)
+	groups := int64(h.Groups(tenant, block.Group))
+	if groups < wholeGroups {
+		return 0
+	}
+	return groups * int64(s.cfg.WholeBelow)
 }
 
 // encodeBlock writes the rows of some spans as one block, with lines kept whole or not, and

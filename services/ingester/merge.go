@@ -154,14 +154,8 @@ func (s *Service) uniteBlocks(ctx context.Context, w *local.Writer, list []*loca
 	meta := block.Meta{Tenant: list[0].Tenant, Partition: list[0].Partition}
 	born := list[0].Born
 	want := uint64(0)
-	var readers []*block.Reader
 	var sources []unite.Each
 	for _, b := range list {
-		r, err := b.peek(ctx)
-		if err != nil {
-			return block.Info{}, s.mergeFailed(b, err)
-		}
-		readers = append(readers, r)
 		meta.Sources = append(meta.Sources, catalog.Source{ID: b.ID, Of: 1})
 		meta.Level = max(meta.Level, b.Level)
 		if b.Born.Before(born) {
@@ -169,17 +163,17 @@ func (s *Service) uniteBlocks(ctx context.Context, w *local.Writer, list []*loca
 		}
 		want += uint64(b.Rows)
 		sources = append(sources, func(yield func(model.Labels, *model.Rows) error) error {
-			if err := r.Each(ctx, yield); err != nil {
-				return s.mergeFailed(b, err)
+			if err := b.each(ctx, yield); err != nil {
+				if isDamage(err) {
+					s.damaged(b, err)
+				}
+				return err
 			}
 			return nil
 		})
 	}
-	// What is damaged is found again, and noted, when all is read.
-	whole, err := block.KeepWhole(ctx, readers, s.cfg.WholeBelow)
-	whole = whole && err == nil
 	var stats unite.Stats
-	info, err := s.writeBlock(w, meta, born, whole, func(yield func(model.Labels, *model.Rows) error) (err error) {
+	info, err := s.writeBlock(w, meta, born, false, func(yield func(model.Labels, *model.Rows) error) (err error) {
 		stats, err = unite.Streams(sources, block.Compare, yield)
 		return err
 	})
@@ -194,12 +188,4 @@ func (s *Service) uniteBlocks(ctx context.Context, w *local.Writer, list []*loca
 		return info, fmt.Errorf("the merge of %d rows found %d, dropped %d copies and wrote %d", want, stats.In, stats.Copies, info.Rows)
 	}
 	return info, nil
-}
-
-// mergeFailed returns the error of a merge that reads a block, which is noted if it is damaged.
-func (s *Service) mergeFailed(b *localBlock, err error) error {
-	if isDamage(err) {
-		s.damaged(b, err)
-	}
-	return err
 }

@@ -102,7 +102,6 @@ func (s *Service) blockOptions(whole bool) block.Options {
 	o := block.Options{Knowledge: s.knowledge, NarrowRuns: true, Pages: !whole, Whole: whole}
 	if whole {
 		o.Level = column.LevelFastest // all lines go through it, and soon again
-		o.NoGrams = true              // that costs as much as to write the lines
 	}
 	return o
 }

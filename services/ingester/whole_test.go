@@ -12,9 +12,6 @@ import (
 	"github.com/weir-logs/weir/libs/block"
 )
 
-// manyGroups is of how many services lines are kept whole.
-const manyGroups = 32
-
 // templatesOf returns how many templates each section of the tenant's local blocks has.
 func (n *node) templatesOf(tenant string) []int {
 	n.t.Helper()
@@ -59,20 +56,18 @@ func (n *node) pushServices(services, rows int, from int64) (want []string) {
 }
 
 // TestFewOfManyServicesAreWhole: lines of many services with few entries each are kept whole
-// when they are cut, and read all the same; they stay so when they are merged while there
-// are as few, and have templates if there are more then.
+// when they are cut, and read all the same; their templates are there after a merge.
 func TestFewOfManyServicesAreWhole(t *testing.T) {
 	for _, c := range []struct {
 		name           string
 		services, rows int
 		below          int
-		whole, merged  bool
+		whole          bool
 	}{
-		{"few of many", 2 * manyGroups, 20, 100, true, true},
-		{"few at a time", 2 * manyGroups, 20, 40, true, false},
-		{"many of many", 2 * manyGroups, 20, 20, false, false},
-		{"few of few", manyGroups - 1, 20, 100, false, false},
-		{"off", 2 * manyGroups, 20, 0, false, false},
+		{"few of many", 2 * wholeGroups, 20, 100, true},
+		{"many of many", 2 * wholeGroups, 20, 20, false},
+		{"few of few", wholeGroups - 1, 20, 100, false},
+		{"off", 2 * wholeGroups, 20, 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -112,7 +107,7 @@ func TestFewOfManyServicesAreWhole(t *testing.T) {
 				t.Fatal(err)
 			}
 			check("merged")
-			if got := n.templatesOf("t"); len(got) != 1 || (got[0] == 1) != c.merged || !c.merged && got[0] < 5 {
+			if got := n.templatesOf("t"); len(got) != 1 || got[0] < 5 {
 				t.Errorf("%v templates after a merge", got)
 			}
 		})
@@ -122,7 +117,7 @@ func TestFewOfManyServicesAreWhole(t *testing.T) {
 // A block that is written whole learns nothing and needs nothing that was learnt.
 func TestWholeBlocksLeaveKnowledge(t *testing.T) {
 	n := start(t, t.TempDir(), 1<<30)
-	n.pushServices(2*manyGroups, 20, 0)
+	n.pushServices(2*wholeGroups, 20, 0)
 	if err := n.flush(); err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func (b *Builder) AddValue(name, value []byte) {
 
 // Rows are the rows of a block: where their lines end, the slots in the lines, and the
 // lines' shapes. Lines of one shape have all bytes but those in slots in common. Shapes
-// are small numbers; nil: nothing is known of the lines but where they end.
+// are small numbers.
 type Rows struct {
 	Ends   []uint32
 	Shapes []uint32        // of each row
@@ -316,7 +316,7 @@ func (b *Builder) gather(slab []byte, rows *Rows) {
 	b.gatherPieces()
 }
 
-// lines gives the sink the grams of lines. Without shapes each is looked at by itself. What lines of one shape have in common
+// lines gives the sink the grams of lines. What lines of one shape have in common
 // is looked at once; of the others, pieces around bytes that changed from the last line
 // of the shape to the next. Each distinct piece is looked at about once.
 func (b *Builder) lines(slab []byte, rows *Rows) {
@@ -326,14 +326,6 @@ func (b *Builder) lines(slab []byte, rows *Rows) {
 	clear(b.seen[:])
 	clear(b.wholes[:])
 	clear(b.alones[:])
-	if rows.Shapes == nil {
-		start := uint32(0)
-		for _, end := range rows.Ends {
-			b.chunks(slab, piece{start, end, end}, end)
-			start = end
-		}
-		return
-	}
 	b.starts = append(b.starts[:0], make([]int32, len(rows.Counts))...)
 	b.lasts, b.news = b.lasts[:0], b.news[:0]
 	start, slots := uint32(0), rows.Slots

@@ -33,15 +33,9 @@ func (b *block) add(line string) {
 }
 
 func build(t interface{ Fatal(...any) }, share float64, blocks []block) ([]byte, []byte) {
-	return buildAs(t, share, blocks, false)
-}
-
-// buildAs is build, with lines kept whole or not.
-func buildAs(t interface{ Fatal(...any) }, share float64, blocks []block, whole bool) ([]byte, []byte) {
 	g := grams.NewBuilder(share)
 	b := lines.NewBuilder(column.LevelFastest)
 	b.SetGrams(g)
-	b.SetWhole(whole)
 	for i := range blocks {
 		for _, v := range blocks[i].values {
 			g.AddValue([]byte("trace"), []byte(v))
@@ -90,7 +84,7 @@ func TestPiecesGiveTheBitsOfWholeLines(t *testing.T) {
 			blocks = append(blocks, made(r, 1+r.IntN(600)))
 		}
 		for _, share := range []float64{0.05, 1} {
-			_, matrix := buildAs(t, share, blocks, seed%2 == 1)
+			_, matrix := build(t, share, blocks)
 			region, err := grams.Open(matrix, true)
 			if err != nil {
 				t.Fatal(err)

@@ -96,7 +96,8 @@ func (b *Builder) Learnt() *Learnt {
 // caller's to reset and finish.
 func (b *Builder) SetGrams(g *grams.Builder) { b.grams = g }
 
-// SetWhole makes the builder keep all lines as they are: nothing is learnt of them.
+// SetWhole makes the builder keep the lines that Add is given as they are: nothing is learnt
+// of them. It does not go with grams.
 func (b *Builder) SetWhole(on bool) { b.whole = on }
 
 // SetPages makes the builder write large payloads as pages, of which a reader of few rows
@@ -178,11 +179,8 @@ func (b *Builder) add(lines *model.Strings, times []int64, runEnds []uint32, kin
 	}
 	b.end(&info, blk.Rows, times)
 	if b.grams != nil {
-		rows := grams.Rows{Ends: lines.Ends}
-		if !b.whole {
-			rows.Shapes = blk.Rows
-			rows.Slots, rows.Counts = b.analyzer.Slots()
-		}
+		rows := grams.Rows{Ends: lines.Ends, Shapes: blk.Rows}
+		rows.Slots, rows.Counts = b.analyzer.Slots()
 		b.grams.AddBlock(lines.Slab, &rows, int(info.Size))
 	}
 	return Stats{Bytes: int(info.Size), Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(b.infos)}, nil

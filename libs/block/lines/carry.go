@@ -57,7 +57,6 @@ type carrier struct {
 	pieces  pieces
 	printed printed
 	walked  []walkedPart // of the block added last; none: all of it is text
-	text    model.Rows   // of the block added last, what was printed since it has no place; the lines are memory to use again
 }
 
 func (c *carrier) reset() {
@@ -143,8 +142,8 @@ func (b *Builder) taker(body *Body) (*taker, error) {
 }
 
 func (b *Builder) newTaker(body *Body) (*taker, error) {
-	if b.whole || body.whole() {
-		return nil, errApart // lines are kept as they are, or there is something to be learnt
+	if body.whole() {
+		return nil, errApart // there is something to be learnt
 	}
 	tids, err := body.RowTemplates()
 	if err != nil {
@@ -313,8 +312,7 @@ func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.
 	if len(apart) == 0 {
 		return parts, text, nil
 	}
-	all := &b.carry.text
-	all.Lines.Slab, all.Lines.Ends, all.Times = all.Lines.Slab[:0], all.Lines.Ends[:0], all.Times[:0]
+	var all model.Rows
 	out := make([]Part, 0, len(parts))
 	row := 0
 	for _, p := range parts {
@@ -329,7 +327,7 @@ func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.
 			if p.Body.whole() {
 				err = p.Body.appendWhole(&all.Lines, p.From, p.To)
 			} else {
-				err = p.Body.Rows(p.From, p.To, all)
+				err = p.Body.Rows(p.From, p.To, &all)
 			}
 			if err != nil {
 				return nil, nil, err

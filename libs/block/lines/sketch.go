@@ -18,8 +18,8 @@ type sketch struct {
 }
 
 const (
-	minSketched = 1 << 8  // shorter frames are soon searched
-	maxSketched = 1 << 21 // longer ones are lines that are kept whole: grams tell of rare texts
+	minSketched = 1 << 8 // shorter frames are soon searched
+	maxSketched = 1 << 23
 	sketchGram  = 4
 )
 
