@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/catalog/tombstone"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
@@ -143,5 +144,59 @@ func TestR25RetentionAtRead(t *testing.T) {
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// Sources that are read in place of a damaged block bring nothing back: a delete may have retired
+// with the last of them, of which an older listing still tells, and which is open.
+func TestR24SourcesBringNothingBack(t *testing.T) {
+	s := newShop(t)
+	store := tombstone.NewStore(s.bucket, func() time.Time { return s.now }, 0)
+	x := s.delete(store, `{app="a"} |= "request 1"`)
+	all := rows("a", 0, 100)
+	left := slices.DeleteFunc(slices.Clone(all), func(r row) bool { return strings.Contains(r.line, "request 1") })
+	source := s.put(nil, all...)
+	s.applied = []string{"another", x.ID}
+	bad := s.put([]catalog.Block{source}, left...)
+	s.refresh()
+	s.bucket.Flip = func(key string) bool { return key == catalog.Key(bad) }
+	expr := selectorOf(t, `{app="a"}`)
+	ask := func(deletes ...engine.Tombstone) ([]string, error) {
+		q := engine.RangeQuery{
+			Query: engine.Query{Expr: expr, Sources: []engine.Source{&stored{blocks: s.blocks, tenant: "t"}}, Excluded: &engine.Excluded{Tombstones: deletes, Version: fmt.Sprint(len(deletes))}},
+			Start: day.UnixNano(), End: day.Add(24 * time.Hour).UnixNano(), Step: time.Hour,
+		}
+		var res *engine.Result
+		err := rerun(s.Context(), q.Sources, func() bool { return false }, func() (err error) {
+			res, err = s.engine.Range(s.Context(), q)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return linesOf(res), nil
+	}
+	force := engine.Tombstone{ID: x.ID, Selector: x.Selector(), Start: x.Start, End: x.End}
+	other := force
+	other.ID = "another"
+	lists := 0
+	s.bucket.Before = func(_ context.Context, op, _ string) error {
+		if op == "list" {
+			lists++
+		}
+		return nil
+	}
+	for i, deletes := range [][]engine.Tombstone{{force, other}, {other, force}, {force}} {
+		got, err := ask(deletes...)
+		s.must(err)
+		s.same("in force", got, textOf(left))
+		if want := i / 2; lists != want { // the other one may have retired, and the source is there
+			t.Errorf("query %d: %d listings, want %d", i, lists, want)
+		}
+	}
+	s.now = s.now.Add(time.Minute)
+	s.must(s.objects.Delete(t.Context(), catalog.Key(source)))
+	if got, err := ask(); !rpcerr.Is(err, rpcerr.DataLoss) {
+		t.Errorf("retired: %d lines, %v", len(got), err)
 	}
 }

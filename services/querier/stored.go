@@ -31,6 +31,7 @@ type stored struct {
 	failed   *blockError
 	without  map[catalog.ID]error // blocks that could not be read, and are not read again
 	instead  map[catalog.ID]bool  // damaged blocks in place of which others were opened
+	fresh    bool                 // the blocks were listed since the query knows the deletes
 	shunned  map[string]bool      // queriers that failed, and are asked no more
 	lost     bool                 // one has, while it read
 }
@@ -87,6 +88,36 @@ func (s *stored) replaceable(id catalog.ID) bool {
 	}
 	_, without := snap.Without(s.blocks.known())
 	return slices.Contains(without, id)
+}
+
+// retired reports whether a delete may be in force no more whose entries are in what blocks
+// that are left out were merged from.
+func retired(ctx context.Context, snap *catalog.Snapshot, without []catalog.ID) bool {
+	inForce := map[string]bool{}
+	if x := engine.ExcludedOf(ctx); x != nil && len(without) > 0 {
+		for _, t := range x.Tombstones {
+			inForce[t.ID] = true
+		}
+	}
+	for _, id := range without {
+		b, _ := snap.Block(id)
+		for _, src := range b.Sources {
+			a, there := snap.Block(src.ID)
+			if there && slices.ContainsFunc(b.Tombstones, func(t string) bool { return !inForce[t] && !slices.Contains(a.Tombstones, t) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// listed reports whether it was called before.
+func (s *stored) listed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.fresh
+	s.fresh = true
+	return was
 }
 
 func (s *stored) mayReplace(id catalog.ID) bool {
@@ -192,6 +223,17 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 	if err != nil {
 		return nil, err
 	}
+	// What a damaged block was merged from is as good as it is, while it is there: deletes and
+	// retention hold at read, and a delete does not retire before it is gone. So if one has,
+	// the listing is to be younger than that.
+	rest, instead := snap.Without(s.blocks.known())
+	if retired(ctx, snap, instead) && !s.listed() {
+		if err := loader.RefreshTenant(ctx, s.tenant); err != nil {
+			return nil, err
+		}
+		return s.open(ctx, matchers, start, end) // once
+	}
+	snap = rest
 	var gaps []string
 	for _, p := range snap.Problems(s.tenant, start, end) {
 		if p.Kind == catalog.Unavailable && !s.partial {
@@ -199,9 +241,6 @@ func (s *stored) open(ctx context.Context, matchers []*syntax.Matcher, start, en
 		}
 		gaps = append(gaps, problemText(p))
 	}
-	// What a damaged block was merged from is as good as it is, while it is there: deletes and
-	// retention hold at read, and a delete does not retire before.
-	snap, instead := snap.Without(s.blocks.known())
 	live := snap.Live(s.tenant, start, end)
 	s.mu.Lock()
 	if s.instead == nil && len(instead) > 0 {
