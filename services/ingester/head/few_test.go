@@ -298,7 +298,26 @@ func TestNamesHaveOneNumber(t *testing.T) {
 			if (cost == 0) != (round == 1) || seen[id] != (round == 1) || a.names[id-1] != n {
 				t.Errorf("round %d: %v has number %d and costs %d", round, n, id, cost)
 			}
+			if again, cost := a.number(n); again != id || cost != 0 { // however many there are
+				t.Errorf("%v has number %d, then %d for %d", n, id, again, cost)
+			}
 			seen[id] = true
 		}
+	}
+}
+
+// TestStatsOfDuplicates: rows that were there already are counted as such, and others are not.
+func TestStatsOfDuplicates(t *testing.T) {
+	h := New()
+	for i := range 3 {
+		rows := model.Rows{Times: []int64{1, int64(2 + i)}, Positions: []uint32{0, 1}}
+		rows.Lines.AppendString("line")
+		rows.Lines.AppendString("line")
+		rows.Hashes = []uint64{rows.Hash(0), rows.Hash(1)}
+		b := []Block{{Text: `{a="b"}`, Labels: model.NewLabels([]model.Label{{Name: "a", Value: "b"}}), Rows: rows}}
+		h.Append("t", b, int64(i+1), uint64(i+1))
+	}
+	if s := h.Stats(); s.Duplicates != 2 || s.Rows != 4 || s.Streams != 1 {
+		t.Errorf("%+v", s)
 	}
 }
