@@ -140,3 +140,18 @@ func TestWhatStaysGoesWithItsSection(t *testing.T) {
 		}
 	}
 }
+
+// Who still uses lines that went has no part in what is counted for what stays of them.
+func TestWhatWentIsNotCounted(t *testing.T) {
+	b := &bodies{T: t, Cache: NewCache(room, nil), block: new(block.Reader)}
+	used := b.ask(0)
+	e := b.entries[key{block: b.block, kind: kindBody, n: 0}]
+	b.mu.Lock()
+	b.leave(e, nil)
+	b.mu.Unlock()
+	used.grow(500)
+	b.note(e, used, true)
+	if e.queue.of != ofEmptied || e.size != 10 || b.Size() != 10 {
+		t.Errorf("%+v, %d bytes", e, b.Size())
+	}
+}
