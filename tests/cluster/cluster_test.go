@@ -186,7 +186,7 @@ func killOne(t *testing.T, change ...func(*harness.Cluster)) {
 		n.Start()
 		n.AwaitReady()
 		s.AwaitHealthy(3)
-		s.stored(50)
+		s.allStore() // or there would be two to which nothing is written
 		s.readUnderLoad()
 		s.noGap("it comes back")
 	}
@@ -213,7 +213,7 @@ func rollingRestart(t *testing.T, change ...func(*harness.Cluster)) {
 		n.Start()
 		n.AwaitReady()
 		s.AwaitHealthy(3)
-		s.stored(50)
+		s.allStore()
 		s.readUnderLoad()
 	}
 	s.noGap("rolling restart")

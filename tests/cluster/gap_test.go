@@ -77,6 +77,7 @@ func TestRule20WipeOneAfterTheOther(t *testing.T) {
 			}
 			return nil
 		})
+		s.allStore()
 		s.readUnderLoad()
 		s.noGap("one wiped")
 	}

@@ -423,6 +423,7 @@ func TestFlippedBitHeals(t *testing.T) {
 		s.AwaitHealthy(3)
 		s.readUnderLoad()
 		s.healed()
+		s.allStore()
 		s.readUnderLoad()
 	}
 	t.Logf("%s", s.check())
