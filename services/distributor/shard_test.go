@@ -16,6 +16,7 @@ func TestShardedTenantStaysInItsShard(t *testing.T) {
 		l.IngestionShardSize = size
 		d := cl.distributor(l)
 		d.breakers.after = time.Hour
+		d.cfg.MaxInFlight = 1000 // one that lags is not left out
 		for i := range 200 {
 			if _, err := d.Write(ctx(), request(fmt.Sprintf(`{a="%d"}`, i), lines([]int64{now.UnixNano()}, "x"))); err != nil {
 				t.Fatal(err)
