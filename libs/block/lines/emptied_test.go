@@ -3,6 +3,7 @@ package lines_test
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 
@@ -87,4 +88,50 @@ func testEmptiedIsAsJustOpened(t *testing.T, build func(fataler, column.Level, [
 			}
 		}
 	}
+}
+
+// What searches find out about a row group counts as its memory, and as that of what stays when
+// its lines go.
+func TestMemoryOfWhatWasFoundOut(t *testing.T) {
+	blocks := []block{made(997)}
+	data := buildPaged(t, column.LevelFastest, blocks)
+	s, err := lines.Open(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	off, _ := s.Directory(0)
+	body, err := s.SparseBody(0, data[off:s.Blocks[0].Size], func(from, n int) ([]byte, error) { return data[from : from+n], nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	grown := func(what string, least int, search func()) {
+		before, stays := body.MemorySize()-body.Held(), body.EmptiedSize()
+		search()
+		if n, of := body.MemorySize()-body.Held()-before, body.EmptiedSize()-stays; n < least || of < least {
+			t.Errorf("%s: %d bytes are counted, %d of them as what stays, not %d", what, n, of, least)
+		}
+	}
+	large := column.NewWindows(1000, 8)
+	grown("windows", large.MemorySize(), func() {
+		body.Searched(0, 1, false, func() *column.Windows { return large })
+	})
+	at := slices.IndexFunc(body.Columns(), func(c column.Info) bool {
+		return c.Size > 0 && frameSize(t, body, c) >= 1<<10
+	})
+	ask := func() {
+		if _, err := body.FrameMay(at, []byte("rare"), new(uint64)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask() // the second search makes it
+	grown("sketch", frameSize(t, body, body.Columns()[at])/16, ask)
+}
+
+// frameSize returns how many bytes a column's frame has.
+func frameSize(t *testing.T, body *lines.Body, c column.Info) int {
+	n, err := body.FrameSize(body.Number(c.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
