@@ -105,6 +105,34 @@ func TestWhatStaysIsBounded(t *testing.T) {
 	}
 }
 
+// What stays has room that sections leave, and gives it back to them.
+func TestWhatStaysMakesRoomForSections(t *testing.T) {
+	b := &bodies{T: t, Cache: NewCache(room, nil), block: new(block.Reader)}
+	for n := range 300 {
+		b.ask(n)
+	}
+	if n := b.shares[ofEmptied].size(); n <= 3*room/8 || n > room/2 {
+		t.Error(n, "bytes stay beside no sections")
+	}
+	const size = room / 20
+	for n := range 10 {
+		if _, err := b.get(context.Background(), key{block: b.block, kind: kindSection, n: n}, func() (part, error) {
+			return sectioned{&sized{n: size}, 1000 + n, 1}, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 300 { // what is asked for goes on
+			b.ask(n)
+		}
+		if got := b.shares[ofSections].size(); got != int64(n+1)*size {
+			t.Errorf("%d bytes of %d sections", got, n+1)
+		}
+	}
+	if n := b.shares[ofEmptied].size(); n > 3*room/8 || n < room/4 || b.Size() > room {
+		t.Error(n, "bytes stay beside sections of half of the cache, and all are", b.Size())
+	}
+}
+
 // Row groups hold on to their section: what stays of them goes with it, and nothing stays of
 // those that were opened with one that is gone.
 func TestWhatStaysGoesWithItsSection(t *testing.T) {

@@ -29,7 +29,7 @@ func (s *share) size() int64 { return s.recent.size + s.kept.size }
 const (
 	ofSections  = iota // what all row groups of a section need: up to half of the cache
 	ofRowGroups        // of which there are far more bytes than memory
-	ofEmptied          // what stayed of row groups: what is left by sections and recent row groups
+	ofEmptied          // what stayed of row groups: up to half, of what is left by sections and recent row groups
 	shares
 )
 
@@ -39,7 +39,7 @@ func (c *Cache) most(share int) int64 {
 	case ofSections:
 		return c.limit / 2
 	case ofEmptied:
-		return c.limit/2 - c.limit/recentShare
+		return min(c.limit/2, c.limit-c.limit/recentShare-min(c.shares[ofSections].size(), c.most(ofSections)))
 	}
 	return c.limit
 }

@@ -39,10 +39,13 @@ func (s *Section) Derived(make func() (derived any, size int)) any {
 	s.once.Do(func() {
 		derived, size := make()
 		s.derived = derived
-		s.more.Store(int64(size))
+		s.more.Add(int64(size))
 	})
 	return s.derived
 }
+
+// Grow notes that what was derived takes so many bytes of memory more.
+func (s *Section) Grow(bytes int) { s.more.Add(int64(bytes)) }
 
 // TailSize is how many of a section's last bytes FooterSize needs.
 const TailSize = 4 + 2 + 2 + len(magic)

@@ -73,9 +73,10 @@ func indexOf(s *lines.Section) *index {
 	}).(*index)
 }
 
-// size returns about how many bytes of memory the index takes, with the text in lower case.
+// size returns about how many bytes of memory the index takes, without the text in lower case,
+// which counts once it is there.
 func (x *index) size() int {
-	n := 512 + len(x.text) + textGramsSize(len(x.text)) + 8*(len(x.ends)+len(x.begin)) + 4*(2*len(x.slots)+len(x.always)) + 12*len(x.joints) + 4*len(x.briefs) + len(x.around)
+	n := 512 + textGramsSize(len(x.text)) + 8*(len(x.ends)+len(x.begin)) + 4*(2*len(x.slots)+len(x.always)) + 12*len(x.joints) + 4*len(x.briefs) + len(x.around)
 	for _, e := range []*edges{&x.tails, &x.heads} {
 		n += 8*len(e.list) + e.joints.size()
 	}
@@ -85,7 +86,10 @@ func (x *index) size() int {
 func newIndex(s *lines.Section) *index {
 	all := s.Table.Templates
 	x := &index{section: s, text: s.Table.Texts(), ends: make([]int, len(all)), begin: make([]int, len(all)+1), around: make([]uint8, len(s.Table.Columns))}
-	x.lower = sync.OnceValue(func() []byte { return lower(nil, x.text) })
+	x.lower = sync.OnceValue(func() []byte {
+		s.Grow(len(x.text))
+		return lower(nil, x.text)
+	})
 	at := 0
 	for i := range all {
 		at += len(all[i].Text)

@@ -114,12 +114,17 @@ func TestIndexMemory(t *testing.T) {
 		s := &lines.Section{Table: drawTable(t)}
 		before := s.MemorySize()
 		x := indexOf(s)
-		least := len(x.text) + 8*len(x.ends) + 8*len(x.slots) + 12*len(x.joints)
+		least := 8*len(x.ends) + 8*len(x.slots) + 12*len(x.joints)
 		if n := s.MemorySize() - before; n < least || n != x.size() || n > 2048+24*least {
 			t.Fatalf("%d bytes more, the index takes %d, and %d at least", n, x.size(), least)
 		}
 		if indexOf(s) != x || s.MemorySize() != before+x.size() {
 			t.Fatal("it was made twice")
+		}
+		for range 2 { // for letters in any case
+			if got := x.in(true); !bytes.Equal(got, lower(nil, x.text)) || s.MemorySize() != before+x.size()+len(x.text) {
+				t.Fatalf("%d bytes more with %q", s.MemorySize()-before-x.size(), got)
+			}
 		}
 	})
 }
