@@ -40,7 +40,7 @@ func (fw *Follower) meet(path string, group *Group, id positions.ID) positions.I
 	}
 	last, seen := fw.lastSeen(path)
 	// What bore the path before may have been renamed since, even a moment ago.
-	fw.reopen(path, group, id, nil)
+	fw.reopen(path, group, nil)
 	if l, ok := fw.lastSeen(path); seen && (!ok || l.Gen < last.Gen) {
 		last.ID = positions.ID{} // its file is another one now
 	} else if ok {
@@ -115,7 +115,7 @@ func (fw *Follower) hasStray(path string, since int64) bool {
 	dir, base := filepath.Split(path)
 	strays, ok := fw.strays[dir]
 	if !ok { // many paths may be new there
-		for _, s := range readFolder(dir) {
+		for _, s := range listFolder(dir) {
 			if s.mtime >= since && fw.matches[s.path] == nil && fw.unmet(s, "") {
 				strays = append(strays, s)
 			}
@@ -334,10 +334,11 @@ func (fw *Follower) unmet(s sibling, path string) bool {
 	return !ok || s.path == path || k.Path != path && (!fw.readAll(k, s.size) || k.Mtime != s.mtime)
 }
 
-// readAll says whether all of a known file of that size was given out that can be.
+// readAll says whether all of a known file of that size was given out that can be, and
+// delivered.
 func (fw *Follower) readAll(k positions.Position, size int64) bool {
 	stuck, ok := fw.stuckAt[k.ID]
-	return k.Offset == size || ok && stuck == size
+	return len(k.Held) == 0 && (k.Offset == size || ok && stuck == size)
 }
 
 // another says whether an open file is not one that is known, though it may have
@@ -362,7 +363,7 @@ func (fw *Follower) sift(last positions.Position, files []*File, cur *File, inPl
 		switch {
 		case f != cur && inPlace && (f.size == 0 || !isCopy && cur != nil && f.prefixOf(cur)):
 			_ = f.f.Close()
-		case isCopy && f.size == f.pos.Offset:
+		case isCopy && f.size == f.pos.Offset && len(f.redo) == 0:
 			fw.known[f.pos.ID] = f.Position()
 			_ = f.f.Close()
 		default:
@@ -392,12 +393,14 @@ func (g *File) prefixOf(f *File) bool {
 }
 
 // reopen follows again the known files that have borne a path and have another
-// name now, if there is more to read in them or there may be. bears is the file
-// that is left out; byID says where to look first.
-func (fw *Follower) reopen(path string, group *Group, bears positions.ID, byID map[positions.ID]string) {
+// name now, if there is more to read in them or there may be. byID says where to look
+// where they are not beside the path; nil: it is not the start. Who bears the path is
+// looked at here: the one that bore it when the patterns were matched may have been
+// renamed since, and its rest comes before what is in the file that took its place.
+func (fw *Follower) reopen(path string, group *Group, byID map[positions.ID]string) {
 	var all []positions.Position
 	for _, k := range fw.known {
-		if k.Path == path && k.ID != bears {
+		if k.Path == path {
 			all = append(all, k)
 		}
 	}
@@ -405,15 +408,13 @@ func (fw *Follower) reopen(path string, group *Group, bears positions.ID, byID m
 		return
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Gen < all[j].Gen })
-	list := siblings(path)
+	names := elsewhere(path)
 	for _, k := range all {
 		var f *File
 		for range maxLooks {
-			name := byID[k.ID]
-			for _, s := range list {
-				if s.id == k.ID {
-					name = s.path
-				}
+			name := names[k.ID]
+			if name == "" && byID[k.ID] != path {
+				name = byID[k.ID]
 			}
 			if name == "" {
 				break
@@ -424,7 +425,7 @@ func (fw *Follower) reopen(path string, group *Group, bears positions.ID, byID m
 				_ = f.f.Close()
 				f = nil
 			}
-			list = siblings(path) // it was renamed a moment ago
+			names = elsewhere(path) // it was renamed a moment ago
 		}
 		if f == nil {
 			continue

@@ -26,7 +26,12 @@ type match struct {
 // scan looks which files there are.
 func (fw *Follower) scan(now time.Time) {
 	fw.since, fw.lastScan, fw.dirty, fw.short = fw.lastScan, now, false, false
-	matches := fw.match()
+	fw.take(now, fw.match())
+}
+
+// take sees that what the patterns named a moment ago is followed. Files may have been
+// renamed since.
+func (fw *Follower) take(now time.Time, matches map[string]*match) {
 	fw.matches, fw.strays = matches, map[string][]sibling{}
 	defer func() { fw.matches, fw.strays = nil, nil }()
 	if !fw.started {
@@ -204,12 +209,8 @@ func (fw *Follower) findKnown(matches map[string]*match) {
 		paths[k.Path] = true
 	}
 	for path := range paths {
-		var bears positions.ID
-		if m := matches[path]; m != nil {
-			bears = m.id
-		}
 		if group := fw.groupOf(path); group != nil {
-			fw.reopen(path, group, bears, byID)
+			fw.reopen(path, group, byID)
 		}
 	}
 }

@@ -3,8 +3,10 @@ package follow
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/weir-logs/weir/services/agent/positions"
 )
@@ -33,6 +35,19 @@ func places(path string) []string {
 func siblings(path string) (out []sibling) {
 	for _, p := range places(path) {
 		out = append(out, listFolder(filepath.Dir(p))...)
+	}
+	return out
+}
+
+// elsewhere gives the names of the files beside a path that do not bear it, by what
+// they are.
+func elsewhere(path string) map[positions.ID]string {
+	out := map[positions.ID]string{}
+	for _, s := range siblings(path) {
+		out[s.id] = s.path
+	}
+	if st, err := os.Stat(path); err == nil {
+		delete(out, idOf(st))
 	}
 	return out
 }
@@ -91,25 +106,31 @@ func index(suffix string) (int, bool) {
 	return n, err == nil && n >= 0
 }
 
-// listFolder lists the regular files of a folder. A file that is renamed during
-// the listing may be missing from it, so it is done again until the folder has
-// not changed meanwhile, a few times at most.
-func listFolder(dir string) (out []sibling) {
-	for range 5 {
+// listFolder lists the regular files of a folder, also those that are renamed meanwhile.
+func listFolder(dir string) []sibling { return settled(dir, readFolder) }
+
+// settled lists a folder with read, which may miss a file that is renamed meanwhile: so
+// again, a few times at most, until the folder's time says that nothing was. Where that
+// is so young that another change might not show in it, two lists must agree as well.
+func settled(dir string, read func(string) []sibling) (out []sibling) {
+	same := func(a, b sibling) bool { return a.path == b.path && a.id == b.id }
+	for look := range 5 {
 		before, err := os.Stat(dir)
 		if err != nil {
 			return nil
 		}
-		out = readFolder(dir)
+		last := out
+		out = read(dir)
 		after, err := os.Stat(dir)
-		if err == nil && after.ModTime().Equal(before.ModTime()) {
+		if err == nil && after.ModTime().Equal(before.ModTime()) &&
+			(time.Since(after.ModTime()) > clockLag || look > 0 && slices.EqualFunc(out, last, same)) {
 			break
 		}
 	}
 	return out
 }
 
-// readFolder lists the regular files of a folder that are not renamed meanwhile.
+// readFolder lists the regular files of a folder but for some that are renamed meanwhile.
 func readFolder(dir string) (out []sibling) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
