@@ -321,12 +321,20 @@ func (s *fileSink) add(f *follow.File, out []entry.Entry) {
 
 // Close implements follow.Sink.
 func (s *fileSink) Close(f *follow.File) {
+	// At the end of the agent, or of this configuration, what is held is left: its
+	// position says so, and it is read again, whole, with what follows.
+	s.end(f, s.j.ending() && s.j.all.Positions.File != "")
+}
+
+// Anew implements follow.Sink.
+func (s *fileSink) Anew(f *follow.File, again bool) { s.end(f, again) }
+
+// end ends the pipeline of what f has had so far. What is held is left, or goes out as
+// it is.
+func (s *fileSink) end(f *follow.File, left bool) {
 	if f.Data == nil {
 		return
 	}
-	// At the end of the agent, or of this configuration, what is held is left: its
-	// position says so, and it is read again, whole, with what follows.
-	left := s.j.ending() && s.j.all.Positions.File != ""
 	if r := s.runner(f); len(r.Held(nil)) > 0 && !left {
 		s.after(f, r, r.Flush(time.Now(), true))
 	}

@@ -163,7 +163,7 @@ func (f *File) waiting() bool { return f.partial > 0 && !f.stuck }
 func (f *File) restart() {
 	f.pos.Offset, f.pos.State, f.readMtime, f.seen = 0, lines.Start, f.pos.Mtime, 0
 	f.head, f.tail, f.partial, f.stuck, f.headLen = f.head[:0], f.own[:0], 0, false, 0
-	f.redo = nil
+	f.redo, f.held = nil, nil
 }
 
 // visit reads a piece of f, or of those that come before it, and hands its lines
@@ -181,7 +181,7 @@ func (fw *Follower) visit(ctx context.Context, f *File, now time.Time) (took, dr
 		// at its end: what was written later may come after what is yet to be
 		// written to the older one.
 		took, drained = fw.visit(ctx, f.after, now)
-		if took || fw.full || fw.ended != nil || !drained {
+		if took || fw.full || fw.ended != nil || !drained || len(f.after.held) > 0 {
 			return took, false
 		}
 	}
@@ -247,12 +247,14 @@ func (fw *Follower) truncated(f *File) {
 	f.restarted = true
 	copies := fw.chainCopies(last, f)
 	// Of what was there beyond the offset, a copy may have all or the most.
-	have := last.Offset
+	have, again := last.Offset, false
 	for _, g := range copies {
 		if g.pos.Offset == last.Offset {
 			have = max(have, g.size)
+			again = again || len(g.redo) > 0
 		}
 	}
+	fw.sink.Anew(f, again)
 	lost := max(0, seen-have)
 	fw.m.lost.Add(float64(lost))
 	fw.log.Warn("the file was truncated; reading it from its start", "path", f.pos.Path, "offset", last.Offset,

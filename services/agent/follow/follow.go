@@ -6,8 +6,8 @@
 //
 //   - Renamed away or deleted, a file is read to its end, and on for a grace time,
 //     then closed. Its name keeps naming its lines. The file that takes its name is
-//     read only where the old one has been read to its end since, so that the lines
-//     under one name keep their order.
+//     read only where the old one has been read to its end since, and the sink holds
+//     nothing of it, so that the lines under one name keep their order.
 //   - Between two looks, or while the follower was not running, a file may have been
 //     replaced more than once. The ones in between are found beside it: names that
 //     go on with a number or a date, modified since. They may be renamed while they
@@ -50,6 +50,10 @@ type Sink interface {
 	Lines(ctx context.Context, f *File, lines []entry.Entry) error
 	// Close is told that f is done with, before its last position is kept.
 	Close(f *File)
+	// Anew is told that what f has was replaced and is read from its start, before
+	// anything of it is. What is held of what was there is read again, from a copy,
+	// or is to be given out now.
+	Anew(f *File, again bool)
 	// Tick is called between reads, at least as often as it asks for: it returns
 	// when it wants to be called next (zero: no wish).
 	Tick(now time.Time) time.Time

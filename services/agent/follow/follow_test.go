@@ -57,7 +57,8 @@ func (r *recorder) Lines(_ context.Context, f *File, lines []entry.Entry) error 
 	return nil
 }
 
-func (r *recorder) Close(*File) {}
+func (r *recorder) Close(*File)      {}
+func (r *recorder) Anew(*File, bool) {}
 
 func (r *recorder) Space() <-chan struct{}     { return r.space }
 func (r *recorder) Tick(time.Time) time.Time   { return time.Time{} }

@@ -179,3 +179,31 @@ func TestHeldInRenamed(t *testing.T) {
 	s.look(false)
 	s.want("0 1 1 2")
 }
+
+// What is held of a file that was copied and truncated is read again from the copy, also
+// where that has nothing else to give, and is no concern of the file any more.
+func TestHeldInCopy(t *testing.T) {
+	for _, running := range []bool{true, false} {
+		s := newStepper(t)
+		s.write(2)
+		s.look(false)
+		f := s.order[0]
+		f.SetHeld([]entry.Span{{Start: 2, End: 4}})
+		if err := os.WriteFile(s.name(1), []byte("0\n1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(s.path, 0); err != nil {
+			t.Fatal(err)
+		}
+		if !running {
+			s.restart()
+		}
+		s.look(false)
+		if held := f.Position().Held; running && len(held) > 0 {
+			t.Errorf("held of what is not there any more: %v", held)
+		}
+		s.write(1)
+		s.look(false)
+		s.want("0 1 1 2")
+	}
+}
