@@ -63,6 +63,7 @@ func (s *Service) cycle(ctx context.Context, urgent bool) (err error) {
 	if c.retain {
 		s.retained = began
 	}
+	s.waits.begin()
 	var errs []error
 	for _, tenant := range s.deps.Loader.Tenants() {
 		if err := c.tenant(ctx, tenant); err != nil {
@@ -73,6 +74,7 @@ func (s *Service) cycle(ctx context.Context, urgent bool) (err error) {
 		}
 	}
 	c.publish()
+	s.metrics.waiting.Set(float64(s.waits.end()))
 	s.forget()
 	return errors.Join(errs...)
 }
@@ -173,8 +175,8 @@ func (c *cycle) due(ctx context.Context, b catalog.Block, rules *compact.Rules, 
 	return false, due, err
 }
 
-// mergeTenant makes the merges that are worth it. One that fails is left for the next
-// cycle; others go on.
+// mergeTenant makes the merges that are worth it. One that fails is left for a later
+// cycle, as waits says; others go on.
 func (c *cycle) mergeTenant(ctx context.Context, tenant string, rules *compact.Rules, deletes []pending) error {
 	blocks, errs, err := c.live(ctx, tenant, rules, deletes)
 	if err != nil {
@@ -191,8 +193,14 @@ func (c *cycle) mergeTenant(ctx context.Context, tenant string, rules *compact.R
 		if ctx.Err() != nil {
 			return errors.Join(append(errs, ctx.Err())...)
 		}
+		set := setOf(tasks[i])
+		if !c.s.waits.over(set) && !c.urgent {
+			continue
+		}
 		result := "success"
-		if err := c.s.run(ctx, tasks[i], c.retention(tasks[i], rules), deletes, c.clock); err != nil {
+		err := c.s.run(ctx, tasks[i], c.retention(tasks[i], rules), deletes, c.clock)
+		c.s.waits.note(set, err)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("merge of %s: %w", partitionText(tasks[i].Partition), err))
 			result = "failure"
 		} else {

@@ -13,6 +13,7 @@ type metrics struct {
 	rows         *prometheus.CounterVec // by outcome
 	backlog      prometheus.Gauge
 	backlogBytes prometheus.Gauge
+	waiting      prometheus.Gauge
 	hidden       prometheus.Gauge
 	hiddenBytes  prometheus.Gauge
 	due          prometheus.Gauge
@@ -46,6 +47,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "weir_compactor_backlog_merges", Help: "Merges that are worth it and have not been made, of the tenants that this process owns."}),
 		backlogBytes: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_compactor_backlog_bytes", Help: "Bytes of blocks that wait for these merges."}),
+		waiting: f.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_compactor_waiting_merges", Help: "Merges that failed more than once, for another reason than the store, and are left out of some cycles before they are tried again."}),
 		hidden: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_compactor_replaced_blocks", Help: "Blocks that others replace and that have not been deleted yet."}),
 		hiddenBytes: f.NewGauge(prometheus.GaugeOpts{
@@ -65,7 +68,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		damaged: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_compactor_damaged_blocks_total", Help: "Blocks that could not be read, when they were to be merged or were read back."}),
 		panics: f.NewCounter(prometheus.CounterOpts{
-			Name: "weir_compactor_panics_total", Help: "Panics while blocks were merged, read or deleted: bugs, not damage. The next cycle tries again; the log has the blocks and the stack."}),
+			Name: "weir_compactor_panics_total", Help: "Panics while blocks were merged, read or deleted: bugs, not damage. It is tried again, ever more seldom; the log has the blocks and the stack."}),
 		dryRuns: f.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_compactor_dry_runs", Help: "Dry runs of retention that are reading blocks."}),
 		refusedDryRuns: f.NewCounter(prometheus.CounterOpts{

@@ -99,6 +99,7 @@ type Service struct {
 	allowances map[string]*compact.Allowance
 	retained   time.Time // when retention was applied last
 	made       int       // merges
+	waits      waits
 
 	mu sync.Mutex // guards what follows
 	// Answers that stay true, by block.
@@ -128,6 +129,7 @@ func New(cfg Config, d Deps) *Service {
 	return &Service{
 		cfg: cfg, deps: d, maxStreams: maxStreams, log: d.Log, metrics: newMetrics(d.Reg),
 		verified: map[catalog.ID]time.Time{}, verdicts: map[catalog.ID]verdict{}, touches: map[touch]bool{}, allowances: map[string]*compact.Allowance{},
+		waits: waits{sets: map[uint64]*wait{}},
 	}
 }
 
