@@ -332,7 +332,11 @@ func (x *index) stream(i int) model.Labels {
 			n++
 		}
 	}
-	ls := make(model.Labels, 0, n)
+	return x.appendStream(make(model.Labels, 0, n), i)
+}
+
+// appendStream appends the labels of a stream to ls.
+func (x *index) appendStream(ls model.Labels, i int) model.Labels {
 	for k := range x.labels {
 		if v := x.labels[k].of[i]; v != 0 {
 			ls = append(ls, model.Label{Name: x.labels[k].name, Value: x.labels[k].values[v-1]})

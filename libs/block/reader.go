@@ -351,6 +351,11 @@ func (r *Reader) Streams() int { return r.index.streams }
 // Labels returns the labels of a stream. Their text is shared with the index.
 func (r *Reader) Labels(stream int) model.Labels { return r.index.stream(stream) }
 
+// AppendLabels is Labels that appends them to ls.
+func (r *Reader) AppendLabels(ls model.Labels, stream int) model.Labels {
+	return r.index.appendStream(ls, stream)
+}
+
 // Runs returns those runs of a stream that have times with start <= time < end. They
 // are shared.
 func (r *Reader) Runs(stream int, start, end int64) []Run {

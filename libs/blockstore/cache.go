@@ -38,23 +38,25 @@ const (
 	kindBody
 	kindOrder
 	kindMetadata
-	kindPicked  // of one query: which rows of a row group it wants
-	kindRows    // of one query: those rows, a chunk of them
-	kindProgram // filters, made ready for a section
-	kindFields  // which slots of a row group's templates matter to fields
+	kindPicked   // of one query: which rows of a row group it wants
+	kindRows     // of one query: those rows, a chunk of them
+	kindProgram  // filters, made ready for a section
+	kindFields   // which slots of a row group's templates matter to fields
+	kindTouching // which streams of two blocks have rows of the same times
 	kinds
 )
 
 func (k kind) String() string {
-	return [...]string{"section", "lines", "order", "metadata", "selection", "rows", "filters", "fields"}[k]
+	return [...]string{"section", "lines", "order", "metadata", "selection", "rows", "filters", "fields", "touching"}[k]
 }
 
 type key struct {
 	block *block.Reader
 	kind  kind
 	n     int
-	query *selected // nil: of all queries
-	text  string    // of filters
+	query *selected     // nil: of all queries
+	text  string        // of filters
+	other *block.Reader // of kindTouching
 }
 
 // part is what a cache holds.
@@ -117,7 +119,7 @@ func (c *Cache) Forget(r *block.Reader) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k, e := range c.entries {
-		if k.block != r {
+		if k.block != r && k.other != r {
 			continue
 		}
 		if e.forgotten = true; e.place != nil {

@@ -32,12 +32,17 @@ func (s *Store) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 	}
 	sn := &snapshot{store: s, start: start, end: end}
 	sn.numbers = s.block.Match(matchers, start, end)
+	sn.index()
+	sn.all = newSelected(ctx, sn, nil)
+	return sn, nil
+}
+
+// index finds the streams by their numbers in the block.
+func (sn *snapshot) index() {
 	sn.ascending = sn.numbers
 	if !slices.IsSorted(sn.numbers) {
 		sn.ascending, sn.places = ascending(sn.numbers)
 	}
-	sn.all = newSelected(ctx, sn, nil)
-	return sn, nil
 }
 
 // ascending sorts distinct numbers; places are where each was.

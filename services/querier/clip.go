@@ -32,3 +32,16 @@ func (s blockSession) Clip(ctx context.Context, start, end int64) (engine.Sessio
 	}
 	return blockSession{part, s.of}, true, nil
 }
+
+// Part implements engine.Parter.
+func (s blockSession) Part(streams []int) (engine.Session, bool) {
+	p, is := s.Session.(engine.Parter)
+	if !is {
+		return nil, false
+	}
+	part, ok := p.Part(streams)
+	if !ok {
+		return nil, false
+	}
+	return blockSession{part, s.of}, true
+}

@@ -16,7 +16,11 @@ type Clipper interface {
 
 // Clip implements Clipper.
 func (s *localSession) Clip(ctx context.Context, start, end int64) (Session, bool, error) {
-	c, err := s.source.Open(ctx, s.matchers, max(start, s.start), min(end, s.end))
+	start, end = max(start, s.start), min(end, s.end)
+	if p, ok := s.indexed.(Parted); ok {
+		return s.part(p, nil, start, end), true, nil
+	}
+	c, err := s.source.Open(ctx, s.matchers, start, end)
 	return c, err == nil, err
 }
 
@@ -153,6 +157,8 @@ func (u *united) cut(ctx context.Context, start, end int64) (cut *united, made [
 		inner.united = newUnited(len(sessions))
 		copy(inner.sessions, sessions)
 		copy(inner.names, names)
+		// What it opens itself is closed before what it is made of.
+		made = append([]Session{innerCuts{inner}}, made...)
 		add(inner, "sources that overlap")
 	}
 	if !ok || !alone {
@@ -202,7 +208,9 @@ func closeAll(sessions []Session) {
 type uncutted struct {
 	spare *united   // nil: it is not cut
 	made  []Session // closed before those of spare
-	off   bool      // it is not to be cut
+	off   bool      // it is not to be cut by time
+	// lasting: what was cut has copies nowhere else, so nothing is to be had from spare.
+	lasting bool
 }
 
 // planCut is plan, but cuts sessions that overlap so that only where they do rows are
@@ -232,6 +240,6 @@ func (b *uncutted) uncut(u *united) bool {
 	}
 	closeAll(b.made)
 	*u = *b.spare
-	b.spare, b.made = nil, nil
+	b.spare, b.made, b.lasting = nil, nil, false
 	return true
 }

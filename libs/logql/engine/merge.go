@@ -300,6 +300,10 @@ func (m *merger) before(a, b *feed) bool {
 	switch {
 	case ta != tb:
 		return (ta < tb) != m.spec.backward
+	case sa != sb && m.u.mixed:
+		if c := m.u.labelsOf(sa).Compare(m.u.labelsOf(sb)); c != 0 {
+			return (c < 0) != m.spec.backward
+		}
 	case sa != sb:
 		return (sa < sb) != m.spec.backward
 	}

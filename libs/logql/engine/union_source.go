@@ -114,16 +114,22 @@ func (s *unionSession) Streams() []Stream {
 
 // ready plans, if nobody has asked for anything so far.
 func (s *unionSession) ready() {
-	if s.off && s.uncut(&s.united) {
+	if s.off && !s.lasting && s.uncut(&s.united) {
 		s.planned = false
 	}
-	if !s.planned {
-		if s.off {
-			s.plan(s.start, s.end)
-		} else {
-			s.uncutted = s.planCut(s.ctx, s.start, s.end)
-		}
-		s.planned = true
+	if s.planned {
+		return
+	}
+	s.planned = true
+	chain, ok := s.disjoint()
+	switch {
+	case ok:
+		s.chain = chain
+	case s.cutStreams():
+	case s.off:
+		s.planStreams(s.start, s.end)
+	default:
+		s.uncutted = s.planCut(s.ctx, s.start, s.end)
 	}
 }
 
@@ -183,7 +189,7 @@ func (s *unionSession) tasks(streams []int, ranges []TimeRange, start, end int64
 // whole takes a cut back, if there is one, and sets the tasks anew, which ask for all:
 // copies of the rows of a session that failed are looked for in all others.
 func (s *unionSession) whole(tasks *[]task) bool {
-	if !s.uncut(&s.united) {
+	if s.lasting || !s.uncut(&s.united) {
 		return false
 	}
 	s.planStreams(s.start, s.end)

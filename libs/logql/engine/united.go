@@ -15,6 +15,8 @@ type united struct {
 	of       [][]int32 // the number in union of each session's streams
 	// chain, if it is not nil, stands for union and of, see disjoint.
 	chain []link
+	// mixed: links may have rows of the same times, but then of different streams.
+	mixed bool
 }
 
 func newUnited(n int) united {
@@ -38,7 +40,7 @@ func (u *united) planStreams(start, end int64) {
 	for i := range u.sessions {
 		u.listed(i)
 	}
-	u.chain = nil
+	u.chain, u.mixed = nil, false
 	u.union, u.of = unite(u.names, u.streams, start, end)
 }
 

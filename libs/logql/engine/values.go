@@ -115,7 +115,7 @@ func (s *unionSession) Collect(ctx context.Context, req AggregateRequest) (_ []V
 	ok = true
 	for i := range answers {
 		a := &answers[i]
-		if a.err != nil && s.spare != nil && !IsQueryError(a.err) {
+		if a.err != nil && s.spare != nil && !s.lasting && !IsQueryError(a.err) {
 			return nil, ScanStats{}, false, nil // copies may be elsewhere
 		}
 		if a.err != nil && !errors.Is(a.err, context.Canceled) {

@@ -54,7 +54,8 @@ func wholeOf(s Session) whole {
 	return nil
 }
 
-// link is a session that holds rows of times that no other one has rows of.
+// link is a session that holds rows that no other one has: of times, or of streams at these
+// times, that no other one has rows of.
 type link struct {
 	session int
 	Extent
