@@ -314,43 +314,6 @@ func unpackHex(dst, b []byte, n int, upper bool) []byte {
 	return dst
 }
 
-const pairs = "00010203040506070809" + "10111213141516171819" + "20212223242526272829" + "30313233343536373839" +
-	"40414243444546474849" + "50515253545556575859" + "60616263646566676869" + "70717273747576777879" +
-	"80818283848586878889" + "90919293949596979899"
-
-// AppendUint appends a number in decimal.
-func AppendUint(dst []byte, x uint64) []byte {
-	var b [20]byte
-	i := len(b)
-	for x >= 100 {
-		q := x / 100
-		r := (x - q*100) * 2
-		i -= 2
-		b[i], b[i+1] = pairs[r], pairs[r+1]
-		x = q
-	}
-	if x >= 10 {
-		i -= 2
-		b[i], b[i+1] = pairs[x*2], pairs[x*2+1]
-	} else {
-		i--
-		b[i] = byte('0' + x)
-	}
-	return append(dst, b[i:]...)
-}
-
-// AppendPadded appends the last digits decimal digits of a number, with leading
-// zeros; at most 19.
-func AppendPadded(dst []byte, x uint64, digits int) []byte {
-	at := len(dst)
-	dst = append(dst, "0000000000000000000"[:digits]...)
-	for p := len(dst) - 1; p >= at && x > 0; p-- {
-		dst[p] = byte('0' + x%10)
-		x /= 10
-	}
-	return dst
-}
-
 // MemorySize returns about how many bytes of memory the values take, the payload
 // not counted.
 func (v *Values) MemorySize() int {

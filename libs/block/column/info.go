@@ -140,40 +140,39 @@ func ParseInfos(b []byte) ([]Info, []byte, error) {
 		return nil, nil, Corrupt("directory of %d columns in %d bytes", count, len(b))
 	}
 	b = b[k:]
-	infos := make([]Info, count)
-	prev := uint64(0)
-	for i := range infos {
+	numbers, prev := b, uint64(0)
+	for i := range count {
 		d, k := binary.Uvarint(b)
 		if k <= 0 || d > MaxColumns || prev+d > MaxColumns || i > 0 && d == 0 {
 			return nil, nil, Corrupt("directory: column number")
 		}
 		b = b[k:]
 		prev += d
-		infos[i].ID = uint32(prev)
 	}
-	if len(b) < len(infos) {
+	if uint64(len(b)) < count {
 		return nil, nil, Corrupt("directory ends within the kinds")
 	}
-	dicts := 0
-	for _, k := range b[:len(infos)] {
+	n := int(count)
+	for _, k := range b[:n] {
 		if Kind(k) == Dict {
-			dicts++
+			n++
 		}
 	}
-	n := len(infos) + dicts
 	if len(b) < n*(4+infoFields) {
 		return nil, nil, Corrupt("directory of %d columns ends early", n)
 	}
-	values := make([]Info, dicts)
-	all := make([]*Info, 0, n)
+	all := make([]Info, n)
+	infos, values := all[:count:count], all[count:]
+	prev = 0
 	for i := range infos {
-		all = append(all, &infos[i])
-	}
-	for i := range values {
-		all = append(all, &values[i])
+		d, k := binary.Uvarint(numbers)
+		numbers = numbers[k:]
+		prev += d
+		infos[i].ID = uint32(prev)
 	}
 	used := 0
-	for i, c := range all {
+	for i := range all {
+		c := &all[i]
 		c.Kind = Kind(b[i])
 		if c.Kind >= kinds {
 			return nil, nil, Corrupt("directory: column of %v", c.Kind)
@@ -194,35 +193,49 @@ func ParseInfos(b []byte) ([]Info, []byte, error) {
 		c.Width = b[3*n+i]
 	}
 	b = b[4*n:]
-	fields := make([]uint32, n*infoFields)
-	for i := range fields {
-		v, k := uint64(0), 0
-		if len(b) > 0 && b[0] < 0x80 {
-			v, k = uint64(b[0]), 1
-		} else if v, k = binary.Uvarint(b); k <= 0 || v > MaxFrame {
-			return nil, nil, Corrupt("directory: field %d of column %d", i/n, i%n)
+	prefixes := 0
+	for k := range infoFields {
+		for i := range all {
+			v, size := uint64(0), 1
+			if len(b) > 0 && b[0] < 0x80 {
+				v = uint64(b[0])
+			} else if v, size = binary.Uvarint(b); size <= 0 || v > MaxFrame {
+				return nil, nil, Corrupt("directory: field %d of column %d", k, i)
+			}
+			b = b[size:]
+			switch c := &all[i]; k {
+			case 0:
+				c.N = int(v)
+			case 1:
+				c.MinLen = int(v)
+			case 2:
+				c.MaxLen = c.MinLen + int(v)
+			case 3:
+				c.Frame = uint32(v)
+			case 4:
+				c.Offset = uint32(v)
+			case 5:
+				c.Size = uint32(v)
+			case 6:
+				// The prefix itself comes behind all fields.
+				if prefixes += int(v); prefixes > len(b) {
+					return nil, nil, Corrupt("directory ends within a prefix")
+				}
+				c.Prefix = b[:v:v]
+			case 7:
+				c.IndexAt = int(v)
+			}
 		}
-		b = b[k:]
-		fields[i] = uint32(v)
 	}
-	sum := 0
-	for _, prefix := range fields[6*n : 7*n] {
-		if sum += int(prefix); sum > len(b) {
-			return nil, nil, Corrupt("directory ends within a prefix")
-		}
+	if prefixes > len(b) {
+		return nil, nil, Corrupt("directory ends within a prefix")
 	}
-	slab := bytes.Clone(b[:sum:sum]) // infos stay for longer than directories
-	b = b[sum:]
-	for i, c := range all {
-		c.N = int(fields[i])
-		c.MinLen = int(fields[n+i])
-		c.MaxLen = c.MinLen + int(fields[2*n+i])
-		c.Frame, c.Offset, c.Size = fields[3*n+i], fields[4*n+i], fields[5*n+i]
-		c.IndexAt = int(fields[7*n+i])
-		prefix := int(fields[6*n+i])
-		c.Prefix, slab = slab[:prefix:prefix], slab[prefix:]
-	}
-	for _, c := range all {
+	slab := bytes.Clone(b[:prefixes:prefixes]) // infos stay for longer than directories
+	b = b[prefixes:]
+	for i := range all {
+		c := &all[i]
+		n := len(c.Prefix)
+		c.Prefix, slab = slab[:n:n], slab[n:]
 		if !c.numeric() {
 			continue
 		}

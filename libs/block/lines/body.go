@@ -37,6 +37,7 @@ type Body struct {
 	opened  []*column.Values // nil: none
 	views   []*column.View   // of columns that few values are read of
 	tids    []uint16
+	packed  packedTemplates // likewise, for who looks at few rows; no rows: not known
 	times   []int64
 	lengths []uint32   // of lines
 	moves   []movement // of all templates
@@ -50,8 +51,7 @@ type Body struct {
 
 	passed   []uint32 // rows of each template before row passedTo
 	passedTo int
-	counted  bool // printFew counted rows by walking through the templates
-	fews     int  // how often it was called
+	fews     int // how often it was called
 	// The rows of each template, and where they begin; nil: printFew did not need them.
 	listed   []uint16
 	listedAt []uint32
@@ -95,9 +95,14 @@ func (s *Section) SparseBody(i int, directory []byte, read func(off, n int) ([]b
 }
 
 func (b *Body) open(directory []byte) error {
-	d, err := column.ReadFrame(directory, maxFooter)
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	d, err := column.ReadFrameIn(*buf, directory, maxFooter)
 	if err != nil {
 		return err
+	}
+	if !within(directory, d) && cap(d) <= maxScratch {
+		*buf = d[:0]
 	}
 	if len(d) == 0 {
 		return column.Corrupt("directory without a version")
@@ -186,13 +191,18 @@ func (b *Body) checkColumns() error {
 		b.numbers[c.ID-b.columns[0].ID] = int32(i)
 	}
 	uses := make([]int, len(b.columns))
+	first, numbers := uint32(0), b.numbers
+	if len(b.columns) > 0 {
+		first = b.columns[0].ID
+	}
 	for _, c := range b.info.Templates {
+		rows := int(c.Rows)
 		for _, id := range table.Templates[c.Template].Columns {
-			i := b.Number(id)
-			if i < 0 {
+			at := id - first // of a smaller one it is beyond all
+			if int(at) >= len(numbers) || numbers[at] < 0 {
 				return column.Corrupt("no column %d, which template %d uses", id, c.Template)
 			}
-			uses[i] += int(c.Rows)
+			uses[numbers[at]] += rows
 		}
 	}
 	for i := range b.columns {

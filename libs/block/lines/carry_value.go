@@ -69,7 +69,7 @@ func (c *slotPrinter) put(out []byte, i int, time int64) (int, error) {
 	switch c.print {
 	case printNumber:
 		n := copy(out, c.prefix)
-		return n + putUint(out[n:], c.number(i)), nil
+		return n + column.PutUint(out[n:], c.number(i)), nil
 	case printPadded:
 		n := copy(out, c.prefix)
 		putDigits(out[n:n+c.length], c.number(i))
@@ -87,7 +87,7 @@ func (c *slotPrinter) put(out []byte, i int, time int64) (int, error) {
 		x := c.number(i)
 		n := 0
 		for shift := 24; shift >= 0; shift -= 8 {
-			n += putUint(out[n:], x>>shift&255)
+			n += column.PutUint(out[n:], x>>shift&255)
 			if shift > 0 {
 				out[n] = '.'
 				n++

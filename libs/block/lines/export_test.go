@@ -284,5 +284,31 @@ func (p *Printer) holds() bool {
 	return p.body != nil || p.times != nil
 }
 
-// Tally counts rows by template.
-func Tally(rows []uint32, tids []uint16) { tally(rows, tids) }
+// Tally counts rows by template, in each form that they may be in.
+func Tally(rows []uint32, tids []uint16) map[string][]uint32 {
+	n := len(tids)
+	low, high := make([]byte, n), make([]byte, n)
+	for i, t := range tids {
+		low[i], high[i] = byte(t), byte(t>>8)
+	}
+	forms := map[string]packedTemplates{"unpacked": {n: n, all: tids}, "of two bytes": {n: n, low: low, high: high}}
+	if len(rows) <= 256 {
+		forms["of a byte"] = packedTemplates{n: n, low: low}
+	}
+	if len(rows) == 1 {
+		forms["of no byte"] = packedTemplates{n: n}
+	}
+	out := map[string][]uint32{}
+	for kind, p := range forms {
+		got := slices.Clone(rows)
+		half := n / 3
+		p.tally(got, 0, half)
+		p.tally(got, half, n)
+		out[kind] = got
+		unpacked := make([]uint16, n)
+		if p.unpack(unpacked); !slices.Equal(unpacked, tids) {
+			out[kind] = nil
+		}
+	}
+	return out
+}

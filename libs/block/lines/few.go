@@ -31,7 +31,7 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 	if err := roomFor(b, dst); err != nil {
 		return err
 	}
-	tids, err := b.rowTemplates()
+	tids, err := b.fewTemplates(int(rows[0]))
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 		b.views = make([]*column.View, len(b.columns))
 		b.memory += 8 * len(b.columns)
 	}
-	if b.fews++; b.fews > fewsToList && len(tids) <= maxListed {
+	if b.fews++; b.fews > fewsToList && tids.n <= maxListed {
 		b.invert()
 		b.list()
 	}
@@ -78,7 +78,7 @@ func (b *Body) printFew(rows []uint32, dst *model.Rows) error {
 // looks at as far as the rows need it.
 type fewWriter struct {
 	body *Body
-	tids []uint16
+	tids *packedTemplates
 	row  int // that the columns are at
 
 	counts  []uint32 // of each template, rows passed; 0 but while they are counted
@@ -151,12 +151,12 @@ func zeros(s []uint32, n int) []uint32 {
 }
 
 // begin gets the writer ready for the rows of a block.
-func (w *fewWriter) begin(b *Body, tids []uint16, rows []uint32) error {
+func (w *fewWriter) begin(b *Body, tids *packedTemplates, rows []uint32) error {
 	w.body, w.tids = b, tids
 	w.counts, w.known = zeros(w.counts, len(b.info.Templates)), zeros(w.known, len(b.info.Templates))
 	w.places = zeros(w.places, len(b.columns))
 	for _, r := range rows {
-		if t := tids[r]; w.known[t] == 0 {
+		if t := tids.at(int(r)); w.known[t] == 0 {
 			if err := w.learn(t); err != nil {
 				return err
 			}
@@ -215,7 +215,7 @@ func (w *fewWriter) learn(t uint16) error {
 
 // append appends the line of the row, and moves on.
 func (w *fewWriter) append(slab []byte, limit int, time int64) ([]byte, error) {
-	k := &w.kinds[w.known[w.tids[w.row]]-1]
+	k := &w.kinds[w.known[w.tids.at(w.row)]-1]
 	for i := k.from; i < k.to; i++ {
 		s := &w.pieces[i]
 		slab = append(slab, s.Literal...)
@@ -313,10 +313,11 @@ func (w *fewWriter) readAhead(rows []uint32) error {
 		return nil
 	}
 	n := make([]uint32, len(w.columns)) // values from the first row to the last
-	for _, t := range w.tids[first : last+1] {
-		w.counts[t]++
+	for row := first; row <= last; row++ {
+		w.counts[w.tids.at(row)]++
 	}
-	for _, t := range w.tids[first : last+1] {
+	for row := first; row <= last; row++ {
+		t := w.tids.at(row)
 		rows := w.counts[t]
 		if rows == 0 {
 			continue

@@ -53,9 +53,10 @@ func (b *Body) list() {
 	for t, k := range b.info.Templates {
 		b.listedAt[t+1] = b.listedAt[t] + k.Rows
 	}
-	b.listed = make([]uint16, len(b.tids))
+	b.listed = make([]uint16, b.packed.n)
 	next := slices.Clone(b.listedAt)
-	for row, t := range b.tids {
+	for row := range b.packed.n {
+		t := b.packed.at(row)
 		b.listed[next[t]] = uint16(row)
 		next[t]++
 	}
@@ -78,19 +79,28 @@ func (b *Body) before(t uint16, row int) uint32 {
 
 // seek moves to the first row.
 func (w *fewWriter) seek(row int) {
-	switch {
-	case w.body.listed != nil:
+	b := w.body
+	if b.listed != nil {
 		w.find(row)
 		return
-	case row > len(w.tids)/2: // that end of the block is nearer
-		for i := range w.columns {
-			w.columns[i].next = uint32(w.columns[i].info.N)
+	}
+	b.countBefore(w.tids, row)
+	for t, n := range b.passed {
+		if n > 0 {
+			w.skip(t, n)
 		}
-		w.count(row, len(w.tids), true)
-	default:
-		w.count(0, row, false)
 	}
 	w.row = row
+}
+
+// skip moves the columns by the values that n rows of a template have.
+func (w *fewWriter) skip(t int, n uint32) {
+	b := w.body
+	for _, id := range b.columnsOf(t) {
+		if at := w.places[b.place(id)]; at > 0 {
+			w.columns[at-1].next += n
+		}
+	}
 }
 
 // find moves to a row by the lists of rows.
@@ -128,12 +138,12 @@ func (w *fewWriter) sumsOf(column int, users []uint16) []uint16 {
 	for _, t := range users {
 		w.counts[t]++
 	}
-	sums, n := make([]uint16, 0, len(w.tids)/sumEvery+1), uint16(0)
-	for i, t := range w.tids {
-		if i%sumEvery == 0 {
+	sums, n := make([]uint16, 0, w.tids.n/sumEvery+1), uint16(0)
+	for row := range w.tids.n {
+		if row%sumEvery == 0 {
 			sums = append(sums, n)
 		}
-		n += uint16(w.counts[t])
+		n += uint16(w.counts[w.tids.at(row)])
 	}
 	for _, t := range users {
 		w.counts[t] = 0
@@ -147,38 +157,14 @@ func (w *fewWriter) sumsOf(column int, users []uint16) []uint16 {
 }
 
 // count moves by the values that rows have.
-func (w *fewWriter) count(from, to int, back bool) {
-	if from == to {
-		return
-	}
+func (w *fewWriter) count(from, to int) {
 	b := w.body
-	tally(w.counts, w.tids[from:to])
-	sign := uint32(1)
-	if back {
-		sign = ^uint32(0)
-	}
-	if !b.counted && b.usersAt == nil {
-		// Who counts once need not know which templates use a column.
-		b.counted = true
-		for t, n := range w.counts {
-			if n == 0 {
-				continue
-			}
-			for _, id := range b.columnsOf(t) {
-				if at := w.places[b.place(id)]; at > 0 {
-					w.columns[at-1].next += sign * n
-				}
-			}
-		}
-	} else {
-		b.invert()
-		for i := range w.columns {
-			c := &w.columns[i]
-			n := uint32(0)
-			for _, t := range b.users[b.usersAt[c.number]:b.usersAt[c.number+1]] {
-				n += w.counts[t]
-			}
-			c.next += sign * n
+	w.tids.tally(w.counts, from, to)
+	b.invert()
+	for i := range w.columns {
+		c := &w.columns[i]
+		for _, t := range b.users[b.usersAt[c.number]:b.usersAt[c.number+1]] {
+			c.next += w.counts[t]
 		}
 	}
 	clear(w.counts)
@@ -190,7 +176,7 @@ func (w *fewWriter) pass(row int) {
 	case w.body.listed != nil && row-w.row > maxPassed:
 		w.find(row)
 	case row-w.row > len(w.counts)/8:
-		w.count(w.row, row, false)
+		w.count(w.row, row)
 		w.row = row
 	default:
 		w.walk(row)
@@ -200,11 +186,7 @@ func (w *fewWriter) pass(row int) {
 // walk moves to a later row, row by row.
 func (w *fewWriter) walk(row int) {
 	for ; w.row < row; w.row++ {
-		for _, id := range w.body.columnsOf(int(w.tids[w.row])) {
-			if at := w.places[w.body.place(id)]; at > 0 {
-				w.columns[at-1].next++
-			}
-		}
+		w.skip(int(w.tids.at(w.row)), 1)
 	}
 }
 

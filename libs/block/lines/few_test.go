@@ -242,11 +242,13 @@ func TestTally(t *testing.T) {
 				want[i] = uint32(i)
 			}
 			for i := range tids {
-				tids[i] = uint16(r.IntN(templates))
+				tids[i] = uint16(r.IntN(1 + r.IntN(templates)))
 				want[tids[i]]++
 			}
-			if lines.Tally(got, tids); !slices.Equal(got, want) {
-				t.Errorf("%d rows of %d templates: %d, not %d", n, templates, got, want)
+			for kind, got := range lines.Tally(got, tids) {
+				if !slices.Equal(got, want) {
+					t.Errorf("%d rows of %d templates, %s: %d, not %d", n, templates, kind, got, want)
+				}
 			}
 		}
 	}

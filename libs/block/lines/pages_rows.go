@@ -45,47 +45,44 @@ func (b *Body) addToRows(p *pages, i int) error {
 	return nil
 }
 
-// valuesIn counts the values that rows have in each of the block's columns, by its place;
-// counts are all zero.
-func (b *Body) valuesIn(tids []uint16, templates, counts []uint32) {
-	tally(templates, tids)
-	for t, n := range templates {
-		if n == 0 {
-			continue
-		}
-		templates[t] = 0
-		for _, id := range b.columnsOf(t) {
-			counts[b.place(id)] += n
-		}
-	}
-}
-
-// valuesBefore counts the values that the rows before one have, likewise. It remembers the
-// rows of each template for the next time, when another row near by is asked for.
-func (b *Body) valuesBefore(tids []uint16, row int, counts []uint32) {
+// countBefore counts the rows of each template before a row, in passed, from where the last
+// ones were counted: rows near by are asked for one after the other.
+func (b *Body) countBefore(tids *packedTemplates, row int) {
 	if b.passed == nil {
 		b.passed = make([]uint32, len(b.info.Templates))
 		b.memory += 4 * len(b.passed)
 	}
-	if n := len(tids); n-row < max(b.passedTo-row, row-b.passedTo) {
+	if tids.n-row < max(b.passedTo-row, row-b.passedTo) {
 		for t, k := range b.info.Templates {
 			b.passed[t] = k.Rows
 		}
-		b.passedTo = n
+		b.passedTo = tids.n
+	} else if row < b.passedTo-row {
+		clear(b.passed)
+		b.passedTo = 0
 	}
 	if b.passedTo < row {
-		tally(b.passed, tids[b.passedTo:row])
+		tids.tally(b.passed, b.passedTo, row)
 		b.passedTo = row
 	}
 	for ; b.passedTo > row; b.passedTo-- {
-		b.passed[tids[b.passedTo-1]]--
+		b.passed[tids.at(b.passedTo-1)]--
 	}
-	for t, n := range b.passed {
+}
+
+// addValues adds the values that rows have in each of the block's columns, by its place, given
+// the rows of each template.
+func (b *Body) addValues(counts, templates []uint32) {
+	if len(b.columns) == 0 {
+		return
+	}
+	first, numbers := b.columns[0].ID, b.numbers
+	for t, n := range templates {
 		if n == 0 {
 			continue
 		}
 		for _, id := range b.columnsOf(t) {
-			counts[b.place(id)] += n
+			counts[numbers[id-first]] += n
 		}
 	}
 }
@@ -97,10 +94,11 @@ func (b *Body) rowsOf(p *pages, k int) (from, to int) {
 
 // joinRows returns the payload of the frame that pages of rows are in the place of.
 func (b *Body) joinRows(p *pages, head []byte, part func(i int) ([]byte, error)) ([]byte, error) {
-	tids, err := b.rowTemplates()
+	all, err := b.rowTemplates()
 	if err != nil {
 		return nil, err
 	}
+	tids := packedTemplates{n: len(all), all: all}
 	r := p.ofRows
 	if len(head) != r.head {
 		return nil, column.Corrupt("head of %d bytes, not %d", len(head), r.head)
@@ -122,7 +120,9 @@ func (b *Body) joinRows(p *pages, head []byte, part func(i int) ([]byte, error))
 			return nil, err
 		}
 		from, to := b.rowsOf(p, k)
-		b.valuesIn(tids[from:to], templates, counts)
+		tids.tally(templates, from, to)
+		b.addValues(counts, templates)
+		clear(templates)
 		for x, i := range r.columns {
 			n := int(counts[i])
 			if n == 0 || joiners[x].Whole() {
@@ -160,7 +160,8 @@ func (b *Body) rowPage(p *pages, k int) (*rowPage, error) {
 	if r.pages[k] != nil {
 		return r.pages[k], nil
 	}
-	tids, err := b.rowTemplates()
+	from, to := b.rowsOf(p, k)
+	tids, err := b.fewTemplates(from)
 	if err != nil {
 		return nil, err
 	}
@@ -170,9 +171,11 @@ func (b *Body) rowPage(p *pages, k int) (*rowPage, error) {
 	}
 	counts := make([]uint32, 2*len(b.columns))
 	before := counts[len(b.columns):]
-	from, to := b.rowsOf(p, k)
-	b.valuesIn(tids[from:to], make([]uint32, len(b.info.Templates)), counts)
-	b.valuesBefore(tids, from, before)
+	templates := make([]uint32, len(b.info.Templates))
+	tids.tally(templates, from, to)
+	b.addValues(counts[:len(b.columns)], templates)
+	b.countBefore(tids, from)
+	b.addValues(before, b.passed)
 	n := len(r.columns)
 	all := make([]uint32, 3*n+1)
 	g := &rowPage{n: all[:n], first: all[n : 2*n], at: all[2*n:], views: make([]*column.View, n)}

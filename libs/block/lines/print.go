@@ -2,7 +2,6 @@ package lines
 
 import (
 	"encoding/binary"
-	"math/bits"
 	"unsafe"
 
 	"github.com/weir-logs/weir/libs/block/column"
@@ -218,7 +217,7 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 			if c.nums != nil {
 				x = c.nums[i]
 			}
-			n += putUint(out[n:], x)
+			n += column.PutUint(out[n:], x)
 		case printText, printDict:
 			if c.print == printDict {
 				i = int(c.nums[i])
@@ -265,13 +264,13 @@ func (p *Printer) append(slab []byte, limit, row int) ([]byte, error) {
 			n += column.UUIDLen
 		case printIPv4:
 			x := c.nums[i]
-			n += putUint(out[n:], x>>24&255)
+			n += column.PutUint(out[n:], x>>24&255)
 			out[n] = '.'
-			n += 1 + putUint(out[n+1:], x>>16&255)
+			n += 1 + column.PutUint(out[n+1:], x>>16&255)
 			out[n] = '.'
-			n += 1 + putUint(out[n+1:], x>>8&255)
+			n += 1 + column.PutUint(out[n+1:], x>>8&255)
 			out[n] = '.'
-			n += 1 + putUint(out[n+1:], x&255)
+			n += 1 + column.PutUint(out[n+1:], x&255)
 		default:
 			s := c.values.Append(out[:n], i)
 			n, out = len(s), s[:cap(s)]
@@ -393,48 +392,3 @@ func putDigits(dst []byte, x uint64) {
 		dst[0] = byte('0' + x%10)
 	}
 }
-
-// putUint prints a number and returns its length. dst has room for it.
-func putUint(dst []byte, x uint64) int {
-	_ = dst[19]
-	switch {
-	case x < 10:
-		dst[0] = byte('0' + x)
-		return 1
-	case x < 100:
-		dst[0], dst[1] = digitPairs[2*x], digitPairs[2*x+1]
-		return 2
-	case x < 1000:
-		q := x / 100
-		r := x - q*100
-		dst[0], dst[1], dst[2] = byte('0'+q), digitPairs[2*r], digitPairs[2*r+1]
-		return 3
-	}
-	n := bits.Len64(x) * 1233 >> 12 // digits, or one less
-	if x >= powers[n] {
-		n++
-	}
-	k := n
-	for x >= 100 {
-		q := x / 100
-		r := (x - q*100) * 2
-		k -= 2
-		dst[k], dst[k+1] = digitPairs[r], digitPairs[r+1]
-		x = q
-	}
-	if x >= 10 {
-		dst[0], dst[1] = digitPairs[2*x], digitPairs[2*x+1]
-	} else {
-		dst[0] = byte('0' + x)
-	}
-	return n
-}
-
-// powers[n] is the least number of n+1 digits.
-var powers = func() (t [20]uint64) {
-	t[0] = 1
-	for n := 1; n < len(t); n++ {
-		t[n] = 10 * t[n-1]
-	}
-	return t
-}()
