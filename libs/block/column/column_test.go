@@ -375,3 +375,36 @@ func TestPackHex(t *testing.T) {
 		}
 	})
 }
+
+// A dictionary is for values that recur, and, where it is to be for few of them, often.
+func TestDictionaryOfFewDistinct(t *testing.T) {
+	for _, c := range []struct {
+		n, distinct int
+		dict, few   bool
+	}{
+		{15, 2, false, false},
+		{16, 8, true, true},
+		{16, 9, false, false},
+		{100, 16, true, true},
+		{100, 17, true, false},
+		{100, 51, false, false},
+		{2000, 250, true, true},
+		{2000, 251, true, false},
+		{2000, 500, true, false},
+		{2000, 501, false, false},
+	} {
+		values := numbered(c.n, func(i int) string { return fmt.Sprintf("value %c", rune('0'+i%c.distinct)) })
+		slab, refs := slabOf(values)
+		for _, few := range []bool{false, true} {
+			var e Encoder
+			e.FewDistinct(few)
+			want := c.dict
+			if few {
+				want = c.few
+			}
+			if info, _ := e.Encode(nil, slab, refs); (info.Kind == Dict) != want {
+				t.Errorf("%d distinct of %d values, few: %v: %v", c.distinct, c.n, few, info.Kind)
+			}
+		}
+	}
+}

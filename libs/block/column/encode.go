@@ -11,6 +11,7 @@ import (
 type Encoder struct {
 	dict dictBuilder
 	nums []uint64
+	few  bool // see FewDistinct
 
 	// Of EncodeRuns.
 	ints   []int64
@@ -19,6 +20,22 @@ type Encoder struct {
 	packs  []byte
 	known  []uint32
 	parsed []uint64
+}
+
+// FewDistinct says that dictionaries are for values that recur often: of what is read in pages
+// they are read as wholes.
+func (e *Encoder) FewDistinct(on bool) { e.few = on }
+
+// dictLimit returns how many distinct values of n a dictionary may have; 0: there is to be
+// none.
+func (e *Encoder) dictLimit(n int) int {
+	if n < 16 {
+		return 0
+	}
+	if e.few {
+		return min(max(16, n/8), n/2, 1<<16)
+	}
+	return min(max(n/4, min(256, n/2)), 1<<16)
 }
 
 // Encode appends the payload of a column of values to dst and returns its
@@ -34,11 +51,8 @@ func (e *Encoder) Encode(dst, slab []byte, refs []Ref) (Info, []byte) {
 		return c, dst
 	}
 	// A dictionary is worth it when its values recur.
-	limit := len(refs) / 4
-	if limit < 256 {
-		limit = min(256, len(refs)/2)
-	}
-	if len(refs) < 16 || !e.dict.build(slab, refs, min(limit, 1<<16)) {
+	limit := e.dictLimit(len(refs))
+	if limit == 0 || !e.dict.build(slab, refs, limit) {
 		return e.direct(dst, slab, refs)
 	}
 	start := len(dst)

@@ -145,19 +145,6 @@ func (e *Encoder) add(text []byte) {
 	e.slab = append(e.slab, text...)
 }
 
-// dictLimit returns how many distinct values of n a dictionary may have; 0: there is to
-// be none.
-func dictLimit(n int) int {
-	if n < 16 {
-		return 0
-	}
-	limit := n / 4
-	if limit < 256 {
-		limit = min(256, n/2)
-	}
-	return min(limit, 1<<16)
-}
-
 // constant returns the description of a column of equal values.
 func constant(value []byte, n int) Info {
 	c := Info{Kind: Const, N: n, MinLen: len(value), MaxLen: len(value), Prefix: append([]byte(nil), value...)}
@@ -180,7 +167,7 @@ func (e *Encoder) withDict(dst []byte, refs []Ref, n int) (Info, []byte) {
 
 // dictRuns encodes runs of which each has few distinct values.
 func (e *Encoder) dictRuns(dst []byte, runs []Run, n int) (Info, []byte, bool) {
-	limit := dictLimit(n)
+	limit := e.dictLimit(n)
 	d := &e.dict
 	d.begin(n, max(limit, 1))
 	e.slab = e.slab[:0]

@@ -111,7 +111,7 @@ func (e *Encoder) intRuns(dst []byte, runs []Run, n int) (Info, []byte, bool) {
 		}
 	}
 	e.nums = nums[:cap(nums)]
-	if e.dict.numbers(nums, dictLimit(n)) {
+	if e.dict.numbers(nums, e.dictLimit(n)) {
 		e.slab, e.refs = e.slab[:0], e.refs[:0]
 		for _, x := range e.dict.hashes {
 			at := uint32(len(e.slab))
@@ -171,7 +171,7 @@ var powers = func() (t [20]uint64) {
 // packed tries a dictionary of packed values, and leaves the distinct ones' text in
 // refs.
 func (e *Encoder) packed(runs []Run, n int) bool {
-	limit := dictLimit(n)
+	limit := e.dictLimit(n)
 	d := &e.dict
 	d.begin(n, max(limit, 1))
 	e.packs = e.packs[:0]
@@ -258,7 +258,7 @@ func (e *Encoder) ipRuns(dst []byte, runs []Run, n int) (Info, []byte, bool) {
 		nums = append(nums, runs[i].Values.nums[runs[i].From:runs[i].To]...)
 	}
 	e.nums = nums[:cap(nums)]
-	if e.dict.numbers(nums, dictLimit(n)) {
+	if e.dict.numbers(nums, e.dictLimit(n)) {
 		return Info{}, dst, false // there are few: as text
 	}
 	c := Info{Kind: IPv4, N: n, MinLen: 15, MaxLen: 7, Width: 4, Classes: Digit | Other}

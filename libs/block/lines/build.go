@@ -111,6 +111,7 @@ func (b *Builder) SetPages(on bool) {
 	default:
 		b.frames.pages = &defaultPages
 	}
+	b.columns.FewDistinct(b.frames.cutsColumns())
 }
 
 // Learn says that the lines of the next block may be of another kind than those before,
