@@ -167,6 +167,25 @@ func TestStampedRowsAreAccepted(t *testing.T) {
 	}
 }
 
+// The text of a set is that of its labels, whatever it was written like, also where a label
+// was found for it: it is what streams are told apart by.
+func TestTextIsThatOfTheLabels(t *testing.T) {
+	for given, want := range map[string]string{
+		`{service_name="s"}`:              `{service_name="s"}`,
+		`{a="b", service_name="s"}`:       `{a="b", service_name="s"}`,
+		`{service_name="s", a="b"}`:       `{a="b", service_name="s"}`,
+		`{a="b"}`:                         `{a="b", service_name="unknown_service"}`,
+		`{app="x"}`:                       `{app="x", service_name="x"}`,
+		`{ app = "x" , a=` + "`b`" + ` }`: `{a="b", app="x", service_name="x"}`,
+		`{z="1",service_name="",app="x"}`: `{app="x", service_name="x", z="1"}`,
+	} {
+		c := canonicalise(given)
+		if c.refusal != nil || c.text != want || c.text != c.labels.String() || c.fingerprint != c.labels.Fingerprint() {
+			t.Errorf("%s: %q, labels %s, want %s", given, c.text, c.labels, want)
+		}
+	}
+}
+
 // The label cache is bounded in bytes too.
 func TestLabelCacheIsBounded(t *testing.T) {
 	c := newLabelCache(1 << 20)
