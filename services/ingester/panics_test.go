@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -219,5 +220,64 @@ func TestBlocksLeftAloneAreUploadedOneByOne(t *testing.T) {
 	}
 	if slices.Sort(got); !slices.Equal(got, []string{"a+d", "b", "c"}) {
 		t.Errorf("%v", got)
+	}
+}
+
+// Merges of local blocks that fail are spaced, ever more, also where the flusher is woken
+// meanwhile; cuts are not.
+func TestFailingMergesAreSpaced(t *testing.T) {
+	var now, merges atomic.Int64
+	var broken atomic.Bool
+	now.Store(1e18)
+	n := startWith(t, t.TempDir(), 1<<30, func(_ *Config, d *Deps) {
+		d.Now = func() time.Time { return time.Unix(0, now.Load()) }
+	}, func(s *Service) {
+		s.testHook = func(at string) error {
+			if at == "merge.block" && broken.Load() {
+				merges.Add(1)
+				return errors.New("no room")
+			}
+			return nil
+		}
+	})
+	cut := func() error {
+		b := now.Add(1)
+		if _, err := n.ingest(b, "a", []int64{b}, "line"); err != nil {
+			t.Fatal(err)
+		}
+		return n.flush()
+	}
+	for range maxSmall {
+		if err := cut(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken.Store(true)
+	if err := cut(); err == nil || merges.Load() != 1 {
+		t.Fatalf("%d merges: %v", merges.Load(), err)
+	}
+	for _, wait := range []struct {
+		d    time.Duration
+		want int64
+	}{{0, 1}, {minBackoff - 1, 1}, {1, 2}, {minBackoff, 2}, {minBackoff, 3}, {2 * minBackoff, 3}, {2 * minBackoff, 4}} {
+		now.Add(int64(wait.d))
+		for range 4 { // so that two rounds, at least, have begun and ended since
+			n.svc.wake <- struct{}{}
+		}
+		if got := merges.Load(); got != wait.want {
+			t.Fatalf("%d merges after %v, want %d", got, wait.d, wait.want)
+		}
+	}
+	// Who asks for it gets it tried.
+	if err := cut(); err == nil || merges.Load() != 5 {
+		t.Errorf("%d merges: %v", merges.Load(), err)
+	}
+	broken.Store(false)
+	now.Add(int64(maxBackoff))
+	for range 4 {
+		n.svc.wake <- struct{}{}
+	}
+	if containers, _, _ := n.svc.blocks.count(); containers != 1 {
+		t.Errorf("%d containers", containers)
 	}
 }
