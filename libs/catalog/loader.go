@@ -144,11 +144,11 @@ func (l *Loader) Refresh(ctx context.Context) error {
 		l.metrics.failures.Inc()
 		return fmt.Errorf("list blocks: %w", err)
 	}
-	l.mu.Lock()
-	for tenant := range l.tenants {
-		byTenant[tenant] = append(byTenant[tenant], []found{}...)
-	}
-	l.mu.Unlock()
+	l.locked(func() {
+		for tenant := range l.tenants {
+			byTenant[tenant] = append(byTenant[tenant], []found{}...)
+		}
+	})
 	var mu sync.Mutex // guards errs
 	var errs []error
 	var g errgroup.Group
@@ -165,9 +165,7 @@ func (l *Loader) Refresh(ctx context.Context) error {
 		})
 	}
 	_ = g.Wait() // the functions return nil
-	l.mu.Lock()
-	l.listed = taken
-	l.mu.Unlock()
+	l.locked(func() { l.listed = taken })
 	if len(errs) > 0 {
 		l.metrics.failures.Inc()
 	}
@@ -188,6 +186,14 @@ func (l *Loader) RefreshTenant(ctx context.Context, tenant string) error {
 		return fmt.Errorf("blocks of tenant %s: %w", tenant, err)
 	}
 	return nil
+}
+
+// locked calls f with l.mu held, also if it panics: what works on blocks goes on after a bug, and
+// the loader is everybody's.
+func (l *Loader) locked(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
 }
 
 // state returns the tenant's state, new if there is none. l.mu is held.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/weir-logs/weir/libs/objstore"
 )
@@ -82,17 +83,40 @@ func (l *Loader) SaveIndex(ctx context.Context, tenant string) (written bool, er
 	if err != nil {
 		return false, err
 	}
+	entries, taken, err := l.entries(tenant, have)
+	if err != nil || entries == nil { // no listing has shown anything of it
+		return false, err
+	}
+	x := &Index{Tenant: tenant, Taken: taken, Entries: slices.Collect(maps.Values(entries))}
+	body, err := x.Encode()
+	if err != nil {
+		return false, fmt.Errorf("index of tenant %s: %w", tenant, err)
+	}
+	if have != nil {
+		have.Taken = taken
+		if old, err := have.Encode(); err == nil && slices.Equal(old, body) {
+			return false, nil
+		}
+	}
+	if err := objstore.PutBytes(ctx, l.o.Bucket, IndexKey(tenant), body); err != nil {
+		return false, fmt.Errorf("index of tenant %s: %w", tenant, err)
+	}
+	return true, nil
+}
+
+// entries returns what an index of the tenant is to have that has what have, which may be nil,
+// has, and when that was so; nil if nothing is known of the tenant.
+func (l *Loader) entries(tenant string, have *Index) (entries map[ID]IndexEntry, taken time.Time, err error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	s := l.tenants[tenant]
-	if s == nil { // no listing has shown anything of it
-		l.mu.Unlock()
-		return false, nil
+	if s == nil {
+		return nil, taken, nil
 	}
 	if s.snapshot == nil || !s.indexRead {
-		l.mu.Unlock()
-		return false, fmt.Errorf("index of tenant %s: %w", tenant, ErrStale)
+		return nil, taken, fmt.Errorf("index of tenant %s: %w", tenant, ErrStale)
 	}
-	entries := map[ID]IndexEntry{}
+	entries = map[ID]IndexEntry{}
 	if have != nil {
 		for _, e := range have.Entries {
 			_, covered := s.snapshot.Covering(e.ID)
@@ -121,59 +145,47 @@ func (l *Loader) SaveIndex(ctx context.Context, tenant string) (written bool, er
 			entries[id] = e
 		}
 	}
-	taken := s.taken
-	l.mu.Unlock()
-
-	x := &Index{Tenant: tenant, Taken: taken, Entries: slices.Collect(maps.Values(entries))}
-	body, err := x.Encode()
-	if err != nil {
-		return false, fmt.Errorf("index of tenant %s: %w", tenant, err)
-	}
-	if have != nil {
-		have.Taken = taken
-		if old, err := have.Encode(); err == nil && slices.Equal(old, body) {
-			return false, nil
-		}
-	}
-	if err := objstore.PutBytes(ctx, l.o.Bucket, IndexKey(tenant), body); err != nil {
-		return false, fmt.Errorf("index of tenant %s: %w", tenant, err)
-	}
-	return true, nil
+	return entries, s.taken, nil
 }
 
 // Removing notes that the objects of blocks are about to be removed, in the index too, so that nobody
 // takes them for lost. Only after it has returned nil may they be deleted.
 func (l *Loader) Removing(ctx context.Context, tenant string, ids ...ID) error {
-	l.mu.Lock()
-	s := l.state(tenant)
-	now := l.o.Now()
-	for _, id := range ids {
-		b, ok := s.present[id]
-		if !ok {
-			l.mu.Unlock()
-			return fmt.Errorf("block %s of tenant %s is not known", id, tenant)
+	var err error
+	l.locked(func() {
+		s := l.state(tenant)
+		now := l.o.Now()
+		for _, id := range ids {
+			b, ok := s.present[id]
+			if !ok {
+				err = fmt.Errorf("block %s of tenant %s is not known", id, tenant)
+				return
+			}
+			s.gone[id] = IndexEntry{b, Gone, now}
 		}
-		s.gone[id] = IndexEntry{b, Gone, now}
+	})
+	if err != nil {
+		return err
 	}
-	l.mu.Unlock()
-	_, err := l.SaveIndex(ctx, tenant)
+	_, err = l.SaveIndex(ctx, tenant)
 	return err
 }
 
 // Acknowledge makes an end of a block that vanished: an operator accepts the loss, and answers are
 // whole without it.
 func (l *Loader) Acknowledge(ctx context.Context, tenant string, id ID) error {
-	l.mu.Lock()
-	s := l.state(tenant)
-	e, ok := s.lost[id]
-	if !ok {
-		l.mu.Unlock()
-		return fmt.Errorf("block %s of tenant %s is not lost", id, tenant)
-	}
-	delete(s.lost, id)
-	s.gone[id] = IndexEntry{e.Block, Gone, l.o.Now()}
-	err := l.publish(tenant, s)
-	l.mu.Unlock()
+	var err error
+	l.locked(func() {
+		s := l.state(tenant)
+		e, ok := s.lost[id]
+		if !ok {
+			err = fmt.Errorf("block %s of tenant %s is not lost", id, tenant)
+			return
+		}
+		delete(s.lost, id)
+		s.gone[id] = IndexEntry{e.Block, Gone, l.o.Now()}
+		err = l.publish(tenant, s)
+	})
 	if err != nil {
 		return err
 	}

@@ -17,14 +17,16 @@ import (
 // update takes what a listing that began at taken shows of a tenant. l.refresh is held; the
 // bucket is read without l.mu.
 func (l *Loader) update(ctx context.Context, tenant string, list []found, taken time.Time, tokens chan struct{}) error {
-	l.mu.Lock()
-	s := l.state(tenant)
-	if s.indexRead && taken.Sub(s.taken) > keepGone/2 && s.snapshot != nil {
-		// What was removed meanwhile the index may have forgotten.
-		s.present, s.gone, s.indexRead = map[ID]Block{}, map[ID]IndexEntry{}, false
-	}
-	readIndex := !s.indexRead
-	l.mu.Unlock()
+	var s *tenantState
+	var readIndex bool
+	l.locked(func() {
+		s = l.state(tenant)
+		if s.indexRead && taken.Sub(s.taken) > keepGone/2 && s.snapshot != nil {
+			// What was removed meanwhile the index may have forgotten.
+			s.present, s.gone, s.indexRead = map[ID]Block{}, map[ID]IndexEntry{}, false
+		}
+		readIndex = !s.indexRead
+	})
 	if readIndex {
 		if err := l.readIndex(ctx, tenant); err != nil {
 			return err
@@ -32,18 +34,19 @@ func (l *Loader) update(ctx context.Context, tenant string, list []found, taken 
 	}
 
 	// What is known needs no footer.
-	l.mu.Lock()
-	known := make(map[ID]Block, len(s.present)+len(s.lost))
-	maps.Copy(known, s.present)
-	for id, e := range s.lost {
-		known[id] = e.Block
-	}
-	maps.Copy(known, s.pending)
-	goneBlocks := make(map[ID]Block, len(s.gone))
-	for id, e := range s.gone {
-		goneBlocks[id] = e.Block
-	}
-	l.mu.Unlock()
+	var known, goneBlocks map[ID]Block
+	l.locked(func() {
+		known = make(map[ID]Block, len(s.present)+len(s.lost))
+		maps.Copy(known, s.present)
+		for id, e := range s.lost {
+			known[id] = e.Block
+		}
+		maps.Copy(known, s.pending)
+		goneBlocks = make(map[ID]Block, len(s.gone))
+		for id, e := range s.gone {
+			goneBlocks[id] = e.Block
+		}
+	})
 	now := make(map[ID]Block, len(list))
 	var fresh []Block
 	for _, f := range list {
@@ -95,11 +98,14 @@ func (l *Loader) unchanged(tenant string, now map[ID]Block, taken time.Time) boo
 
 // settle finds out what became of the known blocks that are not among now, and publishes.
 func (l *Loader) settle(ctx context.Context, tenant string, known, now map[ID]Block, passing []Problem, taken time.Time) error {
-	l.mu.Lock()
-	s := l.state(tenant)
-	s.addAnnounced(now, taken)
-	missing, err := l.missing(s, known, now, passing)
-	l.mu.Unlock()
+	var s *tenantState
+	var missing []Block
+	var err error
+	l.locked(func() {
+		s = l.state(tenant)
+		s.addAnnounced(now, taken)
+		missing, err = l.missing(s, known, now, passing)
+	})
 	if err != nil {
 		return err
 	}
@@ -108,9 +114,7 @@ func (l *Loader) settle(ctx context.Context, tenant string, known, now map[ID]Bl
 		if err := l.readIndex(ctx, tenant); err != nil {
 			return err
 		}
-		l.mu.Lock()
-		missing, err = l.missing(s, known, now, passing)
-		l.mu.Unlock()
+		l.locked(func() { missing, err = l.missing(s, known, now, passing) })
 		if err != nil {
 			return err
 		}
@@ -328,9 +332,9 @@ const maxParsed = 4096
 
 // parse is ParseKey.
 func (l *Loader) parse(key string) (Block, error) {
-	l.mu.Lock()
-	b, ok := l.parsed[key]
-	l.mu.Unlock()
+	var b Block
+	var ok bool
+	l.locked(func() { b, ok = l.parsed[key] })
 	if ok {
 		return b, nil
 	}
