@@ -85,17 +85,18 @@ func (h *Head) Groups(tenantID string, group func(model.Labels) string) int {
 	return len(seen)
 }
 
+func (s *stream) onlyFew() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.many == nil
+}
+
 // each is Each of one stream and span, whose first rows are given. page is memory that it
 // uses.
 func (s *stream) each(ctx context.Context, page *model.Rows, first []*record, sp Span, yield func(ls model.Labels, rows *model.Rows, from, to int) error) error {
-	s.mu.RLock()
-	few := s.many == nil
-	s.mu.RUnlock()
-	if few {
+	if s.onlyFew() {
 		page.Reuse()
-		s.few.arena.mu.RLock()
-		s.few.arena.appendRows(page, first, sp.Start, sp.End)
-		s.few.arena.mu.RUnlock()
+		s.few.arena.readRows(page, first, sp.Start, sp.End)
 		if page.Len() == 0 {
 			return nil
 		}

@@ -470,6 +470,13 @@ func appendValue(dst []model.Column, name *arenaName, n int, v []byte) []model.C
 	return dst
 }
 
+// readRows is appendRows for those who do not hold mu.
+func (a *arena) readRows(dst *model.Rows, all []*record, start, end int64) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	a.appendRows(dst, all, start, end)
+}
+
 // since appends what appends with after < seq <= upto brought.
 func (f *firstRows) since(out []Appended, labels model.Labels, after, upto uint64) []Appended {
 	if f.n == 0 {

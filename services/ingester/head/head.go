@@ -409,26 +409,30 @@ func (h *Head) Days(tenantID string) map[int64]int {
 		return out
 	}
 	for _, s := range t.list() {
-		s.mu.RLock()
-		s.few.eachTime(func(tm int64) { out[dayOf(tm)]++ })
-		if s.many == nil {
-			s.mu.RUnlock()
-			continue
-		}
-		for _, chunks := range [][]*chunk{s.many.sorted, s.many.late} {
-			for _, c := range chunks {
-				if first := dayOf(c.minTime); first == dayOf(c.maxTime) {
-					out[first] += c.rows.Len()
-					continue
-				}
-				for _, tm := range c.rows.Times {
-					out[dayOf(tm)]++
-				}
-			}
-		}
-		s.mu.RUnlock()
+		s.days(out)
 	}
 	return out
+}
+
+// days adds the stream's rows to a count by day.
+func (s *stream) days(out map[int64]int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.few.eachTime(func(tm int64) { out[dayOf(tm)]++ })
+	if s.many == nil {
+		return
+	}
+	for _, chunks := range [][]*chunk{s.many.sorted, s.many.late} {
+		for _, c := range chunks {
+			if first := dayOf(c.minTime); first == dayOf(c.maxTime) {
+				out[first] += c.rows.Len()
+				continue
+			}
+			for _, tm := range c.rows.Times {
+				out[dayOf(tm)]++
+			}
+		}
+	}
 }
 
 func dayOf(t int64) int64 {
