@@ -54,6 +54,9 @@ const (
 	groupedBytes = 16 << 20
 	// encodedBytes bounds what a section may be encoded, for it is in memory.
 	encodedBytes = 64 << 20
+	// manyKinds is how many affinity groups a section has, at least, of which the next one
+	// has lines like them, as far as one can tell.
+	manyKinds = 16
 	// groupNames is how many columns of metadata are reason to end a row group.
 	groupNames = 1024
 )
@@ -80,6 +83,7 @@ type Writer struct {
 	first        string // affinity group of its first row
 	section      string // and of the section's
 	sectionBytes int64
+	kinds        int  // affinity groups of the section, about
 	open         bool // the section has row groups
 	mixed        bool // the row group has rows of an affinity group that the last one had not
 
@@ -311,7 +315,10 @@ func (w *Writer) begin(ls model.Labels) error {
 			}
 		}
 	}
-	w.mixed = w.mixed || affinity != w.affinity
+	if affinity != w.affinity {
+		w.mixed = true
+		w.kinds++
+	}
 	w.started, w.labels, w.affinity, w.same = true, ls, affinity, 0
 	w.carries, w.announced, w.came = false, Run{}, Run{}
 	w.group.endRun()
@@ -418,8 +425,12 @@ func (w *Writer) endSection() error {
 		return err
 	}
 	w.write(b)
-	if w.opts.Knowledge != nil {
-		w.opts.Knowledge.give(w.foot.info.Tenant, w.section, w.lines.Learnt())
+	var next *lines.Learnt
+	switch {
+	case w.opts.Knowledge != nil:
+		w.opts.Knowledge.give(w.foot.info.Tenant, w.section, w.lines.Learnt(false))
+	case w.kinds >= manyKinds:
+		next = w.lines.Learnt(true)
 	}
 	w.lines.Reset()
 	if w.grams != nil {
@@ -428,7 +439,10 @@ func (w *Writer) endSection() error {
 		w.write(b)
 		w.grams.Reset()
 	}
-	w.sectionBytes = 0
+	if next != nil {
+		w.lines.Begin(next)
+	}
+	w.sectionBytes, w.kinds = 0, 0
 	return w.err
 }
 

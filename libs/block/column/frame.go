@@ -39,11 +39,30 @@ const window = 4 << 20
 
 // Compressor makes frames. It is for one goroutine at a time.
 type Compressor struct {
-	zstd *zstd.Encoder
+	level Level
+	zstd  *zstd.Encoder
+	best  *zstd.Encoder // of its level
+	quick *zstd.Encoder // nil: not needed yet
 }
 
 // NewCompressor returns a compressor of a level.
 func NewCompressor(level Level) *Compressor {
+	e := newEncoder(level)
+	return &Compressor{level: level, zstd: e, best: e}
+}
+
+// SetQuick makes the compressor work no harder than LevelDefault for what follows.
+func (c *Compressor) SetQuick(on bool) {
+	c.zstd = c.best
+	if on && c.level > LevelFastest {
+		if c.quick == nil {
+			c.quick = newEncoder(LevelDefault)
+		}
+		c.zstd = c.quick
+	}
+}
+
+func newEncoder(level Level) *zstd.Encoder {
 	l := zstd.SpeedDefault
 	switch level {
 	case LevelFastest:
@@ -60,7 +79,7 @@ func NewCompressor(level Level) *Compressor {
 	if err != nil {
 		panic(err) // options are constants
 	}
-	return &Compressor{zstd: e}
+	return e
 }
 
 // AppendFrame appends a frame that holds the payload: compressed, or as it is

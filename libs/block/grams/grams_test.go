@@ -167,7 +167,7 @@ func TestKnownLinesGiveTheBitsOfWholeLines(t *testing.T) {
 		for section := range 4 {
 			g.Reset()
 			if section > 0 {
-				b.Begin(b.Learnt())
+				b.Begin(b.Learnt(r.IntN(2) == 0))
 			}
 			var blocks []block
 			for range 1 + r.IntN(3) {

@@ -60,6 +60,7 @@ func (b *Builder) Reset() {
 type Learnt struct {
 	analyzer *template.Analyzer
 	shapes   []grams.Shape
+	layouts  [3]layout
 	size     int
 }
 
@@ -72,19 +73,25 @@ func (l *Learnt) MemorySize() int { return l.size }
 func (b *Builder) Begin(l *Learnt) {
 	b.Reset()
 	b.analyzer.Lend(l.analyzer)
-	b.analyzer = l.analyzer
+	b.analyzer, b.frames.layouts = l.analyzer, l.layouts
 	if b.grams != nil {
 		b.grams.Expect(l.shapes)
 	}
 }
 
 // Learnt takes away what the builder knows of the lines of the section that was finished.
-// Reset or Begin come next.
-func (b *Builder) Learnt() *Learnt {
-	l := &Learnt{analyzer: b.analyzer}
+// Reset or Begin come next. More is kept for a section of the same block (within), whose lines
+// are likely to have the same templates, than for those of other blocks, which may come to
+// have any.
+func (b *Builder) Learnt(within bool) *Learnt {
+	l := &Learnt{analyzer: b.analyzer, layouts: b.frames.layouts}
 	b.analyzer = template.NewAnalyzer()
 	l.analyzer.Lend(b.analyzer)
-	l.analyzer.Next()
+	if within {
+		l.analyzer.Next(3)
+	} else {
+		l.analyzer.Next(1)
+	}
 	if b.grams != nil {
 		l.shapes = b.grams.Shapes()
 	}
@@ -167,7 +174,7 @@ func (b *Builder) add(lines *model.Strings, times []int64, runEnds []uint32, kin
 	info := BlockInfo{Rows: rows, Bytes: len(lines.Slab), MinTime: slices.Min(times), MaxTime: slices.Max(times),
 		RunEnds: slices.Clone(runEnds), Templates: slices.Clone(blk.Templates), Offset: int64(len(b.out))}
 
-	b.begin(info.Templates)
+	b.begin(&info)
 	b.infos = slices.Grow(b.infos, len(blk.Columns)) // frames hold pointers into it
 	for _, v := range blk.Columns {
 		var c column.Info
@@ -187,11 +194,13 @@ func (b *Builder) add(lines *model.Strings, times []int64, runEnds []uint32, kin
 	return Stats{Bytes: int(info.Size), Templates: len(blk.Templates), RawRows: blk.RawRows, Columns: len(b.infos)}, nil
 }
 
-// begin begins the frames of a block with rows of these templates.
-func (b *Builder) begin(templates []template.Count) {
+// begin begins the frames of a block. Where there are few rows of each template a value has
+// little in common with those far before it, and looking for that is most of the work.
+func (b *Builder) begin(info *BlockInfo) {
+	b.compress.SetQuick(info.Rows < fewOf*len(info.Templates))
 	b.frames.begin(b.compress, b.out)
 	b.infos = b.infos[:0]
-	b.sharing.begin(templates, b.analyzer.Text)
+	b.sharing.begin(info.Templates, b.analyzer.Text)
 }
 
 // column places a column, whose payload is b.payload. There is room for it in infos.
@@ -239,6 +248,7 @@ func (b *Builder) end(info *BlockInfo, templates []uint32, times []int64) {
 	at := len(b.out)
 	b.out = b.compress.AppendFrame(b.out, b.payload)
 	info.directory = len(b.out) - at
+	b.compress.SetQuick(false) // what others make frames of is not of this block
 	info.Size = int64(len(b.out)) - info.Offset
 	info.shared = b.sharing.filter()
 	b.blocks = append(b.blocks, *info)

@@ -56,6 +56,7 @@ type carrier struct {
 	slotsOf []int32
 	pieces  pieces
 	printed printed
+	plain   model.Rows   // lines that were to be taken over, as text; scratch
 	walked  []walkedPart // of the block added last; none: all of it is text
 }
 
@@ -276,7 +277,7 @@ func (b *Builder) AddParts(parts []Part, text *model.Strings, times []int64, run
 	if err := checkRuns(runEnds, rows); err != nil {
 		return Stats{}, err
 	}
-	parts, text, err := b.placeParts(parts, text)
+	parts, text, err := b.placeParts(parts, text, size)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -297,7 +298,7 @@ func (b *Builder) AddParts(parts []Part, text *model.Strings, times []int64, run
 }
 
 // placeParts makes the templates of all parts known, or their lines text.
-func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.Strings, error) {
+func (b *Builder) placeParts(parts []Part, text *model.Strings, size int) ([]Part, *model.Strings, error) {
 	apart := map[*Body]bool{}
 	for _, p := range parts {
 		if p.Body == nil || apart[p.Body] {
@@ -312,7 +313,9 @@ func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.
 	if len(apart) == 0 {
 		return parts, text, nil
 	}
-	var all model.Rows
+	all := &b.carry.plain
+	all.Lines.Slab, all.Lines.Ends = slices.Grow(all.Lines.Slab[:0], size), all.Lines.Ends[:0]
+	all.Times = all.Times[:0]
 	out := make([]Part, 0, len(parts))
 	row := 0
 	for _, p := range parts {
@@ -327,7 +330,7 @@ func (b *Builder) placeParts(parts []Part, text *model.Strings) ([]Part, *model.
 			if p.Body.whole() {
 				err = p.Body.appendWhole(&all.Lines, p.From, p.To)
 			} else {
-				err = p.Body.Rows(p.From, p.To, &all)
+				err = p.Body.Rows(p.From, p.To, all)
 			}
 			if err != nil {
 				return nil, nil, err
@@ -401,7 +404,7 @@ func (b *Builder) addParts(parts []Part, text *model.Strings, times []int64, run
 	info := BlockInfo{Rows: len(times), Bytes: size, MinTime: slices.Min(times), MaxTime: slices.Max(times),
 		RunEnds: slices.Clone(runEnds), Templates: c.count(), Offset: int64(len(b.out))}
 	slices.Sort(c.used)
-	b.begin(info.Templates)
+	b.begin(&info)
 	b.infos = slices.Grow(b.infos, len(c.used))
 	for _, id := range c.used {
 		var k column.Info

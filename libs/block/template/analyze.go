@@ -73,18 +73,13 @@ func (a *Analyzer) Reset() {
 	a.cols, a.merger = a.cols[:0], newMerger()
 }
 
-// Limits of what is known from one section to the next, so that a section has room to
-// learn: a fraction of those of a section.
-const (
-	keptRaws     = maxRaws / 4
-	keptText     = maxText / 4
-	keptContexts = maxContexts / 4
-)
-
 // Next begins another section, of which no block was analyzed yet, with what was learnt
 // from lines of the last: templates, words that vary, layouts of times. Of too many
-// templates none are kept, of too many words nothing. Columns are numbered anew.
-func (a *Analyzer) Next() { a.next(keptRaws, keptText, keptContexts) }
+// templates none are kept, of too many words nothing: of more than so many quarters of what
+// a section may have, so that it has room to learn. Columns are numbered anew.
+func (a *Analyzer) Next(quarters int) {
+	a.next(maxRaws/4*quarters, maxText/4*quarters, maxContexts/4*quarters)
+}
 
 func (a *Analyzer) next(raws, text, contexts int) {
 	t, m := &a.tok, a.merger

@@ -17,7 +17,7 @@ func TestColumnsAreBounded(t *testing.T) {
 		raw, cut := 0, 0
 		for k := range 6 {
 			if k == 3 {
-				a.Next()
+				a.Next(1 + 2*r.IntN(2))
 			}
 			var texts []string
 			for range 1 + r.IntN(120) {

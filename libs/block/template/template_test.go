@@ -505,8 +505,8 @@ func TestWhatWasLearntChangesNoLine(t *testing.T) {
 				tab, number := all(a)
 				rebuild(t, tab, number, b, lines, times)
 			}
-			a.next(rapid.SampledFrom([]int{1, 8, keptRaws}).Draw(t, "raws"), keptText, rapid.SampledFrom([]int{1, keptContexts}).Draw(t, "contexts"))
-			if len(a.tok.raws) > keptRaws || len(a.cols) > 0 {
+			a.next(rapid.SampledFrom([]int{1, 8, maxRaws / 4}).Draw(t, "raws"), maxText/4, rapid.SampledFrom([]int{1, maxContexts / 4}).Draw(t, "contexts"))
+			if len(a.tok.raws) > maxRaws/4 || len(a.cols) > 0 {
 				t.Fatalf("%d raw templates, %d columns are kept", len(a.tok.raws), len(a.cols))
 			}
 		}
