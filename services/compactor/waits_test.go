@@ -127,7 +127,8 @@ func TestWaits(t *testing.T) {
 		}
 		return t
 	}
-	if setOf(task("a", "b")) != setOf(task("a", "b")) || setOf(task("a", "b")) == setOf(task("a")) || setOf(task("a", "b")) == setOf(task("ab")) {
+	of := setOf(task("a", "b"))
+	if again := setOf(task("a", "b")); again != of || of == setOf(task("a")) || of == setOf(task("ab")) {
 		t.Error("sets are not told apart by their sources")
 	}
 }
