@@ -39,7 +39,7 @@ type pageSizes struct {
 // see ADR 0034, 0047 and 0050.
 var defaultPages = pageSizes{least: 6 << 10, leastText: 96 << 10, leastLong: 256 << 10, leastDict: 16 << 10, stored: 2 << 10, packed: 4 << 10, text: 6 << 10, steps: 1 << 10, group: 128 << 10, loss: 15,
 	unpacked: 8 << 10, unpackedText: 96 << 10,
-	alone: 2 << 10, shared: 1 << 20, leastRows: 6 << 10, rows: []int{16 << 10, 32 << 10, 64 << 10, 128 << 10}, blocks: 8,
+	alone: 2 << 10, shared: 1 << 20, leastRows: 6 << 10, rows: []int{32 << 10, 64 << 10, 128 << 10}, blocks: 8,
 	columns: true, slice: 24, decode: 2}
 
 // newPages are for new blocks, which are soon merged: what takes no more CPU than a frame.
