@@ -46,3 +46,27 @@ func (c *Cache) Empty() (stay int) {
 
 // EmptyHits returns how often row groups were asked for of which something had stayed.
 func (c *Cache) EmptyHits() float64 { return testutil.ToFloat64(c.metrics.emptyHits) }
+
+// OfQueries returns how many parts there are of queries.
+func (c *Cache) OfQueries() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k := range c.entries {
+		if k.query != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// Touching returns the sizes of what the cache has of streams that touch.
+func (c *Cache) Touching() (sizes []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, e := range c.entries {
+		if k.kind == kindTouching {
+			sizes = append(sizes, int(e.size))
+		}
+	}
+	return sizes
+}

@@ -1,6 +1,7 @@
 package blockstore_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,88 +25,177 @@ func podLabels(k int) model.Labels {
 	return model.NewLabels([]model.Label{{Name: "app", Value: fmt.Sprintf("a%d", k%3)}, {Name: "pod", Value: fmt.Sprintf("p%02d", k)}})
 }
 
+// drawParts returns rows of streams and which of them each of n blocks has. Blocks are cut at
+// one time, or at another one for each stream; times are few, so that many rows have the same.
+// Most streams follow each other from block to block, but for some, whose rows lie anywhere, are
+// in several blocks, or have one time on both sides of a cut.
+func drawParts(t *rapid.T, r *rand.Rand, n int) (parts [][]enginetest.Entry, all []enginetest.Entry) {
+	odd := rapid.SampledFrom([]int{0, 2, 5, 8, 30}).Draw(t, "streams that are not cut in order, of 30")
+	slots := rapid.SampledFrom([]int64{6, 40}).Draw(t, "times")
+	together := rapid.Bool().Draw(t, "cut at one time")
+	parts = make([][]enginetest.Entry, n)
+	cuts := make([]int64, n-1)
+	for i := range cuts {
+		cuts[i] = slots * int64(i+1) / int64(n)
+	}
+	labels := make([]model.Labels, rapid.SampledFrom([]int{4, 30}).Draw(t, "streams"))
+	jobs := rapid.Bool().Draw(t, "jobs") // so that blocks have streams in another order
+	for k := range labels {
+		if labels[k] = podLabels(k); jobs {
+			labels[k] = model.NewLabels(append(slices.Clone(labels[k]), model.Label{Name: "service_name", Value: fmt.Sprint("s", k*7%5)}))
+		}
+	}
+	for k := range labels {
+		var rows []enginetest.Entry
+		for i := range r.IntN(9) {
+			rows = append(rows, enginetest.Entry{Labels: labels[k], Time: r.Int64N(slots), BatchTime: int64(i), Position: uint32(k), Line: fieldLine(r, 1)})
+		}
+		slices.SortFunc(rows, func(a, b enginetest.Entry) int {
+			return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.Line, b.Line))
+		})
+		rows = slices.CompactFunc(rows, func(a, b enginetest.Entry) bool { return a.Time == b.Time && a.Line == b.Line }) // they would be copies
+		later, before := r.IntN(1+len(rows)), r.IntN(2)
+		in := func(i int) int { // rows of one time are in one block
+			if together {
+				at, _ := slices.BinarySearch(cuts, rows[i].Time+int64(before))
+				return at
+			}
+			for i > 0 && rows[i-1].Time == rows[i].Time {
+				i--
+			}
+			return min(n-1, (i*n+later)/max(1, len(rows)))
+		}
+		how := -1
+		if r.IntN(30) < odd {
+			how = r.IntN(6)
+		}
+		around := r.IntN(n)
+		for i, e := range rows {
+			e.Time *= 10 * sec
+			to := in(i)
+			next := min(n-1, to+1)
+			if i+1 < len(rows) && !together {
+				next = in(i + 1)
+			}
+			edge := next > to && (together && rows[i].Time == cuts[to]-int64(before) || !together)
+			switch {
+			case how == 0:
+				to = r.IntN(n)
+			case how == 1: // a copy of each
+				parts[(to+1)%n] = append(parts[(to+1)%n], e)
+			case how == 2 && edge: // a copy of one
+				parts[next] = append(parts[next], e)
+			case how == 3 && edge: // another row of that time
+				o := e
+				o.Line, o.BatchTime = "the other "+e.Line, e.BatchTime+100
+				parts[next], all = append(parts[next], o), append(all, o)
+			case how == 4 && i > 0 && i+1 < len(rows): // within what another one has
+				to = (around + 1) % n
+			case how == 4:
+				to = around
+			}
+			parts[to], all = append(parts[to], e), append(all, e)
+		}
+	}
+	return parts, all
+}
+
 // Blocks that all have rows of the same time, of streams of which each block has another
 // part, answer as one store with all their rows: those of streams that follow each other
 // from block to block, those that meet at one time, those that overlap and those of which
-// blocks have equal runs, and pages of them.
+// blocks have equal runs, and pages of them. If a block cannot be read, an answer is right
+// nevertheless, or there is none.
 func TestStreamsOfBlocksEqualMemory(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		n := rapid.IntRange(2, 4).Draw(t, "blocks")
-		odd := rapid.SampledFrom([]int{0, 2, 8, 30}).Draw(t, "streams that are not cut in order, of 30")
-		parts := make([][]enginetest.Entry, n)
-		var all []enginetest.Entry
-		for k := range rapid.SampledFrom([]int{4, 30}).Draw(t, "streams") {
-			var times []int64
-			for range r.IntN(9) {
-				times = append(times, r.Int64N(40)*10*sec)
-			}
-			slices.Sort(times)
-			how := r.IntN(30)
-			if how >= odd {
-				times = slices.Compact(times)
-			}
-			later := r.IntN(1 + len(times))
-			in := func(i int) int { return min(n-1, (i*n+later)/max(1, len(times))) } // in order
-			for i, at := range times {
-				e := enginetest.Entry{Labels: podLabels(k), Time: at, BatchTime: int64(i), Position: uint32(k), Line: fieldLine(r, 1)}
-				all = append(all, e)
-				to := in(i)
-				if how < odd {
-					switch {
-					case how%3 == 0:
-						to = r.IntN(n)
-					case how%3 == 1 || in(i+1) > to: // a copy, or one where the next block begins
-						parts[(to+1)%n] = append(parts[(to+1)%n], e)
-					}
-				}
-				parts[to] = append(parts[to], e)
-			}
-		}
+		parts, all := drawParts(t, r, n)
 		cache := blockstore.NewCache(1<<20, nil)
 		var sources []engine.Source
+		var objects []*object
 		for i, part := range parts {
 			o := &object{b: copyOf(t, enginetest.NewStore(part...), block.Options{
 				RowGroupBytes: rapid.SampledFrom([]int{300, 3000, 0}).Draw(t, "group"), NarrowRuns: rapid.Bool().Draw(t, "narrow"), Whole: rapid.Bool().Draw(t, "whole")})}
+			objects = append(objects, o)
 			sources = append(sources, engine.Local(blockstore.NewStore(openBlock(t, o), cache), fmt.Sprint("b", i)))
 		}
+		r.Shuffle(n, func(i, k int) { sources[i], sources[k] = sources[k], sources[i] })
 		asked := []engine.Source{engine.Union("union", sources...)}
-		switch rapid.IntRange(0, 2).Draw(t, "beside") {
+		memory := engine.Local(enginetest.NewStore(all...), "memory")
+		switch rapid.IntRange(0, 5).Draw(t, "beside") {
 		case 1: // what some have, in memory
 			asked = append(asked, engine.Local(enginetest.NewStore(parts[n-1]...), "memory"))
 		case 2: // a replica that cut elsewhere
 			o := &object{b: copyOf(t, enginetest.NewStore(slices.Concat(parts[1:]...)...), block.Options{})}
-			asked = append(asked, engine.Union("replica", sources[0], engine.Local(blockstore.NewStore(openBlock(t, o), cache), "c")))
+			first := sources[slices.IndexFunc(sources, func(s engine.Source) bool { return s.Name() == "b0" })]
+			asked = append(asked, engine.Union("replica", first, engine.Local(blockstore.NewStore(openBlock(t, o), cache), "c")))
+		case 3:
+			asked = []engine.Source{engine.Union("outer", engine.Union("inner", sources[1:]...), sources[0])}
 		}
-		text := rapid.SampledFrom(slices.Concat(fieldQueries, queries, []string{`{app=~".+"}`, `{pod=~"p.*"} != "zzz"`, `sum(count_over_time({app=~".+"}[50s]))`})).Draw(t, "query")
-		expr, err := syntax.ParseExpr(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		q := engine.RangeQuery{Step: 30 * time.Second, Limit: rapid.SampledFrom([]int{3, 1000}).Draw(t, "limit"), Backward: rapid.Bool().Draw(t, "backward")}
-		q.Start = rapid.Int64Range(0, 40).Draw(t, "start") * 10 * sec
-		q.End = q.Start + rapid.Int64Range(1, 400).Draw(t, "span")*sec
-		q.Expr = expr
-		run := func(sources ...engine.Source) (pages string) {
-			q := q
-			q.Sources = sources
-			for range 20 {
-				res, err := engine.New(engine.Options{}).Range(context.Background(), q)
-				if err != nil {
-					return pages + "error" // of whichever line fails first
-				}
-				rounded(res)
-				pages += dump(res) + "\n"
-				if q.Cursor = res.NextCursor; q.Cursor == "" {
-					break
-				}
+		for range 5 {
+			text := rapid.SampledFrom(touchingQueries).Draw(t, "query")
+			if rapid.IntRange(0, 2).Draw(t, "any") == 0 {
+				text = rapid.SampledFrom(slices.Concat(fieldQueries, queries)).Draw(t, "query")
 			}
-			return pages
-		}
-		if got, want := run(asked...), run(engine.Local(enginetest.NewStore(all...), "memory")); got != want {
-			t.Fatalf("%s %+v\n got %s\nwant %s", text, q, got, want)
+			q := engine.RangeQuery{End: 410 * sec, Step: 30 * time.Second, Limit: rapid.SampledFrom([]int{3, 1000}).Draw(t, "limit"), Backward: rapid.Bool().Draw(t, "backward")}
+			if rapid.IntRange(0, 2).Draw(t, "range") == 0 {
+				q.Start = rapid.Int64Range(0, 40).Draw(t, "start") * 10 * sec
+				q.End = q.Start + rapid.Int64Range(1, 400).Draw(t, "span")*sec
+			}
+			if rapid.IntRange(0, 5).Draw(t, "delete") == 0 {
+				from := rapid.Int64Range(0, 30).Draw(t, "deleted from") * 10 * sec
+				what := parse(t, rapid.SampledFrom([]string{`{app="a1"}`, `{pod="p00"}`, `{pod=~".+"} |= "level"`}).Draw(t, "what"))
+				q.Excluded = &engine.Excluded{Version: "1", Tombstones: []engine.Tombstone{{ID: "x", Selector: what.(*syntax.LogSelector), Start: from, End: from + 100*sec}}}
+			}
+			q.Expr = parse(t, text)
+			run := func(sources ...engine.Source) (pages string) {
+				q := q
+				q.Sources = sources
+				for range 100 {
+					res, err := engine.New(engine.Options{}).Range(context.Background(), q)
+					if err != nil {
+						return pages + "error" // of whichever line fails first
+					}
+					rounded(res)
+					pages += dump(res) + "\n"
+					if q.Cursor = res.NextCursor; q.Cursor == "" {
+						break
+					}
+				}
+				return pages
+			}
+			want := run(memory)
+			if fails := rapid.IntRange(-2*n, n-1).Draw(t, "fails"); fails >= 0 {
+				objects[fails].fail = errors.New("boom")
+				got := run(asked...)
+				if right, failed := strings.CutSuffix(got, "error"); got != want && !(failed && strings.HasPrefix(want, right)) {
+					t.Fatalf("%s %+v, block %d fails\n got %s\nwant %s", text, q, fails, got, want)
+				}
+				objects[fails].fail = nil
+			}
+			if got := run(asked...); got != want {
+				t.Fatalf("%s %+v\n got %s\nwant %s", text, q, got, want)
+			}
+			if n := cache.OfQueries(); n > 0 {
+				t.Fatalf("%s %+v: the cache has %d parts of it", text, q, n)
+			}
 		}
 	})
+}
+
+// touchingQueries tell rows that are lost, there twice or out of order.
+var touchingQueries = []string{
+	`{app=~".+"}`, `{pod=~"p.*"} != "zzz"`, `sum(count_over_time({app=~".+"}[50s]))`, `sum(count_over_time({app=~".+"}[10m]))`,
+	`sum by (pod) (count_over_time({app=~".+"}[10m]))`, `last_over_time({app=~".+"} | logfmt | unwrap code [50s]) by (app)`, `first_over_time({app=~".+"} | json | unwrap code [2m]) by (level)`,
+}
+
+func parse(t tb, text string) syntax.Expr {
+	t.Helper()
+	e, err := syntax.ParseExpr(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 // Streams that follow each other from block to block are counted without a row being read;
@@ -167,6 +257,48 @@ func TestOnlyStreamsThatTouchAreUnited(t *testing.T) {
 		}
 		if n := len(objects[0].reads) + len(objects[1].reads); n == 0 || n > 16 {
 			t.Errorf("%d reads", n)
+		}
+	}
+}
+
+// Which streams of two blocks touch is found out once, is counted as memory, has no numbers if
+// they are most of the streams, and goes with either block.
+func TestTouchingIsKept(t *testing.T) {
+	const streams = 64
+	for _, touching := range []int{0, 1, streams/2 - 1, streams / 2, streams/2 + 1, streams} {
+		for forget := range 2 {
+			var parts [2][]enginetest.Entry
+			for k := range streams {
+				for i := range 4 {
+					e := enginetest.Entry{Labels: podLabels(k), Time: int64(k+10*i) * sec, BatchTime: 1, Line: fmt.Sprintf("line %d of %d", i, k)}
+					parts[i/2] = append(parts[i/2], e)
+					if i == 1 && k < touching {
+						e.Time += 10 * sec
+						parts[0] = append(parts[0], e)
+					}
+				}
+			}
+			cache := blockstore.NewCache(1<<20, nil)
+			var readers []*block.Reader
+			var sources []engine.Source
+			for i, part := range parts {
+				readers = append(readers, openBlock(t, &object{b: copyOf(t, enginetest.NewStore(part...), block.Options{})}))
+				sources = append(sources, engine.Local(blockstore.NewStore(readers[i], cache), fmt.Sprint("b", i)))
+			}
+			for range 3 {
+				q := engine.Query{Expr: parse(t, `sum(count_over_time({pod=~".+"}[2h]))`), Sources: []engine.Source{engine.Union("u", sources...)}}
+				res, err := engine.New(engine.Options{}).Instant(context.Background(), q, 7000*sec)
+				if err != nil || res.Vector[0].Value != float64(4*streams+touching) {
+					t.Fatalf("%d touch: %v, %v", touching, res, err)
+				}
+			}
+			sizes := cache.Touching()
+			if least := 8 * touching; len(sizes) != 1 || touching <= streams/2 && sizes[0] < least || sizes[0] > 512 || touching > streams/2 && sizes[0] > 128 {
+				t.Errorf("%d of %d streams touch: parts of %v bytes", touching, streams, sizes)
+			}
+			if cache.Forget(readers[forget]); len(cache.Touching()) > 0 {
+				t.Errorf("block %d is forgotten: parts of %v bytes", forget, cache.Touching())
+			}
 		}
 	}
 }
