@@ -230,7 +230,7 @@ func (q *query) addStats(s ScanStats) {
 func (q *query) count(o *opened, cover *coverage) (bytes uint64) {
 	streams := len(o.union)
 	for i := range o.chain {
-		streams = max(streams, o.chain[i].Streams)
+		streams = max(streams, o.chain[i].least())
 		bytes += o.chain[i].Bytes
 	}
 	q.mu.Lock()

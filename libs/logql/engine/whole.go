@@ -71,6 +71,18 @@ func (l *link) labelsOf(stream int) model.Labels {
 	return l.list[stream]
 }
 
+// least returns how many streams the link has at least: links of a union may have the same.
+func (l *link) least() (n int) {
+	u, ok := l.of.(*unionSession)
+	if !ok || u.chain == nil {
+		return l.Streams
+	}
+	for i := range u.chain {
+		n = max(n, u.chain[i].least())
+	}
+	return n
+}
+
 // disjoint returns the sessions, ascending by time, if none has rows of times that
 // another one has rows of. Then no row can be there twice, and which streams there are
 // does not matter.

@@ -1,0 +1,81 @@
+package querier
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/rpcerr"
+)
+
+// Without them all is right, but slow.
+var (
+	_ engine.Clipper = blockSession{}
+	_ engine.Clipper = &storedSession{}
+	_ engine.Parter  = blockSession{}
+)
+
+// Blocks that overlap in time, but hardly in their streams, are counted without a row being
+// read; if a stream has rows of the same time in both, it alone is read, and if most have, what
+// lies outside of that time is told apart. A block that is
+// damaged is named, whichever part of it is asked for, and an answer in part goes on without it.
+func TestBlocksAreToldApartByStreams(t *testing.T) {
+	for touch := range 3 { // no stream, one, or all
+		s := newShop(t)
+		var held [2][]row
+		var all []row
+		for k := range 20 {
+			list := rows(fmt.Sprintf("a%02d", k), 1, 61)
+			all = append(all, list...)
+			held[0], held[1] = append(held[0], list[:20+k]...), append(held[1], list[20+k:]...)
+			if touch == 2 || touch == 1 && k == 7 {
+				held[1] = append(held[1], list[10+k/2])
+			}
+		}
+		bad := s.put(nil, held[0]...)
+		s.put(nil, held[1]...)
+		s.refresh()
+		s.lines(`{app="a00"} |= "absent"`) // opens them
+		gets := s.gets()
+		res, err := s.ask(`sum(count_over_time({app=~".+"}[1d]))`, false)
+		s.must(err)
+		if n := res.Matrix[0].Points[len(res.Matrix[0].Points)-1].Value; n != float64(len(all)) {
+			t.Errorf("touch %v: counted %v of %d", touch, n, len(all))
+		}
+		if n := res.Statistics.StreamsMatched; n > 20 {
+			t.Errorf("touch %v: %d streams", touch, n)
+		}
+		if n := res.Statistics.BytesRead; touch == 1 && n > 61*30 {
+			t.Errorf("reads %d bytes of lines for one stream", n)
+		}
+		if got := gets(); (len(got) > 0) != (touch > 0) {
+			t.Errorf("touch %v: reads %v", touch, got)
+		}
+		s.same("all", s.lines(`{app=~".+"}`), textOf(all))
+
+		s.reopen(1 << 20)
+		s.refresh()
+		if _, err := s.blocks.acquire(t.Context(), bad); err != nil {
+			t.Fatal(err)
+		}
+		s.bucket.Flip = func(key string) bool { return key == catalog.Key(bad) }
+		for _, query := range []string{`{app="a03"}`, `{app=~"a0[5-9]"}`, `{app=~".+"}`, `sum(count_over_time({app=~".+"} |~ "req.*done" [1d]))`} {
+			if _, err := s.ask(query, false); !rpcerr.Is(err, rpcerr.DataLoss) || !strings.Contains(err.Error(), catalog.Key(bad)) {
+				t.Errorf("touch %v, %s: %v", touch, query, err)
+			}
+		}
+		res, err = s.ask(`{app=~".+"}`, true)
+		s.must(err)
+		if len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], catalog.Key(bad)) {
+			t.Errorf("touch %v: warnings %q", touch, res.Warnings)
+		}
+		left := textOf(held[1])
+		slices.Sort(left)
+		got := linesOf(res)
+		slices.Sort(got)
+		s.same("in part", got, left)
+	}
+}
