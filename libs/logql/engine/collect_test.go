@@ -63,3 +63,31 @@ func TestCollectIsGivenUpWithoutAFailure(t *testing.T) {
 		t.Errorf("%+v", res.Matrix)
 	}
 }
+
+// A row that cannot be unwrapped, but lies in no window, is no error of unions either.
+func TestErrorsBetweenWindowsOfUnions(t *testing.T) {
+	entry := func(at int64, line string) enginetest.Entry {
+		return enginetest.Entry{Labels: labels("app", "a"), Time: at * sec, Line: line}
+	}
+	store := enginetest.NewStore(entry(10, "n=3"), entry(13, "n=x"), entry(20, "n=4"))
+	copied := enginetest.NewStore(entry(10, "n=3"), entry(13, "n=x"))
+	one := engine.Local(store, "one")
+	for name, sources := range map[string][]engine.Source{
+		"a source": {one}, "a union": {engine.Union("u", one)}, "a union of unions": {engine.Union("u", engine.Union("v", one))},
+		"an overlap": {engine.Union("u", engine.Union("v", one, engine.Local(copied, "two")))},
+	} {
+		for _, op := range []string{"quantile_over_time(0.5, ", "max_over_time(", "first_over_time("} {
+			q := engine.RangeQuery{Query: engine.Query{Expr: parse(t, op+`{app="a"} | logfmt | unwrap n [1s]) by (app)`), Sources: sources}, Start: 10 * sec, End: 20 * sec, Step: 5 * time.Second}
+			res, err := run(q)
+			if err != nil {
+				t.Errorf("%s: %s: %v", name, op, err)
+			} else if p := res.Matrix[0].Points; len(p) != 2 || p[0].Value != 3 || p[1].Value != 4 {
+				t.Errorf("%s: %s: %v", name, op, res.Matrix)
+			}
+			q.Step = time.Second
+			if _, err := run(q); err == nil {
+				t.Errorf("%s: %s: no error of a row in a window", name, op)
+			}
+		}
+	}
+}

@@ -142,18 +142,22 @@ func scanValues(ctx context.Context, s Session, req *AggregateRequest) ([]ValueS
 	defer func() { mem.Release(held) }()
 	stats, err := s.Scan(ctx, ScanRequest{Query: agg, Start: g.from(), End: g.to()}, func(rows *ScanRows) error {
 		for len(ids) < len(rows.Labels) {
-			l := &rows.Labels[len(ids)]
-			if len(l.Parsed) > 0 {
-				return errPipeline(l.Parsed)
-			}
-			ids = append(ids, all.seriesOf(l.Labels))
+			ids = append(ids, 0)
 		}
 		for i, t := range rows.Times {
 			bucket, _ := g.bucket(t)
 			if bucket < 0 {
 				continue
 			}
-			if grown := all.add(ids[rows.Sets[i]], bucket, rows.Values[i], 1); grown > 0 {
+			id := &ids[rows.Sets[i]]
+			if *id == 0 {
+				l := &rows.Labels[rows.Sets[i]]
+				if len(l.Parsed) > 0 {
+					return errPipeline(l.Parsed)
+				}
+				*id = all.seriesOf(l.Labels) + 1
+			}
+			if grown := all.add(*id-1, bucket, rows.Values[i], 1); grown > 0 {
 				if err := mem.Reserve(grown); err != nil {
 					return err
 				}
