@@ -37,10 +37,7 @@ func PutUint(dst []byte, x uint64) int {
 		dst[0], dst[1], dst[2] = byte('0'+q), pairs[2*r], pairs[2*r+1]
 		return 3
 	}
-	n := bits.Len64(x) * 1233 >> 12 // digits, or one less
-	if x >= powersOf10[n] {
-		n++
-	}
+	n := digitsOf(x)
 	k := n
 	for x >= 100 {
 		q := x / 100
@@ -57,8 +54,18 @@ func PutUint(dst []byte, x uint64) int {
 	return n
 }
 
-// powersOf10[n] is the least number of n+1 digits.
-var powersOf10 = func() (t [20]uint64) {
+// digitsOf returns how many digits a number has.
+func digitsOf(x uint64) int {
+	x = max(x, 1)
+	n := bits.Len64(x) * 1233 >> 12 // or one less
+	if x >= powers[n] {
+		n++
+	}
+	return n
+}
+
+// powers[n] is the least number of n+1 digits.
+var powers = func() (t [20]uint64) {
 	t[0] = 1
 	for n := 1; n < len(t); n++ {
 		t[n] = 10 * t[n-1]

@@ -149,25 +149,6 @@ func (e *Encoder) intRuns(dst []byte, runs []Run, n int) (Info, []byte, bool) {
 	return c, e.pack(dst, &c, nums, lo, hi), true
 }
 
-// digitsOf returns how many digits a number has.
-func digitsOf(x uint64) int {
-	x = max(x, 1)
-	n := bits.Len64(x) * 1233 >> 12 // or one less
-	if x >= powers[n] {
-		n++
-	}
-	return n
-}
-
-// powers[n] is the least number of n+1 digits.
-var powers = func() (t [20]uint64) {
-	t[0] = 1
-	for n := 1; n < len(t); n++ {
-		t[n] = 10 * t[n-1]
-	}
-	return t
-}()
-
 // packed tries a dictionary of packed values, and leaves the distinct ones' text in
 // refs.
 func (e *Encoder) packed(runs []Run, n int) bool {
