@@ -232,42 +232,48 @@ func (c *Cache) write(name string, b []byte) {
 			return
 		}
 	}
-	err := c.put(name, b)
+	path := c.path(name)
+	temp, err := writeTemp(filepath.Dir(path), b)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err == nil {
+		if c.files[name] != nil { // another one was quicker
+			_ = os.Remove(temp) // what stays is found when the cache is opened again
+			return
+		}
+		// With mu held: else who makes room might remove it between this and the entry.
+		if err = os.Rename(temp, path); err != nil {
+			err = errors.Join(err, os.Remove(temp))
+		}
+	}
 	if err != nil {
 		c.failed.Inc()
 		c.silent = now.Add(pauseAfterError)
 		c.o.Log.Warn("cannot write to the disk cache", "err", err)
 		return
 	}
-	if c.files[name] == nil {
-		c.files[name] = c.order.PushFront(&file{name, size, now})
-		c.bytes += size
-	}
+	c.files[name] = c.order.PushFront(&file{name, size, now})
+	c.bytes += size
 	c.shrink(c.o.Size)
 }
 
-func (c *Cache) put(name string, b []byte) error {
-	path := c.path(name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
+// writeTemp writes bytes and their checksum to a new file of a directory.
+func writeTemp(dir string, b []byte) (path string, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix)
+	f, err := os.CreateTemp(dir, tempPrefix)
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = f.Write(b)
 	if err == nil {
 		_, err = f.Write(binary.LittleEndian.AppendUint64(nil, xxhash.Sum64(b)))
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return f.Name(), nil
 }
 
 // shrink removes the files used least lately until limit is kept. Call with mu held.
