@@ -31,6 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type object struct {
 	b     []byte
 	fail  error
+	after int // reads before it fails
 	mu    sync.Mutex
 	reads [][2]int64
 }
@@ -39,7 +40,10 @@ type object struct {
 func (o *object) Near() bool { return len(o.b)%2 == 0 }
 
 func (o *object) ReadRange(_ context.Context, off int64, n int) ([]byte, error) {
-	if o.fail != nil {
+	o.mu.Lock()
+	failed := o.fail != nil && len(o.reads) >= o.after
+	o.mu.Unlock()
+	if failed {
 		return nil, o.fail
 	}
 	if off < 0 || n < 0 || off+int64(n) > int64(len(o.b)) {

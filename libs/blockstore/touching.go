@@ -11,20 +11,29 @@ import (
 )
 
 // touching is the streams of two blocks of which runs of one touch runs of the other: their
-// numbers in both. Blocks never change, so it is found out once.
+// numbers in both, and how they do. Blocks never change, so it is found out once.
 type touching struct {
 	own, other []uint32
-	most       bool // they are most of the streams of one of them; there are no numbers
+	how        []uint8
+	most       bool // those that differ are most of the streams of one; there are no numbers
 }
 
+// How runs of a stream that touch relate: each has rows, as far as that is known, that the
+// other has not, or one has all runs of the other; of two that are equal the own is the copy.
+const (
+	differ uint8 = iota
+	ownCopied
+	otherCopied
+)
+
 // MemorySize implements part.
-func (t *touching) MemorySize() int { return 128 + 4*cap(t.own) + 4*cap(t.other) }
+func (t *touching) MemorySize() int { return 160 + 4*cap(t.own) + 4*cap(t.other) + cap(t.how) }
 
 // findTouching walks over the streams of both in the order of their labels.
 func findTouching(ctx context.Context, a, b *block.Reader) (*touching, error) {
 	t := &touching{}
 	as, bs := a.Match(nil, math.MinInt64, math.MaxInt64), b.Match(nil, math.MinInt64, math.MaxInt64)
-	most := min(len(as), len(bs)) / 2
+	most, differing := min(len(as), len(bs))/2, 0
 	var la, lb model.Labels // empty: those of the next stream are not there yet
 	for i, k := 0, 0; i < len(as) && k < len(bs); {
 		if len(la) == 0 {
@@ -34,11 +43,21 @@ func findTouching(ctx context.Context, a, b *block.Reader) (*touching, error) {
 			lb = b.AppendLabels(lb, int(bs[k]))
 		}
 		c := la.Compare(lb)
-		if c == 0 && touch(runsOf(a, as[i]), runsOf(b, bs[k])) {
-			if len(t.own) == most {
-				return &touching{most: true}, nil
+		if c == 0 {
+			if own, other := runsOf(a, as[i]), runsOf(b, bs[k]); touch(own, other) {
+				how := differ
+				switch {
+				case among(own, other):
+					how = ownCopied
+				case among(other, own):
+					how = otherCopied
+				case differing == most:
+					return &touching{most: true}, nil
+				default:
+					differing++
+				}
+				t.own, t.other, t.how = append(t.own, as[i]), append(t.other, bs[k]), append(t.how, how)
 			}
-			t.own, t.other = append(t.own, as[i]), append(t.other, bs[k])
 		}
 		if c <= 0 {
 			i, la = i+1, la[:0]
@@ -50,7 +69,7 @@ func findTouching(ctx context.Context, a, b *block.Reader) (*touching, error) {
 			return nil, ctx.Err()
 		}
 	}
-	t.own, t.other = slices.Clip(t.own), slices.Clip(t.other)
+	t.own, t.other, t.how = slices.Clip(t.own), slices.Clip(t.other), slices.Clip(t.how)
 	return t, nil
 }
 
@@ -73,30 +92,52 @@ func touch(a, b []block.Run) bool {
 	return false
 }
 
+// among reports whether each run of a list is known to be the same rows as one of another
+// list. A digest of 0 says nothing.
+func among(runs, of []block.Run) bool {
+	for _, r := range runs {
+		for len(of) > 0 && of[0].MinTime < r.MinTime {
+			of = of[1:]
+		}
+		if r.Digest == 0 || len(of) == 0 || of[0] != r {
+			return false
+		}
+	}
+	return true
+}
+
 // Touching implements engine.Parted.
-func (sn *snapshot) Touching(ctx context.Context, other engine.Snapshot) (own, others []int, ok bool, err error) {
+func (sn *snapshot) Touching(ctx context.Context, other engine.Snapshot, copies bool) (out engine.Touches, ok bool, err error) {
 	o, is := other.(*snapshot)
 	if !is {
-		return nil, nil, false, nil
+		return out, false, nil
 	}
 	a, b := sn.store, o.store
 	k := key{block: a.block, other: b.block, kind: kindTouching}
 	t, err := get(ctx, a.cache, k, func() (*touching, error) { return findTouching(ctx, a.block, b.block) })
 	if err != nil || t.most {
-		return nil, nil, false, err
+		return out, false, err
 	}
-	for i := range t.own {
+	for i, how := range t.how {
 		x, there := sn.placeOf(t.own[i])
 		if !there {
 			continue
 		}
-		if y, there := o.placeOf(t.other[i]); there {
-			own, others = append(own, x), append(others, y)
+		y, there := o.placeOf(t.other[i])
+		switch {
+		case !there:
+		case copies && how == ownCopied:
+			out.OwnCopies = append(out.OwnCopies, x)
+		case copies && how == otherCopied:
+			out.OtherCopies = append(out.OtherCopies, y)
+		default:
+			out.Own, out.Others = append(out.Own, x), append(out.Others, y)
 		}
 	}
-	slices.Sort(own)
-	slices.Sort(others)
-	return own, others, true, nil
+	for _, list := range [][]int{out.Own, out.Others, out.OwnCopies, out.OtherCopies} {
+		slices.Sort(list)
+	}
+	return out, true, nil
 }
 
 // placeOf returns the number in the snapshot of a stream of the block.

@@ -28,7 +28,8 @@ func podLabels(k int) model.Labels {
 // drawParts returns rows of streams and which of them each of n blocks has. Blocks are cut at
 // one time, or at another one for each stream; times are few, so that many rows have the same.
 // Most streams follow each other from block to block, but for some, whose rows lie anywhere, are
-// in several blocks, or have one time on both sides of a cut.
+// in several blocks, or have one time on both sides of a cut. Of some, several blocks have all
+// rows.
 func drawParts(t *rapid.T, r *rand.Rand, n int) (parts [][]enginetest.Entry, all []enginetest.Entry) {
 	odd := rapid.SampledFrom([]int{0, 2, 5, 8, 30}).Draw(t, "streams that are not cut in order, of 30")
 	slots := rapid.SampledFrom([]int64{6, 40}).Draw(t, "times")
@@ -39,6 +40,7 @@ func drawParts(t *rapid.T, r *rand.Rand, n int) (parts [][]enginetest.Entry, all
 		cuts[i] = slots * int64(i+1) / int64(n)
 	}
 	labels := make([]model.Labels, rapid.SampledFrom([]int{4, 30}).Draw(t, "streams"))
+	copied := rapid.SampledFrom([]int{0, 15, 30}).Draw(t, "streams of which blocks have all rows, of 30")
 	jobs := rapid.Bool().Draw(t, "jobs") // so that blocks have streams in another order
 	for k := range labels {
 		if labels[k] = podLabels(k); jobs {
@@ -69,9 +71,19 @@ func drawParts(t *rapid.T, r *rand.Rand, n int) (parts [][]enginetest.Entry, all
 		if r.IntN(30) < odd {
 			how = r.IntN(6)
 		}
-		around := r.IntN(n)
+		around, as := r.IntN(n), r.IntN(n)
+		whole := r.IntN(30) < copied
 		for i, e := range rows {
 			e.Time *= 10 * sec
+			if whole {
+				all = append(all, e)
+				for b := range n {
+					if b == around || b == as || (k+b)%3 == 0 && 2*i < len(rows) { // and some a part
+						parts[b] = append(parts[b], e)
+					}
+				}
+				continue
+			}
 			to := in(i)
 			next := min(n-1, to+1)
 			if i+1 < len(rows) && !together {
@@ -261,6 +273,117 @@ func TestOnlyStreamsThatTouchAreUnited(t *testing.T) {
 	}
 }
 
+// Blocks with the same rows, or some of those of another one, are counted without a row being
+// read, each row once. If one fails that answers, the other one does.
+func TestCopiesAreLeftOut(t *testing.T) {
+	const streams = 64
+	var parts [3][]enginetest.Entry
+	for k := range streams {
+		for i := range 10 {
+			e := enginetest.Entry{Labels: podLabels(k), Time: int64(i*streams+k) * sec, BatchTime: 1, Position: uint32(k), Line: fmt.Sprintf("line %d of %d", i, k)}
+			for b := range parts {
+				if b != 1 || k%2 == 0 { // the second has some streams
+					parts[b] = append(parts[b], e)
+				}
+			}
+		}
+	}
+	for failing := range 4 {
+		cache := blockstore.NewCache(1<<20, nil)
+		var objects []*object
+		var sources []engine.Source
+		for i, part := range parts {
+			o := &object{b: copyOf(t, enginetest.NewStore(part...), block.Options{RowGroupBytes: 300})}
+			objects = append(objects, o)
+			sources = append(sources, engine.Local(blockstore.NewStore(openBlock(t, o), cache), fmt.Sprint("b", i)))
+			o.reads = nil
+		}
+		if failing < 3 {
+			objects[failing].fail = errors.New("boom")
+		}
+		for i, text := range []string{`sum(count_over_time({pod=~".+"}[2h]))`, `sum(count_over_time({pod=~".+"} |~ "line [0-9]" [2h]))`} {
+			expr, err := syntax.ParseExpr(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := engine.New(engine.Options{}).Instant(context.Background(), engine.Query{Expr: expr, Sources: []engine.Source{engine.Union("u", sources...)}}, 7000*sec)
+			if err != nil || len(res.Vector) != 1 || res.Vector[0].Value != 10*streams {
+				t.Errorf("%s without block %d: %v, %v, want %d", text, failing, res, err, 10*streams)
+			}
+			if n := len(objects[0].reads) + len(objects[1].reads) + len(objects[2].reads); i == 0 && n > 0 {
+				t.Errorf("%d reads", n)
+			}
+		}
+	}
+}
+
+// Of three blocks with some runs of a stream each, one has all runs of both others, which
+// overlap: each row counts once, whichever is asked first.
+func TestCopiesThatOverlap(t *testing.T) {
+	var parts [3][]enginetest.Entry
+	for k := range 8 {
+		from, to := 0, 900 // of one stream: runs are by 5 minutes
+		if k%2 == 0 {
+			to = 1
+		} else if k != 3 {
+			from = 899
+		}
+		for i := from; i < to; i++ {
+			e := enginetest.Entry{Labels: podLabels(k), Time: int64(i) * sec, BatchTime: 1, Line: fmt.Sprintf("line %d of %d", i, k)}
+			for b, in := range []bool{i < 600, k == 3, i >= 300} {
+				if in {
+					parts[b] = append(parts[b], e)
+				}
+			}
+		}
+	}
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		cache := blockstore.NewCache(1<<20, nil)
+		var sources []engine.Source
+		for _, b := range order {
+			o := &object{b: copyOf(t, enginetest.NewStore(parts[b]...), block.Options{})}
+			sources = append(sources, engine.Local(blockstore.NewStore(openBlock(t, o), cache), fmt.Sprint("b", b)))
+		}
+		q := engine.Query{Expr: parse(t, `sum(count_over_time({pod=~".+"}[2h]))`), Sources: []engine.Source{engine.Union("u", sources...)}}
+		if res, err := engine.New(engine.Options{}).Instant(context.Background(), q, 7000*sec); err != nil || res.Vector[0].Value != 907 {
+			t.Errorf("%v: %v, %v, want 907", order, res, err)
+		}
+	}
+}
+
+// A block that fails amid a scan leaves it to one with the same rows: all come once, in order.
+func TestScanGoesOnWithCopies(t *testing.T) {
+	var all []enginetest.Entry
+	for k := range 40 {
+		l := model.NewLabels(append(slices.Clone(podLabels(k)), model.Label{Name: "service_name", Value: fmt.Sprint("s", k*7%5)}))
+		for i := range 60 {
+			all = append(all, enginetest.Entry{Labels: l, Time: int64(i) * sec, BatchTime: 1, Position: uint32(k), Line: fmt.Sprintf("line %d of %d", i, k)})
+		}
+	}
+	parts := [3][]enginetest.Entry{all, all, all[:20*60]}
+	for _, backward := range []bool{false, true} {
+		q := engine.RangeQuery{End: 60 * sec, Limit: 3000, Backward: backward}
+		q.Expr = parse(t, `{pod=~".+"}`)
+		want := pagesOf(t, q, engine.Local(enginetest.NewStore(all...), "memory"))
+		for failing := range 2 {
+			for after := range 12 {
+				cache := blockstore.NewCache(1<<20, nil)
+				var sources []engine.Source
+				for i, part := range parts {
+					o := &object{b: copyOf(t, enginetest.NewStore(part...), block.Options{RowGroupBytes: 2000})}
+					sources = append(sources, engine.Local(blockstore.NewStore(openBlock(t, o), cache), fmt.Sprint("b", i)))
+					if o.reads = nil; i == failing {
+						o.fail, o.after = errors.New("boom"), after
+					}
+				}
+				if got := pagesOf(t, q, engine.Union("u", sources...)); got != want {
+					t.Fatalf("block %d fails after %d reads, backward %v:\n got %s\nwant %s", failing, after, backward, got, want)
+				}
+			}
+		}
+	}
+}
+
 // Which streams of two blocks touch is found out once, is counted as memory, has no numbers if
 // they are most of the streams, and goes with either block.
 func TestTouchingIsKept(t *testing.T) {
@@ -293,7 +416,7 @@ func TestTouchingIsKept(t *testing.T) {
 				}
 			}
 			sizes := cache.Touching()
-			if least := 8 * touching; len(sizes) != 1 || touching <= streams/2 && sizes[0] < least || sizes[0] > 512 || touching > streams/2 && sizes[0] > 128 {
+			if least := 8 * touching; len(sizes) != 1 || touching <= streams/2 && sizes[0] < least || sizes[0] > 512 || touching > streams/2 && sizes[0] > 160 {
 				t.Errorf("%d of %d streams touch: parts of %v bytes", touching, streams, sizes)
 			}
 			if cache.Forget(readers[forget]); len(cache.Touching()) > 0 {

@@ -10,13 +10,22 @@ import (
 // at the same times, and that can be taken apart.
 type Parted interface {
 	Indexed
-	// Touching returns streams of this snapshot and of another one, ascending: all are
-	// among them that both have and of which a run of one touches a run of the other. ok
-	// is false if that is not known, or if they are most of the streams of one of them.
-	Touching(ctx context.Context, other Snapshot) (own, others []int, ok bool, err error)
+	// Touching returns which streams this snapshot and another one, of the same matchers
+	// and times, have rows of at the same times. ok is false if that is not known, or if
+	// those that differ are most of the streams of one of them. Without copies there are
+	// no copies: streams that are some just touch.
+	Touching(ctx context.Context, other Snapshot, copies bool) (t Touches, ok bool, err error)
 	// Part returns the rows of some of the streams, which ascend, or of all, if streams
 	// is nil, with start <= time < end. It is to be closed before this snapshot.
 	Part(streams []int, start, end int64) Snapshot
+}
+
+// Touches are streams of two snapshots, all lists ascending. Each that both have, and of
+// which a run of one touches a run of the other, is in Own and Others, unless one of them
+// has all runs of the other: then the other is a copy. If both have the same, the own is.
+type Touches struct {
+	Own, Others            []int
+	OwnCopies, OtherCopies []int
 }
 
 // Parter is a Session that can be taken apart.
@@ -56,11 +65,13 @@ type member struct {
 	link
 	snap     Parted // nil: it is not one
 	touching []int
+	copies   []int // another one has all rows of; they are left out there
 }
 
 // members returns the sessions that have rows if all others are known to have those of
-// few of their streams at the same times; else nil.
-func (u *united) members(ctx context.Context) []member {
+// few of their streams at the same times, but for copies, if those are to be left out;
+// else nil.
+func (u *united) members(ctx context.Context, copies bool) []member {
 	var all []member
 	for i, s := range u.sessions {
 		if s == nil {
@@ -96,17 +107,21 @@ func (u *united) members(ctx context.Context) []member {
 			if a.snap == nil || b.snap == nil {
 				return nil
 			}
-			own, others, ok, err := a.snap.Touching(ctx, b.snap)
+			t, ok, err := a.snap.Touching(ctx, b.snap, copies)
 			if !ok || err != nil {
 				return nil // whoever reads them meets the error again
 			}
-			a.touching, b.touching = append(a.touching, own...), append(b.touching, others...)
+			a.touching, b.touching = append(a.touching, t.Own...), append(b.touching, t.Others...)
+			// Of equal ones the first stays, so of all that have some rows one does.
+			a.copies, b.copies = append(a.copies, t.OwnCopies...), append(b.copies, t.OtherCopies...)
 		}
 	}
 	for i := range all {
 		m := &all[i]
 		slices.Sort(m.touching)
-		m.touching = slices.Compact(m.touching)
+		slices.Sort(m.copies)
+		m.copies = slices.Compact(m.copies)
+		m.touching = leave(slices.Compact(m.touching), m.copies)
 		if 2*len(m.touching) > m.Streams {
 			return nil
 		}
@@ -116,9 +131,10 @@ func (u *united) members(ctx context.Context) []member {
 
 // cutStreams makes a chain of sessions that overlap in time, if they hardly have rows of
 // the same streams at the same times: of each the streams that no other one has then, and
-// a union of all the rest. What fails there has no copy anywhere else.
+// a union of all the rest. What fails there has no copy anywhere else, unless streams were
+// left out as copies, which they are not once what was given out is known by numbers.
 func (s *unionSession) cutStreams() bool {
-	members := s.members(s.ctx)
+	members := s.members(s.ctx, !s.off)
 	if members == nil {
 		return false
 	}
@@ -147,15 +163,21 @@ func (s *unionSession) cutStreams() bool {
 	inner.off = s.off
 	var tangled []Session
 	var names []string
+	lasting := true
 	for i := range members {
 		m := &members[i]
 		of, l, name := s.sessions[m.session], m.link, s.names[m.session]
+		lasting = lasting && len(m.copies) == 0
+		if len(m.touching)+len(m.copies) > 0 {
+			alone := leave(without(m.Streams, m.touching), m.copies)
+			if of, l = part(m, alone); of == nil {
+				closeAll(made)
+				return false
+			}
+		}
 		if len(m.touching) > 0 {
 			those, _ := part(m, m.touching)
-			if those != nil {
-				of, l = part(m, without(m.Streams, m.touching))
-			}
-			if those == nil || of == nil {
+			if those == nil {
 				closeAll(made)
 				return false
 			}
@@ -186,7 +208,7 @@ func (s *unionSession) cutStreams() bool {
 	cut.streams, cut.failed, cut.causes, cut.mixed = make([][]Stream, n), make([]bool, n), make([]error, n), true
 	spare := s.united
 	s.united = cut
-	s.spare, s.made, s.lasting = &spare, made, true
+	s.spare, s.made, s.lasting = &spare, made, lasting
 	return true
 }
 
@@ -209,4 +231,17 @@ func without(n int, some []int) []int {
 		out = append(out, i)
 	}
 	return out
+}
+
+// leave returns those of a list, which is overwritten, that are not among some; both ascend.
+func leave(list, some []int) []int {
+	if len(some) == 0 {
+		return list
+	}
+	return slices.DeleteFunc(list, func(n int) bool {
+		for len(some) > 0 && some[0] < n {
+			some = some[1:]
+		}
+		return len(some) > 0 && some[0] == n
+	})
 }
