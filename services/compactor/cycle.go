@@ -4,33 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/weir-logs/weir/libs/bug"
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/compact"
+	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
 // Cycle looks for work and does it: retention if it is time for it, merges, and the
 // deletion of blocks that others replace. A tenant that fails does not keep others
 // from theirs.
-func (s *Service) Cycle(ctx context.Context) error { return s.cycle(ctx, false) }
+func (s *Service) Cycle(ctx context.Context) error { return s.cycle(ctx, false, false) }
 
 // Compact does at once what can be done: blocks are merged that would have waited,
 // days that are over get their full merge, deletes and retention are applied as far
-// as they are due.
-func (s *Service) Compact(ctx context.Context) error {
+// as they are due. Merges that wait after failures are tried once. An error says for
+// callers what is not done.
+func (s *Service) Compact(ctx context.Context) (err error) {
 	// What a merge makes may be merged again, a few times.
-	for range 8 {
+	for round := range 8 {
 		before := s.merges()
-		if err := s.cycle(ctx, true); err != nil {
-			return err
+		if err = s.cycle(ctx, true, round == 0); ctx.Err() != nil {
+			return ctx.Err()
 		}
 		if s.merges() == before {
 			break
 		}
 	}
-	return nil
+	switch told := failure(err); {
+	case err == nil, told != err:
+		return told
+	case errors.Is(err, syscall.ENOSPC):
+		return rpcerr.Wrap(err, rpcerr.DiskFull, "not all is merged, the compactor's disk is full: %v", err).WithRetry(30 * time.Second)
+	case damaged(err):
+		return rpcerr.Wrap(err, rpcerr.DataLoss, "not all is merged: %v", err)
+	}
+	return rpcerr.Wrap(err, rpcerr.Internal, "not all is merged: %v", err)
 }
 
 func (s *Service) merges() int {
@@ -39,7 +50,9 @@ func (s *Service) merges() int {
 	return s.made
 }
 
-func (s *Service) cycle(ctx context.Context, urgent bool) (err error) {
+// cycle is one; urgent: what would wait for more blocks is merged, and with retry what waits
+// after failures, too.
+func (s *Service) cycle(ctx context.Context, urgent, retry bool) (err error) {
 	s.working.Lock()
 	defer s.working.Unlock()
 	began := s.deps.Now()
@@ -56,7 +69,7 @@ func (s *Service) cycle(ctx context.Context, urgent bool) (err error) {
 		return err
 	}
 	c := &cycle{
-		s: s, urgent: urgent, budget: int64(s.cfg.DeleteBudget), now: s.deps.Now(),
+		s: s, urgent: urgent, retry: retry, budget: int64(s.cfg.DeleteBudget), now: s.deps.Now(),
 		clock: s.clock(s.deps.Now()), modified: s.deps.Loader.Modified(),
 		retain: began.Sub(s.retained) >= s.cfg.RetentionInterval, allowed: map[catalog.ID]bool{},
 	}
@@ -83,6 +96,7 @@ func (s *Service) cycle(ctx context.Context, urgent bool) (err error) {
 type cycle struct {
 	s        *Service
 	urgent   bool
+	retry    bool
 	retain   bool // retention removes blocks in this one
 	now      time.Time
 	clock    time.Time // that ages are judged by
@@ -176,7 +190,7 @@ func (c *cycle) due(ctx context.Context, b catalog.Block, rules *compact.Rules, 
 }
 
 // mergeTenant makes the merges that are worth it. One that fails is left for a later
-// cycle, as waits says; others go on.
+// cycle, as waits says, and no cycle is good until it is made; others go on.
 func (c *cycle) mergeTenant(ctx context.Context, tenant string, rules *compact.Rules, deletes []pending) error {
 	blocks, errs, err := c.live(ctx, tenant, rules, deletes)
 	if err != nil {
@@ -194,7 +208,8 @@ func (c *cycle) mergeTenant(ctx context.Context, tenant string, rules *compact.R
 			return errors.Join(append(errs, ctx.Err())...)
 		}
 		set := setOf(tasks[i])
-		if !c.s.waits.over(set) && !c.urgent {
+		if err := c.s.waits.over(set); err != nil && !c.retry {
+			errs = append(errs, fmt.Errorf("merge of %s %w", partitionText(tasks[i].Partition), err))
 			continue
 		}
 		result := "success"

@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
 		cycles: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_compactor_cycles_total", Help: "Cycles by result."}, []string{"result"}),
+			Name: "weir_compactor_cycles_total", Help: "Cycles by result: success, or failure where anything failed or a merge that fails was left out."}, []string{"result"}),
 		cycleTime: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "weir_compactor_cycle_duration_seconds", Help: "Time that a cycle took.", Buckets: prometheus.ExponentialBuckets(0.01, 4, 10)}),
 		merges: f.NewCounterVec(prometheus.CounterOpts{
@@ -74,7 +74,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		refusedDryRuns: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_compactor_refused_dry_runs_total", Help: "Dry runs of retention that were refused since as many as may were reading blocks."}),
 		lastSuccess: f.NewGauge(prometheus.GaugeOpts{
-			Name: "weir_compactor_last_success_timestamp_seconds", Help: "When a cycle last ended without an error."}),
+			Name: "weir_compactor_last_success_timestamp_seconds", Help: "When a cycle last ended without an error, and left out no merge that fails; before the first, when the compactor began."}),
 	}
 	for _, r := range []string{"success", "failure"} {
 		m.cycles.WithLabelValues(r)

@@ -126,8 +126,10 @@ func New(cfg Config, d Deps) *Service {
 	if d.Alone {
 		cfg.DeleteDelay = 0
 	}
+	m := newMetrics(d.Reg)
+	m.lastSuccess.Set(float64(d.Now().UnixNano()) / 1e9) // else one whose cycles all fail would never be late
 	return &Service{
-		cfg: cfg, deps: d, maxStreams: maxStreams, log: d.Log, metrics: newMetrics(d.Reg),
+		cfg: cfg, deps: d, maxStreams: maxStreams, log: d.Log, metrics: m,
 		verified: map[catalog.ID]time.Time{}, verdicts: map[catalog.ID]verdict{}, touches: map[touch]bool{}, allowances: map[string]*compact.Allowance{},
 		waits: waits{sets: map[uint64]*wait{}},
 	}

@@ -3,6 +3,7 @@ package compactor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 
 	"github.com/cespare/xxhash/v2"
@@ -24,6 +25,8 @@ type waits struct {
 }
 
 type wait struct {
+	err  error  // the last failure
+	fail int    // how many there were
 	skip uint64 // cycles, after the failure before
 	next uint64 // cycle of the next attempt
 	seen uint64 // cycle that planned the merge last
@@ -42,14 +45,16 @@ func setOf(t compact.Task) uint64 {
 // begin begins a cycle.
 func (w *waits) begin() { w.cycle++ }
 
-// over reports whether a merge that was planned may be tried.
-func (w *waits) over(set uint64) bool {
+// over returns nil if a merge that was planned may be tried, and else why it waits.
+func (w *waits) over(set uint64) error {
 	s := w.sets[set]
 	if s == nil {
-		return true
+		return nil
 	}
-	s.seen = w.cycle
-	return s.next <= w.cycle
+	if s.seen = w.cycle; s.next <= w.cycle {
+		return nil
+	}
+	return fmt.Errorf("waits after %d failures, cycles to go: %d: %w", s.fail, s.next-w.cycle, s.err)
 }
 
 // note notes how an attempt ended. That the store is away, or that the process ends, says
@@ -60,8 +65,9 @@ func (w *waits) note(set uint64, err error) {
 		delete(w.sets, set)
 	case errors.Is(err, objstore.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	case s == nil:
-		w.sets[set] = &wait{next: w.cycle + 1, seen: w.cycle}
+		w.sets[set] = &wait{err: err, fail: 1, next: w.cycle + 1, seen: w.cycle}
 	default:
+		s.err, s.fail = err, s.fail+1
 		s.skip = min(2*s.skip+1, maxWait)
 		s.next = w.cycle + 1 + s.skip
 	}

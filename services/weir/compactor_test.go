@@ -1,17 +1,26 @@
 package weir
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "github.com/weir-logs/weir/gen/go/weir/admin/v1"
 	pushv1 "github.com/weir-logs/weir/gen/go/weir/push/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
+	"github.com/weir-logs/weir/libs/catalog"
 )
 
 // TestCompactAndDelete follows entries of a day that is over through blocks, their
@@ -96,5 +105,71 @@ func TestCompactAndDelete(t *testing.T) {
 	}}})
 	if err != nil || r.GetRejectedEntries() != 1 || r.GetRejections()[0].GetReason() != pushv1.RejectReason_REJECT_REASON_DELETED_RANGE {
 		t.Fatal(r, err)
+	}
+}
+
+// Who asks for a merge that fails is told which and why, whatever the protocol.
+func TestCompactTellsWhatFailed(t *testing.T) {
+	dir := t.TempDir()
+	p := startProcess(t, dir, nil)
+	at := time.Now().Add(-72 * time.Hour).Truncate(24 * time.Hour).Add(6 * time.Hour)
+	admin := adminv1.NewAdminServiceClient(p.conn)
+	for i := range 2 {
+		p.push(t, "shop", at.Add(time.Duration(i)*time.Minute), strings.Repeat(fmt.Sprintf("request %d, ", i), 100))
+		if _, err := admin.Flush(t.Context(), &adminv1.FlushRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damaged := ""
+	root := filepath.Join(dir, "objects")
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || damaged != "" {
+			return err
+		}
+		key, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		b, err := catalog.ParseKey(filepath.ToSlash(key))
+		if err != nil {
+			return nil //nolint:nilerr // no block
+		}
+		damaged = string(b.ID)
+		body, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		at := bytes.Index(body, []byte("request"))
+		if at < 0 {
+			at = 16
+		}
+		body[at] ^= 1
+		return os.WriteFile(path, body, 0o600)
+	})
+	if err != nil || damaged == "" {
+		t.Fatal(damaged, err)
+	}
+	check := func(how, text string) {
+		t.Helper()
+		if !strings.Contains(text, "merge of "+at.UTC().Format(time.DateOnly)) || !strings.Contains(text, damaged) {
+			t.Errorf("%s: %q does not name the day and %s", how, text, damaged)
+		}
+	}
+	_, err = admin.Compact(t.Context(), &adminv1.CompactRequest{})
+	if status.Code(err) != codes.DataLoss {
+		t.Error(err)
+	}
+	check("gRPC", status.Convert(err).Message())
+	for _, path := range []string{"/compact", "/api/v1/admin/compact"} {
+		resp, err := http.Post("http://"+p.HTTPAddr()+path, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusInternalServerError {
+			t.Error(resp.Status, err)
+		}
+		check(path, string(body))
 	}
 }

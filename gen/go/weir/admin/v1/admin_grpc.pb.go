@@ -50,8 +50,10 @@ type AdminServiceClient interface {
 	// acknowledged before the call is in its final form. It fails if an ingester
 	// cannot be reached or cannot flush now, and may then be called again.
 	Flush(ctx context.Context, in *FlushRequest, opts ...grpc.CallOption) (*FlushResponse, error)
-	// Compact has all ingesters of the cluster merge, and returns when all that was
-	// flushed before the call is in the layout it rests in. It fails as Flush does.
+	// Compact has all ingesters of the cluster merge, then the compactor of the process
+	// that answers, if it has one, and returns when what that one owns of all that was
+	// flushed before the call is in the layout it rests in. It fails as Flush does, and
+	// where something cannot be merged: the message says what and why, all else is merged.
 	Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error)
 	// Leave takes the process that answers out of the cluster for good: it gives up
 	// its place, and may be stopped when the call has returned. An ingester takes no
@@ -177,8 +179,10 @@ type AdminServiceServer interface {
 	// acknowledged before the call is in its final form. It fails if an ingester
 	// cannot be reached or cannot flush now, and may then be called again.
 	Flush(context.Context, *FlushRequest) (*FlushResponse, error)
-	// Compact has all ingesters of the cluster merge, and returns when all that was
-	// flushed before the call is in the layout it rests in. It fails as Flush does.
+	// Compact has all ingesters of the cluster merge, then the compactor of the process
+	// that answers, if it has one, and returns when what that one owns of all that was
+	// flushed before the call is in the layout it rests in. It fails as Flush does, and
+	// where something cannot be merged: the message says what and why, all else is merged.
 	Compact(context.Context, *CompactRequest) (*CompactResponse, error)
 	// Leave takes the process that answers out of the cluster for good: it gives up
 	// its place, and may be stopped when the call has returned. An ingester takes no
