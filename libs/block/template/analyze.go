@@ -90,7 +90,7 @@ func (a *Analyzer) next(raws, text, contexts int) {
 	a.learn, a.lines = true, 0
 	a.ids.reset()
 	a.cols = a.cols[:0]
-	if len(t.raws) > raws || t.text > text || m.text > 4*text {
+	if len(t.raws) > raws || t.text > text || len(m.out) > maxFinals/maxRaws*raws || m.text > maxFinalText/maxText*text {
 		found := t.layouts
 		t.reset(found)
 		a.merger = &merger{words: m.words, quoted: m.quoted, active: m.active, kinds: map[uint64]*kind{}, buf: m.buf}
