@@ -283,9 +283,7 @@ func TestChaos(t *testing.T) {
 	})
 	among := chosen(t, c.disks != nil)
 	f := figures{injected: map[string]int{}, outage: map[string]time.Duration{}, p99: map[string]time.Duration{}}
-	tail := harness.StartTail(t, c.client)
-	c.stored(1)
-	begun := c.load.History.Mark()
+	tail := harness.StartTail(t, c.client, c.load.History)
 	began := time.Now()
 	var order []fault
 	for time.Since(began) < lasts && !t.Failed() {
@@ -314,9 +312,9 @@ func TestChaos(t *testing.T) {
 	all := c.verifyAll(&f)
 	exact := []string{"kill", "restart", "freeze"}
 	if slices.ContainsFunc(among, func(x fault) bool { return !slices.Contains(exact, x.name) }) {
-		c.tailed(tail, begun)
+		c.tailed(tail)
 	} else {
-		tail.Check(t, c.load.History, begun)
+		tail.Check(t)
 	}
 	p := c.load.Pushes()
 	t.Logf("%s, faults %v, %d requests stored, %d failed, %d sent again; %d ranges read while it went on (%d queries refused): %s",
@@ -333,12 +331,12 @@ func TestChaos(t *testing.T) {
 // tailed checks a tail that went through faults after which it may repeat entries, where
 // its own server was killed, or has to say that it left some out, where an ingester's disk
 // was lost: nothing is missing without a word.
-func (c *chaos) tailed(tail *harness.Tail, begun checker.Mark) {
+func (c *chaos) tailed(tail *harness.Tail) {
 	c.t.Helper()
-	acked := c.load.History.Acknowledged(begun)
+	due := tail.Due()
 	var v checker.Verdict
 	harness.Until(c.t, func() error {
-		err := tail.Missing(acked)
+		err := tail.Missing(due)
 		tail.Judge(&v, c.load.History)
 		if v.TailGap > 0 {
 			c.t.Logf("%v", err)

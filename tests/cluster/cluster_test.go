@@ -174,9 +174,7 @@ func TestKillOne(t *testing.T) {
 
 func killOne(t *testing.T, change ...func(*harness.Cluster)) {
 	s := start(t, change...)
-	tail := harness.StartTail(t, s.client)
-	s.stored(1) // what came before the tail began is not its business
-	begun := s.load.History.Mark()
+	tail := harness.StartTail(t, s.client, s.load.History)
 	s.load.ResetGap()
 	for _, n := range s.Ingesters {
 		n.Kill()
@@ -193,7 +191,7 @@ func killOne(t *testing.T, change ...func(*harness.Cluster)) {
 	v := s.check()
 	p := s.load.Pushes()
 	t.Logf("3 kills, %d requests stored, %d failed: %s", p.Stored, p.Failed, v)
-	tail.Check(t, s.load.History, begun)
+	tail.Check(t)
 }
 
 // TestRollingRestart restarts all ingesters one by one with SIGTERM under load.
@@ -204,9 +202,7 @@ func TestRollingRestart(t *testing.T) {
 
 func rollingRestart(t *testing.T, change ...func(*harness.Cluster)) {
 	s := start(t, change...)
-	tail := harness.StartTail(t, s.client)
-	s.stored(1)
-	begun := s.load.History.Mark()
+	tail := harness.StartTail(t, s.client, s.load.History)
 	s.load.ResetGap()
 	for _, n := range s.Ingesters {
 		n.Terminate()
@@ -220,7 +216,7 @@ func rollingRestart(t *testing.T, change ...func(*harness.Cluster)) {
 	v := s.check()
 	p := s.load.Pushes()
 	t.Logf("3 restarts, %d requests stored, %d failed: %s", p.Stored, p.Failed, v)
-	tail.Check(t, s.load.History, begun)
+	tail.Check(t)
 }
 
 // TestFreezeOne stops one ingester with SIGSTOP: its connections stay open and nothing
@@ -228,9 +224,7 @@ func rollingRestart(t *testing.T, change ...func(*harness.Cluster)) {
 func TestFreezeOne(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	tail := harness.StartTail(t, s.client)
-	s.stored(1)
-	begun := s.load.History.Mark()
+	tail := harness.StartTail(t, s.client, s.load.History)
 	s.load.ResetGap()
 	n := s.Ingesters[1]
 	n.Freeze()
@@ -245,7 +239,7 @@ func TestFreezeOne(t *testing.T) {
 	v := s.check()
 	p := s.load.Pushes()
 	t.Logf("%d requests stored, %d failed: %s", p.Stored, p.Failed, v)
-	tail.Check(t, s.load.History, begun)
+	tail.Check(t)
 }
 
 // TestDiskFullOne fills the disk of one ingester: pushes go on with the other two, and

@@ -76,7 +76,7 @@ func tailComesBack(t *testing.T, change ...func(*harness.Cluster)) {
 		t.Fatal("the tail has ended")
 	}
 	follow(func() bool { return len(got) > 0 })
-	begun := s.load.History.Mark()
+	begun := s.load.History.Numbers()
 	s.stored(50)
 	v := s.check() // and no more is pushed
 	if _, err := s.client.Admin().Flush(harness.Context(t), &adminv1.FlushRequest{}); err != nil {

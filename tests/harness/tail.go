@@ -11,17 +11,24 @@ import (
 // Tail collects what a live tail of a checker.Load delivers.
 type Tail struct {
 	checker.Tail
-	cancel context.CancelFunc
-	done   chan error
+	history *checker.History
+	begun   checker.Numbers // when it followed
+	cancel  context.CancelFunc
+	done    chan error
 }
 
-// StartTail begins a tail and waits until it follows.
-func StartTail(t testing.TB, c *client.Client) *Tail {
+// StartTail begins a tail and waits until it follows. h is what the load notes.
+func StartTail(t testing.TB, c *client.Client, h *checker.History) *Tail {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	tail := &Tail{cancel: cancel, done: make(chan error, 1)}
+	tail := &Tail{history: h, cancel: cancel, done: make(chan error, 1)}
 	following := make(chan struct{})
-	go func() { tail.done <- tail.Follow(ctx, c, checker.Service, func() { close(following) }) }()
+	go func() {
+		tail.done <- tail.Follow(ctx, c, checker.Service, func() {
+			tail.begun = h.Numbers()
+			close(following)
+		})
+	}()
 	t.Cleanup(cancel)
 	select {
 	case <-following:
@@ -33,26 +40,29 @@ func StartTail(t testing.TB, c *client.Client) *Tail {
 	return tail
 }
 
-// Check waits until the tail has delivered all that was acknowledged since begun, a
-// moment at which it followed already, ends it, and reports what it did wrong.
-// Entries that were not acknowledged, or earlier, may be delivered too.
-func (tl *Tail) Check(t testing.TB, h *checker.History, begun checker.Mark) {
+// Due returns the entries that the tail owes: those that were first sent when it followed,
+// and are acknowledged.
+func (tl *Tail) Due() []checker.ID { return tl.history.Acknowledged(tl.begun) }
+
+// Check waits until the tail has delivered what it owes, ends it, and reports what it did
+// wrong. Entries that were not acknowledged, or earlier, may be delivered too.
+func (tl *Tail) Check(t testing.TB) {
 	t.Helper()
-	acked := h.Acknowledged(begun)
+	due := tl.Due()
 	Until(t, func() error {
 		select {
 		case err := <-tl.done:
 			t.Fatal(err)
 		default:
 		}
-		return tl.Missing(acked)
+		return tl.Missing(due)
 	})
 	tl.cancel()
 	<-tl.done
 	var v checker.Verdict
-	tl.Judge(&v, h)
+	tl.Judge(&v, tl.history)
 	if err := v.Err(); err != nil {
 		t.Error(err)
 	}
-	t.Logf("the tail delivered %d entries, %d of them due, each once", tl.Len(), len(acked))
+	t.Logf("the tail delivered %d entries, %d of them due, each once", tl.Len(), len(due))
 }

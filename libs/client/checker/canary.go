@@ -33,8 +33,9 @@ type Canary struct {
 	report  Report
 	tail    Tail
 	follows bool
-	checked Mark // the tail has delivered what was acknowledged until then
-	due     Mark // and at the next look should have delivered what was until then
+	begun   Numbers // when the tail had begun: it owes what was sent from then on
+	checked Mark    // and has delivered what of that was acknowledged until then
+	due     Mark    // and at the next look should have delivered what was until then
 }
 
 // Report is what a canary has seen.
@@ -86,7 +87,7 @@ func (c *Canary) Run(ctx context.Context) Report {
 		}
 		now := time.Now()
 		c.History.Forget(now.Add(-c.Window).UnixNano())
-		c.tail.Forget(now.Add(-c.Window).UnixNano())
+		c.tail.Forget(c.History)
 		c.look(ctx, &v, Span{now.Add(-2 * c.Every).UnixNano(), now.Add(c.Every).UnixNano()})
 		from := now.Add(-time.Duration(rng.Int64N(int64(c.Window)))).UnixNano()
 		c.look(ctx, &v, Span{from, from + int64(2*c.Every)})
@@ -158,7 +159,7 @@ func (c *Canary) follow(ctx context.Context) {
 		err := c.tail.Follow(ctx, c.Client, c.Service, func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.follows, c.checked, c.due = true, c.History.Mark(), c.History.Mark()
+			c.follows, c.begun, c.checked, c.due = true, c.History.Numbers(), c.History.Mark(), c.History.Mark()
 		})
 		if ctx.Err() != nil {
 			return
@@ -174,15 +175,16 @@ func (c *Canary) follow(ctx context.Context) {
 	}
 }
 
-// heard checks that the tail has delivered what was acknowledged until the last call.
+// heard checks that the tail has delivered what was acknowledged until the last call. If
+// ctx ends before that is known, the next call checks it.
 func (c *Canary) heard(ctx context.Context) {
 	c.mu.Lock()
-	follows, from, to := c.follows, c.checked, c.due
+	follows, begun, from, to := c.follows, c.begun, c.checked, c.due
 	c.mu.Unlock()
 	if !follows {
 		return
 	}
-	ids := c.History.between(from, to)
+	ids := c.History.between(begun, from, to)
 	now := c.History.Mark()
 	err := c.tail.await(ctx, ids, c.Wait)
 	c.mu.Lock()
@@ -190,9 +192,12 @@ func (c *Canary) heard(ctx context.Context) {
 	if !c.follows || c.checked != from { // it broke meanwhile
 		return
 	}
+	if err != nil && ctx.Err() != nil {
+		return
+	}
 	v := &c.report.Verdict
 	var missing *missingError
-	if errors.As(err, &missing) && ctx.Err() == nil && missing.dropped == 0 {
+	if errors.As(err, &missing) && missing.dropped == 0 {
 		v.broken(&v.TailGap, "%v", missing)
 		v.TailGap += missing.missing - 1
 	}

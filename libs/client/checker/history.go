@@ -115,32 +115,50 @@ func (h *History) Mark() Mark {
 	return Mark(h.before + len(h.acks))
 }
 
-// Acknowledged returns the entries that were acknowledged since a moment and are not
-// forgotten.
-func (h *History) Acknowledged(since Mark) []ID {
+// Numbers are the numbers of the writers' next new entries, at a moment.
+type Numbers []uint32
+
+// later says whether an entry was sent for the first time after the moment.
+func (n Numbers) later(id ID) bool { return int(id.Writer) >= len(n) || id.Seq >= n[id.Writer] }
+
+// Numbers returns the present ones. A tail that has begun must deliver what is sent for the
+// first time from now on. It need not deliver what is acknowledged only now: that may have
+// been stored before the tail began, the acknowledgement on its way since.
+func (h *History) Numbers() Numbers {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.remembered(h.acks[max(0, int(since)-h.before):])
-}
-
-// remembered returns those that are not forgotten.
-func (h *History) remembered(ids []ID) []ID {
-	out := make([]ID, 0, len(ids))
-	for _, id := range ids {
-		if h.find(id) != nil {
-			out = append(out, id)
-		}
+	out := make(Numbers, len(h.writers))
+	for i := range h.writers {
+		out[i] = h.writers[i].base + uint32(len(h.writers[i].records))
 	}
 	return out
 }
 
-// between returns the entries that were acknowledged after one moment and not after
-// another, and are not forgotten.
-func (h *History) between(from, to Mark) []ID {
+// Acknowledged returns the entries that were first sent since a moment, are acknowledged
+// and are not forgotten.
+func (h *History) Acknowledged(since Numbers) []ID {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.due(since, 0, Mark(h.before+len(h.acks)))
+}
+
+// between is Acknowledged for those that were acknowledged after one moment and not after
+// another.
+func (h *History) between(since Numbers, from, to Mark) []ID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.due(since, from, to)
+}
+
+// due is between, with mu held.
+func (h *History) due(since Numbers, from, to Mark) (out []ID) {
 	lo, hi := max(0, int(from)-h.before), max(0, int(to)-h.before)
-	return h.remembered(h.acks[lo:max(lo, hi)])
+	for _, id := range h.acks[lo:max(lo, hi)] {
+		if since.later(id) && h.find(id) != nil {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // Len is how many entries are remembered.
@@ -200,13 +218,10 @@ func (h *History) find(id ID) *record {
 
 // next returns the number of the next new entry of a writer.
 func (h *History) next(writer uint32) uint32 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if int(writer) >= len(h.writers) {
-		return 0
+	if n := h.Numbers(); int(writer) < len(n) {
+		return n[writer]
 	}
-	w := &h.writers[writer]
-	return w.base + uint32(len(w.records))
+	return 0
 }
 
 // resent says whether an entry was sent more than once, or is forgotten.

@@ -22,7 +22,7 @@ func same(t *testing.T, a, b *History) {
 	if x, y := list(a), list(b); !reflect.DeepEqual(x, y) {
 		t.Fatalf("%d entries are not the %d that were written:\n%+v\n%+v", len(y), len(x), y, x)
 	}
-	if x, y := a.Acknowledged(0), b.Acknowledged(0); len(x)+len(y) > 0 && !reflect.DeepEqual(x, y) {
+	if x, y := a.Acknowledged(nil), b.Acknowledged(nil); len(x)+len(y) > 0 && !reflect.DeepEqual(x, y) {
 		t.Fatalf("acknowledged: %v, not %v", y, x)
 	}
 }
@@ -155,7 +155,7 @@ func TestSpans(t *testing.T) {
 	}
 	// What is forgotten is not missed, and the rest still is.
 	h.Forget(30)
-	if v := h.Judge(h.Mark(), read(Span{30, 100}, 4), nil); v.Lost != 1 || h.Len() != 7 || len(h.Acknowledged(0)) != 5 {
+	if v := h.Judge(h.Mark(), read(Span{30, 100}, 4), nil); v.Lost != 1 || h.Len() != 7 || len(h.Acknowledged(nil)) != 5 {
 		t.Errorf("%s, %d remembered", v, h.Len())
 	}
 }

@@ -15,15 +15,10 @@ import (
 // it. Safe for concurrent use.
 type Tail struct {
 	mu      sync.Mutex
-	got     map[ID]delivered
+	got     map[ID]int // how often
 	wrong   []string
 	dropped int
 	reason  string // of the last that was dropped
-}
-
-type delivered struct {
-	time  int64
-	times int
 }
 
 // Follow follows the entries of a service until ctx ends or the tail fails, and returns
@@ -44,7 +39,7 @@ func (t *Tail) take(resp *tailv1.TailResponse) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.got == nil {
-		t.got = map[ID]delivered{}
+		t.got = map[ID]int{}
 	}
 	for _, d := range resp.GetDropped() {
 		t.dropped += int(max(1, d.GetEntries()))
@@ -58,8 +53,7 @@ func (t *Tail) take(resp *tailv1.TailResponse) {
 			}
 			continue
 		}
-		d := t.got[x.ID]
-		t.got[x.ID] = delivered{x.Time, d.times + 1}
+		t.got[x.ID]++
 	}
 }
 
@@ -78,7 +72,7 @@ func (t *Tail) Missing(ids []ID) error {
 	missing := 0
 	var example ID
 	for _, id := range ids {
-		if t.got[id].times == 0 {
+		if t.got[id] == 0 {
 			missing++
 			example = id
 		}
@@ -105,10 +99,10 @@ func (e *missingError) Error() string {
 func (t *Tail) Judge(v *Verdict, h *History) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id, d := range t.got {
-		if d.times > 1 && !h.resent(id) {
-			v.broken(&v.TailTwice, "the tail delivered %+v %d times", id, d.times)
-			t.got[id] = delivered{d.time, 1}
+	for id, times := range t.got {
+		if times > 1 && !h.resent(id) {
+			v.broken(&v.TailTwice, "the tail delivered %+v %d times", id, times)
+			t.got[id] = 1
 		}
 	}
 	for _, w := range t.wrong {
@@ -120,11 +114,14 @@ func (t *Tail) Judge(v *Verdict, h *History) {
 	t.wrong, t.dropped = nil, 0
 }
 
-// Forget forgets entries whose time is before the given one.
-func (t *Tail) Forget(before int64) {
+// Forget forgets the entries that the history has forgotten, and no others: an entry that
+// it remembers may be looked for.
+func (t *Tail) Forget(h *History) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	maps.DeleteFunc(t.got, func(_ ID, d delivered) bool { return d.time < before })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(t.got, func(id ID, _ int) bool { return h.find(id) == nil })
 }
 
 // await waits until the tail has delivered some entries, for a time at most.

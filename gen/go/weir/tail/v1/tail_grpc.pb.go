@@ -38,6 +38,10 @@ type TailServiceClient interface {
 	// the order in which the ingesters took them, each once. With `start` it sends
 	// history first; with `cursor` it goes on where an earlier call ended.
 	//
+	// What is pushed once the first response has come is not missed. Of an entry that
+	// is on its way while the call begins, and of one that is pushed again since, that
+	// is not said: it may have been stored before, whenever it is acknowledged.
+	//
 	// An entry that is pushed again later may be sent again. Where entries had to
 	// be left out, a response says so in `dropped`: never silently.
 	//
@@ -85,6 +89,10 @@ type TailServiceServer interface {
 	// Tail sends the entries that match a log query as they are acknowledged, in
 	// the order in which the ingesters took them, each once. With `start` it sends
 	// history first; with `cursor` it goes on where an earlier call ended.
+	//
+	// What is pushed once the first response has come is not missed. Of an entry that
+	// is on its way while the call begins, and of one that is pushed again since, that
+	// is not said: it may have been stored before, whenever it is acknowledged.
 	//
 	// An entry that is pushed again later may be sent again. Where entries had to
 	// be left out, a response says so in `dropped`: never silently.
