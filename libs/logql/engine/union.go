@@ -111,7 +111,7 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 		order[i] = int32(i)
 	}
 	slices.SortFunc(order, func(a, b int32) int { return all.sets[a].Compare(all.sets[b]) })
-	w := uniter{ranking: newRanking(names)}
+	w := uniter{ranking: newRanking(names), copies: findCopies(streams, places), read: make([]bool, len(streams))}
 	number := make([]int32, len(holders))
 	out = make([]unionStream, 0, len(order))
 	var runs []placedRun
@@ -244,6 +244,9 @@ type group struct {
 // what is kept of one takes no more than it must.
 type uniter struct {
 	ranking
+	copies  copies
+	read    []bool // of sessions: that its place of the stream is read
+	sums    []placedRun
 	groups  []group
 	known   []Run
 	pieces  []piece
@@ -347,74 +350,108 @@ func (u *unionStream) addPiece(groups []group, last int64, w *uniter) {
 		}
 		return
 	}
-	// Digests add up, so sessions that cut the same rows into other runs are found
-	// equal too.
-	var classes []group
-	sums := map[place]Run{}
-	var places []place
-	for _, g := range groups {
-		for _, pl := range g.places {
-			sum, ok := sums[pl]
-			if !ok {
-				places = append(places, pl)
-			}
-			sums[pl] = sum.plus(g.Run, !ok)
+	classes := withoutSums(w.copies.leave(w.classesOfRows(groups)))
+	for i := range groups {
+		for _, pl := range groups[i].places {
+			w.read[pl.session] = false
 		}
 	}
-	slices.SortFunc(places, w.compare)
-	equal := map[Run]int{} // the class of known rows
-	for _, pl := range places {
-		sum := sums[pl]
+	for _, c := range classes {
+		w.read[c.places[0].session] = true
+	}
+	// Those that are left may not overlap any more.
+	slices.SortStableFunc(classes, func(a, b group) int { return cmp.Compare(a.MinTime, b.MinTime) })
+	for i := 0; i < len(classes); {
+		j, last := i+1, classes[i].MaxTime
+		for j < len(classes) && classes[j].MinTime <= last {
+			last = max(last, classes[j].MaxTime)
+			j++
+		}
+		n := 0
+		for n < len(groups) && groups[n].MinTime <= last {
+			n++
+		}
+		u.addClasses(groups[:n], classes[i:j], last, w)
+		i, groups = j, groups[n:]
+	}
+	u.addClasses(groups, nil, last, w) // what is skipped
+}
+
+// classesOfRows returns the places that have groups, with the sums of their runs. Digests
+// add up, so sessions that cut the same rows into other runs are found equal: one class.
+func (w *uniter) classesOfRows(groups []group) []group {
+	sums := w.sums[:0]
+	for i := range groups {
+		for _, pl := range groups[i].places {
+			sums = append(sums, placedRun{groups[i].Run, pl})
+		}
+	}
+	w.sums = sums
+	slices.SortStableFunc(sums, func(a, b placedRun) int { return w.compare(a.place, b.place) })
+	n := 0
+	for _, r := range sums {
+		if n > 0 && sums[n-1].place == r.place {
+			sums[n-1].Run = sums[n-1].plus(r.Run, false)
+			continue
+		}
+		sums[n] = r
+		n++
+	}
+	var classes []group
+	equal := make(map[Run]int, n) // the class of known rows
+	for _, r := range sums[:n] {
+		sum := r.Run
 		sum.Bytes = 0 // says nothing about which rows there are
 		i, ok := equal[sum]
 		if !ok || sum.Digest == 0 {
 			i = len(classes)
-			classes = append(classes, group{Run: sums[pl]})
+			classes = append(classes, group{Run: r.Run})
 			equal[sum] = i
 		}
-		classes[i].places = append(classes[i].places, pl)
+		classes[i].places = append(classes[i].places, r.place)
 	}
-	classes = withoutSums(classes)
-	p := piece{start: groups[0].MinTime, end: last + 1}
-	chosen := make(map[place]bool, len(classes))
-	for _, c := range classes {
-		p.classes = append(p.classes, c.places)
-		chosen[c.places[0]] = true
-		if len(classes) > 1 {
-			p.extents = append(p.extents, TimeRange{c.MinTime, c.MaxTime + 1})
-		}
-	}
-	for _, g := range groups {
-		if len(classes) > 1 {
-			u.rows += g.Rows
-			u.bytes += g.Bytes
-		}
+	return classes
+}
+
+// addClasses adds the piece of classes that are connected by overlaps, and counts groups that
+// end no later.
+func (u *unionStream) addClasses(groups, classes []group, last int64, w *uniter) {
+	for i := range groups {
+		g := &groups[i]
+		read := 0
 		for _, pl := range g.places {
-			if chosen[pl] {
-				u.runs++
-			} else {
-				u.skipped++
+			if w.read[pl.session] {
+				read++
 			}
 		}
-	}
-	if len(classes) == 1 {
-		u.rows += classes[0].Rows
-		u.bytes += classes[0].Bytes
-		for _, g := range groups {
-			if slices.Contains(g.places, classes[0].places[0]) {
+		u.runs += read
+		u.skipped += len(g.places) - read
+		if read > 0 {
+			u.rows += g.Rows
+			u.bytes += g.Bytes
+			if len(classes) == 1 {
 				u.known = append(u.known, g.Run)
 			}
 		}
-	} else {
+	}
+	switch len(classes) {
+	case 0:
+	case 1:
+		c := &classes[0]
+		if !u.joins(c.places, last+1) {
+			u.pieces = append(u.pieces, piece{start: c.MinTime, end: last + 1, classes: w.classesOf(c.places)})
+		}
+	default:
+		p := piece{start: classes[0].MinTime, end: last + 1}
 		// Some rows may be there several times. Who has the same rows as often, by the sum
 		// of their hashes, has the same rows.
-		r := classes[0].Run
-		for _, c := range classes[1:] {
-			r = r.plus(c.Run, false)
+		var known Run
+		for i, c := range classes {
+			p.classes = append(p.classes, c.places)
+			p.extents = append(p.extents, TimeRange{c.MinTime, c.MaxTime + 1})
+			known = known.plus(c.Run, i == 0)
 		}
-		u.known = append(u.known, r)
-	}
-	if len(p.classes) != 1 || !u.joins(p.classes[0], p.end) {
+		u.known = append(u.known, known)
 		u.pieces = append(u.pieces, p)
 	}
 }
