@@ -45,6 +45,7 @@ type Agent struct {
 	m       *metrics
 	started time.Time
 	lock    *os.File
+	files   *follow.Budget // of the configuration that is built or runs
 	reload  chan chan error
 
 	running atomic.Bool
@@ -119,6 +120,7 @@ func (a *Agent) build(cfg *config.Config) (*set, error) {
 		return nil, err
 	}
 	s := &set{cfg: cfg}
+	a.files = follow.NewBudget(cfg.Read.MaxOpenFiles)
 	if s.delivery, err = deliver.Open(dc, a.log, a.m.deliver); err != nil {
 		return nil, err
 	}

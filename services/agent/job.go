@@ -117,7 +117,7 @@ func (j *job) newFiles(sink source.Sink, resume positions.Snapshot) error {
 	}
 	fc := follow.Config{
 		Job: j.cfg.Name, MaxLine: int(r.MaxLine), Poll: r.PollInterval, Scan: r.ScanInterval,
-		Grace: r.RotateGrace, Partial: r.PartialWait, NoEvents: r.NoEvents,
+		Grace: r.RotateGrace, Partial: r.PartialWait, NoEvents: r.NoEvents, Budget: j.a.files,
 	}
 	fc.Groups = j.groups(j.static(), nil)
 	j.follower = follow.New(fc, &fileSink{j: j, sink: sink, due: map[*follow.File]time.Time{}}, ofJob(resume.Files, j.cfg.Name), j.hub.Log, j.a.m.follow)

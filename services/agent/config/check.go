@@ -421,6 +421,9 @@ func (k *checker) values() {
 	if c.Read.MaxLine < minLine || c.Read.MaxLine > 3<<20 {
 		k.bad(0, "read.max_line", "%v is not between %d and 3MiB", c.Read.MaxLine, minLine)
 	}
+	if c.Read.MaxOpenFiles < 0 {
+		k.bad(0, "read.max_open_files", "must not be less than 0")
+	}
 	k.queue(0, "queue", c.Queue)
 	for name, d := range map[string]time.Duration{
 		"positions.sync_period": c.Positions.SaveInterval, "batch.max_wait": c.Batch.MaxWait, "read.poll_interval": c.Read.PollInterval,

@@ -217,6 +217,7 @@ type Read struct {
 	RotateGrace  time.Duration `yaml:"rotate_grace"`
 	PartialWait  time.Duration `yaml:"partial_wait"`
 	NoEvents     bool          `yaml:"no_events"`
+	MaxOpenFiles int           `yaml:"max_open_files"` // 0: as many as the system's limit allows
 }
 
 // Job is one or more sources with the same treatment.

@@ -45,6 +45,7 @@ type File struct {
 	partialAt time.Time
 	stuck     bool  // of which nothing can be given out
 	restarted bool  // and not read since
+	torn      bool  // was truncated; the copies made before are not opened yet
 	readMtime int64 // Mtime when it was last read, or began anew
 	checked   int64 // Mtime when the bytes before the offset were compared
 	lastRead  time.Time
@@ -172,9 +173,13 @@ func (f *File) restart() {
 func (fw *Follower) visit(ctx context.Context, f *File, now time.Time) (took, drained bool) {
 	before := f.size
 	size, ok := fw.stat(f)
-	if ok && f.pos.Offset == 0 && size < before {
-		f.seen = max(f.seen, before)
-		fw.truncated(f) // while it waited for its turn
+	if ok && (f.torn || f.pos.Offset == 0 && size < before) { // while it waited for its turn
+		if !f.torn {
+			f.seen = max(f.seen, before)
+		}
+		if !fw.truncated(f, now) {
+			return false, false
+		}
 	}
 	if f.after != nil {
 		// f may be read as far as it was before the older one was found to be
@@ -189,14 +194,17 @@ func (fw *Follower) visit(ctx context.Context, f *File, now time.Time) (took, dr
 		return false, true // what cannot be read must not hold up the others
 	}
 	if size < f.pos.Offset || !fw.unchanged(f) {
-		fw.truncated(f)
-		return true, false
+		return fw.truncated(f, now), false
 	}
 	f.seen = size
 	if f.restarted && size > 0 {
 		// It may have been copied and truncated again before it was looked at.
+		g, ok := fw.copies(positions.Position{Mtime: f.readMtime}, f, now)
+		if !ok {
+			return false, false
+		}
 		f.restarted = false
-		if len(fw.chainCopies(positions.Position{Mtime: f.readMtime}, f)) > 0 {
+		if len(fw.chain(g, positions.Position{Mtime: f.readMtime}, f)) > 0 {
 			return true, false
 		}
 	}
@@ -238,14 +246,19 @@ func (fw *Follower) unchanged(f *File) bool {
 	return bytes.Equal(b, f.tail)
 }
 
-// truncated starts a file anew, after what copies have that were made before.
-func (fw *Follower) truncated(f *File) {
-	fw.m.truncations.Inc()
+// truncated starts a file anew, after what copies have that were made before. false: these
+// cannot be opened now, and it is to be called again.
+func (fw *Follower) truncated(f *File, now time.Time) bool {
 	last, seen := f.Position(), f.seen
 	last.Mtime = f.readMtime
+	g, ok := fw.copies(last, f, now)
+	if f.torn = !ok; !ok {
+		return false
+	}
+	fw.m.truncations.Inc()
 	f.restart()
 	f.restarted = true
-	copies := fw.chainCopies(last, f)
+	copies := fw.chain(g, last, f)
 	// Of what was there beyond the offset, a copy may have all or the most.
 	have, again := last.Offset, false
 	for _, g := range copies {
@@ -259,15 +272,31 @@ func (fw *Follower) truncated(f *File) {
 	fw.m.lost.Add(float64(lost))
 	fw.log.Warn("the file was truncated; reading it from its start", "path", f.pos.Path, "offset", last.Offset,
 		"size", f.size, "size_seen", seen, "copies", len(copies), "bytes_lost", lost)
+	return true
 }
 
-// chainCopies puts what copies have that were made since last before f.
-func (fw *Follower) chainCopies(last positions.Position, f *File) (copies []*File) {
+// copies opens the files that may be copies of f which were made since last. false: there are
+// not enough descriptors for that now.
+func (fw *Follower) copies(last positions.Position, f *File, now time.Time) (files []*File, ok bool) {
 	path := f.pos.Path
-	g := fw.generations(path, f.group, maxGenerations, func(s sibling) bool {
-		return s.path != path && s.id != last.ID && s.mtime >= last.Mtime
+	ok = fw.without(func() {
+		files = fw.generations(path, f.group, maxGenerations, func(s sibling) bool {
+			return s.path != path && s.id != last.ID && s.mtime >= last.Mtime
+		}).files
 	})
-	for _, g := range fw.sift(last, g.files, f, true, true) {
+	if !ok {
+		for _, g := range files {
+			fw.shut(g.f)
+		}
+		fw.postponed(now)
+		return nil, false
+	}
+	return files, true
+}
+
+// chain puts before f what those of files have that are copies of what f was at last.
+func (fw *Follower) chain(files []*File, last positions.Position, f *File) (copies []*File) {
+	for _, g := range fw.sift(last, files, f, true, true) {
 		fw.m.found.Inc()
 		g.rotated = true
 		copies = append(copies, g)

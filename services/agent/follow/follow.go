@@ -26,7 +26,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -101,6 +100,8 @@ type Config struct {
 	Grace time.Duration
 	// Partial is how long an unfinished line is waited for. Default: 5 s.
 	Partial time.Duration
+	// Budget is the process'. nil: files are not counted.
+	Budget *Budget
 	// NoEvents does without the file system's events.
 	NoEvents bool
 }
@@ -140,6 +141,7 @@ const (
 
 // Follower follows files.
 type Follower struct {
+	disk
 	cfg  Config
 	sink Sink
 	log  *slog.Logger
@@ -164,7 +166,8 @@ type Follower struct {
 	ents    []entry.Entry
 	arena   []byte // of lines that do not lie in buf
 	gen     uint64 // newest Gen given out
-	turn    int    // index in order of whose turn is next
+	lag     int64
+	turn    int // index in order of whose turn is next
 
 	watch     *watcher
 	started   bool // the first scan is done
@@ -172,6 +175,9 @@ type Follower struct {
 	lastPrune time.Time
 	since     time.Time            // of the scan before; zero: other files were looked for
 	dirty     bool                 // an event asks for a scan
+	lacked    string               // the path that was not met for want of a descriptor
+	wait      time.Duration        // until the look after one that lacked descriptors
+	told      time.Time            // when the log told of that
 	short     bool                 // files are left because too many of their path are open
 	matches   map[string]*match    // during a scan
 	strays    map[string][]sibling // during a scan: by folder, files that were modified a moment ago and are neither matched nor met
@@ -190,9 +196,12 @@ func New(cfg Config, sink Sink, known []positions.Position, log *slog.Logger, m 
 		m = NewMetrics(nil)
 	}
 	f := &Follower{
-		cfg: cfg.withDefaults(), sink: sink, log: log, m: m, regroup: make(chan struct{}, 1),
+		disk: disk{budget: cfg.Budget}, cfg: cfg.withDefaults(), sink: sink, log: log, m: m, regroup: make(chan struct{}, 1),
 		files: map[positions.ID]*File{}, newest: map[string]*File{},
 		known: map[positions.ID]positions.Position{}, stuckAt: map[positions.ID]int64{}, openErrs: map[string]bool{},
+	}
+	if cfg.Budget != nil {
+		m.most.Set(float64(cfg.Budget.Max()))
 	}
 	f.groups = pointers(cfg.Groups)
 	for _, p := range known {
@@ -230,12 +239,13 @@ func (fw *Follower) SetGroups(groups []Group) {
 func (fw *Follower) Run(ctx context.Context) {
 	fw.watch = newWatcher(fw.cfg.NoEvents, fw.log)
 	defer fw.watch.close()
-	defer fw.m.active.Set(0)
 	defer func() {
 		for _, f := range fw.order {
 			fw.sink.Close(f)
-			_ = f.f.Close()
+			fw.shut(f.f)
 		}
+		fw.m.active.Sub(float64(len(fw.order)))
+		fw.m.lag.Sub(float64(fw.lag))
 		fw.status.Store(nil)
 	}()
 
@@ -245,7 +255,7 @@ func (fw *Follower) Run(ctx context.Context) {
 		now := time.Now()
 		fw.newMu.Lock()
 		if fw.newGrps != nil {
-			fw.groups, fw.newGrps, fw.lastScan = fw.newGrps, nil, time.Time{}
+			fw.groups, fw.newGrps, fw.lastScan, fw.lack = fw.newGrps, nil, time.Time{}, nil
 		}
 		fw.newMu.Unlock()
 		if fw.scanDue(now) <= 0 {
@@ -297,6 +307,9 @@ func (fw *Follower) scanDue(now time.Time) time.Duration {
 	wait := fw.cfg.Scan
 	if fw.dirty {
 		wait = scanGap
+	}
+	if fw.lack != nil {
+		wait = fw.wait
 	}
 	return fw.lastScan.Add(wait).Sub(now)
 }
@@ -354,8 +367,8 @@ func (fw *Follower) updateLag() {
 	for _, f := range fw.order {
 		lag += max(0, f.size-f.pos.Offset)
 	}
-	fw.m.lag.Set(float64(lag))
-	fw.m.active.Set(float64(len(fw.order)))
+	fw.m.lag.Add(float64(lag - fw.lag)) // of all followers
+	fw.lag = lag
 }
 
 // add takes an open file in, at its place among those of its path by age; one
@@ -384,7 +397,7 @@ func (fw *Follower) insert(f *File) {
 	fw.files[f.pos.ID] = f
 	fw.order = append(fw.order[:len(fw.order):len(fw.order)], f)
 	delete(fw.openErrs, f.pos.Path)
-	fw.m.active.Set(float64(len(fw.order)))
+	fw.m.active.Inc()
 	fw.log.Info("following", "path", f.pos.Path, "file", f.f.Name(), "offset", f.pos.Offset, "replaced", f.rotated)
 }
 
@@ -397,8 +410,10 @@ func (fw *Follower) nextGen() uint64 {
 // the file is met again under another name.
 func (fw *Follower) close(f *File) {
 	fw.sink.Close(f)
-	_ = f.f.Close()
+	fw.shut(f.f)
+	fw.m.active.Dec()
 	fw.dirty = fw.dirty || fw.short // there is room for another
+	fw.wait = min(fw.wait, scanGap)
 	delete(fw.files, f.pos.ID)
 	fw.known[f.pos.ID] = f.Position()
 	if f.stuck {
@@ -417,23 +432,6 @@ func (fw *Follower) close(f *File) {
 		}
 	}
 	fw.log.Info("closed", "path", f.pos.Path, "offset", f.pos.Offset)
-}
-
-func openFile(path string) (*os.File, os.FileInfo, error) {
-	// Not blocking, so that a pipe put in a file's place cannot stop everything.
-	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = errNotRegular
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, nil, err
-	}
-	return f, st, nil
 }
 
 var errNotRegular = errors.New("not a regular file")

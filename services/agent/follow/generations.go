@@ -25,6 +25,9 @@ const (
 // since it was looked at last. id is the file that was found there, zero for
 // none. It returns the one that bears the path after all.
 func (fw *Follower) meet(path string, group *Group, id positions.ID) positions.ID {
+	if fw.lack != nil {
+		return id // later, after what could not be opened
+	}
 	if fw.files[id] != nil {
 		return id // it is, under this name or the one that it was found with
 	}
@@ -56,7 +59,11 @@ func (fw *Follower) meet(path string, group *Group, id positions.ID) positions.I
 	case !fw.since.IsZero():
 		since = fw.since.Add(-clockLag).UnixNano()
 	}
-	if !seen && !fw.hasStray(path, since) {
+	stray := !seen && fw.hasStray(path, since)
+	if fw.lack != nil {
+		return id // what comes after waits, too
+	}
+	if !seen && !stray {
 		f := fw.open(path, path, group)
 		switch {
 		case f == nil:
@@ -65,9 +72,12 @@ func (fw *Follower) meet(path string, group *Group, id positions.ID) positions.I
 			fw.begin(f, group.FromEnd && !fw.started)
 			return id
 		}
-		_ = f.f.Close() // it was rotated a moment ago
+		fw.shut(f.f) // it was rotated a moment ago
 	}
 	g := fw.generations(path, group, room, func(s sibling) bool { return s.path == path || s.id == id || s.mtime >= since && s.id != last.ID })
+	if g.names == nil {
+		return id
+	}
 	inPlace := seen && g.bearer == last.ID
 	gone := seen && !inPlace && !fw.exists(last.ID, g)
 	files := g.files
@@ -115,7 +125,7 @@ func (fw *Follower) hasStray(path string, since int64) bool {
 	dir, base := filepath.Split(path)
 	strays, ok := fw.strays[dir]
 	if !ok { // many paths may be new there
-		for _, s := range listFolder(dir) {
+		for _, s := range fw.listFolder(dir) {
 			if s.mtime >= since && fw.matches[s.path] == nil && fw.unmet(s, "") {
 				strays = append(strays, s)
 			}
@@ -152,7 +162,7 @@ func (fw *Follower) meetMissing() {
 		folders[filepath.Dir(path)] = append(folders[filepath.Dir(path)], path)
 	}
 	for dir, paths := range folders {
-		for _, s := range readFolder(dir) {
+		for _, s := range fw.readFolder(dir) {
 			if !fw.unmet(s, "") {
 				continue // mostly, and there may be many paths
 			}
@@ -194,7 +204,7 @@ func (fw *Follower) resume(k positions.Position, path string, group *Group) bool
 		return false
 	}
 	if f.pos.ID != k.ID || !f.resume(k) {
-		_ = f.f.Close()
+		fw.shut(f.f)
 		return false
 	}
 	if k.Path != path {
@@ -255,13 +265,20 @@ type generations struct {
 // known, at most room, the oldest first. Files are renamed meanwhile: a name may
 // be another file's when it is opened, and a list may lack a file that had two
 // names while it was made. So it looks until two looks agree, and keeps what it
-// has opened.
+// has opened. Where one cannot be opened for want of a descriptor, it and the younger ones are
+// left as if there was no room; where the folder cannot be listed for that, names is nil.
 func (fw *Follower) generations(path string, group *Group, room int, wanted func(sibling) bool) (g generations) {
 	found := map[positions.ID]*File{}
 	var last map[positions.ID]sibling
 	var rest []sibling // no room for them
 	for range maxLooks {
-		list := look(path)
+		var list []sibling
+		if !fw.without(func() { list = fw.look(path) }) {
+			for _, f := range found {
+				fw.shut(f.f)
+			}
+			return generations{}
+		}
 		names := make(map[string]positions.ID, len(list))
 		last = make(map[positions.ID]sibling, len(list))
 		for _, s := range list {
@@ -282,18 +299,22 @@ func (fw *Follower) generations(path string, group *Group, room int, wanted func
 				break
 			}
 			f := fw.open(s.path, path, group)
+			if f == nil && fw.lack != nil {
+				rest = list[i:]
+				break
+			}
 			if f == nil {
 				continue
 			}
 			s.id, s.size, s.mtime = f.pos.ID, f.size, f.pos.Mtime // it may be another
 			if found[s.id] != nil || !fw.unmet(s, path) || !wanted(s) || !fw.another(f) {
-				_ = f.f.Close()
+				fw.shut(f.f)
 				continue
 			}
 			found[s.id], opened = f, true
 		}
 		agree := maps.Equal(names, g.names)
-		if g.names = names; agree && !opened {
+		if g.names = names; agree && !opened || fw.lack != nil {
 			break
 		}
 	}
@@ -314,7 +335,7 @@ func (fw *Follower) generations(path string, group *Group, room int, wanted func
 		fw.short = true
 		n := sort.Search(len(g.files), func(i int) bool { return older(path, rest[0], at(g.files[i])) })
 		for _, f := range g.files[n:] {
-			_ = f.f.Close()
+			fw.shut(f.f)
 		}
 		g.files = g.files[:n]
 		if fw.files[g.bearer] == nil {
@@ -362,10 +383,10 @@ func (fw *Follower) sift(last positions.Position, files []*File, cur *File, inPl
 		isCopy := f != cur && copies && last.Offset > 0 && f.resume(last)
 		switch {
 		case f != cur && inPlace && (f.size == 0 || !isCopy && cur != nil && f.prefixOf(cur)):
-			_ = f.f.Close()
+			fw.shut(f.f)
 		case isCopy && f.size == f.pos.Offset && len(f.redo) == 0:
 			fw.known[f.pos.ID] = f.Position()
-			_ = f.f.Close()
+			fw.shut(f.f)
 		default:
 			out = append(out, f)
 		}
@@ -408,8 +429,11 @@ func (fw *Follower) reopen(path string, group *Group, byID map[positions.ID]stri
 		return
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Gen < all[j].Gen })
-	names := elsewhere(path)
+	names := fw.elsewhere(path)
 	for _, k := range all {
+		if fw.lack != nil {
+			return // the younger ones wait for it
+		}
 		var f *File
 		for range maxLooks {
 			name := names[k.ID]
@@ -422,10 +446,10 @@ func (fw *Follower) reopen(path string, group *Group, byID map[positions.ID]stri
 			if f = fw.open(name, path, group); f != nil && f.pos.ID == k.ID {
 				break
 			} else if f != nil {
-				_ = f.f.Close()
+				fw.shut(f.f)
 				f = nil
 			}
-			names = elsewhere(path) // it was renamed a moment ago
+			names = fw.elsewhere(path) // it was renamed a moment ago
 		}
 		if f == nil {
 			continue
@@ -435,9 +459,9 @@ func (fw *Follower) reopen(path string, group *Group, byID map[positions.ID]stri
 		switch {
 		case !f.resume(k):
 			delete(fw.known, k.ID)
-			_ = f.f.Close()
+			fw.shut(f.f)
 		case fw.readAll(k, f.size) && !recent:
-			_ = f.f.Close()
+			fw.shut(f.f)
 		default:
 			f.rotated = true
 			if f.size > k.Offset {

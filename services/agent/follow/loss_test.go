@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -33,7 +34,7 @@ func TestTruncatedLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 		fw.stat(f)
-		fw.truncated(f)
+		fw.truncated(f, time.Now())
 		all, err := reg.Gather()
 		if err != nil {
 			t.Fatal(err)

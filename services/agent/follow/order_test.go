@@ -155,7 +155,7 @@ func TestListedWhileRenamed(t *testing.T) {
 			if lists++; lists == 1 && c.lists > 1 {
 				return nil // it was app.log when the names were read
 			}
-			return readFolder(dir)
+			return new(disk).readFolder(dir)
 		})
 		if len(got) != 1 || got[0].path != name || lists != c.lists {
 			t.Errorf("changed %v ago: %v after %d lists", c.age, got, lists)

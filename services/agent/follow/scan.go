@@ -23,10 +23,38 @@ type match struct {
 	mtime int64
 }
 
-// scan looks which files there are.
+// scan looks which files there are. Where there are too few descriptors for that nothing more
+// is begun that might come too early: what is open is read on, and the next look, soon, is the
+// one that counts.
 func (fw *Follower) scan(now time.Time) {
-	fw.since, fw.lastScan, fw.dirty, fw.short = fw.lastScan, now, false, false
-	fw.take(now, fw.match())
+	if fw.lack == nil || fw.since.IsZero() {
+		fw.since = fw.lastScan
+	}
+	fw.lastScan, fw.dirty, fw.short, fw.lack = now, false, false, nil
+	if m := fw.match(); fw.lack == nil {
+		fw.take(now, m)
+	}
+	if fw.lack == nil {
+		fw.wait = 0
+		return
+	}
+	fw.postponed(now)
+}
+
+// postponed tells that descriptors are short, and makes the time longer until the next look.
+func (fw *Follower) postponed(now time.Time) {
+	fw.wait = min(max(2*fw.wait, firstWait), max(fw.cfg.Scan, firstWait))
+	fw.m.postponed.Inc()
+	if now.Sub(fw.told) < tellEvery {
+		return
+	}
+	fw.told = now
+	most := -1
+	if fw.budget != nil {
+		most = fw.budget.Max()
+	}
+	fw.log.Error("no descriptor for a file: it waits, and those that come after it, till there is one",
+		"err", fw.lack, "open_files", len(fw.order), "max_open_files", most)
 }
 
 // take sees that what the patterns named a moment ago is followed. Files may have been
@@ -42,9 +70,14 @@ func (fw *Follower) take(now time.Time, matches map[string]*match) {
 		paths = append(paths, p)
 	}
 	sort.Strings(paths)
-	for _, p := range paths {
+	first := sort.SearchStrings(paths, fw.lacked) // whose turn it is
+	for i := range paths {
+		p := paths[(first+i)%len(paths)]
 		m := matches[p]
-		m.id = fw.meet(p, m.group, m.id)
+		if m.id = fw.meet(p, m.group, m.id); fw.lack != nil {
+			fw.lacked = p
+			break
+		}
 	}
 	for _, f := range fw.order {
 		m := matches[f.pos.Path]
@@ -54,23 +87,27 @@ func (fw *Follower) take(now time.Time, matches map[string]*match) {
 			fw.m.replaced.Inc()
 		case bears:
 			f.rotated, f.bore = false, now
-			f.seen = max(f.seen, m.size) // reading may stand still
+			if !f.torn {
+				f.seen = max(f.seen, m.size) // reading may stand still
+			}
 			if f.group != m.group {
 				f.setGroup(m.group)
 			}
 		}
 	}
 	fw.meetMissing()
-	fw.started = true
+	fw.started = fw.started || fw.lack == nil
 	fw.saved()
 	if fw.lastPrune.IsZero() {
 		fw.lastPrune = now
 	}
-	if now.Sub(fw.lastPrune) >= pruneEvery {
+	if now.Sub(fw.lastPrune) >= pruneEvery && fw.lack == nil {
 		fw.lastPrune = now
 		fw.prune(now)
 	}
-	fw.watch.set(fw.folders(matches))
+	if folders := fw.folders(matches); fw.lack == nil {
+		fw.watch.set(folders)
+	}
 }
 
 // match gives the regular files that the patterns name, by path.
@@ -78,7 +115,7 @@ func (fw *Follower) match() map[string]*match {
 	out := map[string]*match{}
 	for _, g := range fw.groups {
 		for _, pattern := range g.Paths {
-			for _, path := range glob(pattern) {
+			for _, path := range fw.glob(pattern) {
 				if out[path] != nil || excluded(path, g.Exclude) {
 					continue
 				}
@@ -96,20 +133,6 @@ func (fw *Follower) match() map[string]*match {
 		}
 	}
 	return out
-}
-
-// glob gives the paths that a pattern names; a file whose name is the pattern
-// itself is the only one.
-func glob(pattern string) []string {
-	if abs, err := filepath.Abs(pattern); err == nil {
-		pattern = abs
-	}
-	if _, err := os.Lstat(pattern); err == nil {
-		return []string{pattern}
-	}
-	// Trouble with one folder must not hide the others' files.
-	paths, _ := doublestar.FilepathGlob(pattern)
-	return paths
 }
 
 func excluded(path string, patterns []string) bool {
@@ -143,8 +166,7 @@ func (fw *Follower) folders(matches map[string]*match) map[string]bool {
 				pattern = abs
 			}
 			base, _ := doublestar.SplitPattern(filepath.ToSlash(pattern))
-			dirs, _ := doublestar.FilepathGlob(filepath.Dir(pattern))
-			for _, d := range append(dirs, filepath.FromSlash(base)) {
+			for _, d := range append(fw.glob(filepath.Dir(pattern)), filepath.FromSlash(base)) {
 				if len(out) >= maxWatches {
 					break
 				}
@@ -187,9 +209,10 @@ func (fw *Follower) saved() {
 
 // open opens the file at name, to be followed as path. nil: it cannot be.
 func (fw *Follower) open(name, path string, group *Group) *File {
-	f, st, err := openFile(name)
+	lacked := fw.lack
+	f, st, err := fw.openFile(name, fw.newest[path] != nil)
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotRegular) {
+		if fw.lack == lacked && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotRegular) {
 			fw.trouble(name, "open", err)
 		}
 		return nil
@@ -226,8 +249,12 @@ func (fw *Follower) prune(now time.Time) {
 		there, ok := lists[k.Path]
 		if !ok {
 			there = map[positions.ID]bool{}
-			for _, s := range siblings(k.Path) {
+			fw.failed = nil
+			for _, s := range fw.siblings(k.Path) {
 				there[s.id] = true
+			}
+			if fw.failed != nil {
+				continue // it may be there
 			}
 			lists[k.Path] = there
 		}
@@ -239,14 +266,16 @@ func (fw *Follower) prune(now time.Time) {
 	}
 }
 
-// Files gives the regular files that a group's patterns name.
-func (g *Group) Files() (out []string) {
+// Files gives the regular files that a group's patterns name, and why there may be more:
+// a folder could not be listed.
+func (g *Group) Files() (out []string, err error) {
+	var d disk
 	for _, pattern := range g.Paths {
-		for _, path := range glob(pattern) {
+		for _, path := range d.glob(pattern) {
 			if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && !excluded(path, g.Exclude) {
 				out = append(out, path)
 			}
 		}
 	}
-	return out
+	return out, d.failed
 }

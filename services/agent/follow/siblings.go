@@ -32,18 +32,18 @@ func places(path string) []string {
 }
 
 // siblings lists the regular files beside a path, and beside what it links to.
-func siblings(path string) (out []sibling) {
+func (d *disk) siblings(path string) (out []sibling) {
 	for _, p := range places(path) {
-		out = append(out, listFolder(filepath.Dir(p))...)
+		out = append(out, d.listFolder(filepath.Dir(p))...)
 	}
 	return out
 }
 
 // elsewhere gives the names of the files beside a path that do not bear it, by what
 // they are.
-func elsewhere(path string) map[positions.ID]string {
+func (d *disk) elsewhere(path string) map[positions.ID]string {
 	out := map[positions.ID]string{}
-	for _, s := range siblings(path) {
+	for _, s := range d.siblings(path) {
 		out[s.id] = s.path
 	}
 	if st, err := os.Stat(path); err == nil {
@@ -54,13 +54,13 @@ func elsewhere(path string) map[positions.ID]string {
 
 // look lists the regular file that bears a path and the generations of it. Where
 // files are renamed meanwhile it may miss some, or have one twice.
-func look(path string) (out []sibling) {
+func (d *disk) look(path string) (out []sibling) {
 	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
 		out = append(out, siblingOf(path, st))
 	}
 	for _, p := range places(path) {
 		dir, base := filepath.Split(p)
-		entries, err := os.ReadDir(dir)
+		entries, err := d.readDir(dir)
 		if err != nil {
 			continue
 		}
@@ -107,7 +107,7 @@ func index(suffix string) (int, bool) {
 }
 
 // listFolder lists the regular files of a folder, also those that are renamed meanwhile.
-func listFolder(dir string) []sibling { return settled(dir, readFolder) }
+func (d *disk) listFolder(dir string) []sibling { return settled(dir, d.readFolder) }
 
 // settled lists a folder with read, which may miss a file that is renamed meanwhile: so
 // again, a few times at most, until the folder's time says that nothing was. Where that
@@ -131,8 +131,8 @@ func settled(dir string, read func(string) []sibling) (out []sibling) {
 }
 
 // readFolder lists the regular files of a folder but for some that are renamed meanwhile.
-func readFolder(dir string) (out []sibling) {
-	entries, err := os.ReadDir(dir)
+func (d *disk) readFolder(dir string) (out []sibling) {
+	entries, err := d.readDir(dir)
 	if err != nil {
 		return nil
 	}

@@ -77,9 +77,14 @@ func (a *Archive) Run(ctx context.Context) error {
 		a.mu.Lock()
 		groups := a.groups
 		a.mu.Unlock()
-		there := map[string]bool{}
+		there, whole := map[string]bool{}, true
 		for i := range groups {
-			for _, path := range groups[i].Files() {
+			paths, err := groups[i].Files()
+			if err != nil {
+				whole = false
+				a.h.Count("archive", "list")
+			}
+			for _, path := range paths {
 				there[path] = true
 				if err := a.file(ctx, path, &groups[i]); err != nil {
 					if ctx.Err() != nil {
@@ -94,7 +99,7 @@ func (a *Archive) Run(ctx context.Context) error {
 			}
 		}
 		for key, path := range a.done {
-			if !there[path] {
+			if whole && !there[path] {
 				delete(a.done, key)
 				a.h.forget(key)
 			}

@@ -68,7 +68,7 @@ stand in the same file; docs/agent.md has all of both):
   queue: {max_bytes: 1GiB, max_age: 0s, when_full: block}
   batch: {max_bytes: 1MiB, max_wait: 1s, max_pending: 8}
   read: {max_line: 256KiB, poll_interval: 100ms, scan_interval: 5s,
-         rotate_grace: 5s, partial_wait: 5s, no_events: false}
+         rotate_grace: 5s, partial_wait: 5s, no_events: false, max_open_files: 0}
   listen: 127.0.0.1:9080      # pages, /metrics, /ready; "": nowhere
   shutdown_timeout: 10s
 
