@@ -123,6 +123,12 @@ func Open(cfg Config, log *slog.Logger, m *Metrics) (_ *Delivery, err error) {
 			}
 			log.Error("the client is too far behind; dropped its oldest entries", "client", name, "entries", n)
 		},
+		OnTrouble: func(err error, first bool) {
+			d.m.queueErrors.Inc()
+			if first {
+				log.Error("cannot read the queue; trying again", "err", err)
+			}
+		},
 		OnDamage: func(err error) {
 			d.m.damaged.Inc()
 			log.Error("the queue is damaged", "err", err)

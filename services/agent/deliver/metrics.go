@@ -39,7 +39,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		pending:     gauges("weir_agent_pending_batches", "Batches that wait for their acknowledgement."),
 		oldest:      gauges("weir_agent_oldest_batch_seconds", "How old the batch is that is being sent."),
 		queueBytes:  with.NewGauge(prometheus.GaugeOpts{Name: "weir_agent_queue_bytes", Help: "Size of the queue on disk."}),
-		queueErrors: counter("weir_agent_queue_errors_total", "Failed attempts to write the queue."),
+		queueErrors: counter("weir_agent_queue_errors_total", "Failed attempts to write the queue, or to open it for reading."),
 		full:        counter("weir_agent_queue_full_total", "Attempts to add to a queue that was full."),
 		saveErrors:  counter("weir_agent_positions_errors_total", "Failed attempts to save the positions."),
 		damaged:     counter("weir_agent_damaged_records_total", "Records of the queue, and positions files, that could not be read."),

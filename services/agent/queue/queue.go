@@ -58,6 +58,9 @@ type Options struct {
 	OnDrop func(client string, entries int)
 	// OnDamage is told of records that cannot be read.
 	OnDamage func(err error)
+	// OnTrouble is told of each attempt to open a segment that fails; first: the one before did
+	// not. It is tried again until it can be opened.
+	OnTrouble func(err error, first bool)
 }
 
 // ErrFull is what Append returns when a client that skips nothing is too far
@@ -112,6 +115,9 @@ func Open(dir string, saved positions.Snapshot, o Options) (*Queue, error) {
 	}
 	if q.o.OnDrop == nil {
 		q.o.OnDrop = func(string, int) {}
+	}
+	if q.o.OnTrouble == nil {
+		q.o.OnTrouble = func(error, bool) {}
 	}
 	if q.o.OnDamage == nil {
 		q.o.OnDamage = func(error) {}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -276,6 +277,65 @@ func TestTorn(t *testing.T) {
 		}
 		q.Reader("a").Close()
 		_ = q.Close()
+	}
+}
+
+// A segment that is there and cannot be opened now is no damage: its batches come when it can.
+func TestCannotOpen(t *testing.T) {
+	dir := t.TempDir()
+	troubles := make(chan error, 1)
+	count := 0
+	q, err := Open(dir, positions.Snapshot{}, Options{
+		Clients: map[string]Bound{"a": {MaxBytes: 1 << 20}},
+		OnDamage: func(err error) {
+			t.Errorf("damage: %v", err)
+			troubles <- err
+		},
+		OnTrouble: func(err error, first bool) {
+			if first != (count == 0) {
+				t.Errorf("attempt %d: %v", count, first)
+			}
+			if count++; count == 3 {
+				troubles <- err
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close() //nolint:errcheck // done
+	r := q.Reader("a")
+	defer r.Close()
+	for seq := range uint64(2) {
+		if err := q.Append([]*Batch{batch(seq+1, 100)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A link to itself cannot be opened, whoever tries.
+	name := q.segs[0].name
+	if err := errors.Join(os.Rename(name, name+".away"), os.Symlink(name, name)); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan *Batch)
+	go func() { got <- next(t, r, time.Minute) }()
+	if err := <-troubles; !errors.Is(err, syscall.ELOOP) {
+		t.Error(err)
+	}
+	if err := os.Rename(name+".away", name); err != nil {
+		t.Fatal(err)
+	}
+	check(t, <-got, 1)
+	check(t, next(t, r, time.Minute), 2)
+
+	// Who waits for it ends with its context.
+	r.Close()
+	if err := errors.Join(os.Rename(name, name+".away"), os.Symlink(name, name), q.Append([]*Batch{batch(3, 100)})); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Next(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 )
 
 // Reader gives a client the batches that it has not acknowledged. Next and Close
@@ -15,9 +16,12 @@ type Reader struct {
 	name  string
 	bound Bound
 
-	f   *os.File
-	seg uint64 // number of the segment that f is
-	off int64
+	f *os.File
+	// wait is how long it is until a segment that could not be opened is tried again; zero: it
+	// could be.
+	wait time.Duration
+	seg  uint64 // number of the segment that f is
+	off  int64
 
 	// Guarded by the queue's mutex.
 	sent  uint64 // newest that Next gave
@@ -66,6 +70,15 @@ func (r *Reader) Next(ctx context.Context) (*Batch, error) {
 			r.seg, r.off = s.n, 0
 		}
 		b, err := r.read(s, sent)
+		if errors.Is(err, errOpen) {
+			q.o.OnTrouble(err, r.wait == 0)
+			r.wait = min(max(2*r.wait, firstWait), lastWait)
+			select {
+			case <-time.After(r.wait):
+			case <-ctx.Done():
+			}
+			continue
+		}
 		if err != nil {
 			q.o.OnDamage(err)
 			continue
@@ -80,6 +93,14 @@ func (r *Reader) Next(ctx context.Context) (*Batch, error) {
 	}
 }
 
+// Waits between attempts to open a segment.
+const (
+	firstWait = 50 * time.Millisecond
+	lastWait  = 5 * time.Second
+)
+
+var errOpen = errors.New("a segment cannot be opened")
+
 // read gives the next batch of a segment that is newer than sent; nil if there is
 // none.
 func (r *Reader) read(s *segment, sent uint64) (*Batch, error) {
@@ -89,14 +110,14 @@ func (r *Reader) read(s *segment, sent uint64) (*Batch, error) {
 	}
 	if r.f == nil {
 		f, err := os.Open(s.name)
-		if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
 			r.off = s.end
-			if errors.Is(err, os.ErrNotExist) {
-				return nil, nil // dropped a moment ago
-			}
-			return nil, err
+			return nil, nil // dropped a moment ago
 		}
-		r.f = f
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errOpen, err) // it is there, as its batches are
+		}
+		r.f, r.wait = f, 0
 	}
 	r.q.mu.Lock()
 	var payload []byte
