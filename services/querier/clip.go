@@ -22,6 +22,7 @@ func (s *storedSession) Clip(ctx context.Context, start, end int64) (engine.Sess
 
 // Clip implements engine.Clipper.
 func (s blockSession) Clip(ctx context.Context, start, end int64) (engine.Session, bool, error) {
+	defer s.of.caught()
 	c, is := s.Session.(engine.Clipper)
 	if !is {
 		return nil, false, nil
@@ -35,6 +36,7 @@ func (s blockSession) Clip(ctx context.Context, start, end int64) (engine.Sessio
 
 // Part implements engine.Parter.
 func (s blockSession) Part(streams []int) (engine.Session, bool) {
+	defer s.of.caught()
 	p, is := s.Session.(engine.Parter)
 	if !is {
 		return nil, false

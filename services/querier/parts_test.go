@@ -1,6 +1,7 @@
 package querier
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,5 +78,56 @@ func TestBlocksAreToldApartByStreams(t *testing.T) {
 		got := linesOf(res)
 		slices.Sort(got)
 		s.same("in part", got, left)
+
+		// A panic of who reads a part names the block likewise.
+		s.reopen(1 << 20)
+		s.refresh()
+		s.bucket.Flip = nil
+		if _, err := s.blocks.acquire(t.Context(), bad); err != nil {
+			t.Fatal(err)
+		}
+		s.bucket.Before = func(_ context.Context, op, key string) error {
+			if key == catalog.Key(bad) {
+				panic("in " + op)
+			}
+			return nil
+		}
+		for _, query := range []string{`{app=~".+"}`, `sum(count_over_time({app=~".+"} |~ "req.*done" [1d]))`} {
+			func() {
+				defer func() {
+					if p := engine.Recovered(recover()); p.Told == nil || !strings.Contains(p.Told.Error(), catalog.Key(bad)) {
+						t.Errorf("touch %v, %s: %v, told %v", touch, query, p.Value, p.Told)
+					}
+				}()
+				_, err := s.ask(query, false)
+				t.Errorf("touch %v, %s: no panic, but %v", touch, query, err)
+			}()
+		}
+	}
+}
+
+// bug is a session of which no part can be made without a panic.
+type bug struct{ engine.Session }
+
+func (bug) Clip(context.Context, int64, int64) (engine.Session, bool, error) { panic("bug") }
+func (bug) Part([]int) (engine.Session, bool)                                { panic("bug") }
+
+// So does one of who makes the part.
+func TestPanicsOfPartsNameTheBlock(t *testing.T) {
+	s := newShop(t)
+	b := s.put(nil, rows("a", 0, 5)...)
+	of := blockSession{bug{}, blockSource{block: b, in: s.blocks}}
+	for what, do := range map[string]func(){
+		"clip": func() { _, _, _ = of.Clip(t.Context(), 0, 1) },
+		"part": func() { _, _ = of.Part(nil) },
+	} {
+		func() {
+			defer func() {
+				if p := engine.Recovered(recover()); p.Told == nil || !strings.Contains(p.Told.Error(), catalog.Key(b)) {
+					t.Errorf("%s: %v, told %v", what, p.Value, p.Told)
+				}
+			}()
+			do()
+		}()
 	}
 }

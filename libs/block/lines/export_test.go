@@ -40,20 +40,40 @@ var editor = column.NewCompressor(column.LevelFastest)
 // Edit writes a section of one block anew, with payloads changed but all checksums
 // and lengths right: frames 0, 1, …, then the directory and the footer.
 func Edit(section []byte, edit func(n int, payload []byte) []byte) []byte {
-	return rewrite(section, edit, func([]column.Info) {}, func(*BlockInfo) {})
+	return rewrite(section, edit, func(*column.Info, []column.Info) {}, func(*BlockInfo) {})
 }
 
 // EditColumns does the same with the descriptions of the columns changed.
 func EditColumns(section []byte, edit func([]column.Info)) []byte {
-	return rewrite(section, func(_ int, b []byte) []byte { return b }, edit, func(*BlockInfo) {})
+	return rewrite(section, func(_ int, b []byte) []byte { return b }, func(_ *column.Info, infos []column.Info) { edit(infos) }, func(*BlockInfo) {})
 }
 
 // EditInfo does the same with what the footer says of the block changed.
 func EditInfo(section []byte, edit func(*BlockInfo)) []byte {
-	return rewrite(section, func(_ int, b []byte) []byte { return b }, func([]column.Info) {}, edit)
+	return rewrite(section, func(_ int, b []byte) []byte { return b }, func(*column.Info, []column.Info) {}, edit)
 }
 
-func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]column.Info), editInfo func(*BlockInfo)) []byte {
+// EditTemplates does the same with the column of the rows' templates changed, and its payload,
+// which has a frame of its own.
+func EditTemplates(section []byte, edit func(c *column.Info, payload []byte) []byte) []byte {
+	s, err := Open(section)
+	if err != nil {
+		panic(err)
+	}
+	d, err := s.Body(0, s.data)
+	if err != nil {
+		panic(err)
+	}
+	c := d.tid
+	return rewrite(section, func(n int, b []byte) []byte {
+		if n == int(c.Frame) {
+			return edit(&c, b)
+		}
+		return b
+	}, func(tid *column.Info, _ []column.Info) { *tid = c }, func(*BlockInfo) {})
+}
+
+func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func(*column.Info, []column.Info), editInfo func(*BlockInfo)) []byte {
 	s, err := Open(section)
 	if err != nil || len(s.Blocks) != 1 {
 		panic("no section of one block")
@@ -101,7 +121,7 @@ func rewrite(section []byte, edit func(int, []byte) []byte, editColumns func([]c
 		}
 		f.sizes = append(f.sizes, len(out)-start)
 	}
-	editColumns(d.columns)
+	editColumns(&d.tid, d.columns)
 	directory := f.appendDirectory(nil, d.timesAt, d.tid, d.columns)
 	at := len(out)
 	out = c.AppendFrame(out, next(directory))

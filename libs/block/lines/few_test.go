@@ -253,3 +253,90 @@ func TestTally(t *testing.T) {
 		}
 	}
 }
+
+// Rows' templates are read whatever form they have, as far as they are templates.
+func TestTemplatesOfOtherForms(t *testing.T) {
+	b := made(900)
+	section := build(t, column.LevelFastest, []block{b})
+	zeros := make([]byte, len(b.times))
+	for _, c := range []struct {
+		form string
+		edit func(c *column.Info, payload []byte) []byte
+		bad  bool
+	}{
+		{"as they are", func(_ *column.Info, p []byte) []byte { return p }, false},
+		{"from -1 on", func(c *column.Info, p []byte) []byte {
+			for i := range p {
+				p[i]++
+			}
+			c.Min--
+			return p
+		}, false},
+		{"of two bytes", func(c *column.Info, p []byte) []byte {
+			c.Width = 2
+			return append(p, zeros...)
+		}, false},
+		{"of three bytes", func(c *column.Info, p []byte) []byte {
+			c.Width = 3
+			return slices.Concat(p, zeros, zeros)
+		}, false},
+		{"of which one is beyond all", func(c *column.Info, p []byte) []byte {
+			c.Width, c.Max = 3, 1<<16
+			p = slices.Concat(p, zeros, zeros)
+			p[len(p)-7] = 1
+			return p
+		}, true},
+		{"of which one is not there", func(c *column.Info, p []byte) []byte { return p[1:] }, true},
+		{"of which one is there twice", func(c *column.Info, p []byte) []byte { return append(p, 0) }, true},
+		{"of two bytes, of which some are not there", func(c *column.Info, p []byte) []byte {
+			c.Width = 2
+			return append(p, zeros[1:]...)
+		}, true},
+		{"of no bytes", func(c *column.Info, p []byte) []byte {
+			c.Width = 0
+			return nil
+		}, true},
+	} {
+		edited := lines.EditTemplates(section, func(k *column.Info, p []byte) []byte {
+			if k.Width != 1 || len(p) != len(b.times) {
+				t.Fatalf("templates of %d bytes each, %d of %d rows", k.Width, len(p), len(b.times))
+			}
+			p = c.edit(k, p)
+			k.Size = uint32(len(p))
+			return p
+		})
+		for _, n := range []int{1, 20, 900} {
+			for _, first := range []bool{false, true} { // another one was asked for all before
+				s, err := lines.Open(edited)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := s.Body(0, edited[:s.Blocks[0].Size])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if first {
+					if _, err := body.RowTemplates(); errors.Is(err, column.ErrCorrupt) != c.bad {
+						t.Errorf("%s: %v", c.form, err)
+					}
+				}
+				var got model.Rows
+				err = body.Rows(900-n, 900, &got)
+				if c.bad {
+					if !errors.Is(err, column.ErrCorrupt) {
+						t.Errorf("%s, %d rows: %v", c.form, n, err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatalf("%s, %d rows: %v", c.form, n, err)
+				}
+				for i := range n {
+					if row := 900 - n + i; got.Times[i] != b.times[row] || !bytes.Equal(got.Lines.At(i), b.lines.At(row)) {
+						t.Fatalf("%s, row %d: %q", c.form, row, got.Lines.At(i))
+					}
+				}
+			}
+		}
+	}
+}

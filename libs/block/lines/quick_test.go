@@ -52,3 +52,48 @@ func TestFewRowsOfEachTemplateAreCompressedQuickly(t *testing.T) {
 		}
 	}
 }
+
+// Where columns are cut into pages a dictionary is for values that recur more often than
+// elsewhere.
+func TestDictionariesOfPagesAreForWhatRecursOften(t *testing.T) {
+	var text model.Strings
+	var times []int64
+	for i := range 4000 {
+		text.Append(fmt.Appendf(nil, "user %c%c%c5 came", 'a'+i%700/100, 'a'+i%100/10, 'a'+i%10)) // of 700
+		times = append(times, int64(i))
+	}
+	dictionaries := func(b *lines.Builder) (n int) {
+		b.Reset()
+		if _, err := b.Add(&text, times, nil); err != nil {
+			t.Fatal(err)
+		}
+		section := b.Finish()
+		s, err := lines.Open(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := s.Body(0, section[:s.Blocks[0].Size])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range body.Columns() {
+			if c.Kind == column.Dict {
+				n++
+			}
+		}
+		return n
+	}
+	for _, level := range []column.Level{column.LevelDefault, column.LevelFastest, column.LevelBetter} {
+		b := lines.NewBuilder(level)
+		for _, pages := range []bool{false, true, false} {
+			b.SetPages(pages)
+			want := 1
+			if pages && level == column.LevelBetter {
+				want = 0
+			}
+			if n := dictionaries(b); n != want {
+				t.Errorf("level %d, pages: %v: %d dictionaries, not %d", level, pages, n, want)
+			}
+		}
+	}
+}
