@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -194,13 +195,18 @@ func (s *Server) newDoor(d Door, inFlight *obs.InFlight) *grpc.Server {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(readHeaderTimeout),
 		grpc.WaitForHandlers(true),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}
 	if d == DoorMemory {
 		s.direct.chain, s.direct.streamChain = unary, stream
-		// One connection carries everything that services say to each other.
-		options = append(options, grpc.MaxConcurrentStreams(100_000))
+		// One connection carries everything that services say to each other. It is not kept alive by
+		// pings: its ends live and die together, and a process that is short of CPU, or was stopped
+		// for a while, would take its own silence for the other's and end all calls.
+		options = append(options, grpc.MaxConcurrentStreams(100_000),
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: math.MaxInt64}))
+	} else {
+		options = append(options,
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))
 	}
 	if d == DoorGRPC && s.certs != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.certs.members("h2"))))
