@@ -332,3 +332,17 @@ func Tally(rows []uint32, tids []uint16) map[string][]uint32 {
 	}
 	return out
 }
+
+// FewTemplates gets the rows' templates for who looks at few rows, and returns how many bytes
+// of memory the body says that it takes for that, and how many it does.
+func (b *Body) FewTemplates(row int) (said, held int, err error) {
+	before := b.MemorySize()
+	if _, err = b.fewTemplates(row); err != nil {
+		return 0, 0, err
+	}
+	held = 4*len(b.passed) + 2*len(b.tids)
+	if p := b.frames[b.tid.Frame]; !within(b.data, p) {
+		held += len(p)
+	}
+	return b.MemorySize() - before, held, nil
+}

@@ -320,6 +320,11 @@ func TestTemplatesOfOtherForms(t *testing.T) {
 						t.Errorf("%s: %v", c.form, err)
 					}
 				}
+				if !first && !c.bad {
+					if said, held, err := body.FewTemplates(900 - n); err != nil || said != held || held == 0 {
+						t.Errorf("%s: they are said to take %d bytes, and take %d, %v", c.form, said, held, err)
+					}
+				}
 				var got model.Rows
 				err = body.Rows(900-n, 900, &got)
 				if c.bad {
