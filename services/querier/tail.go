@@ -250,16 +250,19 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 			return ctx.Err()
 		}
 	}
-	if _, complete := t.service.ingesters(t.sc); len(answered) < len(view.Ingesters()) {
-		var missing []string
-		for _, m := range view.Ingesters() {
-			if !answered[m.Name] {
-				missing = append(missing, m.Name)
-			}
+	var missing []string
+	for _, m := range view.Ingesters() {
+		if !answered[m.Name] {
+			missing = append(missing, m.Name)
 		}
-		return complete(missing)
 	}
-	return nil
+	// What an ingester has lost before is not a tail's business, but a querier that has
+	// only just started may know too few of them.
+	if len(missing) == 0 && len(view.Ingesters()) >= view.Quorum() {
+		return nil
+	}
+	_, complete := t.service.ingesters(t.sc)
+	return complete(missing)
 }
 
 // sources returns the members that are followed, or will be from where the cursor is.

@@ -21,6 +21,7 @@ import (
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/ring"
+	"github.com/weir-logs/weir/libs/rpcerr"
 	"github.com/weir-logs/weir/libs/tenant"
 )
 
@@ -31,6 +32,7 @@ type ingesters struct {
 	mu     sync.Mutex
 	view   *ring.View
 	rf     int
+	gaps   []string                                                                                                     // members that have lost something
 	follow map[string]func(ctx context.Context, req *ingestv1.FollowRequest, send func(*ingestv1.FollowResponse)) error // by address
 }
 
@@ -53,6 +55,12 @@ func (c *ingesters) members(t *testing.T, at map[string]string) {
 			MinVersion: 1, MaxVersion: 1, Version: 1,
 		})
 		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range c.gaps {
+		var err error
+		if table, _, _, err = table.NoteGap(name, "records 3 to 5", 1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,9 +137,13 @@ func (s *tailing) Send(m *tailv1.TailResponse) error {
 	}
 }
 
+func (c *ingesters) service() *Service {
+	return New(DefaultConfig(), Deps{Log: slog.New(slog.DiscardHandler), Ring: c, Ingesters: c, Limits: defaults{}, Memory: 1 << 30, Now: time.Now})
+}
+
 func (c *ingesters) tail(t *testing.T, req *tailv1.TailRequest) (responses <-chan *tailv1.TailResponse, stop func()) {
 	t.Helper()
-	svc := New(DefaultConfig(), Deps{Log: slog.New(slog.DiscardHandler), Ring: c, Ingesters: c, Limits: defaults{}, Memory: 1 << 30, Now: time.Now})
+	svc := c.service()
 	ctx, cancel := context.WithCancel(tenant.NewContext(context.Background(), "t"))
 	s := &tailing{ctx: ctx, responses: make(chan *tailv1.TailResponse)}
 	done := make(chan struct{})
@@ -217,6 +229,50 @@ func TestTailFollowsAMemberToItsNewAddress(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[100 101]" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// A querier that does not know enough members yet, as it has only just started, refuses a
+// tail, as it refuses queries: what is acknowledged may be on those that it cannot follow.
+func TestTailBeginsWithEnoughMembers(t *testing.T) {
+	quiet := func(ctx context.Context, _ *ingestv1.FollowRequest, send func(*ingestv1.FollowResponse)) error {
+		send(message(1, 1))
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	follow := map[string]func(context.Context, *ingestv1.FollowRequest, func(*ingestv1.FollowResponse)) error{"x": quiet, "y": quiet, "z": quiet}
+	for _, x := range []struct {
+		members map[string]string
+		gaps    []string
+		refused bool
+	}{
+		{map[string]string{}, nil, true},
+		{map[string]string{"one": "x"}, nil, true},
+		{map[string]string{"one": "x", "two": "y"}, nil, false},
+		{map[string]string{"one": "x", "two": "y", "three": "z"}, nil, false},
+		// What is lost is missing in queries, and in no tail of what comes.
+		{map[string]string{"one": "x", "two": "y", "three": "z"}, []string{"one", "two"}, false},
+		{map[string]string{"one": "x", "two": "y"}, []string{"one"}, false},
+	} {
+		c := &ingesters{rf: 3, gaps: x.gaps, follow: follow}
+		c.members(t, x.members)
+		ctx, cancel := context.WithCancel(tenant.NewContext(t.Context(), "t"))
+		s := &tailing{ctx: ctx, responses: make(chan *tailv1.TailResponse)}
+		ended := make(chan error, 1)
+		go func() { ended <- c.service().Tail(&tailv1.TailRequest{Query: `{a="b"}`}, s) }()
+		select {
+		case err := <-ended:
+			if !x.refused || rpcerr.ReasonOf(err) != rpcerr.Incomplete {
+				t.Errorf("%v: %v", x.members, err)
+			}
+			cancel()
+		case <-s.responses:
+			if x.refused {
+				t.Errorf("%v: it begins", x.members)
+			}
+			cancel()
+			<-ended
+		}
 	}
 }
 

@@ -351,6 +351,10 @@ func TestTooFew(t *testing.T) {
 	if warnings, err := harness.Warnings(ctx, cl); err != nil || len(warnings) == 0 {
 		t.Errorf("a partial query answers %q, %v", warnings, err)
 	}
+	var tail checker.Tail
+	if err := tail.Follow(ctx, cl, "x", func() { t.Error("a tail begins") }); client.Reason(err) != "INCOMPLETE" {
+		t.Errorf("a tail answers %v", err)
+	}
 }
 
 // TestKillAll kills all ingesters at once under load, again and again.
