@@ -45,7 +45,8 @@ inspect BLOCK  what a block says about itself, and its largest streams
 verify         read blocks whole, or all live ones, and check every checksum,
                digest and count; the exit code is 0 only if all are whole
 rebuild-index  write the index object anew from the blocks' footers, if all can
-               be read. What it knew of blocks that are lost is forgotten`,
+               be read. What it knew of blocks that are lost is forgotten, these
+               are named`,
 		examples: []string{
 			"What there is\nblocks list",
 			"In a directory, no server needed\nblocks list --store /var/lib/weir/objects --all",
@@ -355,6 +356,12 @@ func (o *blocksOptions) rebuildIndex(ctx context.Context, bucket objstore.Bucket
 	if n := o.store.tellProblems(snap, math.MinInt64, math.MaxInt64); n > 0 {
 		return fmt.Errorf("the index stays as it is: %d blocks cannot be read, and it may know what they said", n)
 	}
+	var lost []string // of which only the old index knows
+	if _, known, err := o.store.list(ctx, bucket); err == nil {
+		for _, p := range known.Problems(o.store.tenant(), math.MinInt64, math.MaxInt64) {
+			lost = append(lost, fmt.Sprintf("block %s is lost, and no answer will tell of it from now on", p.Key()))
+		}
+	}
 	if len(snap.Listed()) == 0 {
 		err = bucket.Delete(ctx, key)
 	} else {
@@ -363,6 +370,7 @@ func (o *blocksOptions) rebuildIndex(ctx context.Context, bucket objstore.Bucket
 	if err != nil {
 		return err
 	}
+	warn(o.store.env.Stderr, lost)
 	fmt.Fprintf(o.out.w, "the index of tenant %s has %d blocks\n", o.store.tenant(), len(snap.Listed()))
 	return o.out.flush()
 }

@@ -139,7 +139,10 @@ func (o *exportOptions) run(ctx context.Context, args []string) error {
 		}
 		err = o.store.open(ctx, func(b objstore.Bucket) error { return o.server.translate(o.read(ctx, b, query, from, to), query) })
 	}
-	if err := errors.Join(err, o.out.Flush()); err != nil {
+	if flushed := o.out.Flush(); err == nil { // it repeats a failed write's error
+		err = flushed
+	}
+	if err != nil {
 		return err
 	}
 	if o.env.StderrTerminal {

@@ -261,7 +261,16 @@ func TestBlocksOfStore(t *testing.T) {
 		t.Error(out.stderr)
 	}
 	partial()
-	s.run(ExitOK, "blocks", "rebuild-index")
+	// Who makes it anew is told what nobody knows of from then on, though it is cut and there.
+	if err := os.WriteFile(path, whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.run(ExitOK, "blocks", "rebuild-index"); !strings.Contains(out.stderr, string(s.ids[0])+" is lost") || strings.Count(out.stderr, "\n") != 1 {
+		t.Errorf("%q", out.stderr)
+	}
+	if out := s.run(ExitOK, "blocks", "rebuild-index"); out.stderr != "" {
+		t.Errorf("%q", out.stderr)
+	}
 	s.run(ExitOK, "blocks", "list")
 	if out := s.run(ExitOK, "export", "--partial"); strings.Count(out.stdout, "\n") != 60 || out.stderr != "" {
 		t.Error(out.stderr)
@@ -269,6 +278,11 @@ func TestBlocksOfStore(t *testing.T) {
 	// A tenant without blocks is most likely a name that was not meant.
 	for _, args := range [][]string{{"blocks", "list"}, {"blocks", "verify"}, {"blocks", "rebuild-index"}, {"export"}} {
 		if out := s.run(ExitOK, append(args, "--tenant", "nobody")...); !strings.Contains(out.stderr, "no blocks of tenant nobody") {
+			t.Errorf("%v: %q", args, out.stderr)
+		}
+	}
+	for _, args := range [][]string{{"blocks", "list"}, {"export"}} {
+		if out := s.run(ExitUsage, append(args, "--tenant", "../nobody")...); !strings.Contains(out.stderr, "invalid tenant id") {
 			t.Errorf("%v: %q", args, out.stderr)
 		}
 	}

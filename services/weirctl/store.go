@@ -16,6 +16,7 @@ import (
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/objstore"
+	"github.com/weir-logs/weir/libs/tenant"
 )
 
 // defaultTenant is the one that servers take where none is named.
@@ -91,6 +92,9 @@ func (s *store) open(ctx context.Context, fn func(objstore.Bucket) error) (err e
 	if s.location == "" {
 		return usagef("--store says which object store; it is needed here")
 	}
+	if err := tenant.Validate(s.tenant()); err != nil {
+		return usagef("--tenant: %v", err)
+	}
 	c, err := s.config()
 	if err != nil {
 		return err
@@ -123,8 +127,16 @@ func openBlock(ctx context.Context, bucket objstore.Bucket, b catalog.Block) (*b
 	return r, nil
 }
 
-// load lists the tenant's blocks.
+// load lists the tenant's blocks, and warns where there are none.
 func (s *store) load(ctx context.Context, bucket objstore.Bucket) (*catalog.Loader, *catalog.Snapshot, error) {
+	loader, snap, err := s.list(ctx, bucket)
+	if err == nil && len(snap.Listed()) == 0 && len(snap.Problems(s.tenant(), math.MinInt64, math.MaxInt64)) == 0 {
+		warn(s.env.Stderr, []string{fmt.Sprintf("there are no blocks of tenant %s in %s", s.tenant(), s.location)})
+	}
+	return loader, snap, err
+}
+
+func (s *store) list(ctx context.Context, bucket objstore.Bucket) (*catalog.Loader, *catalog.Snapshot, error) {
 	loader := catalog.NewLoader(catalog.LoaderOptions{Bucket: bucket, Now: s.env.Now, Footer: func(ctx context.Context, key string, size int64) (catalog.Block, error) {
 		r, err := block.Open(ctx, object{bucket, key}, size)
 		if err != nil {
@@ -137,9 +149,6 @@ func (s *store) load(ctx context.Context, bucket objstore.Bucket) (*catalog.Load
 		return nil, nil, err
 	}
 	snap, err := loader.Snapshot(s.tenant())
-	if err == nil && len(snap.Listed()) == 0 && len(snap.Problems(s.tenant(), math.MinInt64, math.MaxInt64)) == 0 {
-		warn(s.env.Stderr, []string{fmt.Sprintf("there are no blocks of tenant %s in %s", s.tenant(), s.location)})
-	}
 	return loader, snap, err
 }
 
