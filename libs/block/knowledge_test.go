@@ -140,3 +140,22 @@ func TestKnowledgeIsShared(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 }
+
+// Of lines with many templates no more is kept for other blocks than of others, though a section
+// of the same block would be given them.
+func TestKnowledgeOfManyTemplatesIsSmall(t *testing.T) {
+	k := block.NewKnowledge(64 << 20)
+	var ss []stream
+	for i := range 20 {
+		s := stream{labels: model.Labels{{Name: "app", Value: fmt.Sprintf("app-%02d", i)}}}
+		for n := range 500 * 4 {
+			w := 500*i + n/4
+			s.rows = append(s.rows, row{time: int64(n), line: "word " + letters(w/676) + letters(w)})
+		}
+		ss = append(ss, s)
+	}
+	write(t, ss, block.Meta{ID: "b", Tenant: "t"}, block.Options{RowGroupBytes: 40 << 10, NoGrams: true, Knowledge: k}, 1000)
+	if s := k.Stats(); s.Parts != 1 || s.Bytes > 1<<20 {
+		t.Errorf("%+v", s)
+	}
+}
