@@ -140,17 +140,46 @@ func (f fold) unite(results [][]PartialSeries, limit int) ([]PartialSeries, erro
 	return results[0], nil
 }
 
+// tangledAtOnce is of how many streams rows are united at a time: a scan has a cursor for each
+// stream of each session, which keeps what it decoded.
+const tangledAtOnce = 1024
+
 // aggregateTangled folds the samples of what several sessions hold.
 func (u *united) aggregateTangled(ctx context.Context, spec *aggSpec) (_ []PartialSeries, failed int, stats ScanStats, _ error) {
-	if len(u.shares(tangled, spec.tasks)) == 0 {
+	tasks := u.tangledTasks(spec.tasks)
+	if len(tasks) == 0 {
 		return nil, -1, stats, nil
 	}
-	f, g := spec.fold, spec.grid
-	a := &aggregator{prog: spec.prog, fold: f, grid: g, mem: memoryOf(ctx), limit: spec.limit}
+	a := &aggregator{prog: spec.prog, fold: spec.fold, grid: spec.grid, mem: memoryOf(ctx), limit: spec.limit}
 	defer a.release()
+	for some := range slices.Chunk(tasks, tangledAtOnce) {
+		failed, more, err := u.foldTangled(ctx, spec, some, a)
+		stats.Add(more)
+		if err != nil {
+			return nil, failed, stats, err
+		}
+	}
+	return spec.fold.series(spec.grid, a.series.sets, a.cells), -1, stats, nil
+}
+
+// tangledTasks returns those of streams that have rows which are united row by row.
+func (u *united) tangledTasks(tasks []task) (out []task) {
+	if u.chain != nil {
+		return nil
+	}
+	for _, t := range tasks {
+		if slices.ContainsFunc(u.union[t.stream].pieces, func(p piece) bool { return len(p.classes) > 1 }) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func (u *united) foldTangled(ctx context.Context, spec *aggSpec, tasks []task, a *aggregator) (failed int, _ ScanStats, _ error) {
+	g := spec.grid
 	ids := map[setKey]uint32{}
-	failed, stats, err := u.scanOnce(ctx, scanSpec{
-		query: spec.query, tasks: spec.tasks, which: tangled, start: g.from(), end: g.to(), lazy: true,
+	return u.scanOnce(ctx, scanSpec{
+		query: spec.query, tasks: tasks, which: tangled, start: g.from(), end: g.to(), lazy: true,
 	}, func(r *row) error {
 		bucket, _ := g.bucket(r.key.Time)
 		if bucket < 0 {
@@ -168,12 +197,8 @@ func (u *united) aggregateTangled(ctx context.Context, spec *aggSpec) (_ []Parti
 			}
 			ids[k] = id
 		}
-		return a.addTo(id, bucket, f.one(r.value))
+		return a.addTo(id, bucket, spec.fold.one(r.value))
 	})
-	if err != nil {
-		return nil, failed, stats, err
-	}
-	return f.series(g, a.series.sets, a.cells), -1, stats, nil
 }
 
 // ascending returns series ascending by labels, each once: those from outside may
