@@ -29,13 +29,13 @@ type Budget struct {
 	open atomic.Int64
 }
 
-// NewBudget makes one of max files, or of three quarters of what the system allows the process
-// where max is 0 or more than that: it needs descriptors for other things, too.
-func NewBudget(max int) *Budget {
-	b := &Budget{max: int64(max)}
+// NewBudget makes one of max files, or of what the system allows the process but for a quarter
+// of that, at least 32, where most is 0 or more: it needs descriptors for other things, too.
+func NewBudget(most int) *Budget {
+	b := &Budget{max: int64(most)}
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err == nil && r.Cur < 1<<40 { // more is no bound
-		if own := int64(r.Cur) - int64(r.Cur)/4; b.max <= 0 || b.max > own { //nolint:unconvert // other types elsewhere
+		if own := max(int64(r.Cur)-max(int64(r.Cur)/4, 32), 1); b.max <= 0 || b.max > own { //nolint:unconvert // other types elsewhere
 			b.max = own
 		}
 	} else if b.max <= 0 {

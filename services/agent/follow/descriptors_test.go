@@ -386,12 +386,12 @@ func TestProcessWithoutDescriptors(t *testing.T) {
 		}
 		return
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 64, Max: 64}); err != nil {
-		t.Fatal(err)
-	}
-	for max, want := range map[int]int{0: 48, 5: 5, 1000: 48} {
-		if got := NewBudget(max).Max(); got != want {
-			t.Errorf("%d files may be open, want %d", got, want)
+	for _, c := range []struct{ limit, max, want int }{{200, 0, 150}, {200, 1000, 150}, {200, 5, 5}, {64, 0, 32}, {20, 0, 1}, {64, 5, 5}} {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(c.limit), Max: 200}); err != nil {
+			t.Fatal(err)
+		}
+		if got := NewBudget(c.max).Max(); got != c.want {
+			t.Errorf("%+v: %d files may be open", c, got)
 		}
 	}
 	for free := range 8 {
