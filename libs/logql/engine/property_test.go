@@ -118,11 +118,18 @@ func near(a, b float64) bool {
 func points(res *engine.Result) map[string]map[int64]float64 {
 	out := map[string]map[int64]float64{}
 	for _, s := range res.Matrix {
-		m := map[int64]float64{}
-		for _, p := range s.Points {
-			m[p.Time] = p.Value
+		// label_replace may make several series of the same labels, which the twin
+		// holds as one as long as they have no time in common.
+		ls := s.Labels.String()
+		if out[ls] == nil {
+			out[ls] = map[int64]float64{}
 		}
-		out[s.Labels.String()] = m
+		for _, p := range s.Points {
+			if _, dup := out[ls][p.Time]; dup {
+				out[ls+" twice"] = map[int64]float64{p.Time: p.Value} // which no twin has
+			}
+			out[ls][p.Time] = p.Value
+		}
 	}
 	return out
 }
