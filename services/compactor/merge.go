@@ -90,6 +90,14 @@ func (j *job) make(ctx context.Context, deletes []pending) (err error) {
 		}
 	}
 	j.choose(deletes)
+	if err = j.produce(ctx); damaged(err) || errors.Is(err, compact.ErrProof) {
+		return j.blame(ctx, err)
+	}
+	return err
+}
+
+// produce writes the results and proves them.
+func (j *job) produce(ctx context.Context) error {
 	ranges, err := j.ranges(ctx)
 	if err != nil {
 		return err
@@ -105,21 +113,23 @@ func (j *job) make(ctx context.Context, deletes []pending) (err error) {
 			return err
 		}
 	}
-	if err := j.prove(ctx); err != nil {
-		return j.blame(ctx, err)
-	}
-	return nil
+	return j.prove(ctx)
 }
 
-// blame adds to why a merge was not proved which of its sources are damaged, and counts
-// them: what a source's index says of its rows is only shown to be wrong by reading all of
-// it.
+// blame adds to why a merge was not made which of its sources are damaged, and counts them.
+// What met the damage may not know whose rows it had, and what a source's index says of its
+// rows is only shown to be wrong by reading all of it. Damage that is no longer there, or that
+// of a result, is counted once.
 func (j *job) blame(ctx context.Context, err error) error {
+	cause, whole := err, true
 	for _, src := range j.sources {
 		if e := src.(*compact.BlockSource).Verify(ctx); e != nil {
 			j.s.damagedBy(e)
-			err = errors.Join(err, e)
+			err, whole = errors.Join(err, e), false
 		}
+	}
+	if whole {
+		j.s.damagedBy(cause)
 	}
 	return err
 }
@@ -180,7 +190,6 @@ func (j *job) ranges(ctx context.Context) ([]part, error) {
 			return nil
 		})
 		if err != nil {
-			j.s.damagedBy(err)
 			return nil, err
 		}
 	}
@@ -265,7 +274,6 @@ func (j *job) write(ctx context.Context, ranges []part) error {
 		buf := bufio.NewWriterSize(f, 1<<20)
 		w := block.NewWriter(buf, meta, block.Options{Level: column.LevelBetter, RowGroupBytes: mergedRowGroup, Pages: true})
 		if err := m.Run(ctx, p.start, p.end, w); err != nil {
-			j.s.damagedBy(err)
 			return err
 		}
 		for _, d := range j.deletes {
