@@ -121,6 +121,10 @@ func (s *tended) Part(streams []int) (engine.Session, bool) {
 	return s.part(p), true
 }
 
+func (s *tended) Touching(ctx context.Context, other engine.Session, copies bool) (engine.Touches, bool, error) {
+	return s.Session.(engine.Parter).Touching(ctx, other, copies)
+}
+
 func (s *tended) Close() error {
 	if s.ended || s.parts > 0 {
 		s.told.t.Errorf("a session is closed, with %d parts open; twice: %v", s.parts, s.ended)

@@ -240,22 +240,30 @@ func (b blockSource) of(err error) error {
 	return e
 }
 
-// caught names the block in a panic of those who read it.
-func (b blockSource) caught() {
+// caught names the block in a panic of those who read it, with others if they read them, too.
+func (b blockSource) caught(with ...catalog.Block) {
 	if value := recover(); value != nil {
 		p := engine.Recovered(value)
 		if p.Told == nil {
 			b.in.panics.Inc()
-			b.in.logger.Error("a bug: reading a block ended in a panic, which says nothing about the block", "block", catalog.Key(b.block), "panic", p.Value, "stack", string(p.Stack))
-			p = &engine.Panic{Value: p.Value, Stack: p.Stack, Told: internal(b.block)}
+			b.in.logger.Error("a bug: reading blocks ended in a panic, which says nothing about them", "block", keysOf(b.block, with...), "panic", p.Value, "stack", string(p.Stack))
+			p = &engine.Panic{Value: p.Value, Stack: p.Stack, Told: internal(b.block, with...)}
 		}
 		panic(p)
 	}
 }
 
-// internal is what is said of a bug that a block was read with.
-func internal(b catalog.Block) *rpcerr.Error {
-	return rpcerr.New(rpcerr.Internal, "block %s: internal error", catalog.Key(b))
+// internal is what is said of a bug that a block was read with, or several together.
+func internal(b catalog.Block, with ...catalog.Block) *rpcerr.Error {
+	return rpcerr.New(rpcerr.Internal, "block %s: internal error", keysOf(b, with...))
+}
+
+func keysOf(b catalog.Block, with ...catalog.Block) string {
+	keys := catalog.Key(b)
+	for _, w := range with {
+		keys += " or " + catalog.Key(w)
+	}
+	return keys
 }
 
 type blockSession struct {

@@ -3,6 +3,7 @@ package querier
 import (
 	"context"
 
+	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/logql/engine"
 )
 
@@ -32,6 +33,21 @@ func (s blockSession) Clip(ctx context.Context, start, end int64) (engine.Sessio
 		return nil, false, s.of.of(err)
 	}
 	return blockSession{part, s.of}, true, nil
+}
+
+// Touching implements engine.Parter. A panic names the other block, too: it may be due to either.
+func (s blockSession) Touching(ctx context.Context, other engine.Session, copies bool) (engine.Touches, bool, error) {
+	var with []catalog.Block
+	if o, is := other.(blockSession); is {
+		with = append(with, o.of.block)
+	}
+	defer s.of.caught(with...)
+	p, is := s.Session.(engine.Parter)
+	if !is {
+		return engine.Touches{}, false, nil
+	}
+	t, ok, err := p.Touching(ctx, other, copies)
+	return t, ok, s.of.of(err)
 }
 
 // Part implements engine.Parter.

@@ -7,8 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/weir-logs/weir/libs/catalog"
 	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
@@ -106,28 +109,69 @@ func TestBlocksAreToldApartByStreams(t *testing.T) {
 	}
 }
 
-// bug is a session of which no part can be made without a panic.
+// bug is a session of which no part can be made without a panic, nor is it told what it shares.
 type bug struct{ engine.Session }
 
+func (b bug) Unwrap() engine.Session                                         { return b.Session }
 func (bug) Clip(context.Context, int64, int64) (engine.Session, bool, error) { panic("bug") }
 func (bug) Part([]int) (engine.Session, bool)                                { panic("bug") }
+func (bug) Touching(context.Context, engine.Session, bool) (engine.Touches, bool, error) {
+	panic("bug")
+}
 
-// So does one of who makes the part.
+// So does one of who makes the part; one of who looks for streams that two blocks share names both.
 func TestPanicsOfPartsNameTheBlock(t *testing.T) {
 	s := newShop(t)
-	b := s.put(nil, rows("a", 0, 5)...)
+	b, other := s.put(nil, rows("a", 0, 5)...), s.put(nil, rows("a", 5, 5)...)
 	of := blockSession{bug{}, blockSource{block: b, in: s.blocks}}
 	for what, do := range map[string]func(){
-		"clip": func() { _, _, _ = of.Clip(t.Context(), 0, 1) },
-		"part": func() { _, _ = of.Part(nil) },
+		"clip":  func() { _, _, _ = of.Clip(t.Context(), 0, 1) },
+		"part":  func() { _, _ = of.Part(nil) },
+		"touch": func() { _, _, _ = of.Touching(t.Context(), blockSession{of: blockSource{block: other}}, true) },
 	} {
 		func() {
 			defer func() {
-				if p := engine.Recovered(recover()); p.Told == nil || !strings.Contains(p.Told.Error(), catalog.Key(b)) {
+				p := engine.Recovered(recover())
+				if p.Told == nil || !strings.Contains(p.Told.Error(), catalog.Key(b)) || (what == "touch") != strings.Contains(p.Told.Error(), catalog.Key(other)) {
 					t.Errorf("%s: %v, told %v", what, p.Value, p.Told)
 				}
 			}()
 			do()
 		}()
 	}
+}
+
+type bugSource struct{ engine.Source }
+
+func (b bugSource) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
+	s, err := b.Source.Open(ctx, matchers, start, end)
+	return bug{s}, err
+}
+
+// A query over blocks that overlap asks their sessions which streams they share, so that a panic
+// there has the names.
+func TestPanicOfTouchingNamesTheBlocks(t *testing.T) {
+	s := newShop(t)
+	var keys []string
+	for k := range 2 {
+		b := s.put(nil, append(rows(fmt.Sprint("a", k), 0, 60), rows(fmt.Sprint("b", k), 10, 60)...)...)
+		keys = append(keys, catalog.Key(b))
+		s.refresh()
+		o, err := s.blocks.acquire(t.Context(), b)
+		s.must(err)
+		of := o.source.(blockSource)
+		of.Source = bugSource{of.Source}
+		o.source = of
+	}
+	defer func() {
+		p := engine.Recovered(recover())
+		if p.Told == nil || !strings.Contains(p.Told.Error(), keys[0]) || !strings.Contains(p.Told.Error(), keys[1]) {
+			t.Errorf("%v, told %v", p.Value, p.Told)
+		}
+		if n := testutil.ToFloat64(s.blocks.panics); n != 1 {
+			t.Errorf("%v panics are counted", n)
+		}
+	}()
+	res, err := s.ask(`sum(count_over_time({app=~".+"}[1d]))`, false)
+	t.Errorf("no panic, but %v, %v", res, err)
 }

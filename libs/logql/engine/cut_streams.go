@@ -31,9 +31,21 @@ type Touches struct {
 // Parter is a Session that can be taken apart.
 type Parter interface {
 	Session
+	// Touching is Parted's of this session's snapshot and that of another one, if both have
+	// one.
+	Touching(ctx context.Context, other Session, copies bool) (t Touches, ok bool, err error)
 	// Part returns some of the streams, by ascending numbers, as a session of its own, which
 	// is to be closed before this one. ok is false if that cannot be done.
 	Part(streams []int) (_ Session, ok bool)
+}
+
+// Touching implements Parter.
+func (s *localSession) Touching(ctx context.Context, other Session, copies bool) (Touches, bool, error) {
+	a, b := partedOf(s), partedOf(other)
+	if a == nil || b == nil {
+		return Touches{}, false, nil
+	}
+	return a.Touching(ctx, b, copies)
 }
 
 // Part implements Parter.
@@ -63,7 +75,6 @@ func partedOf(s Session) Parted {
 // member is a session that has rows, and which of its streams others have at the same times.
 type member struct {
 	link
-	snap     Parted // nil: it is not one
 	touching []int
 	copies   []int // another one has all rows of; they are left out there
 }
@@ -80,7 +91,7 @@ func (u *united) members(ctx context.Context, copies bool) []member {
 		if u.failed[i] {
 			return nil
 		}
-		m := member{link: link{session: i}, snap: partedOf(s)}
+		m := member{link: link{session: i}}
 		if w := wholeOf(s); w != nil {
 			ok := false
 			if m.Extent, ok = w.extent(); !ok {
@@ -104,10 +115,11 @@ func (u *united) members(ctx context.Context, copies bool) []member {
 			if a.MinTime > b.MaxTime || b.MinTime > a.MaxTime {
 				continue
 			}
-			if a.snap == nil || b.snap == nil {
+			p, is := u.sessions[a.session].(Parter)
+			if !is {
 				return nil
 			}
-			t, ok, err := a.snap.Touching(ctx, b.snap, copies)
+			t, ok, err := p.Touching(ctx, u.sessions[b.session], copies)
 			if !ok || err != nil {
 				return nil // whoever reads them meets the error again
 			}
