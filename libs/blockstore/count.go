@@ -25,8 +25,21 @@ func (s *selected) Values(name string) ([]string, func(stream int) uint32) {
 	return s.snapshot.Values(name)
 }
 
-// Parts implements engine.Counter.
-func (s *selected) Parts() int { return s.store.block.RowGroups() }
+// Parts implements engine.Counter. The parts are the row groups of wanted.
+func (s *selected) Parts() int { return len(s.wanted()) }
+
+// wanted returns the row groups that may have rows of the snapshot, ascending. It is shared.
+func (s *selected) wanted() []int {
+	s.groupsOnce.Do(func() {
+		for group := range s.store.block.RowGroups() {
+			from, to := s.streamsOf(group)
+			if least, greatest := s.store.block.GroupTimes(group); from < to && least < s.snapshot.end && greatest >= s.snapshot.start {
+				s.groups = append(s.groups, group)
+			}
+		}
+	})
+	return s.groups
+}
 
 // streamsOf returns the streams of the snapshot that have rows in a row group, by
 // their places in its ascending numbers.
@@ -43,11 +56,7 @@ func (s *selected) streamsOf(group int) (from, to int) {
 
 // Skips implements engine.Skipper.
 func (s *selected) Skips() (groups, skipped int, err error) {
-	for group := range s.store.block.RowGroups() {
-		from, to := s.streamsOf(group)
-		if least, greatest := s.store.block.GroupTimes(group); from == to || least >= s.snapshot.end || greatest < s.snapshot.start {
-			continue
-		}
+	for _, group := range s.wanted() {
 		_, skip, err := s.decide(group)
 		if err != nil {
 			return 0, 0, err
@@ -66,13 +75,7 @@ func (s *selected) Prune() (streams []int, all bool, err error) {
 	}
 	may := make([]bool, len(s.snapshot.numbers))
 	n := 0
-	var groups []int
-	for group := range s.store.block.RowGroups() {
-		from, to := s.streamsOf(group)
-		if least, greatest := s.store.block.GroupTimes(group); from < to && least < s.snapshot.end && greatest >= s.snapshot.start {
-			groups = append(groups, group)
-		}
-	}
+	groups := s.wanted()
 	s.prepare(groups)
 	for _, group := range groups {
 		from, to := s.streamsOf(group)
@@ -100,16 +103,12 @@ func (s *selected) Prune() (streams []int, all bool, err error) {
 }
 
 // Count implements engine.Counter.
-func (s *selected) Count(group int, bucket func(t int64) (int, int64), add func(stream, bucket, rows int) error) (rows, bytes uint64, err error) {
+func (s *selected) Count(part int, bucket func(t int64) (int, int64), add func(stream, bucket, rows int) error) (rows, bytes uint64, err error) {
 	if err := s.ctx.Err(); err != nil {
 		return 0, 0, err
 	}
-	b := s.store.block
+	b, group := s.store.block, s.wanted()[part]
 	first, end := s.streamsOf(group)
-	least, greatest := b.GroupTimes(group)
-	if first == end || least >= s.snapshot.end || greatest < s.snapshot.start {
-		return 0, 0, nil
-	}
 	if !s.selects() {
 		rows, err = s.countRuns(group, first, end, bucket, add)
 		return rows, 0, err

@@ -9,16 +9,13 @@ import (
 )
 
 // CountFields implements engine.FieldCounter.
-func (s *selected) CountFields(group int, f *engine.Fields, c engine.FieldCounts) (rows, bytes uint64, err error) {
+func (s *selected) CountFields(part int, f *engine.Fields, c engine.FieldCounts) (rows, bytes uint64, err error) {
 	if err := s.ctx.Err(); err != nil {
 		return 0, 0, err
 	}
-	b := s.store.block
+	b, group := s.store.block, s.wanted()[part]
 	first, end := s.streamsOf(group)
 	least, greatest := b.GroupTimes(group)
-	if first == end || least >= s.snapshot.end || greatest < s.snapshot.start {
-		return 0, 0, nil
-	}
 	p, err := s.makePick(group)
 	if err != nil {
 		return 0, 0, err

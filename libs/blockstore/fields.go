@@ -3,11 +3,7 @@ package blockstore
 import (
 	"bytes"
 	"strings"
-	"sync"
 
-	"github.com/weir-logs/weir/libs/block"
-	"github.com/weir-logs/weir/libs/block/column"
-	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/logql/engine"
 )
@@ -34,6 +30,11 @@ type fieldSlots struct {
 	use     []slotUse
 	matters []bool
 	ok      bool
+	notedFields
+}
+
+// notedFields is the fields of a template that matter.
+type notedFields struct {
 	noted   []notedField
 	nested  bool // some of noted are not at the top
 	text    []byte
@@ -65,7 +66,7 @@ func analyzeFields(t *template.Template, f *engine.Fields, known map[string]bool
 		text, literal = append(text, hole), to
 	}
 	n := len(t.Columns)
-	w := fieldWalker{line: text, fields: f, known: known, fieldSlots: fieldSlots{text: text, columns: t.Columns, use: make([]slotUse, n), matters: make([]bool, n)}}
+	w := fieldWalker{line: text, fields: f, known: known, fieldSlots: fieldSlots{notedFields: notedFields{text: text, columns: t.Columns}, use: make([]slotUse, n), matters: make([]bool, n)}}
 	if f.JSON {
 		w.ok = w.object(nil, false, 0) && w.blanks() == len(text)
 	} else {
@@ -307,78 +308,6 @@ func (w *fieldWalker) pairs() bool {
 			w.note(key, value, false)
 		}
 	}
-}
-
-// usesOf returns the uses that all values of a column of a row group keep to. layout is
-// that of times, for a column of these.
-func usesOf(b *lines.Body, n int, layout *template.Layout) (slotUse, error) {
-	info := &b.Columns()[n]
-	if info.Kind == column.Signed {
-		if layout == nil {
-			return 0, nil
-		}
-		use := useOf(column.PlainOf(layout.Shape()))
-		if bytes.IndexByte(layout.Shape(), '_') >= 0 {
-			use &^= inWord // it may be a blank
-		}
-		return use, nil
-	}
-	if info.Classes == column.Digit && info.MinLen > 0 {
-		return inString | inWord | inNumber, nil
-	}
-	p, err := info.Plain(func() ([]byte, error) { return b.Text(n) })
-	return useOf(p), err
-}
-
-// useOf returns the uses of values that are plain.
-func useOf(p column.Plain) (use slotUse) {
-	if p&column.InQuotes != 0 {
-		use |= inString
-	}
-	if p&column.InWords != 0 {
-		use |= inWord
-	}
-	return use
-}
-
-// maxAnalyzed is how many templates of a section a query keeps what was worked out of.
-const maxAnalyzed = 1 << 13
-
-// analyses is what a query has worked out of the templates of a section.
-type analyses struct {
-	mu sync.Mutex
-	of map[analyzed]*fieldSlots
-}
-
-type analyzed struct {
-	template uint32
-	fields   *engine.Fields
-}
-
-// analyze is analyzeFields of a template of the section. It is shared.
-func (k *analyses) analyze(sec *block.Section, number uint32, f *engine.Fields, names map[string]bool) *fieldSlots {
-	k.mu.Lock()
-	a := k.of[analyzed{number, f}]
-	k.mu.Unlock()
-	if a != nil {
-		return a
-	}
-	slots := analyzeFields(&sec.Table.Templates[number], f, names)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.of) < maxAnalyzed {
-		if k.of == nil {
-			k.of = map[analyzed]*fieldSlots{}
-		}
-		k.of[analyzed{number, f}] = &slots
-	}
-	return &slots
-}
-
-// analysesOf returns what the query has worked out of the templates of a section.
-func (s *selected) analysesOf(section int) *analyses {
-	k, _ := s.analyses.LoadOrStore(section, &analyses{})
-	return k.(*analyses)
 }
 
 // hasNamed reports whether a name of metadata is one that matters, or what such a name

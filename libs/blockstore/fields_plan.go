@@ -9,7 +9,6 @@ import (
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/lines"
-	"github.com/weir-logs/weir/libs/block/template"
 	"github.com/weir-logs/weir/libs/logql/engine"
 )
 
@@ -75,7 +74,7 @@ func (s *selected) fieldPlan(group int, body *lines.Body, f *engine.Fields) (*fi
 		if err != nil {
 			return nil, err
 		}
-		return planFields(sec, body, f, s.analysesOf(number))
+		return planFields(sec, body, f, s.analysesOf(number, sec, f))
 	})
 }
 
@@ -83,24 +82,39 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields, known *a
 	info := body.Info()
 	p := &planner{
 		fieldPlan: &fieldPlan{templates: make([]templatePlan, len(info.Templates))},
-		body:      body, fields: f, uses: newUses(sec, body), matters: map[string]bool{}, shapeOf: map[string]int32{}, valueOf: map[string]int32{}, keys: map[string]bool{},
+		body:      body, fields: f, shapeOf: map[string]int32{}, valueOf: map[string]int32{}, keys: map[string]bool{},
 	}
-	place := make([]int, len(body.Columns())) // in used, plus 1
+	uses := usesKnown{body: body}
+	known.prepare(info.Templates)
 	for i := range p.templates {
-		number := info.Templates[i].Template
-		if err := p.template(&p.templates[i], known.analyze(sec, number, f, p.matters)); err != nil {
+		t, a := &p.templates[i], known.at(int(info.Templates[i].Template))
+		*t = noShapes
+		if a.class == nil {
+			continue
+		}
+		if ok, err := uses.allow(a.checks); err != nil {
 			return nil, err
+		} else if ok {
+			*t = p.class(a.class)
 		}
 	}
+	p.number(sec)
+	p.memory += 256 + 20*len(p.templates) + 8*len(p.steps)
+	return p.fieldPlan, nil
+}
+
+// number numbers the columns that shapes use, and finds how many values of them rows have.
+func (p *planner) number(sec *block.Section) {
+	place := make([]int32, len(p.body.Columns())) // in used, plus 1
 	for _, all := range [][]fieldShape{p.shapes, p.values} {
 		for i := range all {
 			for k := range all[i].slots {
 				s := &all[i].slots[k]
 				if place[s.column] == 0 {
 					p.used = append(p.used, s.column)
-					place[s.column] = len(p.used)
+					place[s.column] = int32(len(p.used))
 				}
-				s.column = place[s.column] - 1
+				s.column = int(place[s.column]) - 1
 			}
 			p.memory += 64 + 56*len(all[i].slots)
 			for _, l := range all[i].literals {
@@ -108,107 +122,62 @@ func planFields(sec *block.Section, body *lines.Body, f *engine.Fields, known *a
 			}
 		}
 	}
+	if len(p.used) == 0 {
+		return
+	}
+	info := p.body.Info()
+	p.steps = make([]fieldStep, 0, len(p.templates))
 	for i := range p.templates {
 		t := &p.templates[i]
 		t.from = int32(len(p.steps))
 		for _, id := range sec.Table.Templates[info.Templates[i].Template].Columns {
-			c := place[body.Number(id)] - 1
-			if c < 0 {
-				continue
+			if c := place[p.body.Number(id)]; c > 0 {
+				p.steps = append(p.steps[:t.from], addStep(p.steps[t.from:], c-1)...)
 			}
-			at := slices.IndexFunc(p.steps[t.from:], func(s fieldStep) bool { return int(s.column) == c })
-			if at < 0 {
-				at = len(p.steps) - int(t.from)
-				p.steps = append(p.steps, fieldStep{column: int32(c)})
-			}
-			p.steps[int(t.from)+at].n++
 		}
 		t.to = int32(len(p.steps))
 	}
-	p.memory += 256 + 20*len(p.templates) + 8*len(p.steps)
-	return p.fieldPlan, nil
 }
 
 type planner struct {
 	*fieldPlan
 	body    *lines.Body
 	fields  *engine.Fields
-	uses    usesKnown
 	shapeOf map[string]int32
 	valueOf map[string]int32
 	keys    map[string]bool // Fields.Key, of names that it was asked for
-	matters map[string]bool // Fields.Matters, likewise
+	classes []templatePlan  // by number, as far as they are known
 	builder shapeBuilder
 	id      []byte
 }
 
-// usesKnown is the uses of columns of a row group, as far as they were asked for.
-type usesKnown struct {
-	body  *lines.Body
-	table *template.Table
-	plain []column.Plain // by column of the section; nil: that is not told
-	of    []slotUse      // by column of the row group
+// noShapes is of templates of which slots do not tell what matters.
+var noShapes = templatePlan{full: -1, key: -1, value: -1}
+
+// class returns the shapes of a class of templates.
+func (p *planner) class(c *fieldClass) templatePlan {
+	for c.number >= len(p.classes) {
+		p.classes = append(p.classes, noShapes)
+	}
+	if c.number >= 0 && p.classes[c.number].full >= 0 {
+		return p.classes[c.number]
+	}
+	t := p.template(&c.notedFields)
+	if c.number >= 0 {
+		p.classes[c.number] = t
+	}
+	return t
 }
 
-const useKnown slotUse = 1 << 7
-
-func newUses(sec *block.Section, body *lines.Body) usesKnown {
-	return usesKnown{body: body, table: sec.Table, plain: sec.Plain, of: make([]slotUse, len(body.Columns()))}
-}
-
-// told returns uses that all values of a column of text keep to in the whole section.
-func (u *usesKnown) told(id uint32) slotUse {
-	if u.plain == nil {
-		return 0
-	}
-	return useOf(u.plain[id])
-}
-
-// allow reports whether what was worked out of a template's text holds for its lines.
-func (u *usesKnown) allow(a *fieldSlots) (bool, error) {
-	if !a.ok {
-		return false, nil
-	}
-	for i, use := range a.use {
-		id := a.columns[i]
-		c := u.body.Number(id)
-		have := u.of[c]
-		if have == 0 {
-			var layout *template.Layout
-			switch kind := &u.table.Columns[id]; {
-			case use&inNumber != 0 && u.body.Columns()[c].Classes != column.Digit:
-				return false, nil
-			case kind.IsTime:
-				layout = &kind.Layout
-			case use&^u.told(id) == 0:
-				continue // which takes no text
-			}
-			is, err := usesOf(u.body, c, layout)
-			if err != nil {
-				return false, err
-			}
-			have = is | useKnown
-			u.of[c] = have
-		}
-		if have&use != use || a.matters[i] && u.table.Columns[id].IsTime {
-			return false, nil // times are not told by their values
-		}
-	}
-	return true, nil
-}
-
-// template works out the shapes of a template.
-func (p *planner) template(t *templatePlan, a *fieldSlots) error {
-	*t = templatePlan{full: -1, key: -1, value: -1}
-	if ok, err := p.uses.allow(a); err != nil || !ok {
-		return err
-	}
+// template works out the shapes of templates with fields.
+func (p *planner) template(a *notedFields) templatePlan {
+	t := noShapes
 	b := &p.builder
 	b.planner, b.slots = p, a
 	t.full = b.fields(a.noted, !a.nested)
 	value := p.valueField(a)
 	if value < 0 || a.nested {
-		return nil
+		return t
 	}
 	var rest []notedField
 	for i, f := range a.noted {
@@ -218,11 +187,11 @@ func (p *planner) template(t *templatePlan, a *fieldSlots) error {
 	}
 	t.key = b.key(rest)
 	t.value = b.value(a.noted[value])
-	return nil
+	return t
 }
 
 // valueField returns which of the fields that were noted is the value; -1: none.
-func (p *planner) valueField(a *fieldSlots) int {
+func (p *planner) valueField(a *notedFields) int {
 	v := p.fields.Value
 	if v == nil {
 		return -1
@@ -260,7 +229,7 @@ func (p *planner) valueField(a *fieldSlots) int {
 // shapeBuilder makes shapes of a template.
 type shapeBuilder struct {
 	*planner
-	slots *fieldSlots
+	slots *notedFields
 	text  []byte // literals, end to end
 	cuts  []int  // where each ends
 	out   fieldShape
@@ -337,12 +306,7 @@ func (b *shapeBuilder) raw(f notedField, from, to int) {
 			slot++
 			continue
 		}
-		s := fieldSlot{column: col}
-		for _, o := range b.slots.columns[:slot] {
-			if o == id {
-				s.nth++
-			}
-		}
+		s := fieldSlot{column: col, nth: b.slots.nth(slot)}
 		switch info.Kind {
 		case column.Dict:
 			s.width = uint64(info.Values.N)

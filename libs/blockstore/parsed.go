@@ -64,55 +64,28 @@ func (s *selected) parsedPlan(group int, body *lines.Body, f *engine.FieldEquals
 		if err != nil {
 			return nil, err
 		}
-		return planParsed(sec, body, f, s.analysesOf(number))
+		return planParsed(sec, body, f, s.analysesOf(number, sec, f.Fields))
 	})
 }
 
 func planParsed(sec *block.Section, body *lines.Body, f *engine.FieldEquals, known *analyses) (*parsedPlan, error) {
 	info := body.Info()
 	p := &parsedPlan{templates: make([]parsedField, len(info.Templates)), steps: make([][]fieldStep, len(info.Templates))}
-	u, names := newUses(sec, body), map[string]bool{}
+	uses := usesKnown{body: body}
+	known.prepare(info.Templates)
 	place := make([]int32, len(body.Columns())) // in columns, plus 1
 	for i := range p.templates {
-		t := &p.templates[i]
-		a := known.analyze(sec, info.Templates[i].Template, f.Fields, names)
-		if ok, err := u.allow(a); err != nil || !ok {
+		t, a := &p.templates[i], known.at(int(info.Templates[i].Template))
+		if a.class == nil {
+			continue
+		}
+		if ok, err := uses.allow(a.checks); err != nil || !ok {
 			if err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if len(a.noted) == 0 {
-			t.kind = parsedNowhere
-			continue
-		}
-		n := a.noted[0]
-		if len(a.noted) > 1 || a.nested || n.name != f.Name {
-			continue
-		}
-		raw := a.text[n.from:n.to]
-		if len(raw) >= 2 && raw[0] == '"' {
-			raw = raw[1 : len(raw)-1]
-		} else if f.Fields.JSON && string(raw) != string(rune(hole)) {
-			continue // true, null, a number, an object
-		}
-		switch {
-		case bytes.IndexByte(raw, '\\') >= 0:
-		case len(raw) == 1 && raw[0] == hole:
-			c := body.Number(a.columns[n.slot])
-			if place[c] == 0 {
-				p.columns = append(p.columns, c)
-				place[c] = int32(len(p.columns))
-			}
-			t.kind, t.column = parsedSlot, place[c]-1
-			for k := range n.slot {
-				if a.columns[k] == a.columns[n.slot] {
-					t.nth++
-				}
-			}
-		case bytes.IndexByte(raw, hole) < 0:
-			t.kind, t.text = parsedConst, string(raw)
-		}
+		p.place(t, &a.class.notedFields, f, body, place)
 	}
 	p.unknown, p.all = make([]bool, len(p.templates)), true
 	for i := range p.templates {
@@ -128,6 +101,36 @@ func planParsed(sec *block.Section, body *lines.Body, f *engine.FieldEquals, kno
 	}
 	p.measure()
 	return p, nil
+}
+
+// place finds where the value of the field is in lines with fields.
+func (p *parsedPlan) place(t *parsedField, a *notedFields, f *engine.FieldEquals, body *lines.Body, place []int32) {
+	if len(a.noted) == 0 {
+		t.kind = parsedNowhere
+		return
+	}
+	n := a.noted[0]
+	if len(a.noted) > 1 || a.nested || n.name != f.Name {
+		return
+	}
+	raw := a.text[n.from:n.to]
+	if len(raw) >= 2 && raw[0] == '"' {
+		raw = raw[1 : len(raw)-1]
+	} else if f.Fields.JSON && string(raw) != string(rune(hole)) {
+		return // true, null, a number, an object
+	}
+	switch {
+	case bytes.IndexByte(raw, '\\') >= 0:
+	case len(raw) == 1 && raw[0] == hole:
+		c := body.Number(a.columns[n.slot])
+		if place[c] == 0 {
+			p.columns = append(p.columns, c)
+			place[c] = int32(len(p.columns))
+		}
+		t.kind, t.column, t.nth = parsedSlot, place[c]-1, int32(a.nth(n.slot))
+	case bytes.IndexByte(raw, hole) < 0:
+		t.kind, t.text = parsedConst, string(raw)
+	}
 }
 
 // addStep counts one more value of a column.

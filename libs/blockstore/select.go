@@ -40,9 +40,12 @@ type selected struct {
 	hints    filters         // which they match besides, but the fields say more
 	values   []filters       // of need.Values, of the lines of rows without the metadata
 	texts    []string        // of the fields: they tell plans of them apart
-	analyses sync.Map        // section → *analyses
+	analyses sync.Map        // analysesKey → *analyses
 	none     []atomic.Uint64 // bits of row groups of which no row is wanted, as far as that is known
 	err      error           // of the filters
+
+	groupsOnce sync.Once
+	groups     []int // wanted, once it was asked for
 
 	mu    sync.Mutex
 	asked map[int]int // what was decoded of each chunk without the others

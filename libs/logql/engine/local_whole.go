@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/binary"
+	"sync"
 
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -66,54 +67,90 @@ func (s *localSession) counterOf(ctx context.Context, p *plan) Counter {
 // countAll folds all rows where the store counts, by fields if there are some. The
 // aggregators are to be released, even if it fails.
 func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, sel *selection, f fold, req *AggregateRequest, g *grid) ([]*aggregator, ScanStats, error) {
-	parts := c.Parts()
-	n := 4 * s.workers
-	if fields != nil {
-		n = s.workers // each finds out anew what fields make of lines
-	}
-	n = max(1, min(parts, n))
-	aggs := make([]*aggregator, n)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	spread(n, func(i int) {
+	parts := c.Parts()
+	n := max(1, min(parts, 4*s.workers)) // stretches
+	again := fields != nil && f == foldCount
+	if again {
+		// Whoever is free takes the next part, and goes on with what it has found out of
+		// fields: whole numbers add up to the same in any order.
+		n = max(1, parts)
+	}
+	counters := make([]*partCounter, n) // by stretch, those that were made
+	var mu sync.Mutex
+	var idle []*partCounter
+	take := func(i int) *partCounter {
+		mu.Lock()
+		defer mu.Unlock()
+		if k := len(idle) - 1; k >= 0 {
+			w := idle[k]
+			idle = idle[:k]
+			return w
+		}
 		a := &aggregator{selection: sel, prog: sel.prog, fold: f, grid: g, mem: memoryOf(ctx), limit: req.MaxSeries}
-		aggs[i] = a
-		w := &wholeCounter{a: a}
-		var by *fieldSeries
+		w := &partCounter{wholeCounter: wholeCounter{a: a}, of: c}
 		if fields != nil {
-			by = &fieldSeries{wholeCounter: w, session: s, fields: fields}
+			w.by = &fieldSeries{wholeCounter: &w.wholeCounter, session: s, fields: fields}
 		} else {
 			w.groups = groupsOf(sel.prog.group.Names, c)
 		}
+		counters[i] = w
+		return w
+	}
+	spread(n, func(i int) {
+		w := take(i)
 		for part := parts * i / n; part < parts*(i+1)/n && ctx.Err() == nil; part++ {
-			before := a.stats
-			var rows, bytes uint64
-			var err error
-			if by != nil {
-				rows, bytes, err = c.(FieldCounter).CountFields(part, fields, by)
-			} else {
-				rows, bytes, err = c.Count(part, g.bucket, w.add)
-			}
-			a.stats.RowsRead += rows
-			a.stats.BytesRead += bytes
-			liveOf(ctx).add(a.stats.minus(before))
-			if err != nil {
+			if err := w.count(ctx, part); err != nil {
 				cancel(err)
 				return
 			}
 		}
-		if err := w.flush(); err != nil {
-			cancel(err)
+		if again {
+			mu.Lock()
+			defer mu.Unlock()
+			idle = append(idle, w)
 		}
 	})
 	var stats ScanStats
-	for _, a := range aggs {
-		stats.Add(a.stats)
+	var aggs []*aggregator
+	for _, w := range counters {
+		if w == nil {
+			continue
+		}
+		if err := w.flush(); err != nil {
+			cancel(err)
+		}
+		stats.Add(w.a.stats)
+		aggs = append(aggs, w.a)
 	}
 	if ctx.Err() != nil {
 		return aggs, stats, context.Cause(ctx)
 	}
 	return aggs, stats, nil
+}
+
+// partCounter counts parts of a Counter. It is used by one goroutine at a time.
+type partCounter struct {
+	wholeCounter
+	of Counter
+	by *fieldSeries // nil: by streams
+}
+
+func (w *partCounter) count(ctx context.Context, part int) error {
+	a := w.a
+	before := a.stats
+	var rows, bytes uint64
+	var err error
+	if w.by != nil {
+		rows, bytes, err = w.of.(FieldCounter).CountFields(part, w.by.fields, w.by)
+	} else {
+		rows, bytes, err = w.of.Count(part, a.grid.bucket, w.add)
+	}
+	a.stats.RowsRead += rows
+	a.stats.BytesRead += bytes
+	liveOf(ctx).add(a.stats.minus(before))
+	return err
 }
 
 // wholeCounter folds what a Counter counts. It is used by one goroutine.
