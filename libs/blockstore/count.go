@@ -114,14 +114,16 @@ func (s *selected) Count(part int, bucket func(t int64) (int, int64), add func(s
 		return rows, 0, err
 	}
 	size, all := b.GroupSize(group)
-	for k := first; k < end; k++ {
-		from, to := b.RowsOf(int(s.snapshot.ascending[k]), group)
-		rows += uint64(to - from)
-	}
+	matched := uint64(0)
+	err = s.countMatches(group, first, end, bucket, func(stream, bucket, rows int) error {
+		matched += uint64(rows)
+		return add(stream, bucket, rows)
+	})
+	rows = max(s.allExamined(group, first, end), matched)
 	if s.lines.program != nil || s.hints.program != nil {
 		bytes = uint64(all) * rows / uint64(size)
 	}
-	return rows, bytes, s.countMatches(group, first, end, bucket, add)
+	return rows, bytes, err
 }
 
 // countMatches is Count if some rows may not be wanted.
@@ -180,14 +182,15 @@ func (s *selected) countRuns(group, first, end int, bucket func(t int64) (int, i
 	for k := first; k < end; k++ {
 		place := s.snapshot.place(k)
 		err = s.store.block.EachRun(int(s.snapshot.ascending[k]), group, func(r block.Run, from, to int) error {
-			rows += uint64(to - from)
+			if r.MaxTime < s.snapshot.start || r.MinTime >= s.snapshot.end {
+				return nil
+			}
 			if r.MinTime >= s.snapshot.start && r.MaxTime < s.snapshot.end {
-				at, last := bucket(r.MinTime)
-				switch {
-				case last < r.MaxTime:
-				case at < 0:
-					return nil
-				default:
+				if at, last := bucket(r.MinTime); last >= r.MaxTime {
+					rows += uint64(to - from)
+					if at < 0 {
+						return nil
+					}
 					return add(place, at, to-from)
 				}
 			}
@@ -201,6 +204,7 @@ func (s *selected) countRuns(group, first, end int, bucket func(t int64) (int, i
 				}
 			}
 			from, to = within(times, from, to, s.snapshot.start, s.snapshot.end)
+			rows += uint64(to - from)
 			next := 0
 			return s.countRows(&picked{from: from, n: to - from}, &next, times, block.Span{From: from, To: to}, place, bucket, add)
 		})

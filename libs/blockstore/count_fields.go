@@ -20,9 +20,9 @@ func (s *selected) CountFields(part int, f *engine.Fields, c engine.FieldCounts)
 	if err != nil {
 		return 0, 0, err
 	}
-	for k := first; k < end; k++ {
-		from, to := b.RowsOf(int(s.snapshot.ascending[k]), group)
-		rows += uint64(to - from)
+	rows = uint64(p.len())
+	if s.selects() {
+		rows = max(rows, s.allExamined(group, first, end))
 	}
 	size, all := b.GroupSize(group)
 	bytes = uint64(all) * rows / uint64(size)

@@ -125,9 +125,13 @@ func (r *rowReader) begin() error {
 			return err
 		}
 	}
+	examined := uint64(r.to - r.from)
+	if r.s.selects() {
+		examined = max(examined, r.s.examined(r.stream, sp.Group, r.start, r.end))
+	}
 	rows, bytes := r.s.store.block.GroupSize(sp.Group)
-	r.rows += uint64(sp.To - sp.From)
-	r.bytes += uint64(bytes) * uint64(sp.To-sp.From) / uint64(rows)
+	r.rows += examined
+	r.bytes += uint64(bytes) * examined / uint64(rows)
 	return nil
 }
 

@@ -174,7 +174,7 @@ type Statistics struct {
 	Duration          time.Duration
 	BytesRead         uint64 // of lines and metadata
 	MetadataBytesRead uint64
-	EntriesRead       uint64
+	EntriesRead       uint64 // about, where a query begins or ends within a run
 	EntriesPostFilter uint64
 	EntriesReturned   uint64
 	StreamsMatched    uint64 // at least

@@ -77,7 +77,8 @@ type Skipper interface {
 type Examiner interface {
 	RowReader
 	// Examined returns how many rows, and bytes of their lines, were decided upon so
-	// far, those given out included.
+	// far, those given out included. Where that was known without a look at their times it
+	// may be about as many.
 	Examined() (rows, bytes uint64)
 }
 
