@@ -3,7 +3,6 @@ package blockstore
 import (
 	"unsafe"
 
-	"github.com/weir-logs/weir/libs/block/column"
 	"github.com/weir-logs/weir/libs/block/lines"
 	"github.com/weir-logs/weir/libs/logql/engine"
 )
@@ -97,8 +96,7 @@ type fieldCounter struct {
 
 	times   []int64
 	tids    []uint16
-	values  []*column.Values // of the plan's columns
-	nums    [][]uint64
+	values  []slotValues // of the plan's columns
 	cursors []int // of each, its next value
 	next    int   // the row that the cursors are at
 	shapes  []shapeState
@@ -148,6 +146,7 @@ type shapeState struct {
 	one   int32
 	table []int32
 	many  map[uint64]int32
+	quick []quickSlot // once it was asked for
 }
 
 // valueState is the values of rows, by their code.
@@ -185,12 +184,11 @@ func (w *fieldCounter) prepare() error {
 		return err
 	}
 	n := len(w.plan.used)
-	w.values, w.nums, w.cursors = make([]*column.Values, n), make([][]uint64, n), make([]int, n)
+	w.values, w.cursors = make([]slotValues, n), make([]int, n)
 	for i, c := range w.plan.used {
-		if w.values[i], err = w.body.Values(c); err != nil {
+		if w.values[i], err = valuesOf(w.body, c); err != nil {
 			return err
 		}
-		w.nums[i] = w.values[i].Numbers()
 	}
 	w.shapes, w.texts = make([]shapeState, len(w.plan.shapes)), make([]valueState, len(w.plan.values))
 	w.direct = make([]int32, len(w.plan.templates))
@@ -330,7 +328,10 @@ func (w *fieldCounter) lookup(tid, row int) error {
 		}
 		switch state.known[code] {
 		case unknown:
-			if value, ok = w.parse(shape); !ok {
+			var err error
+			if value, ok, err = w.parse(shape); err != nil {
+				return err
+			} else if !ok {
 				state.known[code] = noValue
 				return w.alone(row)
 			}
@@ -340,8 +341,13 @@ func (w *fieldCounter) lookup(tid, row int) error {
 		default:
 			return w.alone(row)
 		}
-	} else if value, ok = w.parse(shape); !ok {
-		return w.alone(row)
+	} else {
+		var err error
+		if value, ok, err = w.parse(shape); err != nil {
+			return err
+		} else if !ok {
+			return w.alone(row)
+		}
 	}
 	result, err := w.resultOf(t, t.key, row)
 	if err != nil {
@@ -376,25 +382,26 @@ func (w *fieldCounter) lookup(tid, row int) error {
 }
 
 // parse returns the value of the row that the cursors are at.
-func (w *fieldCounter) parse(shape *fieldShape) (float64, bool) {
-	w.key = w.append(w.key[:0], shape)
-	if len(w.key) == 0 {
-		return 0, false
+func (w *fieldCounter) parse(shape *fieldShape) (_ float64, ok bool, err error) {
+	if w.key, err = w.append(w.key[:0], shape); err != nil || len(w.key) == 0 {
+		return 0, false, err
 	}
 	v, err := w.fields.Value.Parse(unsafe.String(unsafe.SliceData(w.key), len(w.key)))
-	return v, err == nil
+	return v, err == nil, nil
 }
 
 // append appends the text of a shape of the row that the cursors are at.
-func (w *fieldCounter) append(dst []byte, shape *fieldShape) []byte {
+func (w *fieldCounter) append(dst []byte, shape *fieldShape) (_ []byte, err error) {
 	for i, l := range shape.literals {
 		dst = append(dst, l...)
 		if i < len(shape.slots) {
 			s := &shape.slots[i]
-			dst = w.values[s.column].Append(dst, w.cursors[s.column]+s.nth)
+			if dst, err = w.values[s.column].view.Append(dst, w.cursors[s.column]+s.nth); err != nil {
+				return dst, err
+			}
 		}
 	}
-	return dst
+	return dst, nil
 }
 
 // resultOf returns the number of the result of a row, by a shape of its template.
@@ -438,7 +445,10 @@ func (w *fieldCounter) keep(known *int32, t *templatePlan, shape *fieldShape, ro
 
 // runShape runs the pipeline on a row, unless that was done for an equal one.
 func (w *fieldCounter) runShape(t *templatePlan, shape *fieldShape, row int) (int32, error) {
-	w.key = w.append(append(w.key[:0], shape.mark), shape)
+	var err error
+	if w.key, err = w.append(append(w.key[:0], shape.mark), shape); err != nil {
+		return 0, err
+	}
 	line := w.print
 	if full := &w.plan.shapes[t.full]; full.line {
 		w.shape, line = full, w.render
@@ -489,6 +499,7 @@ func (w *fieldCounter) readLine() ([]byte, error) {
 
 // renderLine returns a line with the fields of the row that is run that matter.
 func (w *fieldCounter) renderLine() ([]byte, error) {
-	w.line = w.append(w.line[:0], w.shape)
-	return w.line, nil
+	var err error
+	w.line, err = w.append(w.line[:0], w.shape)
+	return w.line, err
 }

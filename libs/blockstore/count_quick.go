@@ -1,6 +1,47 @@
 package blockstore
 
-import "sort"
+import (
+	"sort"
+
+	"github.com/weir-logs/weir/libs/block/column"
+	"github.com/weir-logs/weir/libs/block/lines"
+)
+
+// slotValues is the values of a column of which slots matter. What rows have in common is told
+// by their numbers, as they are stored; few are ever printed.
+type slotValues struct {
+	view      *column.View
+	low, high []byte         // of numbers of one byte or two; high may be nil
+	steps     *column.Values // of numbers that are stored as steps
+}
+
+func valuesOf(b *lines.Body, n int) (s slotValues, err error) {
+	info := &b.Columns()[n]
+	if s.view, err = b.View(n); err != nil {
+		return s, err
+	}
+	switch info.Kind {
+	case column.Delta:
+		s.steps, err = b.Values(n)
+	case column.Int, column.Pad, column.Dict:
+		switch p := s.view.Planes(); info.Width {
+		case 1:
+			s.low = p
+		case 2:
+			s.low, s.high = p[:info.N], p[info.N:]
+		}
+	}
+	return s, err
+}
+
+// number returns number i, less the least one, or the place of value i among distinct ones. It
+// is for those that have no low.
+func (s *slotValues) number(i int) uint64 {
+	if s.steps != nil {
+		return s.steps.Number(i) - s.steps.Info().Min
+	}
+	return s.view.Code(i)
+}
 
 // quickTemplate is what it takes to count a row of a template whose result is known: the
 // numbers of up to quickSlots slots are its place in a table.
@@ -11,10 +52,17 @@ type quickTemplate struct {
 }
 
 type quickSlot struct {
-	nums        []uint64 // nil: all are least
+	low, high   []byte // as slotValues has them
 	column, nth int
-	least       uint64
 	width       uint64
+}
+
+func (s *quickSlot) number(i int) uint64 {
+	x := uint64(s.low[i])
+	if s.high != nil {
+		x |= uint64(s.high[i]) << 8
+	}
+	return x
 }
 
 const quickSlots = 4
@@ -68,12 +116,12 @@ func (w *fieldCounter) sameBucket(from, to int) error {
 		switch len(q.slots) {
 		case 1:
 			s := &q.slots[0]
-			if x := s.nums[cursors[s.column]+s.nth] - s.least; x < uint64(len(q.table)) {
+			if x := s.number(cursors[s.column] + s.nth); x < uint64(len(q.table)) {
 				e = q.table[x]
 			}
 		case 2:
 			a, b := &q.slots[0], &q.slots[1]
-			x, y := a.nums[cursors[a.column]+a.nth]-a.least, b.nums[cursors[b.column]+b.nth]-b.least
+			x, y := a.number(cursors[a.column]+a.nth), b.number(cursors[b.column]+b.nth)
 			if x < a.width && y < b.width {
 				e = q.table[x*b.width+y]
 			}
@@ -114,7 +162,7 @@ func (w *fieldCounter) known(q *quickTemplate) int32 {
 	code := uint64(0)
 	for i := range q.slots {
 		s := &q.slots[i]
-		x := s.nums[w.cursors[s.column]+s.nth] - s.least
+		x := s.number(w.cursors[s.column] + s.nth)
 		if x >= s.width {
 			return 0
 		}
@@ -137,14 +185,19 @@ func (w *fieldCounter) quicken(tid int, q *quickTemplate) {
 	if state.table == nil || len(shape.slots) > quickSlots {
 		return
 	}
-	slots := make([]quickSlot, len(shape.slots))
-	for i := range slots {
-		s := &shape.slots[i]
-		if slots[i] = (quickSlot{w.nums[s.column], s.column, s.nth, s.least, s.width}); slots[i].nums == nil {
-			return
+	if state.quick == nil {
+		slots := make([]quickSlot, len(shape.slots))
+		for i := range slots {
+			s := &shape.slots[i]
+			v := &w.values[s.column]
+			if v.low == nil {
+				return
+			}
+			slots[i] = quickSlot{v.low, v.high, s.column, s.nth, s.width}
 		}
+		state.quick = slots
 	}
-	q.table, q.slots = state.table, slots
+	q.table, q.slots = state.table, state.quick
 }
 
 // quick returns what is known of a row of which one number tells all, as shapeState
@@ -171,9 +224,15 @@ func (w *fieldCounter) codeOf(shape *fieldShape) (code uint64, ok bool) {
 	}
 	for i := range shape.slots {
 		s := &shape.slots[i]
-		x := uint64(0)
-		if nums := w.nums[s.column]; nums != nil {
-			x = nums[w.cursors[s.column]+s.nth] - s.least
+		v, at := &w.values[s.column], w.cursors[s.column]+s.nth
+		var x uint64
+		switch {
+		case v.high != nil:
+			x = uint64(v.low[at]) | uint64(v.high[at])<<8
+		case v.low != nil:
+			x = uint64(v.low[at])
+		default:
+			x = v.number(at)
 		}
 		if x >= s.width {
 			return 0, false // the column says otherwise

@@ -50,8 +50,8 @@ type fieldShape struct {
 }
 
 type fieldSlot struct {
-	column, nth  int
-	least, width uint64 // of its numbers
+	column, nth int
+	width       uint64 // of its numbers, less the least one
 }
 
 // Kinds of shapes.
@@ -311,7 +311,7 @@ func (b *shapeBuilder) raw(f notedField, from, to int) {
 		case column.Dict:
 			s.width = uint64(info.Values.N)
 		case column.Int, column.Delta, column.Pad:
-			s.least, s.width = info.Min, info.Max-info.Min+1
+			s.width = info.Max - info.Min + 1
 		}
 		b.cuts = append(b.cuts, len(b.text))
 		b.out.slots = append(b.out.slots, s)

@@ -142,7 +142,7 @@ func FuzzPages(f *testing.F) {
 			return
 		}
 		for i := range p.Parts() {
-			rows, err := p.Decode(i, part)
+			rows, err := p.Decode(nil, i, part)
 			mustBeCorrupt(t, err)
 			if from, to := p.Rows(i); err == nil && len(rows) != to-from {
 				t.Fatalf("%d rows of %d", len(rows), to-from)

@@ -242,7 +242,10 @@ func (c *Compressor) AppendPage(dst, part []byte, packed bool) []byte {
 
 // ReadPage verifies a page and returns its part of the payload, of size bytes. The result
 // may alias the page.
-func ReadPage(page []byte, size int) ([]byte, error) {
+func ReadPage(page []byte, size int) ([]byte, error) { return ReadPageIn(nil, page, size) }
+
+// ReadPageIn is ReadPage that may use the memory behind buf, whatever it holds, for the part.
+func ReadPageIn(buf, page []byte, size int) ([]byte, error) {
 	n := len(page) - pageSum
 	if n < 0 || n > size {
 		return nil, Corrupt("page of %d bytes with %d of a payload", len(page), size)
@@ -253,7 +256,10 @@ func ReadPage(page []byte, size int) ([]byte, error) {
 	if n == size {
 		return page[:n:n], nil
 	}
-	out, err := decoder().DecodeAll(page[:n], make([]byte, 0, size+decodeSpare))
+	if cap(buf) < size+decodeSpare {
+		buf = make([]byte, size+decodeSpare)
+	}
+	out, err := decoder().DecodeAll(page[:n], buf[:0:size+decodeSpare])
 	if err != nil {
 		return nil, Corrupt("page: %v", err)
 	}

@@ -2,6 +2,7 @@ package column
 
 import (
 	"encoding/binary"
+	"slices"
 	"sort"
 )
 
@@ -60,7 +61,6 @@ func pageRows(rows int, runEnds []uint32, steps int) []uint32 {
 // TimesPages gives the times of rows of which only some parts are there. Read-only.
 type TimesPages struct {
 	runEnds []uint32
-	whole   []byte // the head of all parts together
 	scale   int64
 	steps   int
 	firsts  []int64 // times of the runs' first rows
@@ -106,7 +106,6 @@ func OpenTimesPages(head []byte, n int, runEnds []uint32, steps int) (*TimesPage
 		}
 		t.firsts[i] = x * t.scale
 	}
-	t.whole = head[: len(head)-len(b) : len(head)-len(b)]
 	if len(t.rows)-2 > len(b) {
 		return nil, Corrupt("%d bytes of a head of times for %d parts", len(b), len(t.rows)-1)
 	}
@@ -137,55 +136,68 @@ func (t *TimesPages) Part(row int) int {
 // Rows returns which rows a part is about.
 func (t *TimesPages) Rows(part int) (from, to int) { return int(t.rows[part]), int(t.rows[part+1]) }
 
-// Head returns what DecodeTimes wants before all parts.
-func (t *TimesPages) Head() []byte { return t.whole }
-
 // Before returns the time of the last row before a part, which is not the first.
 func (t *TimesPages) Before(part int) int64 { return t.before[part-1] }
 
-// MemorySize returns about how many bytes of memory it takes, the head not counted.
+// MemorySize returns about how many bytes of memory it takes.
 func (t *TimesPages) MemorySize() int {
 	return 160 + 8*len(t.firsts) + 4*len(t.rows) + 8*len(t.before)
 }
 
-// Decode returns the times of the rows of a part.
-func (t *TimesPages) Decode(part int, b []byte) ([]int64, error) {
-	from, to := t.Rows(part)
-	run := sort.Search(len(t.runEnds), func(i int) bool { return int(t.runEnds[i]) > from })
-	out := make([]int64, 0, to-from)
+// Decode appends the times of the rows of a part to dst.
+func (t *TimesPages) Decode(dst []int64, part int, b []byte) ([]int64, error) {
+	row, to := t.Rows(part)
+	run := sort.Search(len(t.runEnds), func(i int) bool { return int(t.runEnds[i]) > row })
 	// As many steps as there are rows that no run begins with.
-	left := to - from
-	if from == 0 {
+	left := to - row
+	if row == 0 {
 		left--
 	}
 	for i := run; i < len(t.runEnds) && int(t.runEnds[i]) < to; i++ {
 		left--
 	}
-	var group [timesGroup]int64
+	var steps [timesGroup]int64
 	at, have := 0, 0
 	x := int64(0)
 	if part > 0 {
 		x = t.before[part-1]
 	}
-	for row := from; row < to; row++ {
+	for row < to {
 		if row == int(t.runEnds[run]) {
 			run++
 		}
 		if row == 0 || run > 0 && row == int(t.runEnds[run-1]) {
 			x = t.firsts[run]
-		} else {
+			dst = append(dst, x)
+			row++
+		}
+		for end := min(to, int(t.runEnds[run])); row < end; {
 			if at == have {
+				n, k := min(left, timesGroup), len(dst)
+				left -= n
 				var err error
-				at, have = 0, min(left, timesGroup)
-				if b, err = readSteps(group[:have], b); err != nil {
+				if n <= end-row { // as long runs have most of them
+					dst = slices.Grow(dst, n)[:k+n]
+					if b, err = readTimes(dst[k:], b, x, t.scale); err != nil {
+						return nil, err
+					}
+					x = dst[k+n-1]
+					row += n
+					continue
+				}
+				at, have = 0, n
+				if b, err = readSteps(steps[:have], b); err != nil {
 					return nil, err
 				}
-				left -= have
 			}
-			x += group[at] * t.scale
-			at++
+			k := min(have-at, end-row)
+			for _, d := range steps[at : at+k] {
+				x += d * t.scale
+				dst = append(dst, x)
+			}
+			at += k
+			row += k
 		}
-		out = append(out, x)
 	}
 	if len(b) > 0 {
 		return nil, Corrupt("%d bytes behind the steps of a part", len(b))
@@ -194,15 +206,5 @@ func (t *TimesPages) Decode(part int, b []byte) ([]int64, error) {
 	if part < len(t.before) && t.before[part] != x {
 		return nil, Corrupt("row %d has the time %d, not %d", to-1, x, t.before[part])
 	}
-	return out, nil
-}
-
-// Check checks that the head says of the times of all rows what they are.
-func (t *TimesPages) Check(times []int64) error {
-	for i, x := range t.before {
-		if row := t.rows[i+1] - 1; times[row] != x {
-			return Corrupt("row %d has the time %d, not %d", row, times[row], x)
-		}
-	}
-	return nil
+	return dst, nil
 }

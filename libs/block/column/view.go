@@ -222,6 +222,18 @@ func (v *View) plane(b []byte, i int) uint64 {
 	return x
 }
 
+// Code returns number i of an Int or Pad column, less Info's Min, or index i of a Dict column,
+// whatever it is.
+func (v *View) Code(i int) uint64 { return v.plane(v.Planes(), i) }
+
+// Planes returns what Code has as it is stored, the lowest byte of each first. It is shared.
+func (v *View) Planes() []byte {
+	if v.info.Kind == Dict {
+		return v.payload[v.info.IndexAt:]
+	}
+	return v.payload
+}
+
 // Signed returns integer i of a Signed column.
 func (v *View) Signed(i int) int64 { return int64(v.plane(v.payload, i) + v.info.Min) }
 

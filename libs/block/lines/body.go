@@ -321,6 +321,20 @@ func (b *Body) Values(i int) (*column.Values, error) {
 	return v, at(b.block, err)
 }
 
+// View returns a view of column i of Columns, which is the caller's: it takes little memory
+// that is not the body's already.
+func (b *Body) View(i int) (*column.View, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := &b.columns[i]
+	p, err := b.payload(c)
+	if err != nil {
+		return nil, at(b.block, err)
+	}
+	v, err := column.NewView(c, p)
+	return v, at(b.block, err)
+}
+
 // Text returns the values of column i of Columns, or the distinct ones, end to end, where
 // they are kept as text: it does not open them. It is shared.
 func (b *Body) Text(i int) ([]byte, error) {
@@ -422,24 +436,12 @@ func (b *Body) sharedTimes() ([]int64, error) {
 	if b.times != nil {
 		return b.times, nil
 	}
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
-	p, err := b.frameIn(buf, b.timesAt)
-	if err != nil {
-		return nil, err
-	}
-	k := b.info
-	times, err := column.DecodeTimes(make([]int64, 0, k.Rows), p, k.Rows, k.RunEnds)
+	times, err := b.decodeTimes()
 	if err != nil {
 		return nil, err
 	}
 	if err := b.checkTimes(times); err != nil {
 		return nil, err
-	}
-	if p := b.paged[b.timesAt]; p != nil {
-		if err := p.times.Check(times); err != nil {
-			return nil, err
-		}
 	}
 	b.times = times
 	b.memory += 8 * len(times)

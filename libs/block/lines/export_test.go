@@ -24,7 +24,7 @@ func Payloads(section []byte) ([][]byte, error) {
 			return nil, err
 		}
 		for n := range d.frames {
-			b, err := d.frame(uint32(n))
+			b, err := d.wholeFrame(uint32(n))
 			if err != nil {
 				return nil, err
 			}
@@ -33,6 +33,22 @@ func Payloads(section []byte) ([][]byte, error) {
 		out = append(out, column.AppendInfos(nil, []column.Info{d.tid}), column.AppendInfos(nil, d.columns))
 	}
 	return append(out, s.Table.Append(nil)), nil
+}
+
+// wholeFrame is frame, also of times in pages: their head and parts.
+func (b *Body) wholeFrame(n uint32) ([]byte, error) {
+	p := b.paged[n]
+	if p == nil || n != b.timesAt {
+		return b.frame(n)
+	}
+	head, err := b.readHead(p)
+	out := slices.Clone(head)
+	for i := 0; err == nil && i < len(p.parts); i++ {
+		var part []byte
+		part, err = b.part(p, i)
+		out = append(out, part...)
+	}
+	return out, err
 }
 
 var editor = column.NewCompressor(column.LevelFastest)
@@ -246,9 +262,6 @@ func (b *Body) Kept(read []byte) (n int) {
 	kept := slices.Concat(b.frames, b.stored)
 	for _, p := range b.paged {
 		kept = append(kept, p.opened...)
-		if p.times != nil {
-			kept = append(kept, p.times.Head())
-		}
 		if p.ofRows != nil {
 			kept = append(kept, p.ofRows.heads)
 		}
