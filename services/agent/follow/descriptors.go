@@ -6,7 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,16 +21,23 @@ const (
 	tellEvery = time.Minute
 )
 
-// Budget bounds how many files the Followers of a process have open together. Of the last
-// eighth only files get some that belong to a path which is followed already: what was
-// renamed, what took its place, copies. nil bounds nothing.
+// Budget bounds how many files the Followers of a process have open together, and tells those
+// that have idle ones open how many others wait for. Of the last eighth only files get some
+// that belong to a path which is followed already: what was renamed, what took its place,
+// copies. Safe for concurrent use.
 type Budget struct {
-	max  int64
-	open atomic.Int64
+	max int64
+
+	mu    sync.Mutex
+	open  int64
+	owed  int           // descriptors that are waited for, but for those that were given back since
+	until time.Time     // when that holds no longer
+	freed chan struct{} // closed when one is given back; nil: nobody waits
 }
 
-// NewBudget makes one of max files, or of what the system allows the process but for a quarter
-// of that, at least 32, where most is 0 or more: it needs descriptors for other things, too.
+// NewBudget makes one of most files, or of what the system allows the process but for a quarter
+// of that, at least 32, where most is 0 or greater than that: it needs descriptors for other
+// things, too.
 func NewBudget(most int) *Budget {
 	b := &Budget{max: int64(most)}
 	var r syscall.Rlimit
@@ -39,33 +46,62 @@ func NewBudget(most int) *Budget {
 			b.max = own
 		}
 	} else if b.max <= 0 {
-		b.max = 1 << 20
+		b.max = unbounded
 	}
 	return b
 }
+
+const unbounded = 1 << 20
 
 // Max is how many may be open.
 func (b *Budget) Max() int { return int(b.max) }
 
 func (b *Budget) take(followed bool) bool {
-	if b == nil {
-		return true
-	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	most := b.max
 	if !followed {
 		most -= most / 8
 	}
-	if b.open.Add(1) > most {
-		b.open.Add(-1)
+	if b.open >= most {
 		return false
 	}
+	b.open++
 	return true
 }
 
 func (b *Budget) give() {
-	if b != nil {
-		b.open.Add(-1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open--
+	b.owed = max(b.owed-1, 0)
+	if b.freed != nil {
+		close(b.freed)
+		b.freed = nil
 	}
+}
+
+// ask tells that n descriptors are waited for, until a time before which it is called again if
+// they still are. What it returns is closed when the next one is given back.
+func (b *Budget) ask(n int, until time.Time) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.owed = max(b.owed, n)
+	b.until = until
+	if b.freed == nil {
+		b.freed = make(chan struct{})
+	}
+	return b.freed
+}
+
+// asked is how many descriptors should be given up by those that have no need of them.
+func (b *Budget) asked(now time.Time) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now.After(b.until) {
+		b.owed = 0
+	}
+	return b.owed
 }
 
 var errBudget = errors.New("as many files are open as may be (read.max_open_files)")

@@ -147,7 +147,7 @@ func TestBudget(t *testing.T) {
 		for range 20 {
 			s.look(true)
 			s.prefix()
-			if n, open := len(s.order), s.budget.open.Load(); n > most || int(open) != n {
+			if n, open := len(s.order), s.budget.open; n > most || int(open) != n {
 				t.Fatalf("%d files are open, %d counted, of %d", n, open, most)
 			}
 		}
@@ -364,7 +364,7 @@ func TestBudgetIsShared(t *testing.T) {
 	for _, stop := range stops {
 		stop()
 	}
-	if n, left, lag := testutil.ToFloat64(m.active), budget.open.Load(), testutil.ToFloat64(m.lag); n != 0 || left != 0 || lag != 0 {
+	if n, left, lag := testutil.ToFloat64(m.active), budget.open, testutil.ToFloat64(m.lag); n != 0 || left != 0 || lag != 0 {
 		t.Errorf("%v files are open, %d counted, %v bytes behind", n, left, lag)
 	}
 }

@@ -28,7 +28,7 @@ type File struct {
 	enc       *lines.Encoding
 	redo      []entry.Span // to be read again first
 	held      []entry.Span
-	f         *os.File
+	f         *os.File           // nil: it rests
 	pos       positions.Position // Head and Tail are made when asked for
 	head      []byte             // the first bytes, as far as read, up to HeadBytes
 	tail      []byte             // the bytes before the offset, up to TailBytes; may lie in the read buffer
@@ -40,6 +40,9 @@ type File struct {
 	rotated   bool      // another file, or none, bears its path now
 	bore      time.Time // when it did last, as far as was looked
 	after     *File     // must be read to its end first
+	opened    time.Time
+	wants     bool   // rests and is to be opened
+	place     string // where it rests: its path without links
 
 	partial   int64 // size of the unfinished line at the end
 	partialAt time.Time
@@ -288,7 +291,7 @@ func (fw *Follower) copies(last positions.Position, f *File, now time.Time) (fil
 		for _, g := range files {
 			fw.shut(g.f)
 		}
-		fw.postponed(now)
+		fw.postponed(now, 1)
 		return nil, false
 	}
 	return files, true

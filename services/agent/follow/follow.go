@@ -1,7 +1,7 @@
 // Package follow reads growing files line by line.
 //
-// A [Follower] finds files by patterns, keeps each open and hands its lines to a
-// [Sink], in order. It knows a file by what it is (package positions), not by its
+// A [Follower] finds files by patterns, keeps each open, as far as it may, and hands its
+// lines to a [Sink], in order. It knows a file by what it is (package positions), not by its
 // name:
 //
 //   - Renamed away or deleted, a file is read to its end, and on for a grace time,
@@ -16,6 +16,8 @@
 //   - Truncated, a file is read from its start. That it was truncated shows by its
 //     size, or, where it has grown past the old offset since, by other bytes before
 //     the offset. If a copy was made first (copytruncate), the rest is read there.
+//   - Where there are more files than may be open, those that are read to their end are
+//     closed, and opened again when they grow.
 //
 // One goroutine does all of it, in Run; little but a position is kept per file. When the sink is full, reading stops,
 // and the files that are replaced meanwhile are still opened, so that they are not
@@ -155,19 +157,22 @@ type Follower struct {
 	status  atomic.Pointer[[]FileStatus]
 	shown   time.Time
 
-	files  map[positions.ID]*File // open
+	files  map[positions.ID]*File // followed
 	order  []*File                // the same, by path and age
-	newest map[string]*File       // by Path, the youngest that is open
+	newest map[string]*File       // by Path, the youngest that is followed
 	known  map[positions.ID]positions.Position
 	// stuckAt is the size of the known files that were closed with a rest of which
 	// nothing can be given out.
 	stuckAt map[positions.ID]int64
-	buf     []byte
-	ents    []entry.Entry
-	arena   []byte // of lines that do not lie in buf
-	gen     uint64 // newest Gen given out
-	lag     int64
-	turn    int // index in order of whose turn is next
+	// away are the known files that were not followed since the start.
+	away  map[positions.ID]bool
+	buf   []byte
+	ents  []entry.Entry
+	arena []byte // of lines that do not lie in buf
+	gen   uint64 // newest Gen given out
+	lag   int64
+	turn  int // index in order of whose turn is next
+	waker int // and of those that rest
 
 	watch     *watcher
 	started   bool // the first scan is done
@@ -176,7 +181,9 @@ type Follower struct {
 	since     time.Time            // of the scan before; zero: other files were looked for
 	dirty     bool                 // an event asks for a scan
 	lacked    string               // the path that was not met for want of a descriptor
+	awaited   map[string]*match    // by path, what bore it first of those that never had a descriptor
 	wait      time.Duration        // until the look after one that lacked descriptors
+	freed     <-chan struct{}      // closed when one is given back; nil: nothing waits
 	told      time.Time            // when the log told of that
 	short     bool                 // files are left because too many of their path are open
 	matches   map[string]*match    // during a scan
@@ -198,17 +205,19 @@ func New(cfg Config, sink Sink, known []positions.Position, log *slog.Logger, m 
 	f := &Follower{
 		disk: disk{budget: cfg.Budget}, cfg: cfg.withDefaults(), sink: sink, log: log, m: m, regroup: make(chan struct{}, 1),
 		files: map[positions.ID]*File{}, newest: map[string]*File{},
-		known: map[positions.ID]positions.Position{}, stuckAt: map[positions.ID]int64{}, openErrs: map[string]bool{},
+		known: map[positions.ID]positions.Position{}, stuckAt: map[positions.ID]int64{}, away: map[positions.ID]bool{}, awaited: map[string]*match{}, openErrs: map[string]bool{},
 	}
 	if cfg.Budget != nil {
 		m.most.Set(float64(cfg.Budget.Max()))
+	} else {
+		f.budget = &Budget{max: unbounded}
 	}
 	f.groups = pointers(cfg.Groups)
 	for _, p := range known {
 		if p.Job != cfg.Job {
 			continue
 		}
-		f.known[p.ID] = p
+		f.known[p.ID], f.away[p.ID] = p, true
 		f.gen = max(f.gen, p.Gen)
 	}
 	f.buf = make([]byte, positions.TailBytes+max(readBytes, f.cfg.MaxLine+2))
@@ -242,9 +251,8 @@ func (fw *Follower) Run(ctx context.Context) {
 	defer func() {
 		for _, f := range fw.order {
 			fw.sink.Close(f)
-			fw.shut(f.f)
+			fw.done(f)
 		}
-		fw.m.active.Sub(float64(len(fw.order)))
 		fw.m.lag.Sub(float64(fw.lag))
 		fw.status.Store(nil)
 	}()
@@ -265,6 +273,7 @@ func (fw *Follower) Run(ctx context.Context) {
 		if !fw.full {
 			progress, next = fw.round(ctx, now)
 		}
+		progress = fw.turns(now) || progress
 		fw.show(now)
 		if want := fw.sink.Tick(time.Now()); !want.IsZero() && want.Before(next) {
 			next = want
@@ -283,6 +292,7 @@ func (fw *Follower) Run(ctx context.Context) {
 		case <-fw.watch.events:
 			fw.dirty = true
 		case <-fw.regroup:
+		case <-fw.freed:
 		case <-fw.space():
 			fw.full = false
 		}
@@ -302,6 +312,11 @@ func (fw *Follower) scanDue(now time.Time) time.Duration {
 	select {
 	case <-fw.watch.events:
 		fw.dirty = true
+	default:
+	}
+	select {
+	case <-fw.freed:
+		fw.freed, fw.wait = nil, min(fw.wait, scanGap)
 	default:
 	}
 	wait := fw.cfg.Scan
@@ -324,6 +339,11 @@ func (fw *Follower) round(ctx context.Context, now time.Time) (progress bool, ne
 		at := (fw.turn + i) % len(order)
 		f := order[at]
 		if f.due.After(now) {
+			next = minTime(next, f.due)
+			continue
+		}
+		if f.f == nil {
+			fw.glance(f, now)
 			next = minTime(next, f.due)
 			continue
 		}
@@ -393,7 +413,10 @@ func (fw *Follower) insert(f *File) {
 	}
 	f.setGroup(f.group)
 	delete(fw.known, f.pos.ID)
+	delete(fw.away, f.pos.ID)
+	delete(fw.awaited, f.pos.Path)
 	delete(fw.stuckAt, f.pos.ID)
+	f.opened = time.Now()
 	fw.files[f.pos.ID] = f
 	fw.order = append(fw.order[:len(fw.order):len(fw.order)], f)
 	delete(fw.openErrs, f.pos.Path)
@@ -410,10 +433,8 @@ func (fw *Follower) nextGen() uint64 {
 // the file is met again under another name.
 func (fw *Follower) close(f *File) {
 	fw.sink.Close(f)
-	fw.shut(f.f)
-	fw.m.active.Dec()
+	fw.done(f)
 	fw.dirty = fw.dirty || fw.short // there is room for another
-	fw.wait = min(fw.wait, scanGap)
 	delete(fw.files, f.pos.ID)
 	fw.known[f.pos.ID] = f.Position()
 	if f.stuck {
@@ -432,6 +453,16 @@ func (fw *Follower) close(f *File) {
 		}
 	}
 	fw.log.Info("closed", "path", f.pos.Path, "offset", f.pos.Offset)
+}
+
+// done closes what a file is in.
+func (fw *Follower) done(f *File) {
+	if f.f == nil {
+		fw.m.resting.Dec()
+		return
+	}
+	fw.m.active.Dec()
+	fw.shut(f.f)
 }
 
 var errNotRegular = errors.New("not a regular file")

@@ -56,6 +56,10 @@ func (fw *Follower) meet(path string, group *Group, id positions.ID) positions.I
 		if n := fw.newest[path]; n != nil && n.pos.Gen == last.Gen {
 			since = n.since()
 		}
+	case fw.awaited[path] != nil:
+		if a := fw.awaited[path]; a.id != id {
+			since = a.mtime // it has been renamed since
+		}
 	case !fw.since.IsZero():
 		since = fw.since.Add(-clockLag).UnixNano()
 	}
@@ -125,14 +129,24 @@ func (fw *Follower) hasStray(path string, since int64) bool {
 	dir, base := filepath.Split(path)
 	strays, ok := fw.strays[dir]
 	if !ok { // many paths may be new there
+		oldest := since
+		for _, a := range fw.awaited {
+			oldest = min(oldest, a.mtime)
+		}
+		if !fw.since.IsZero() {
+			oldest = min(oldest, fw.since.Add(-clockLag).UnixNano())
+		}
 		for _, s := range fw.listFolder(dir) {
-			if s.mtime >= since && fw.matches[s.path] == nil && fw.unmet(s, "") {
+			if s.mtime >= oldest && fw.matches[s.path] == nil && fw.unmet(s, "") {
 				strays = append(strays, s)
 			}
 		}
 		fw.strays[dir] = strays
 	}
 	for _, s := range strays {
+		if s.mtime < since {
+			continue
+		}
 		if _, ok := generation(base, filepath.Base(s.path)); ok {
 			return true
 		}
@@ -156,6 +170,9 @@ func (fw *Follower) meetMissing() {
 		p := f.pos
 		p.Path, p.Mtime = path, f.since()
 		miss(p)
+	}
+	for path, a := range fw.awaited {
+		miss(positions.Position{Path: path, Mtime: a.mtime})
 	}
 	folders := map[string][]string{}
 	for path := range newest {
@@ -455,7 +472,7 @@ func (fw *Follower) reopen(path string, group *Group, byID map[positions.ID]stri
 			continue
 		}
 		// At the start, a writer may not have noticed yet that the file was renamed.
-		recent := byID != nil && time.Since(time.Unix(0, f.pos.Mtime)) < max(fw.cfg.Grace, time.Minute)
+		recent := byID != nil && fw.away[k.ID] && time.Since(time.Unix(0, f.pos.Mtime)) < max(fw.cfg.Grace, time.Minute)
 		switch {
 		case !f.resume(k):
 			delete(fw.known, k.ID)

@@ -31,30 +31,40 @@ func (fw *Follower) scan(now time.Time) {
 		fw.since = fw.lastScan
 	}
 	fw.lastScan, fw.dirty, fw.short, fw.lack = now, false, false, nil
-	if m := fw.match(); fw.lack == nil {
+	m := fw.match()
+	if fw.lack == nil {
 		fw.take(now, m)
 	}
 	if fw.lack == nil {
 		fw.wait = 0
+		clear(fw.awaited)
 		return
 	}
-	fw.postponed(now)
+	wait := 0
+	for path, m := range m {
+		if !fw.unmet(sibling{path: path, id: m.id, size: m.size, mtime: m.mtime}, "") {
+			continue
+		}
+		wait++
+		if fw.awaited[path] == nil && fw.newest[path] == nil {
+			fw.awaited[path] = m
+		}
+	}
+	fw.postponed(now, wait)
 }
 
-// postponed tells that descriptors are short, and makes the time longer until the next look.
-func (fw *Follower) postponed(now time.Time) {
+// postponed tells that about n files wait for descriptors, and makes the time longer until the
+// next look.
+func (fw *Follower) postponed(now time.Time, n int) {
+	fw.ask(max(n, 1), now)
 	fw.wait = min(max(2*fw.wait, firstWait), max(fw.cfg.Scan, firstWait))
 	fw.m.postponed.Inc()
 	if now.Sub(fw.told) < tellEvery {
 		return
 	}
 	fw.told = now
-	most := -1
-	if fw.budget != nil {
-		most = fw.budget.Max()
-	}
-	fw.log.Error("no descriptor for a file: it waits, and those that come after it, till there is one",
-		"err", fw.lack, "open_files", len(fw.order), "max_open_files", most)
+	fw.log.Warn("no descriptor for a file: it waits, and those that come after it, till one that is read to its end is closed",
+		"err", fw.lack, "files", len(fw.order), "waiting", n, "max_open_files", fw.budget.Max())
 }
 
 // take sees that what the patterns named a moment ago is followed. Files may have been
@@ -65,6 +75,7 @@ func (fw *Follower) take(now time.Time, matches map[string]*match) {
 	if !fw.started {
 		fw.findKnown(matches)
 	}
+	fw.follow(matches, now)
 	paths := make([]string, 0, len(matches))
 	for p := range matches {
 		paths = append(paths, p)
@@ -82,6 +93,7 @@ func (fw *Follower) take(now time.Time, matches map[string]*match) {
 	for _, f := range fw.order {
 		m := matches[f.pos.Path]
 		switch bears := m != nil && m.id == f.pos.ID; {
+		case !bears && f.f == nil: // it is to be opened first
 		case !bears && !f.rotated:
 			f.rotated, f.lastRead, f.due = true, now, now
 			fw.m.replaced.Inc()

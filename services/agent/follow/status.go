@@ -14,7 +14,7 @@ type FileStatus struct {
 	Labels *entry.Set
 	// Rotated: its path names another file now, or none.
 	Rotated bool
-	// Waiting: there is more to read, but no room.
+	// Waiting: there is more to read, but no room or descriptor.
 	Waiting bool
 	// Lines and Bytes were read since the follower has the file; the rates are of
 	// the last moments.
@@ -45,7 +45,7 @@ func (fw *Follower) show(now time.Time) {
 			Key: f.pos.Key(), Path: f.pos.Path, Labels: f.set, Rotated: f.rotated, Lines: f.lines, Bytes: f.bytes,
 			Size: f.size, Read: f.pos.Offset, BehindSince: f.behindSince,
 		}
-		s.Waiting = fw.full && f.size > f.pos.Offset
+		s.Waiting = (fw.full || f.wants) && f.size > f.pos.Offset
 		if sec := gone.Seconds(); sec < 60 {
 			s.LinesPerSec = float64(f.lines-f.shownLines) / sec
 			s.BytesPerSec = float64(f.bytes-f.shownBytes) / sec
