@@ -17,6 +17,16 @@ func (s *selected) Extent() engine.Extent { return s.snapshot.Extent() }
 // Labels implements engine.Indexed.
 func (s *selected) Labels(i int) model.Labels { return s.snapshot.Labels(i) }
 
+// AppendLabels implements engine.Indexed.
+func (s *selected) AppendLabels(dst model.Labels, i int) model.Labels {
+	return s.snapshot.AppendLabels(dst, i)
+}
+
+// AppendRuns implements engine.Indexed.
+func (s *selected) AppendRuns(dst []engine.Run, i int) []engine.Run {
+	return s.snapshot.AppendRuns(dst, i)
+}
+
 // Bounds implements engine.Indexed.
 func (s *selected) Bounds(i int) (least, greatest int64) { return s.snapshot.Bounds(i) }
 

@@ -196,6 +196,16 @@ func (sn *snapshot) appendRuns(dst []engine.Run, n uint32) []engine.Run {
 // Labels implements engine.Indexed.
 func (sn *snapshot) Labels(i int) model.Labels { return sn.store.block.Labels(int(sn.numbers[i])) }
 
+// AppendLabels implements engine.Indexed.
+func (sn *snapshot) AppendLabels(dst model.Labels, i int) model.Labels {
+	return sn.store.block.AppendLabels(dst, int(sn.numbers[i]))
+}
+
+// AppendRuns implements engine.Indexed.
+func (sn *snapshot) AppendRuns(dst []engine.Run, i int) []engine.Run {
+	return sn.appendRuns(dst, sn.numbers[i])
+}
+
 // Extent implements engine.Indexed.
 func (sn *snapshot) Extent() engine.Extent {
 	sn.measured.Do(func() { sn.extent = sn.measure() })

@@ -50,6 +50,9 @@ func (q *query) cached(ctx context.Context, o *opened, text string, agg *syntax.
 		return &sub
 	}
 	sums, ok := o.sums(ctx, n, at)
+	if err := q.mem.Err(); err != nil {
+		return nil, err
+	}
 	if !ok {
 		return eval(g)
 	}

@@ -30,7 +30,7 @@ func (s *unionSession) Clip(ctx context.Context, start, end int64) (Session, boo
 	if s.spare != nil {
 		from = s.spare
 	}
-	out := &unionSession{united: newUnited(len(from.sessions)), start: max(start, s.start), end: min(end, s.end), ctx: ctx, cancel: func(error) {}}
+	out := &unionSession{united: newUnited(len(from.sessions), s.united.held.mem), start: max(start, s.start), end: min(end, s.end), ctx: ctx, cancel: func(error) {}}
 	copy(out.names, from.names)
 	for i, session := range from.sessions {
 		c, ok := session.(Clipper)
@@ -93,7 +93,7 @@ func (u *united) cut(ctx context.Context, start, end int64) (cut *united, made [
 		if w := wholeOf(s); w != nil {
 			e, ok = w.extent()
 		} else {
-			e, _ = extentOf(u.listed(i))
+			e, _ = u.extentOf(i)
 		}
 		if !ok {
 			return nil, nil
@@ -154,7 +154,7 @@ func (u *united) cut(ctx context.Context, start, end int64) (cut *united, made [
 				sessions, names = append(sessions, clip(p, o)), append(names, u.names[p.session])
 			}
 		}
-		inner.united = newUnited(len(sessions))
+		inner.united = newUnited(len(sessions), u.held.mem)
 		copy(inner.sessions, sessions)
 		copy(inner.names, names)
 		// What it opens itself is closed before what it is made of.
@@ -166,7 +166,7 @@ func (u *united) cut(ctx context.Context, start, end int64) (cut *united, made [
 		return nil, nil
 	}
 	n := len(cut.sessions)
-	all := newUnited(n)
+	all := newUnited(n, u.held.mem)
 	all.sessions, all.names = cut.sessions, cut.names
 	return &all, made
 }
@@ -228,6 +228,7 @@ func (u *united) planCut(ctx context.Context, start, end int64) (before uncutted
 			return uncutted{spare: &spare, made: made}
 		}
 		closeAll(made)
+		cut.held.release()
 	}
 	u.planStreams(start, end)
 	return before
@@ -239,6 +240,7 @@ func (b *uncutted) uncut(u *united) bool {
 		return false
 	}
 	closeAll(b.made)
+	u.held.release()
 	*u = *b.spare
 	b.spare, b.made, b.lasting = nil, nil, false
 	return true

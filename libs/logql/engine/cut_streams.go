@@ -59,7 +59,10 @@ func (s *localSession) Part(streams []int) (Session, bool) {
 
 func (s *localSession) part(p Parted, streams []int, start, end int64) *localSession {
 	out := &localSession{source: s.source, matchers: s.matchers, snap: p.Part(streams, start, end), start: start, end: end, workers: s.workers}
-	out.indexed, _ = out.snap.(Indexed)
+	out.held.mem = s.held.mem
+	if out.indexed, _ = out.snap.(Indexed); out.indexed != nil {
+		out.held.claim(numberOfStream * out.indexed.Extent().Streams)
+	}
 	return out
 }
 
@@ -99,7 +102,7 @@ func (u *united) members(ctx context.Context, copies bool) []member {
 			}
 			m.of = w
 		} else {
-			m.Extent, m.list = extentOf(u.listed(i))
+			m.Extent, m.list = u.extentOf(i)
 		}
 		if m.Streams > 0 {
 			all = append(all, m)
@@ -150,7 +153,7 @@ func (s *unionSession) cutStreams() bool {
 	if members == nil {
 		return false
 	}
-	var cut united
+	cut := united{held: holder{mem: s.held.mem}}
 	var made []Session
 	add := func(l link, of Session, name string) {
 		l.session = len(cut.sessions)
@@ -200,16 +203,16 @@ func (s *unionSession) cutStreams() bool {
 		}
 	}
 	if len(tangled) > 0 {
-		inner.united = newUnited(len(tangled))
+		inner.united = newUnited(len(tangled), s.held.mem)
 		copy(inner.sessions, tangled)
 		copy(inner.names, names)
 		e, ok := inner.extent()
+		// What it opens itself is closed before what it is made of.
+		made = append([]Session{innerCuts{inner}}, made...)
 		if !ok {
 			closeAll(made)
 			return false
 		}
-		// What it opens itself is closed before what it is made of.
-		made = append([]Session{innerCuts{inner}}, made...)
 		add(link{Extent: e, of: inner}, inner, "sources that overlap")
 	}
 	slices.SortFunc(cut.chain, func(a, b link) int { return cmp.Compare(a.MinTime, b.MinTime) })
@@ -229,6 +232,7 @@ type innerCuts struct{ *unionSession }
 
 func (s innerCuts) Close() error {
 	s.uncut(&s.united)
+	s.united.held.release()
 	return nil
 }
 

@@ -253,6 +253,9 @@ func (e *Engine) run(ctx context.Context, in Query, f func(context.Context, *que
 		defer q.live.report(in.Progress)() // no longer, also if f panics
 		return f(ctx, q)
 	}()
+	if refused := q.mem.Err(); refused != nil {
+		err = refused // whatever came of it
+	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx) // whatever failed did so because of that
 	}
@@ -300,12 +303,16 @@ func (e *Engine) Range(ctx context.Context, in RangeQuery) (*Result, error) {
 		return nil, err
 	}
 	return e.run(ctx, in.Query, func(ctx context.Context, q *query) (*Result, error) {
-		if sel, ok := in.Expr.(*syntax.LogSelector); ok {
-			return q.logs(ctx, sel, &in)
-		}
-		q.start, q.end, q.step = alignSteps(in.Start, in.End, int64(in.Step))
-		return q.matrix(ctx)
+		return q.ranged(ctx, &in)
 	})
+}
+
+func (q *query) ranged(ctx context.Context, in *RangeQuery) (*Result, error) {
+	if sel, ok := in.Expr.(*syntax.LogSelector); ok {
+		return q.logs(ctx, sel, in)
+	}
+	q.start, q.end, q.step = alignSteps(in.Start, in.End, int64(in.Step))
+	return q.matrix(ctx)
 }
 
 // check refuses what no data can make valid.

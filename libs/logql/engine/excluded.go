@@ -266,7 +266,8 @@ func (s *localSession) exclude(set *exclusions, due []bool) error {
 		s.excluded = append(s.excluded, ex)
 	}
 	s.streams = streams
-	return nil
+	s.held.claim(16 * len(streams))
+	return s.held.mem.Err()
 }
 
 // exclusionOf returns what is left out of a stream; nil: nothing.

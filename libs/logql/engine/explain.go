@@ -120,6 +120,9 @@ func (q *query) planScan(ctx context.Context, e syntax.Expr, sel *syntax.LogSele
 	}
 	defer o.close()
 	o.planStreams(start, end)
+	if err := q.mem.Err(); err != nil {
+		return nil, err
+	}
 	n := &PlanNode{Operator: "scan", Expression: sel.String(), Notes: notes}
 	var entries, bytes uint64
 	runs, several := 0, 0

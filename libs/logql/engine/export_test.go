@@ -1,5 +1,7 @@
 package engine
 
+import "context"
+
 // SetIntervalPage sets how many rows a log query with an interval takes at a time.
 func SetIntervalPage(n int) { intervalPage = n }
 
@@ -22,4 +24,14 @@ func GridParts(start, end, step, interval, split int64) (out []int) {
 		out = append(out, p.to-p.from)
 	}
 	return out
+}
+
+// HeldAfter is Range that returns what of the query's memory was not given back besides.
+func (e *Engine) HeldAfter(ctx context.Context, in RangeQuery) (res *Result, held int64, err error) {
+	var q *query
+	res, err = e.run(ctx, in.Query, func(ctx context.Context, of *query) (*Result, error) {
+		q = of
+		return q.ranged(ctx, &in)
+	})
+	return res, q.mem.Held(), err
 }

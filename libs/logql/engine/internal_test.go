@@ -157,7 +157,7 @@ func TestUniteSkipsCopies(t *testing.T) {
 				streams[s] = []Stream{{Labels: model.Labels{{Name: "x", Value: "y"}}, Runs: runs}}
 			}
 		}
-		got, _ := unite(names, streams, 0, 100)
+		got, _ := unite(names, listsOf(streams), 0, 100, &holder{})
 		if len(got) != 1 {
 			t.Fatalf("%s: %d streams", name, len(got))
 		}
@@ -183,7 +183,7 @@ func unionRuns(t *testing.T, runs ...[]Run) []Run {
 		names = append(names, string(rune('a'+i)))
 		streams = append(streams, []Stream{{Labels: model.Labels{{Name: "x", Value: "y"}}, Runs: r}})
 	}
-	got, _ := unite(names, streams, 0, 100)
+	got, _ := unite(names, listsOf(streams), 0, 100, &holder{})
 	if len(got) != 1 {
 		t.Fatalf("%d streams", len(got))
 	}
@@ -232,4 +232,12 @@ func FuzzCursor(f *testing.F) {
 			t.Fatalf("%+v became %+v, %v", a, b, err)
 		}
 	})
+}
+
+// listsOf returns listings of streams.
+func listsOf(streams [][]Stream) (out []listing) {
+	for _, l := range streams {
+		out = append(out, listed(l))
+	}
+	return out
 }

@@ -61,7 +61,11 @@ func (l labelled) open(ctx context.Context, matchers []*syntax.Matcher, open fun
 		return nil, err
 	}
 	s := &labelledSession{Session: inner, label: l.label, queries: map[syntax.Expr]*labelledQuery{}}
-	if err := s.list(); err != nil {
+	err = s.list()
+	if refused := memoryOf(ctx).Err(); refused != nil {
+		err = refused
+	}
+	if err != nil {
 		inner.Close()
 		return nil, err
 	}

@@ -27,7 +27,10 @@ func (l *local) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 		return nil, err
 	}
 	s := &localSession{source: l, matchers: matchers, snap: snap, start: start, end: end, workers: runtime.GOMAXPROCS(0)}
-	s.indexed, _ = snap.(Indexed)
+	s.held.mem = memoryOf(ctx)
+	if s.indexed, _ = snap.(Indexed); s.indexed != nil {
+		s.held.claim(numberOfStream * s.indexed.Extent().Streams)
+	}
 	if g, ok := snap.(interface{ Gaps() []string }); ok {
 		s.gaps = g.Gaps()
 	}
@@ -36,13 +39,16 @@ func (l *local) Open(ctx context.Context, matchers []*syntax.Matcher, start, end
 			s.indexed = nil
 			s.list()
 			if err := s.exclude(x, due); err != nil {
-				snap.Close()
+				s.Close()
 				return nil, err
 			}
 		}
 	}
 	return s, nil
 }
+
+// numberOfStream is what a snapshot that is Indexed takes of each stream, in bytes.
+const numberOfStream = 12
 
 type localSession struct {
 	source     *local
@@ -54,6 +60,7 @@ type localSession struct {
 	gaps       []string
 	start, end int64
 	workers    int
+	held       holder // for the list
 	// If rows are left out: the numbers of streams in snap, and what of each.
 	numbers  []int
 	excluded []*exclusion
@@ -61,12 +68,19 @@ type localSession struct {
 
 func (s *localSession) Streams() []Stream { return s.list() }
 func (s *localSession) Gaps() []string    { return s.gaps }
-func (s *localSession) Close() error      { s.snap.Close(); return nil }
 
-// list makes the list of streams, which what reads stream by stream needs.
+func (s *localSession) Close() error {
+	s.snap.Close()
+	s.held.release()
+	return nil
+}
+
+// list makes the list of streams, which what reads stream by stream needs. It is whole also
+// if that is more than the query may hold, which then ends.
 func (s *localSession) list() []Stream {
 	if !s.listed {
 		s.streams, s.listed = s.snap.Streams(), true
+		s.held.claim(listSize(s.streams))
 	}
 	return s.streams
 }
@@ -84,6 +98,23 @@ func (s *localSession) extent() (Extent, bool) {
 	return e, true
 }
 
+// count returns how many streams there are.
+func (s *localSession) count() int {
+	if s.listed || s.indexed == nil {
+		return len(s.list())
+	}
+	return s.indexed.Extent().Streams
+}
+
+// runsOf returns the runs of a stream, which are shared or in a buffer.
+func (s *localSession) runsOf(buf *[]Run, stream int) []Run {
+	if s.listed {
+		return s.streams[stream].Runs
+	}
+	*buf = s.indexed.AppendRuns((*buf)[:0], stream)
+	return *buf
+}
+
 // labelsOf implements whole.
 func (s *localSession) labelsOf(stream int) model.Labels {
 	if s.listed {
@@ -97,6 +128,9 @@ type task struct {
 	stream int
 	ranges []TimeRange
 }
+
+// taskSize is the bytes of a task of one range.
+const taskSize = int(unsafe.Sizeof(task{}) + unsafe.Sizeof(TimeRange{}))
 
 // allTasks are tasks for all rows of n streams.
 func allTasks(n int, start, end int64) []task {
@@ -142,7 +176,10 @@ func tasksOf(n int, streams []int, ranges []TimeRange, start, end int64) ([]task
 }
 
 func (s *localSession) tasks(streams []int, ranges []TimeRange, start, end int64) ([]task, error) {
-	tasks, err := tasksOf(len(s.list()), streams, ranges, max(start, s.start), min(end, s.end))
+	tasks, err := tasksOf(s.count(), streams, ranges, max(start, s.start), min(end, s.end))
+	if err == nil {
+		err = s.held.mem.Err()
+	}
 	if err != nil || s.excluded == nil {
 		return tasks, err
 	}

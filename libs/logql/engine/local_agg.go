@@ -87,9 +87,10 @@ func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 // read, streams with many rows are cut by time.
 func (s *localSession) chunks(tasks []task, lines bool) [][]task {
 	var pieces []task
+	var buf []Run
 	for _, t := range tasks {
 		if lines {
-			for _, cut := range cuts(s.streams[t.stream].Runs) {
+			for _, cut := range cuts(s.runsOf(&buf, t.stream)) {
 				if head := clip(t.ranges, minTime, cut); len(head) > 0 {
 					pieces = append(pieces, task{t.stream, head})
 					t.ranges = clip(t.ranges, cut, maxTime)
@@ -103,16 +104,16 @@ func (s *localSession) chunks(tasks []task, lines bool) [][]task {
 	// A chunk has series of its own, which few rows are not worth.
 	var rows uint64
 	for _, p := range pieces {
-		rows += s.rowsIn(p)
+		rows += p.rowsOf(s.runsOf(&buf, p.stream))
 	}
 	n := min(uint64(4*s.workers), rows/max(1, splitRows/8)+1)
 	size := max(1, (len(pieces)+int(n)-1)/int(n))
 	return slices.Collect(slices.Chunk(pieces, size))
 }
 
-// rowsIn estimates the rows of a task.
-func (s *localSession) rowsIn(t task) (n uint64) {
-	for _, r := range s.streams[t.stream].Runs {
+// rowsOf estimates the rows of a task, of the runs of its stream.
+func (t *task) rowsOf(runs []Run) (n uint64) {
+	for _, r := range runs {
 		if r.MaxTime >= t.ranges[0].Start && r.MinTime < t.ranges[len(t.ranges)-1].End {
 			n += r.Rows
 		}
@@ -202,6 +203,7 @@ type aggregator struct {
 	meta   metaReader
 	buf    []model.Label
 	sel    []int32
+	runs   []Run
 }
 
 func (a *aggregator) release() { a.mem.Release(a.held) }
@@ -253,7 +255,7 @@ func (a *aggregator) run(ctx context.Context, tasks []task) error {
 }
 
 func (a *aggregator) stream(ctx context.Context, t task) error {
-	labels := a.selection.session.streams[t.stream].Labels
+	labels := a.selection.session.labelsOf(t.stream)
 	ranges, err := a.countRuns(t, labels)
 	if err != nil {
 		return err

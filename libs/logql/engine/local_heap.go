@@ -35,6 +35,7 @@ func (sc *scan) pop() *cursor {
 // fix restores the heap after its first cursor moved.
 func (sc *scan) fix() {
 	if sc.heap[0].done {
+		sc.held.give(cursorSize)
 		sc.pop()
 		return
 	}

@@ -27,7 +27,7 @@ func (a *aggregator) countRuns(t task, labels model.Labels) ([]TimeRange, error)
 	var left []TimeRange
 	counted, before := false, -1 // the run that left ends with
 	series := uint32(0)
-	for i, r := range a.selection.session.streams[t.stream].Runs {
+	for i, r := range a.selection.session.runsOf(&a.runs, t.stream) {
 		for len(all) > 0 && all[0].End <= r.MinTime {
 			all = all[1:]
 		}

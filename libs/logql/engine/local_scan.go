@@ -26,134 +26,6 @@ const (
 	scanPatience = 200 * time.Millisecond
 )
 
-// cursor stands before a row of a stream that passed the pipeline, or before
-// rows that are not examined yet. It is used by one goroutine at a time.
-type cursor struct {
-	ctx    context.Context
-	turns  int // rows that were examined
-	src    rowSource
-	stream int
-	proc   *processor
-	after  *model.OrderKey // rows up to it are dropped, or, whole, not counted
-
-	rows     *model.Rows
-	from, to int     // rows of the batch that are not chosen from
-	sel      []int32 // rows that were chosen and are not examined, ascending
-	selBuf   []int32
-	block    int
-
-	bound int64 // time of the row it stands before, or the nearest it can be
-	ready bool  // row passed
-	done  bool
-	row   int
-	line  []byte
-	value float64
-
-	meta  metaReader
-	key   []byte
-	sets  map[string]uint32 // of a plain pipeline, by metadata
-	stats ScanStats
-	err   error
-}
-
-// advance examines rows until one passes, or about scanBudget did not.
-func (c *cursor) advance() {
-	c.ready = false
-	for n := 0; n < scanBudget; {
-		if len(c.sel) == 0 {
-			if c.from == c.to {
-				c.rows, c.from, c.to, c.err = c.src.next(&c.stats)
-				if c.err != nil || c.rows == nil {
-					c.done = true
-					return
-				}
-			}
-			n += c.choose()
-			continue
-		}
-		i := 0
-		if c.src.backward {
-			i = len(c.sel) - 1
-		}
-		row := int(c.sel[i])
-		if c.src.backward {
-			c.sel = c.sel[:i]
-		} else {
-			c.sel = c.sel[1:]
-		}
-		c.bound = c.rows.Times[row]
-		if c.turns++; c.turns%atOnce == 0 && c.ctx.Err() != nil {
-			c.err, c.done = context.Cause(c.ctx), true
-			return
-		}
-		if c.examine(row) {
-			c.row, c.ready = row, true
-			return
-		}
-	}
-}
-
-// choose takes the next rows of the batch and selects those that may match.
-func (c *cursor) choose() int {
-	n := 1
-	if len(c.proc.prog.needle) > 0 {
-		// Few at first, as the scan may need no more.
-		c.block = min(max(2*c.block, 32), 4096, c.to-c.from)
-		n = c.block
-	}
-	lo := c.from
-	if c.src.backward {
-		c.to -= n
-		lo = c.to
-		c.bound = c.rows.Times[lo]
-	} else {
-		c.from += n
-		c.bound = c.rows.Times[lo+n-1]
-	}
-	c.selBuf = c.proc.prog.candidates(c.selBuf[:0], c.rows, lo, lo+n)
-	c.sel = c.selBuf
-	c.src.read(&c.stats, c.rows, lo, lo+n, true)
-	return n
-}
-
-// lineBytes is the bytes of the lines of rows [from, to).
-func lineBytes(rows *model.Rows, from, to int) uint64 {
-	if from == to || rows.Lines.Ends == nil {
-		return 0
-	}
-	begin := uint32(0)
-	if from > 0 {
-		begin = rows.Lines.Ends[from-1]
-	}
-	return uint64(rows.Lines.Ends[to-1] - begin)
-}
-
-func (c *cursor) examine(row int) bool {
-	line := lineOf(c.rows, row)
-	if !c.proc.matches(line) {
-		return false
-	}
-	c.stats.RowsFiltered++
-	if c.after != nil && c.bound == c.after.Time {
-		cmp := c.rows.Key(row)
-		if c.rows.Hashes == nil {
-			cmp.Hash = c.rows.Hash(row)
-		}
-		if d := cmp.Compare(*c.after); d == 0 || (d < 0) != c.src.backward {
-			return false
-		}
-	}
-	if share := c.proc.prog.share; share > 0 && !sampled(c.rows.Hash(row), share) {
-		return false
-	}
-	meta, size := c.meta.at(c.rows, row)
-	c.stats.BytesRead += uint64(size)
-	c.stats.MetadataBytesRead += uint64(size)
-	var ok bool
-	c.line, c.value, ok = c.proc.process(c.bound, line, meta)
-	return ok
-}
-
 // Scan merges the streams by time, then by labels.
 func (s *localSession) Scan(ctx context.Context, req ScanRequest, yield func(*ScanRows) error) (ScanStats, error) {
 	plan, err := planOf(ctx, req.Query)
@@ -184,6 +56,7 @@ type scan struct {
 	waiting   []waiting // tasks that have no cursor yet, a heap by bound and stream
 	tasks     []scanTask
 	ranges    []TimeRange // of tasks that are not there
+	runs      []Run       // a buffer
 	first     int         // rows of a stream that are as many as the limit leaves for it, about; 0: no limit
 	req       *ScanRequest
 	prog      *program
@@ -197,6 +70,8 @@ type scan struct {
 	told      ScanStats // what live knows
 	flushed   time.Time
 	distinct  distinctRows
+	held      holder
+	batches   map[*model.Rows]*heldBatch
 }
 
 // waiting is a task that is not begun.
@@ -215,7 +90,7 @@ func (sc *scan) add(t task) {
 	w := scanTask{task: t}
 	bound := int64(0)
 	if a := sc.req.After; a != nil {
-		key, from, to := a.narrow(sc.session.streams[t.stream].Labels, sc.req.Backward)
+		key, from, to := a.narrow(sc.session.labelsOf(t.stream), sc.req.Backward)
 		if !sc.req.Identity {
 			w.behind = key
 		}
@@ -225,8 +100,9 @@ func (sc *scan) add(t task) {
 	}
 	// The runs tell where the first row can be at best.
 	found := false
+	runs := sc.session.runsOf(&sc.runs, t.stream)
 	for _, tr := range w.ranges {
-		for _, r := range sc.session.streams[t.stream].Runs {
+		for _, r := range runs {
 			if r.MaxTime < tr.Start || r.MinTime >= tr.End {
 				continue
 			}
@@ -277,11 +153,14 @@ func clip(ranges []TimeRange, from, to int64) []TimeRange {
 }
 
 // begin makes cursors of the tasks whose rows may come before those of the others.
-func (sc *scan) begin(ctx context.Context) {
+func (sc *scan) begin(ctx context.Context) error {
 	for len(sc.waiting) > 0 {
 		w := sc.waiting[0]
 		if len(sc.heap) > 0 && sc.order(sc.heap[0].bound, sc.heap[0].stream, w.bound, int(w.stream)) {
-			return
+			return nil
+		}
+		if err := sc.held.reserve(cursorSize); err != nil {
+			return err
 		}
 		n := len(sc.waiting) - 1
 		sc.waiting[0] = sc.waiting[n]
@@ -292,11 +171,17 @@ func (sc *scan) begin(ctx context.Context) {
 		src.first = sc.first
 		sc.push(&cursor{ctx: ctx, src: src, stream: t.stream, after: t.behind, bound: w.bound})
 	}
+	return nil
 }
 
 func (sc *scan) run(ctx context.Context) (ScanStats, error) {
 	sc.in.mem, sc.live, sc.flushed = memoryOf(ctx), liveOf(ctx), time.Now()
 	defer sc.in.release()
+	sc.held.mem = sc.in.mem
+	defer sc.held.release()
+	if err := sc.held.reserve(waitingSize*cap(sc.waiting) + scanTaskSize*cap(sc.tasks)); err != nil {
+		return sc.stats, err
+	}
 	if n := len(sc.waiting); n > 0 && sc.req.Limit > 0 {
 		sc.first = max(1, sc.req.Limit/n)
 	}
@@ -304,7 +189,10 @@ func (sc *scan) run(ctx context.Context) (ScanStats, error) {
 		heapDown(sc.waiting, i, sc.sooner)
 	}
 	for turn := 0; ; turn++ {
-		if sc.begin(ctx); len(sc.heap) == 0 {
+		if err := sc.begin(ctx); err != nil {
+			return sc.stats, err
+		}
+		if len(sc.heap) == 0 {
 			break
 		}
 		if turn%1024 == 0 && ctx.Err() != nil {
@@ -370,7 +258,9 @@ func (sc *scan) fill(ctx context.Context) error {
 	var batch []*cursor
 	for len(sc.heap) > 0 && !sc.heap[0].ready && len(batch) < sc.session.workers {
 		batch = append(batch, sc.pop())
-		sc.begin(ctx)
+		if err := sc.begin(ctx); err != nil {
+			return err
+		}
 	}
 	for _, c := range batch {
 		if c.proc == nil {
@@ -382,9 +272,11 @@ func (sc *scan) fill(ctx context.Context) error {
 		if err := sc.settle(c); err != nil {
 			return err
 		}
-		if !c.done {
-			sc.push(c)
+		if c.done {
+			sc.held.give(cursorSize)
+			continue
 		}
+		sc.push(c)
 	}
 	sc.report()
 	return nil
@@ -400,6 +292,11 @@ func (sc *scan) take(c *cursor) {
 
 func (sc *scan) settle(c *cursor) error {
 	sc.take(c)
+	if c.rows != c.counted {
+		if err := sc.hold(c); err != nil {
+			return err
+		}
+	}
 	return c.err
 }
 

@@ -136,9 +136,14 @@ func (u *united) scanOnce(ctx context.Context, spec scanSpec, yield func(*row) e
 	if spec.skip != nil {
 		shares = slices.DeleteFunc(shares, func(s share) bool { return spec.skip(s.session) })
 	}
+	held := holder{mem: memoryOf(ctx)}
+	defer held.release()
+	if err := held.reserve(sharesSize(shares)); err != nil {
+		return -1, stats, err
+	}
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
-	m := merger{u: u, ctx: ctx, spec: &spec, mem: memoryOf(ctx), yield: yield, window: len(shares)}
+	m := merger{u: u, ctx: ctx, spec: &spec, mem: held.mem, yield: yield, window: len(shares)}
 	for i, sh := range shares {
 		f := &feed{number: i, share: sh, batches: make(chan *ScanRows), release: make(chan struct{}, 1)}
 		if sh.link == nil {

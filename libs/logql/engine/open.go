@@ -50,6 +50,9 @@ func (q *query) openPlanned(ctx context.Context, matchers []*syntax.Matcher, sta
 	} else {
 		o.plan(start, end)
 	}
+	if err := q.mem.Err(); err != nil {
+		return nil, err
+	}
 	o.tasks = o.all(start, end)
 	if err := q.checkBare(matchers, q.count(o, cover)); err != nil {
 		return nil, err
@@ -61,7 +64,7 @@ func (q *query) openPlanned(ctx context.Context, matchers []*syntax.Matcher, sta
 // openSessions is open without the plan.
 func (q *query) openSessions(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (*opened, error) {
 	n := len(q.Sources)
-	o := &opened{q: q, united: newUnited(n)}
+	o := &opened{q: q, united: newUnited(n, q.mem)}
 	errs := make([]error, n)
 	opened := false
 	defer func() {
@@ -151,7 +154,7 @@ func (o *opened) fail(session int, cause error) error {
 		// Copies are looked for in all that there is.
 		o.planStreams(o.start, o.end)
 		o.tasks = o.all(o.start, o.end)
-		return nil
+		return o.q.mem.Err()
 	}
 	o.failed[session], o.causes[session] = true, cause
 	if o.lost(o.tasks) < 0 {

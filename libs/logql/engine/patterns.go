@@ -117,6 +117,11 @@ type patternSpec struct {
 // the same with what several hold, and unites them. If a session fails, it returns which.
 func (u *united) patternsOnce(ctx context.Context, spec *patternSpec) (_ *patterns.Set, failed int, stats ScanStats, _ error) {
 	shares := u.shares(single, spec.tasks)
+	held := holder{mem: memoryOf(ctx)}
+	defer held.release()
+	if err := held.reserve(sharesSize(shares)); err != nil {
+		return nil, -1, stats, err
+	}
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -298,7 +303,8 @@ func (s *localSession) countable(t task, start, end int64, by map[TimeRange][]in
 		stream = s.numbers[t.stream]
 	}
 	start, end = max(start, s.start), min(end, s.end)
-	whole := !slices.ContainsFunc(s.streams[t.stream].Runs, func(r Run) bool {
+	var buf []Run
+	whole := !slices.ContainsFunc(s.runsOf(&buf, t.stream), func(r Run) bool {
 		from, to := max(r.MinTime, start), min(r.MaxTime+1, end)
 		return from < to && !slices.ContainsFunc(t.ranges, func(w TimeRange) bool { return w.Start <= from && to <= w.End })
 	})

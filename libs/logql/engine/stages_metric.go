@@ -89,25 +89,6 @@ func (q *query) extendedRange(ctx context.Context, agg *syntax.RangeAggregation,
 	return foldSamples(agg, f, g, in, q.mem, q.maxSeries(leg))
 }
 
-// holder is memory that is held until the end.
-type holder struct {
-	mem  *Memory
-	held int
-}
-
-func (h *holder) reserve(n int) error {
-	if err := h.mem.Reserve(n); err != nil {
-		return err
-	}
-	h.held += n
-	return nil
-}
-
-func (h *holder) release() {
-	h.mem.Release(h.held)
-	h.held = 0
-}
-
 // samples are those that sources extract.
 func (o *opened) samples(ctx context.Context, agg *syntax.RangeAggregation, g *grid) sampling {
 	query := *agg

@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"cmp"
 	"slices"
-
-	"github.com/cespare/xxhash/v2"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -29,7 +27,7 @@ func (p *piece) from(dst []reading, failed []bool) (_ []reading, lost int) {
 	for k, c := range p.classes {
 		i := slices.IndexFunc(c, func(pl place) bool { return !failed[pl.session] })
 		if i < 0 {
-			lost = c[0].session
+			lost = int(c[0].session)
 			continue
 		}
 		r := reading{c[i], TimeRange{p.start, p.end}}
@@ -42,7 +40,7 @@ func (p *piece) from(dst []reading, failed []bool) (_ []reading, lost int) {
 }
 
 type place struct {
-	session, stream int
+	session, stream int32
 }
 
 // reading is what is read of a place.
@@ -70,29 +68,44 @@ type unionStream struct {
 // the sessions' names: the choice depends on them and on the labels alone, so
 // that it spreads over the sessions and yet is the same for each page of a query.
 // The result ascends by labels; of gives the number in it of each session's
-// streams, -1 if it has nothing of one.
-func unite(names []string, streams [][]Stream, start, end int64) (out []unionStream, of [][]int32) {
-	if out, of = uniteOne(streams, start, end); of != nil {
-		return out, of
-	}
-	largest := 0
+// streams, -1 if it has nothing of one. What it takes is claimed from h, which keeps
+// the claim for the result; both are nil if that is refused.
+func unite(names []string, lists []listing, start, end int64, h *holder) (out []unionStream, of [][]int32) {
+	largest, holding := 0, 0
 	total := 0
-	for s := range streams {
-		largest, total = max(largest, len(streams[s])), total+len(streams[s])
+	for _, l := range lists {
+		if l.len() > 0 {
+			holding++
+		}
+		largest, total = max(largest, l.len()), total+l.len()
+	}
+	scratch := holder{mem: h.mem}
+	defer scratch.release()
+	if !h.claim(placeSize*total) || !scratch.claim(numberSize*largest) {
+		return nil, nil
+	}
+	if holding < 2 {
+		if !h.claim(streamSize * largest) {
+			return nil, nil
+		}
+		return uniteOne(lists, start, end, h)
 	}
 	all := numbering{first: make(map[uint64]int32, largest)}
-	of = make([][]int32, len(streams))
+	of = make([][]int32, len(lists))
 	var holders []int32
-	for s := range streams {
-		of[s] = make([]int32, len(streams[s]))
-		for i := range streams[s] {
-			id := all.id(streams[s][i].Labels)
+	for s, l := range lists {
+		of[s] = make([]int32, l.len())
+		for i := range of[s] {
+			id := all.id(l, i)
 			if int(id) == len(holders) {
 				holders = append(holders, 0)
 			}
 			holders[id]++
 			of[s][i] = id
 		}
+	}
+	if !scratch.claim(numberSize*(len(holders)-largest)) || !h.claim(streamSize*len(holders)+all.size) {
+		return nil, nil
 	}
 	// The places of each stream, by session.
 	places := make([][]place, len(holders))
@@ -103,7 +116,7 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 	}
 	for s := range of {
 		for i, id := range of[s] {
-			places[id] = append(places[id], place{s, i})
+			places[id] = append(places[id], place{int32(s), int32(i)})
 		}
 	}
 	order := make([]int32, len(holders))
@@ -111,13 +124,20 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 		order[i] = int32(i)
 	}
 	slices.SortFunc(order, func(a, b int32) int { return all.sets[a].Compare(all.sets[b]) })
-	w := uniter{ranking: newRanking(names), copies: findCopies(streams, places), read: make([]bool, len(streams))}
+	w := uniter{ranking: newRanking(names), copies: findCopies(lists, places), read: make([]bool, len(lists))}
 	number := make([]int32, len(holders))
 	out = make([]unionStream, 0, len(order))
 	var runs []placedRun
-	for _, id := range order {
+	var buf []Run
+	for i, id := range order {
+		if i%slabSize == 0 {
+			if !h.claim(w.size) {
+				return nil, nil
+			}
+			w.size = 0
+		}
 		if at := places[id]; len(at) == 1 {
-			u, ok := alone(&streams[at[0].session][at[0].stream], at, start, end)
+			u, ok := alone(all.sets[id], lists[at[0].session], at, start, end, &w.size)
 			if number[id] = -1; ok {
 				number[id] = int32(len(out))
 				out = append(out, u)
@@ -127,9 +147,9 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 		runs = runs[:0]
 		spans := false
 		for _, pl := range places[id] {
-			st := &streams[pl.session][pl.stream]
-			spans = spans || len(st.Runs) == 0
-			for _, r := range st.Runs {
+			of := lists[pl.session].runs(&buf, int(pl.stream))
+			spans = spans || len(of) == 0
+			for _, r := range of {
 				if r.MaxTime >= start && r.MinTime < end {
 					runs = append(runs, placedRun{r, pl})
 				}
@@ -145,6 +165,9 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 			number[id] = -1
 		}
 	}
+	if !h.claim(w.size) {
+		return nil, nil
+	}
 	for s := range of {
 		for i, id := range of[s] {
 			of[s][i] = number[id]
@@ -153,37 +176,62 @@ func unite(names []string, streams [][]Stream, start, end int64) (out []unionStr
 	return out, of
 }
 
-// uniteOne is unite if one session has all streams; else of is nil.
-func uniteOne(streams [][]Stream, start, end int64) (out []unionStream, of [][]int32) {
-	only := -1
-	for s := range streams {
-		if len(streams[s]) > 0 {
-			if only >= 0 {
-				return nil, nil
-			}
-			only = s
-		}
-	}
-	of = make([][]int32, len(streams))
+// What a plan takes, in bytes, the tasks that ask for all of it included.
+const (
+	placeSize  = int(unsafe.Sizeof(place{})) + 4              // of each stream of each session
+	streamSize = int(unsafe.Sizeof(unionStream{})) + taskSize // of each stream
+	pieceSize  = int(unsafe.Sizeof(piece{}))
+	classSize  = int(unsafe.Sizeof([]place{}) + unsafe.Sizeof(TimeRange{}))
+	runSize    = int(unsafe.Sizeof(Run{}))
+	aloneSize  = pieceSize + classSize // of a stream of one session besides
+	// numberSize is of each stream while the plan is made: its place in a map, its labels, and lists.
+	numberSize = 96
+)
+
+// uniteOne is unite if one session at most has streams.
+func uniteOne(lists []listing, start, end int64, h *holder) (out []unionStream, of [][]int32) {
+	only := slices.IndexFunc(lists, func(l listing) bool { return l.len() > 0 })
+	of = make([][]int32, len(lists))
 	if only < 0 {
 		return nil, of
 	}
-	out, of[only] = make([]unionStream, 0, len(streams[only])), make([]int32, len(streams[only]))
-	places := make([]place, len(streams[only]))
-	for i := range streams[only] {
-		places[i] = place{only, i}
-		u, ok := alone(&streams[only][i], places[i:i+1:i+1], start, end)
+	l := lists[only]
+	out, of[only] = make([]unionStream, 0, l.len()), make([]int32, l.len())
+	places := make([]place, l.len())
+	size := 0
+	for i := range places {
+		if i%slabSize == 0 {
+			if !h.claim(size) {
+				return nil, nil
+			}
+			size = 0
+		}
+		places[i] = place{int32(only), int32(i)}
+		labels := l.labels(nil, i)
+		if l.makes() {
+			size += labelsSize(labels)
+		}
+		u, ok := alone(labels, l, places[i:i+1:i+1], start, end, &size)
 		if of[only][i] = -1; ok {
 			of[only][i] = int32(len(out))
 			out = append(out, u)
 		}
 	}
+	if !h.claim(size) {
+		return nil, nil
+	}
 	return out, of
 }
 
-// alone is a stream of one session; ok is false if it has no run within the range.
-func alone(st *Stream, at []place, start, end int64) (u unionStream, ok bool) {
-	u = unionStream{labels: st.Labels, known: st.Runs}
+// alone is a stream of one session; ok is false if it has no run within the range. It adds
+// to size what it takes.
+func alone(labels model.Labels, l listing, at []place, start, end int64, size *int) (u unionStream, ok bool) {
+	runs := l.runs(nil, int(at[0].stream))
+	*size += aloneSize
+	if l.makes() {
+		*size += runSize * len(runs)
+	}
+	u = unionStream{labels: labels, known: runs}
 	for len(u.known) > 0 && u.known[0].MaxTime < start {
 		u.known = u.known[1:]
 	}
@@ -191,7 +239,7 @@ func alone(st *Stream, at []place, start, end int64) (u unionStream, ok bool) {
 		u.known = u.known[:len(u.known)-1]
 	}
 	if u.runs = len(u.known); u.runs == 0 {
-		return u, len(st.Runs) == 0
+		return u, len(runs) == 0
 	}
 	for _, r := range u.known {
 		u.rows += r.Rows
@@ -211,9 +259,13 @@ type numbering struct {
 	first map[uint64]int32 // by hash; the newest of those that have it
 	next  []int32          // the one before of equal hash, or -1
 	sets  []model.Labels
+	size  int // bytes of sets that were made for it
+	buf   model.Labels
 }
 
-func (n *numbering) id(labels model.Labels) int32 {
+// id returns the number of the labels of a stream.
+func (n *numbering) id(l listing, stream int) int32 {
+	labels := l.labels(&n.buf, stream)
 	h := labels.Fingerprint()
 	before, ok := n.first[h]
 	if !ok {
@@ -224,289 +276,11 @@ func (n *numbering) id(labels model.Labels) int32 {
 			return id
 		}
 	}
+	if l.makes() {
+		labels = slices.Clone(labels)
+		n.size += labelsSize(labels)
+	}
 	id := int32(len(n.sets))
 	n.first[h], n.next, n.sets = id, append(n.next, before), append(n.sets, labels)
 	return id
-}
-
-type placedRun struct {
-	Run
-	place
-}
-
-// group is equal runs.
-type group struct {
-	Run
-	places []place
-}
-
-// uniter unites streams one after the other. There may be a great many that each have little:
-// what is kept of one takes no more than it must.
-type uniter struct {
-	ranking
-	copies  copies
-	read    []bool // of sessions: that its place of the stream is read
-	sums    []placedRun
-	groups  []group
-	known   []Run
-	pieces  []piece
-	places  []place
-	classes [][]place
-}
-
-// slabSize is for how many streams' places memory is set aside at a time.
-const slabSize = 1024
-
-// placesOf returns a list of one place.
-func (w *uniter) placesOf(p place) []place {
-	if len(w.places) == cap(w.places) {
-		w.places = make([]place, 0, slabSize)
-	}
-	n := len(w.places)
-	w.places = append(w.places, p)
-	return w.places[n : n+1 : n+1]
-}
-
-// classesOf returns a list of one class.
-func (w *uniter) classesOf(places []place) [][]place {
-	if len(w.classes) == cap(w.classes) {
-		w.classes = make([][]place, 0, slabSize)
-	}
-	n := len(w.classes)
-	w.classes = append(w.classes, places)
-	return w.classes[n : n+1 : n+1]
-}
-
-func (w *uniter) stream(labels model.Labels, runs []placedRun, start, end int64) unionStream {
-	w.of(labels)
-	u := unionStream{labels: labels}
-	// Mostly a stream is in one session.
-	if only := runs[0].place; !slices.ContainsFunc(runs, func(r placedRun) bool { return r.place != only }) {
-		u.known = make([]Run, len(runs))
-		for i, r := range runs {
-			u.rows += r.Rows
-			u.bytes += r.Bytes
-			u.known[i] = r.Run
-		}
-		u.runs = len(runs)
-		u.pieces = []piece{{start: max(runs[0].MinTime, start), end: min(runs[len(runs)-1].MaxTime+1, end), classes: w.classesOf(w.placesOf(only))}}
-		return u
-	}
-	slices.SortStableFunc(runs, func(a, b placedRun) int {
-		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime),
-			cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.session, b.session))
-	})
-	groups := w.groups[:0]
-	for _, r := range runs {
-		if n := len(groups); n > 0 && groups[n-1].Run.sameAs(r.Run) {
-			groups[n-1].places = append(groups[n-1].places, r.place)
-			continue
-		}
-		groups = append(groups, group{r.Run, w.placesOf(r.place)})
-	}
-	w.groups = groups
-	u.known, u.pieces = w.known[:0], w.pieces[:0]
-	for i := 0; i < len(groups); {
-		// groups[i:j] are connected by overlaps.
-		j, last := i+1, groups[i].MaxTime
-		for j < len(groups) && groups[j].MinTime <= last {
-			last = max(last, groups[j].MaxTime)
-			j++
-		}
-		u.addPiece(groups[i:j], last, w)
-		i = j
-	}
-	// Runs may reach beyond what is asked for.
-	kept := u.pieces[:0]
-	for _, p := range u.pieces {
-		p.start, p.end = max(p.start, start), min(p.end, end)
-		if p.start < p.end {
-			kept = append(kept, p)
-		}
-	}
-	w.known, w.pieces = u.known, u.pieces
-	u.known, u.pieces = append(make([]Run, 0, len(u.known)), u.known...), append(make([]piece, 0, len(kept)), kept...)
-	return u
-}
-
-// sameAs reports whether both runs of one stream are known to be the same rows. A
-// digest of 0 says nothing.
-func (r Run) sameAs(o Run) bool {
-	return r.Digest != 0 && r.MinTime == o.MinTime && r.MaxTime == o.MaxTime && r.Rows == o.Rows && r.Digest == o.Digest
-}
-
-// addPiece adds the piece of groups that are connected by overlaps.
-func (u *unionStream) addPiece(groups []group, last int64, w *uniter) {
-	if len(groups) == 1 {
-		g := groups[0]
-		slices.SortFunc(g.places, w.compare)
-		u.runs++
-		u.skipped += len(g.places) - 1
-		u.rows += g.Rows
-		u.bytes += g.Bytes
-		u.known = append(u.known, g.Run)
-		if !u.joins(g.places, last+1) {
-			u.pieces = append(u.pieces, piece{start: g.MinTime, end: last + 1, classes: w.classesOf(g.places)})
-		}
-		return
-	}
-	classes := withoutSums(w.copies.leave(w.classesOfRows(groups)))
-	for i := range groups {
-		for _, pl := range groups[i].places {
-			w.read[pl.session] = false
-		}
-	}
-	for _, c := range classes {
-		w.read[c.places[0].session] = true
-	}
-	// Those that are left may not overlap any more.
-	slices.SortStableFunc(classes, func(a, b group) int { return cmp.Compare(a.MinTime, b.MinTime) })
-	for i := 0; i < len(classes); {
-		j, last := i+1, classes[i].MaxTime
-		for j < len(classes) && classes[j].MinTime <= last {
-			last = max(last, classes[j].MaxTime)
-			j++
-		}
-		n := 0
-		for n < len(groups) && groups[n].MinTime <= last {
-			n++
-		}
-		u.addClasses(groups[:n], classes[i:j], last, w)
-		i, groups = j, groups[n:]
-	}
-	u.addClasses(groups, nil, last, w) // what is skipped
-}
-
-// classesOfRows returns the places that have groups, with the sums of their runs. Digests
-// add up, so sessions that cut the same rows into other runs are found equal: one class.
-func (w *uniter) classesOfRows(groups []group) []group {
-	sums := w.sums[:0]
-	for i := range groups {
-		for _, pl := range groups[i].places {
-			sums = append(sums, placedRun{groups[i].Run, pl})
-		}
-	}
-	w.sums = sums
-	slices.SortStableFunc(sums, func(a, b placedRun) int { return w.compare(a.place, b.place) })
-	n := 0
-	for _, r := range sums {
-		if n > 0 && sums[n-1].place == r.place {
-			sums[n-1].Run = sums[n-1].plus(r.Run, false)
-			continue
-		}
-		sums[n] = r
-		n++
-	}
-	var classes []group
-	equal := make(map[Run]int, n) // the class of known rows
-	for _, r := range sums[:n] {
-		sum := r.Run
-		sum.Bytes = 0 // says nothing about which rows there are
-		i, ok := equal[sum]
-		if !ok || sum.Digest == 0 {
-			i = len(classes)
-			classes = append(classes, group{Run: r.Run})
-			equal[sum] = i
-		}
-		classes[i].places = append(classes[i].places, r.place)
-	}
-	return classes
-}
-
-// addClasses adds the piece of classes that are connected by overlaps, and counts groups that
-// end no later.
-func (u *unionStream) addClasses(groups, classes []group, last int64, w *uniter) {
-	for i := range groups {
-		g := &groups[i]
-		read := 0
-		for _, pl := range g.places {
-			if w.read[pl.session] {
-				read++
-			}
-		}
-		u.runs += read
-		u.skipped += len(g.places) - read
-		if read > 0 {
-			u.rows += g.Rows
-			u.bytes += g.Bytes
-			if len(classes) == 1 {
-				u.known = append(u.known, g.Run)
-			}
-		}
-	}
-	switch len(classes) {
-	case 0:
-	case 1:
-		c := &classes[0]
-		if !u.joins(c.places, last+1) {
-			u.pieces = append(u.pieces, piece{start: c.MinTime, end: last + 1, classes: w.classesOf(c.places)})
-		}
-	default:
-		p := piece{start: classes[0].MinTime, end: last + 1}
-		// Some rows may be there several times. Who has the same rows as often, by the sum
-		// of their hashes, has the same rows.
-		var known Run
-		for i, c := range classes {
-			p.classes = append(p.classes, c.places)
-			p.extents = append(p.extents, TimeRange{c.MinTime, c.MaxTime + 1})
-			known = known.plus(c.Run, i == 0)
-		}
-		u.known = append(u.known, known)
-		u.pieces = append(u.pieces, p)
-	}
-}
-
-// joins makes the last piece reach up to end, if it is held by just these places.
-func (u *unionStream) joins(places []place, end int64) bool {
-	n := len(u.pieces)
-	if n == 0 || len(u.pieces[n-1].classes) != 1 || !slices.Equal(u.pieces[n-1].classes[0], places) {
-		return false
-	}
-	u.pieces[n-1].end = end
-	return true
-}
-
-// plus adds a run; a digest of 0, which says nothing, stays.
-func (r Run) plus(o Run, first bool) Run {
-	if first {
-		return o
-	}
-	if r.Digest != 0 && o.Digest != 0 {
-		r.Digest += o.Digest
-	} else {
-		r.Digest = 0
-	}
-	r.MinTime, r.MaxTime = min(r.MinTime, o.MinTime), max(r.MaxTime, o.MaxTime)
-	r.Rows += o.Rows
-	r.Bytes += o.Bytes
-	return r
-}
-
-// ranking ranks sessions for a stream by rendezvous hashing.
-type ranking struct {
-	names  []string
-	hashes []uint64
-	stream uint64
-}
-
-func newRanking(names []string) ranking {
-	r := ranking{names: names, hashes: make([]uint64, len(names))}
-	for i, n := range names {
-		r.hashes[i] = xxhash.Sum64String(n)
-	}
-	return r
-}
-
-// of makes it a ranking for a stream.
-func (r *ranking) of(labels model.Labels) { r.stream = labels.Fingerprint() }
-
-func (r *ranking) weight(session int) uint64 {
-	w := (r.hashes[session] ^ r.stream) * 0x9e3779b97f4a7c15
-	return w ^ w>>32
-}
-
-// compare orders places, the preferred first.
-func (r *ranking) compare(a, b place) int {
-	return cmp.Or(cmp.Compare(r.weight(b.session), r.weight(a.session)),
-		cmp.Compare(r.names[a.session], r.names[b.session]), cmp.Compare(a.session, b.session))
 }

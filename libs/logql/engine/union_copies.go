@@ -30,8 +30,8 @@ const (
 )
 
 // findCopies puts the sessions, by their first times, one behind another that ended before.
-func findCopies(streams [][]Stream, places [][]place) copies {
-	n := len(streams)
+func findCopies(lists []listing, places [][]place) copies {
+	n := len(lists)
 	if n > mostTold {
 		return copies{}
 	}
@@ -40,11 +40,12 @@ func findCopies(streams [][]Stream, places [][]place) copies {
 	conflict := make([]int32, n*n) // how many more streams of two sessions overlap than do not
 	seen := make([]bool, n)
 	pairs := 0
+	var abuf, bbuf []Run
 	step := max(1, len(places)/256)
 	for at := 0; at < len(places) && pairs < sampledPairs; at += step {
 		list := places[at]
 		for i, a := range list {
-			as := streams[a.session][a.stream].Runs
+			as := lists[a.session].runs(&abuf, int(a.stream))
 			if len(as) == 0 {
 				continue
 			}
@@ -57,11 +58,11 @@ func findCopies(streams [][]Stream, places [][]place) copies {
 			for _, b := range list[:i] {
 				pairs++
 				more := int32(-1)
-				if overlap(as, streams[b.session][b.stream].Runs) {
+				if overlap(as, lists[b.session].runs(&bbuf, int(b.stream))) {
 					more = 1
 				}
-				conflict[a.session*n+b.session] += more
-				conflict[b.session*n+a.session] += more
+				conflict[int(a.session)*n+int(b.session)] += more
+				conflict[int(b.session)*n+int(a.session)] += more
 			}
 		}
 	}

@@ -91,7 +91,7 @@ func TestPlansOfCopiesReadAllRows(t *testing.T) {
 				}
 			}
 		}
-		plan, _ := unite(names, list, start, end)
+		plan, _ := unite(names, listsOf(list), start, end, &holder{})
 		for i := range plan {
 			u := &plan[i]
 			got := map[heldRow]int{}
@@ -157,7 +157,7 @@ func TestCopiesCutElsewhereAreNotUnited(t *testing.T) {
 			delete(blocks, "copy 0")
 		}
 		fewest := slices.Min(slices.Collect(maps.Values(blocks)))
-		plan, _ := unite(names, list, 0, 1<<40)
+		plan, _ := unite(names, listsOf(list), 0, 1<<40, &holder{})
 		wrong := 0
 		for i := range plan {
 			u := &plan[i]
@@ -180,15 +180,15 @@ func TestCopiesOfSessions(t *testing.T) {
 	}
 	list := [][]Stream{stream(0, 5), stream(0, 9), stream(10, 20), stream(6, 15), stream(16, 20), stream(0, 20)}
 	places := []place{{0, 0}, {1, 0}, {2, 0}, {3, 0}, {4, 0}, {5, 0}}
-	of := findCopies(list, [][]place{places}).of
+	of := findCopies(listsOf(list), [][]place{places}).of
 	if len(of) != 6 || of[0] != of[3] || of[3] != of[4] || of[1] != of[2] || of[0] == of[1] || of[5] == of[0] || of[5] == of[1] {
 		t.Errorf("broken off: %v", of)
 	}
 	list = [][]Stream{stream(0, 5), stream(0, 9), stream(10, 20)}
-	if of := findCopies(list, [][]place{places[:3]}).of; len(of) != 3 || of[1] != of[2] || of[0] == of[1] {
+	if of := findCopies(listsOf(list), [][]place{places[:3]}).of; len(of) != 3 || of[1] != of[2] || of[0] == of[1] {
 		t.Errorf("%v", of)
 	}
-	if of := findCopies(list[1:], [][]place{places[:2]}).of; of != nil {
+	if of := findCopies(listsOf(list[1:]), [][]place{places[:2]}).of; of != nil {
 		t.Errorf("one copy: %v", of)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 )
@@ -37,7 +38,7 @@ const maxOpens = 16
 
 func (u *unionSource) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (Session, error) {
 	n := len(u.sources)
-	s := &unionSession{united: newUnited(n), start: start, end: end}
+	s := &unionSession{united: newUnited(n, memoryOf(ctx)), start: start, end: end}
 	ctx, cancel := context.WithCancelCause(ctx)
 	s.ctx, s.cancel = ctx, cancel
 	var next atomic.Int64
@@ -104,6 +105,7 @@ func (s *unionSession) Streams() []Stream {
 			s.planStreams(s.start, s.end)
 			s.planned = true
 		}
+		s.held.claim(int(unsafe.Sizeof(Stream{})) * len(s.union))
 		s.list = make([]Stream, len(s.union))
 		for i := range s.union {
 			s.list[i] = Stream{Labels: s.union[i].labels, Runs: s.union[i].known}
@@ -169,6 +171,9 @@ func (s *unionSession) Close() error {
 // failure returns the error of a session of which tasks need rows that no other
 // session has.
 func (s *unionSession) failure(tasks []task) error {
+	if err := s.held.mem.Err(); err != nil {
+		return err
+	}
 	if i := s.lost(tasks); i >= 0 {
 		return nameError(s.names[i], s.causes[i])
 	}
@@ -182,6 +187,9 @@ func (s *unionSession) tasks(streams []int, ranges []TimeRange, start, end int64
 			return nil, nil
 		}
 		s.Streams()
+	}
+	if err := s.held.mem.Err(); err != nil {
+		return nil, err
 	}
 	return tasksOf(len(s.union), streams, ranges, max(start, s.start), min(end, s.end))
 }

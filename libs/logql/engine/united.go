@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"unsafe"
 )
 
 // united is open sessions and the plan of how their streams unite.
@@ -17,16 +18,19 @@ type united struct {
 	chain []link
 	// mixed: links may have rows of the same times, but then of different streams.
 	mixed bool
+	held  holder // for the plan
 }
 
-func newUnited(n int) united {
+func newUnited(n int, mem *Memory) united {
 	return united{
+		held:     holder{mem: mem},
 		sessions: make([]Session, n), names: make([]string, n), streams: make([][]Stream, n),
 		failed: make([]bool, n), causes: make([]error, n),
 	}
 }
 
-// plan decides how the sessions unite.
+// plan decides how the sessions unite. As with all that plans, there is nothing in the plan,
+// or not all, once the query's memory has refused a claim: then the query is to end.
 func (u *united) plan(start, end int64) {
 	if chain, ok := u.disjoint(); ok {
 		u.chain = chain
@@ -37,15 +41,20 @@ func (u *united) plan(start, end int64) {
 
 // planStreams decides how the streams of the sessions unite.
 func (u *united) planStreams(start, end int64) {
-	for i := range u.sessions {
-		u.listed(i)
+	u.chain, u.mixed, u.union, u.of = nil, false, nil, nil
+	u.held.release()
+	lists := make([]listing, len(u.sessions))
+	for i := range lists {
+		if lists[i] = u.listingOf(i); u.held.mem.Err() != nil {
+			return
+		}
 	}
-	u.chain, u.mixed = nil, false
-	u.union, u.of = unite(u.names, u.streams, start, end)
+	u.union, u.of = unite(u.names, lists, start, end, &u.held)
 }
 
 // close closes all sessions.
 func (u *united) close() error {
+	u.held.release()
 	var first error
 	for i, s := range u.sessions {
 		if s != nil {
@@ -99,6 +108,15 @@ type share struct {
 	part
 	link     *link // all that the session has; nil: part says what
 	identity bool
+}
+
+// sharesSize is the bytes that shares take.
+func sharesSize(all []share) int {
+	n := int(unsafe.Sizeof(share{})) * len(all)
+	for i := range all {
+		n += 8*cap(all[i].streams) + int(unsafe.Sizeof(TimeRange{}))*cap(all[i].ranges)
+	}
+	return n
 }
 
 type part struct {
@@ -163,7 +181,7 @@ func (u *united) shares(w which, tasks []task) []share {
 					}
 					// Between pieces there are no rows.
 					m := mark{n, j, at}
-					all[pl.session].add(pl.stream, r, last[pl.session] == mark{n, j - 1, at})
+					all[pl.session].add(int(pl.stream), r, last[pl.session] == mark{n, j - 1, at})
 					last[pl.session] = m
 					if len(p.classes) > 1 {
 						all[pl.session].identity = true

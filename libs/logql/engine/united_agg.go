@@ -55,7 +55,10 @@ func (u *united) aggregateOnce(ctx context.Context, spec *aggSpec) (_ []PartialS
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	mem := memoryOf(ctx)
-	held := 0 // for results
+	held := sharesSize(shares) // and for results
+	if err := mem.Reserve(held); err != nil {
+		return nil, -1, stats, err
+	}
 	defer func() { mem.Release(held) }()
 	var mu sync.Mutex
 	failed = -1

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -22,6 +23,9 @@ type Indexed interface {
 	Extent() Extent
 	// Labels returns the labels of a stream.
 	Labels(stream int) model.Labels
+	// AppendLabels appends them to dst, AppendRuns the runs of the stream, as in Streams.
+	AppendLabels(dst model.Labels, stream int) model.Labels
+	AppendRuns(dst []Run, stream int) []Run
 	// Bounds returns the first and the last time of the runs of a stream.
 	Bounds(i int) (least, greatest int64)
 	// Values returns values of a label, and which of them a stream has: of(i) is 0 if
@@ -99,7 +103,7 @@ func (u *united) disjoint() (chain []link, ok bool) {
 			}
 			l.of = w
 		} else {
-			l.Extent, l.list = extentOf(u.listed(i))
+			l.Extent, l.list = u.extentOf(i)
 		}
 		if l.Streams > 0 {
 			chain = append(chain, l)
@@ -115,7 +119,10 @@ func (u *united) disjoint() (chain []link, ok bool) {
 	return chain, true
 }
 
-func extentOf(list []Stream) (e Extent, labels []model.Labels) {
+// extentOf returns what a session holds that is listed, and the labels of its streams.
+func (u *united) extentOf(session int) (e Extent, labels []model.Labels) {
+	list := u.listed(session)
+	u.held.claim(int(unsafe.Sizeof(model.Labels{})) * len(list))
 	labels = make([]model.Labels, len(list))
 	e.MinTime, e.MaxTime = math.MaxInt64, math.MinInt64
 	for i, st := range list {
@@ -133,7 +140,7 @@ func extentOf(list []Stream) (e Extent, labels []model.Labels) {
 
 // listed returns the streams of a session.
 func (u *united) listed(i int) []Stream {
-	if u.streams[i] == nil && u.sessions[i] != nil {
+	if u.sessions[i] != nil && u.streams[i] == nil {
 		u.streams[i] = u.sessions[i].Streams()
 	}
 	return u.streams[i]

@@ -1,6 +1,7 @@
 package remote_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -30,19 +31,25 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type server struct {
 	ingestv1.UnimplementedIngestServiceServer
-	src engine.Source
+	src    engine.Source
+	memory int64 // 0: 64 MiB
 }
 
 func (s *server) Read(stream ingestv1.IngestService_ReadServer) error {
-	return remote.Serve(stream, s.src, remote.Options{Incarnation: "i1", TableVersion: 7, Memory: 64 << 20})
+	return remote.Serve(stream, s.src, remote.Options{Incarnation: "i1", TableVersion: 7, Memory: cmp.Or(s.memory, 64<<20)})
 }
 
 // dial serves a source in memory and returns a source that reaches it.
 func dial(t testing.TB, src engine.Source) (engine.Source, ingestv1.IngestServiceClient) {
 	t.Helper()
+	return dialServer(t, &server{src: src})
+}
+
+func dialServer(t testing.TB, s *server) (engine.Source, ingestv1.IngestServiceClient) {
+	t.Helper()
 	lis := bufconn.Listen(1 << 20)
 	srv := grpc.NewServer(grpc.WaitForHandlers(true))
-	ingestv1.RegisterIngestServiceServer(srv, &server{src: src})
+	ingestv1.RegisterIngestServiceServer(srv, s)
 	go srv.Serve(lis)
 	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
@@ -51,7 +58,7 @@ func dial(t testing.TB, src engine.Source) (engine.Source, ingestv1.IngestServic
 	}
 	t.Cleanup(func() { conn.Close(); srv.Stop() })
 	c := ingestv1.NewIngestServiceClient(conn)
-	return remote.NewSource(src.Name(), c), c
+	return remote.NewSource(s.src.Name(), c), c
 }
 
 const sec = int64(time.Second)

@@ -98,7 +98,8 @@ func Serve(stream ingestv1.IngestService_ReadServer, src engine.Source, opts Opt
 
 func serve(stream *answers, src engine.Source, opts Options) error {
 	// Of a caller in this process it is the context of the query, which counts the answer.
-	ctx := engine.WithoutProgress(engine.WithMemory(stream.Context(), engine.NewMemory(opts.Memory)))
+	memory := engine.NewMemory(opts.Memory)
+	ctx := engine.WithoutProgress(engine.WithMemory(stream.Context(), memory))
 	msg, err := stream.Recv()
 	if err != nil {
 		return err
@@ -128,7 +129,11 @@ func serve(stream *answers, src engine.Source, opts Options) error {
 		return err
 	}
 	defer session.Close()
-	if err := sendStreams(stream, session.Streams()); err != nil {
+	streams := session.Streams()
+	if err := memory.Err(); err != nil {
+		return err // streams may not be all
+	}
+	if err := sendStreams(stream, streams); err != nil {
 		return err
 	}
 	opened := &ingestv1.Opened{Incarnation: opts.Incarnation, TableVersion: opts.TableVersion, Gaps: session.Gaps(), Excluded: open.GetExcluded().GetVersion()}
@@ -166,6 +171,9 @@ func serve(stream *answers, src engine.Source, opts Options) error {
 			})
 		default:
 			err = engine.Errorf(engine.ErrUser, "unknown step, or a second open")
+		}
+		if err == nil {
+			err = memory.Err() // what was sent may not be all
 		}
 		if err != nil {
 			return err
