@@ -44,7 +44,7 @@ func (p *program) fileArgs(text string, args []string) (files []string, expand b
 	}
 	for rest := args; ; {
 		if err := fs.Parse(rest); err != nil {
-			return nil, false, parseError(err, help)
+			return nil, false, parseError(fs, err, help)
 		}
 		if fs.NArg() == 0 {
 			break

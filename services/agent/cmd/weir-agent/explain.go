@@ -57,7 +57,7 @@ func explain(_ context.Context, p *program, args []string) error {
 	labels := labelFlag{}
 	fs.Var(labels, "label", "a label that the source or discovery gives, as `NAME=VALUE`; may be repeated")
 	if err := fs.Parse(args); err != nil {
-		return parseError(err, help)
+		return parseError(fs, err, help)
 	}
 	switch {
 	case fs.NArg() > 0:

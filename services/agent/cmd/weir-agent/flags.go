@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"regexp"
 	"runtime/debug"
 	"strings"
+	"time"
 )
 
 func newFlags(stdout io.Writer, text string) (*flag.FlagSet, func()) {
@@ -31,13 +33,38 @@ func newFlags(stdout io.Writer, text string) (*flag.FlagSet, func()) {
 }
 
 // parseError tells a call for help, which it answers, from a mistake.
-func parseError(err error, help func()) error {
+func parseError(fs *flag.FlagSet, err error, help func()) error {
 	if errors.Is(err, flag.ErrHelp) {
 		help()
 		return err
 	}
-	return usageError{err}
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		return usageError{fmt.Errorf("unknown flag --%s", strings.TrimPrefix(name, "-"))}
+	}
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return usageError{fmt.Errorf("--%s needs a value", name)}
+	}
+	m := badValue.FindStringSubmatch(text)
+	if m == nil {
+		return usageError{err}
+	}
+	why := m[3]
+	if f, ok := fs.Lookup(m[2]).Value.(flag.Getter); ok {
+		switch f.Get().(type) {
+		case time.Duration:
+			why = "not a duration, such as 30s or 5m"
+		case int:
+			why = "not a whole number"
+		case bool:
+			why = "neither true nor false"
+		}
+	}
+	return usageError{fmt.Errorf("--%s %s: %s", m[2], m[1], why)}
 }
+
+// badValue is how package flag tells of a value that a flag does not take.
+var badValue = regexp.MustCompile(`^invalid (?:boolean )?value ("(?:[^"\\]|\\.)*") for (?:flag )?-([^:]+): (.*)$`)
 
 // labelFlag collects NAME=VALUE.
 type labelFlag map[string]string

@@ -26,7 +26,12 @@ func TestCommandLine(t *testing.T) {
 		{"tail --help", 0, []string{"--label NAME=VALUE", "--from-start"}, nil},
 		{"--version", 0, []string{"weir-agent dev"}, nil},
 		{"", 2, []string{"--config is missing"}, []string{"Usage:"}},
-		{"--bad", 2, []string{"-bad"}, []string{"Usage:"}},
+		{"--bad", 2, []string{"unknown flag --bad"}, []string{"Usage:"}},
+		{"tail --label", 2, []string{"--label needs a value"}, nil},
+		{"status --watch x", 2, []string{`--watch "x": not a duration`}, nil},
+		{"status --watch -1s", 2, []string{"--watch -1s: must not be less than 0"}, nil},
+		{"status --json=z", 2, []string{`--json "z": neither true nor false`}, nil},
+		{"explain --lines z", 2, []string{`--lines "z": not a whole number`}, nil},
 		{"x", 2, []string{`unexpected argument "x"`}, nil},
 		{"tail", 2, []string{"no file is named"}, nil},
 		{"tail x --label y", 2, []string{"not NAME=VALUE"}, nil},
@@ -63,6 +68,29 @@ func TestEnd(t *testing.T) {
 	args := []string{"tail", filepath.Join(t.TempDir(), "a.log"), "--server", "127.0.0.1:1", "--label", "app=x"}
 	if code := run(ctx, args, func(string) string { return "" }, &out, &out); code != 0 || !strings.Contains(out.String(), "stopped") {
 		t.Errorf("code %d: %s", code, out.String())
+	}
+}
+
+// What is not there is told before it is waited for.
+func TestTailMissing(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there.log")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out, errs bytes.Buffer
+	args := []string{"tail", there, dir, dir + "/nope", dir + "/*.txt", dir + "/t*.log", os.DevNull, "--server", "127.0.0.1:1", "--label", "app=x", "--log-level", "error"}
+	if code := run(ctx, args, func(string) string { return "" }, &out, &errs); code != 0 || out.Len() > 0 {
+		t.Errorf("code %d: %s", code, out.String())
+	}
+	want := "weir-agent: " + dir + " is a folder, and nothing is followed: name the files in it, as '" + dir + "/*'\n" +
+		"weir-agent: " + dir + "/nope does not exist: waiting for it\n" +
+		"weir-agent: no file matches " + dir + "/*.txt: waiting for one\n" +
+		"weir-agent: " + os.DevNull + " is no regular file, and is not followed\n"
+	if errs.String() != want {
+		t.Errorf("got\n%swant\n%s", errs.String(), want)
 	}
 }
 

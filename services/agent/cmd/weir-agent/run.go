@@ -174,7 +174,7 @@ func parseRun(p *program, args []string) (o runOptions, err error) {
 	fs.StringVar(&o.logFormat, "log.format", "", "logfmt or json, over the configuration's")
 	over := overrides(fs)
 	if err := fs.Parse(args); err != nil {
-		return o, parseError(err, help)
+		return o, parseError(fs, err, help)
 	}
 	o.override = func(c *config.Config) {
 		if o.stdin {

@@ -48,7 +48,7 @@ func healthcheck(ctx context.Context, p *program, args []string) error {
 	fs, help := newFlags(p.out, healthUsage)
 	addr := fs.String("addr", p.addrFlag(), "the agent's listener `ADDR`; also from WEIR_AGENT_ADDR")
 	if err := fs.Parse(args); err != nil {
-		return parseError(err, help)
+		return parseError(fs, err, help)
 	}
 	return agent.Healthcheck(ctx, *addr)
 }
@@ -60,10 +60,13 @@ func showStatus(ctx context.Context, p *program, args []string) error {
 	watch := fs.Duration("watch", 0, "show it again every `INTERVAL`, until interrupted")
 	all := fs.Bool("all", false, "also targets that are idle and have nothing outstanding, beyond the first 50")
 	if err := fs.Parse(args); err != nil {
-		return parseError(err, help)
+		return parseError(fs, err, help)
 	}
 	if fs.NArg() > 0 {
 		return usageError{fmt.Errorf("unexpected argument %q", fs.Arg(0))}
+	}
+	if *watch < 0 {
+		return usageError{fmt.Errorf("--watch %s: must not be less than 0", *watch)}
 	}
 	for {
 		s, body, err := fetchStatus(ctx, *addr)

@@ -3,12 +3,18 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/weir-logs/weir/services/agent"
 	"github.com/weir-logs/weir/services/agent/config"
+	files "github.com/weir-logs/weir/services/agent/follow"
 )
 
 const tailUsage = `weir-agent tail follows files, existing or not yet, as tail -F does, and pushes
@@ -16,7 +22,8 @@ their lines. FILE may be a pattern (quote it) with * ? [] {a,b} and **.
 
 It begins at the end of the files that are there, and at the beginning of those
 that come later. With --positions it remembers how far it came, and goes on there
-the next time; without, nothing is kept on disk.
+the next time; without, nothing is kept on disk. Of a FILE that is not there, or a
+pattern that nothing matches, it says so, and waits.
 
 Usage:
   weir-agent tail [flags] FILE...
@@ -40,7 +47,30 @@ func tail(ctx context.Context, p *program, args []string) error {
 	if err != nil {
 		return err
 	}
+	p.tellMissing(o.cfg.Jobs[0].Static[0].Paths)
 	return a.Run(ctx)
+}
+
+// tellMissing says which of the files are not there yet, before they are waited for.
+func (p *program) tellMissing(paths []string) {
+	for _, path := range paths {
+		if found, _ := (&files.Group{Paths: []string{path}}).Files(); len(found) > 0 {
+			continue
+		}
+		text := path + " does not exist: waiting for it"
+		st, err := os.Stat(path)
+		switch {
+		case err == nil && st.IsDir():
+			text = fmt.Sprintf("%s is a folder, and nothing is followed: name the files in it, as '%s'", path, filepath.Join(path, "*"))
+		case err == nil:
+			text = path + " is no regular file, and is not followed"
+		case !errors.Is(err, fs.ErrNotExist):
+			text = fmt.Sprintf("%v: waiting for it", err)
+		case strings.ContainsAny(path, "*?[{"):
+			text = "no file matches " + path + ": waiting for one"
+		}
+		fmt.Fprintln(p.err, "weir-agent:", text)
+	}
 }
 
 // tailOptions is what the command line asks for.
@@ -82,7 +112,7 @@ func parseTail(args []string, getenv func(string) string, stdout io.Writer) (o t
 	var files []string
 	for rest := args; ; {
 		if err := fs.Parse(rest); err != nil {
-			return o, parseError(err, help)
+			return o, parseError(fs, err, help)
 		}
 		// Flags may come behind files; behind -- nothing is a flag.
 		if n := len(rest) - fs.NArg(); n > 0 && rest[n-1] == "--" {
