@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -152,6 +154,10 @@ func (c *command) execute(ctx context.Context, env *Env, args []string) error {
 
 func (c *command) flagError(err error) error {
 	var unknown *pflag.NotExistError
+	var value *pflag.InvalidValueError
+	if errors.As(err, &value) {
+		return usagef("%s: --%s %q: %s", c.name, value.GetFlag().Name, value.GetValue(), whyNot(value))
+	}
 	if !errors.As(err, &unknown) {
 		return usagef("%s: %v", c.name, err)
 	}
@@ -164,6 +170,32 @@ func (c *command) flagError(err error) error {
 		given = "-" + given
 	}
 	return usagef("%s: unknown flag %s%s (weirctl %s --help lists the flags)", c.name, given, suggest(given, names), c.name)
+}
+
+// whyNot says what a flag takes that does not take a value.
+func whyNot(e *pflag.InvalidValueError) string {
+	over := errors.Is(e, strconv.ErrRange)
+	switch kind := e.GetFlag().Value.Type(); {
+	case kind == "stringToString":
+		return "not name=value"
+	case kind == "bool":
+		return "neither true nor false"
+	case kind == "float64" && over:
+		return "too large"
+	case kind == "float64":
+		return "not a number"
+	case kind == "uint32" && over:
+		return fmt.Sprintf("must be at most %d", uint32(math.MaxUint32))
+	case strings.HasPrefix(kind, "uint") && over:
+		return "too large"
+	case strings.HasPrefix(kind, "uint"):
+		return "not a whole number of 0 or more"
+	case kind == "int" && over:
+		return "too large or too small"
+	case kind == "int":
+		return "not a whole number"
+	}
+	return e.Unwrap().Error()
 }
 
 func writeOverview(w io.Writer, cmds []*command) {
