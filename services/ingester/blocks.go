@@ -336,6 +336,14 @@ func (b blockSession) Aggregate(ctx context.Context, req engine.AggregateRequest
 	return out, stats, err
 }
 
+func (b blockSession) Patterns(ctx context.Context, req engine.PatternsRequest) ([]engine.PatternCount, engine.ScanStats, error) {
+	out, stats, err := b.Session.Patterns(ctx, req)
+	if err != nil {
+		err = b.from.judge(err)
+	}
+	return out, stats, err
+}
+
 // damaged gives up a block: it is not served any more, and what it held is a gap.
 func (s *Service) damaged(b *localBlock, err error) {
 	what := fmt.Sprintf("local block %s of %s, times %s to %s: damaged", b.ID, s.incarnation[:8],
