@@ -66,24 +66,57 @@ func (s *Service) Follow(req *ingestv1.FollowRequest, stream ingestv1.IngestServ
 		match:   func(ls model.Labels) bool { return head.Matches(query.Matchers, ls) },
 		streams: map[string]*pipeline.Stream{},
 	}
-	f.position = s.gens.newest().Seq()
-	lost := false
-	if req.GetPosition() > 0 {
-		// On the wire positions are one higher, so that 0 can mean none.
-		switch at := req.GetPosition() - 1; {
-		case req.GetIncarnation() != s.incarnation || at > f.position:
-			lost = true
-		case at < s.gens.oldest() && at+1 < s.log.FirstLSN():
-			f.position, lost = s.gens.oldest(), true
-		default: // what is not in memory any more is read from the log
-			f.position = at
+	s.owing.Add(1)
+	defer func() {
+		if !f.last {
+			s.owing.Add(-1)
 		}
-	}
-	err = f.run(ctx, lost)
+	}()
+	err = f.run(ctx, f.begin(req))
 	if s.stop.Err() != nil && stream.Context().Err() == nil {
 		return rpcerr.New(rpcerr.NotReady, "the ingester is stopping").WithRetry(time.Second)
 	}
 	return err
+}
+
+// begin sets where to go on, and returns whether something behind what was asked for may
+// be missing.
+func (f *follower) begin(req *ingestv1.FollowRequest) (lost bool) {
+	s := f.service
+	newest := s.gens.newest().Seq()
+	// On the wire positions are one higher, so that 0 can mean none.
+	switch at := req.GetPosition(); {
+	case at == 0 && req.GetSince() == nil:
+		f.position = newest
+		return false
+	case at == 0:
+		f.position, lost = s.appendedSince(req.GetSince())
+	case req.GetIncarnation() != s.incarnation:
+		// This process began after the other incarnation had ended.
+		f.position, _ = s.sequence.since(s.clock.began)
+		lost = true
+	case at-1 > newest:
+		f.position, lost = newest, true
+	default:
+		f.position = at - 1
+	}
+	f.position = min(f.position, newest)
+	// What is not in memory any more is read from the log.
+	if oldest := s.gens.oldest(); f.position < oldest && f.position+1 < s.log.FirstLSN() {
+		f.position, lost = oldest, true
+	}
+	return lost
+}
+
+// appendedSince returns a position for what began to be appended at a time or later, and
+// whether some of that may be before it.
+func (s *Service) appendedSince(c *ingestv1.ProcessClock) (position uint64, lost bool) {
+	after := time.Duration(-1) // of an earlier process
+	if c.GetId() == s.clock.id {
+		after = time.Duration(c.GetNanos())
+	}
+	position, known := s.sequence.since(s.clock.began.Add(after))
+	return position, !known
 }
 
 // follower is one call of Follow.
@@ -102,6 +135,8 @@ type follower struct {
 	called  time.Time // when the call came
 	settled time.Time // what was begun before was appended up to newest
 	newest  uint64
+	ended   bool      // nothing will come behind newest
+	last    bool      // that was said
 	sent    time.Time // when the last message was sent
 
 	// The stream of the last row.
@@ -117,9 +152,9 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 		return err
 	}
 	for {
-		wait, cancel := context.WithTimeout(ctx, followIdle)
-		_, _ = f.service.gens.wait(wait, f.position) // an error: nothing for a while
-		cancel()
+		f.wait(ctx)
+		// In this order: what is said to be all is read behind that.
+		f.ended = f.service.ended()
 		f.settled = f.service.sequence.settled()
 		f.newest = f.service.gens.newest().Seq()
 		for f.position < f.newest {
@@ -133,7 +168,7 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if time.Since(f.sent) >= followIdle {
+		if time.Since(f.sent) >= followIdle || f.ended && !f.last {
 			if err := f.send(&ingestv1.FollowResponse{}); err != nil {
 				return err
 			}
@@ -141,20 +176,36 @@ func (f *follower) run(ctx context.Context, lost bool) error {
 	}
 }
 
+// wait waits for something to send, or until nothing more will come, or for a while.
+func (f *follower) wait(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, followIdle)
+	defer cancel()
+	if !f.last {
+		defer context.AfterFunc(f.service.writesEnded, cancel)()
+	}
+	_, _ = f.service.gens.wait(ctx, f.position) // an error: nothing
+}
+
 func (f *follower) send(m *ingestv1.FollowResponse) error {
 	m.Position, m.Incarnation = f.position+1, f.service.incarnation
 	if f.position >= f.newest && f.settled.After(f.called) {
 		m.CompleteNanos = int64(f.settled.Sub(f.called))
 	}
+	m.Last = f.ended && f.position >= f.newest
 	f.told, f.sent = f.position, time.Now()
-	if !f.reads {
-		return f.stream.Send(m)
-	}
+	reads := f.reads
 	f.giveReader()
 	if err := f.stream.Send(m); err != nil {
 		return err
 	}
-	return f.takeReader(f.stream.Context())
+	if m.Last && !f.last {
+		f.last = true
+		f.service.owing.Add(-1)
+	}
+	if reads {
+		return f.takeReader(f.stream.Context())
+	}
+	return nil
 }
 
 // step sends what came with the appends up to upto. A message that does not move the

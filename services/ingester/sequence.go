@@ -21,6 +21,7 @@ type sequence struct {
 	mu        sync.Mutex // guards what follows, and the outcome of the queue's items
 	queue     []*pending // in log order, not applied yet
 	beginning time.Time  // of the record that is on its way into queue, zero if none is
+	times     times      // of what was begun lately
 }
 
 // pending is a record between its append and its insertion into the head.
@@ -40,6 +41,13 @@ type pending struct {
 
 func newSequence() *sequence {
 	return &sequence{turn: make(chan struct{}, 1)}
+}
+
+// ready says which record comes next, first of all.
+func (q *sequence) ready(next uint64, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.times.before, q.times.from = next-1, now
 }
 
 // begin appends a record to the log; late as for wal.Log.BeginUnless.
@@ -64,6 +72,7 @@ func (q *sequence) begin(ctx context.Context, log *wal.Log, late func() bool, ty
 		return nil, err
 	}
 	q.queue = append(q.queue, p)
+	q.times.note(ticket.LSN(), p.begun)
 	return p, nil
 }
 
@@ -94,6 +103,14 @@ func (q *sequence) settled() time.Time {
 		return q.beginning
 	}
 	return time.Now()
+}
+
+// since returns a position for what was begun at a time or later, and whether all of that
+// is known to be behind it: not if it is longer ago than is remembered.
+func (q *sequence) since(at time.Time) (position uint64, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.times.since(at)
 }
 
 // hold calls f between two records: all before it are in the head, and none behind.

@@ -93,11 +93,14 @@ type Service struct {
 	squeezed      atomic.Bool  // a push found no memory
 	room          *room        // where pushes wait for it
 	followers     chan struct{}
-	logReaders    chan struct{} // holds one per follower that reads from the log
-	writing       sync.RWMutex  // held for reading by writes in work
-	leaving       bool          // guarded by writing: there are to be no more
-	yielding      atomic.Bool   // the log is being truncated since the disk is full
-	keptMu        sync.Mutex    // guards kept
+	logReaders    chan struct{}   // holds one per follower that reads from the log
+	writing       sync.RWMutex    // held for reading by writes in work
+	leaving       bool            // guarded by writing: there are to be no more
+	writesEnded   context.Context // ends when none is in work either
+	endWrites     context.CancelFunc
+	owing         atomic.Int64 // live tails that were not told that nothing more comes
+	yielding      atomic.Bool  // the log is being truncated since the disk is full
+	keptMu        sync.Mutex   // guards kept
 	kept          keptLog
 	covered       local.Ranges // records that were in local blocks at the start
 	state         atomic.Int32
@@ -157,6 +160,7 @@ func New(cfg Config, d Deps) *Service {
 	}
 	s.knowledge = block.NewKnowledge(s.knowledgeLimit())
 	s.stop, s.cancel = context.WithCancel(context.Background())
+	s.writesEnded, s.endWrites = context.WithCancel(context.Background())
 	s.room = newRoom(d.HeadLimit/waitingShare, s.stop.Done())
 	s.metrics = newMetrics(d.Reg, s)
 	s.workers, s.stopWorkers = context.WithCancel(context.Background())
@@ -268,6 +272,7 @@ func (s *Service) Start(ctx context.Context) (err error) {
 		s.logger.Error("the write-ahead log is damaged", "where", d.String())
 	}
 	s.gens.ready(s.log.NextLSN())
+	s.sequence.ready(s.log.NextLSN(), s.clock.began)
 	st := s.gens.stats()
 	containers, blocks, bytes := s.blocks.count()
 	s.logger.Info("opened local blocks and replayed the write-ahead log", "containers", containers, "blocks", blocks, "block_bytes", bytes,

@@ -39,7 +39,7 @@ type seen struct {
 	held    int64           // bytes, as counted in the process
 	oldest  []uint64        // of waiting, where there are more than maxPending, as of late
 	history map[uint64]bool // content of the entries sent as history
-	since   time.Time       // when that was forgotten last
+	since   time.Time       // when they had been read
 }
 
 // span is entries that were first sent within some time.
@@ -107,15 +107,9 @@ func (s *seen) age(now time.Time, ingesters []string) (forgotten int) {
 	if last := s.spans[len(s.spans)-1]; now.Sub(last.from) >= spanPeriod || len(last.keys) > s.most/4 {
 		s.spans = append(s.spans, &span{from: now, to: now})
 	}
-	if now.Sub(s.since) >= spanPeriod {
+	told := s.toldBy(now, ingesters)
+	if now.Sub(s.since) >= rememberFor || told.Sub(s.since) >= writePeriod {
 		clear(s.history)
-		s.since = now
-	}
-	told := now
-	for _, name := range ingesters {
-		if at := s.told[name]; at.Before(told) {
-			told = at
-		}
 	}
 	for len(s.spans) > 1 {
 		first := s.spans[0]
@@ -149,6 +143,17 @@ func (s *seen) age(now time.Time, ingesters []string) (forgotten int) {
 		}
 	}
 	return forgotten
+}
+
+// toldBy returns a time, now at the latest, when all that ingesters had appended has been
+// sent.
+func (s *seen) toldBy(now time.Time, ingesters []string) time.Time {
+	for _, name := range ingesters {
+		if at := s.told[name]; at.Before(now) {
+			now = at
+		}
+	}
+	return now
 }
 
 // shrink gives back memory that maps keep of what is gone.

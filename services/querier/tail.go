@@ -9,7 +9,6 @@ import (
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
-	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -24,8 +23,6 @@ const (
 	// gather is how long a tail waits for more before it sends: replicas' copies,
 	// and rows that come close together.
 	gather = 20 * time.Millisecond
-	// refollow is how long a tail waits before it calls a lost ingester again.
-	refollow = 500 * time.Millisecond
 )
 
 // Tail implements tailv1.TailServiceServer.
@@ -67,6 +64,13 @@ func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailSe
 		service: s, sc: sc, query: sel, stream: stream, ctx: ctx,
 		events: make(chan tailEvent), following: map[string]bool{},
 		cursor: cursor, seen: newSeen(cursor.Pending, time.Now()), sent: maps.Clone(cursor.Positions), pending: cursor.Pending,
+		began: time.Now(), views: map[string]*ring.View{}, missed: missed{sc.limits.IngestionShardSize > 0, map[string]*miss{}},
+	}
+	t.since, t.resumed = t.began, req.GetCursor() != ""
+	if cursor.Began != 0 {
+		t.since = time.Unix(0, cursor.Began).Add(-clocksApart)
+	} else {
+		cursor.Began = t.began.UnixNano()
 	}
 	defer s.tailMemory.release(t.seen)
 	if err := t.run(req); err != nil {
@@ -102,8 +106,12 @@ type tail struct {
 	following map[string]bool // ingesters with a follower
 	cursor    *tailCursor
 	seen      *seen
-	holders   int             // ingesters that a row may come from
-	begun     map[string]bool // members when the tail began
+	holders   int                   // ingesters that a row may come from
+	began     time.Time             // when the call did
+	since     time.Time             // when the tail did: its first call
+	resumed   bool                  // this is not its first
+	views     map[string]*ring.View // the last that an ingester was in
+	missed    missed
 
 	early   []tailEvent // came before history was read
 	pages   []*tailPage // gathered and not sent
@@ -122,14 +130,6 @@ type tailPage struct {
 	bytes   int
 }
 
-// tailEvent is what a follower has to say.
-type tailEvent struct {
-	ingester string
-	messages []*ingestv1.FollowResponse // what leads to one position, the last one's
-	complete time.Time                  // what was appended before has come with this; zero: it does not say
-	err      error                      // a lasting one: the tail ends
-}
-
 func (t *tail) run(req *tailv1.TailRequest) error {
 	ctx, cancel := context.WithCancel(t.ctx)
 	defer cancel()
@@ -138,8 +138,8 @@ func (t *tail) run(req *tailv1.TailRequest) error {
 	}
 	// From here on everything that comes is noticed, so that history may be read
 	// without a gap behind it. What is in both is left out by its hash.
-	if req.GetStart() != nil {
-		if err := t.history(req); err != nil {
+	if h := t.historyOf(req); h != nil {
+		if err := t.history(h); err != nil {
 			return err
 		}
 	}
@@ -167,8 +167,14 @@ func (t *tail) run(req *tailv1.TailRequest) error {
 			if err := t.follow(ctx, false); err != nil {
 				return err
 			}
-			t.service.tailMemory.age(t.seen, func() int { return t.seen.age(time.Now(), t.sources()) })
-			continue
+			sources := t.sources()
+			t.service.tailMemory.age(t.seen, func() int { return t.seen.age(time.Now(), sources) })
+			for _, name := range t.missed.settle(t.seen.toldBy(time.Now(), sources)) {
+				t.done(name)
+			}
+			if len(t.dropped) == 0 {
+				continue
+			}
 		case <-idle.C:
 		case <-ctx.Done():
 			return ctx.Err()
@@ -208,27 +214,31 @@ func (t *tail) collect(ev tailEvent) error {
 func (t *tail) follow(ctx context.Context, first bool) error {
 	view := t.service.deps.Ring.View()
 	t.holders = min(slices.Max(view.Factors().Slice()), len(view.Ingesters()))
-	if first {
-		t.begun = map[string]bool{}
-		for _, m := range view.Ingesters() {
-			t.begun[m.Name] = true
-		}
-	}
+	t.missed.seen(view)
 	started := make(chan string, len(view.Ingesters()))
 	waiting := map[string]bool{}
 	for _, m := range view.Ingesters() {
-		if t.following[m.Name] || !view.Healthy(m.Name) {
+		t.views[m.Name] = view
+		if t.following[m.Name] {
 			continue
 		}
 		t.following[m.Name] = true
-		waiting[m.Name] = true
-		go (&follower{
+		if view.Healthy(m.Name) {
+			waiting[m.Name] = true
+		}
+		f := &follower{
 			name: m.Name, client: func() (ingestv1.IngestServiceClient, error) { return t.service.ingester(m.Name) },
-			query: t.query.String(), at: t.from(m),
+			query: t.query.String(), at: t.cursor.Positions[m.Name].place(),
 			events: t.events, started: func() { started <- m.Name },
-		}).run(ctx)
+		}
+		if f.at.Position == 0 && (t.resumed || !first) {
+			t.join(f, view)
+		}
+		go f.run(ctx)
 	}
+	t.leavers(view)
 	if !first {
+		t.tellMissed(view)
 		return nil
 	}
 	answered := map[string]bool{}
@@ -254,65 +264,35 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 	for _, m := range view.Ingesters() {
 		if !answered[m.Name] {
 			missing = append(missing, m.Name)
+			t.missed.lacks(m.Name, t.miss(m.Name, downText))
 		}
 	}
 	// What an ingester has lost before is not a tail's business, but a querier that has
 	// only just started may know too few of them.
-	if len(missing) == 0 && len(view.Ingesters()) >= view.Quorum() {
-		return nil
+	if len(missing) > 0 || len(view.Ingesters()) < view.Quorum() {
+		_, complete := t.service.ingesters(t.sc)
+		if err := complete(missing); err != nil {
+			return err
+		}
 	}
-	_, complete := t.service.ingesters(t.sc)
-	return complete(missing)
+	t.tellMissed(view)
+	return nil
 }
 
-// sources returns the members that are followed, or will be from where the cursor is.
+// sources returns the members that may send what others have sent before: those that are
+// followed, or will be, from a position. Others send what comes once they are heard of.
 func (t *tail) sources() (names []string) {
 	for _, m := range t.service.deps.Ring.View().Ingesters() {
-		if _, ok := t.cursor.Positions[m.Name]; ok || t.following[m.Name] {
+		if _, ok := t.cursor.Positions[m.Name]; ok || t.following[m.Name] && t.missed.members[m.Name] == nil {
 			names = append(names, m.Name)
 		}
 	}
 	return names
 }
 
-// from returns where to follow an ingester from: behind the cursor, or now. One that
-// joined after the tail began has nothing older than that, and is followed from its
-// first entry.
-func (t *tail) from(m *ring.Member) position {
-	at, ok := t.cursor.Positions[m.Name]
-	if !ok && !t.begun[m.Name] {
-		return position{m.Incarnation, 1}
-	}
-	return at
-}
-
-// history sends the newest entries before now.
-func (t *tail) history(req *tailv1.TailRequest) error {
-	limit := req.GetLimit()
-	if limit == 0 {
-		limit = defaultLimit
-	}
-	res, _, err := t.service.runRange(t.ctx, &queryv1.QueryRangeRequest{
-		Query: req.GetQuery(), Start: req.GetStart(), Limit: limit, Direction: queryv1.Direction_DIRECTION_BACKWARD,
-	}, nil, nil)
-	if err != nil {
-		return err
-	}
-	for _, st := range res.Streams {
-		slices.Reverse(st.Entries)
-		for i := range st.Entries {
-			e := &st.Entries[i]
-			t.seen.shown(contentKey(e.Time, st.Labels, e.Metadata, e.Parsed, e.Line))
-		}
-	}
-	// Without a cursor: whoever is cut off now has to ask for history again.
-	return pages(res.Streams, func(page []engine.LogStream) error {
-		return t.stream.Send(&tailv1.TailResponse{Streams: streams(page).GetStreams()})
-	})
-}
-
 // take adds what is new of an event to the next response.
 func (t *tail) take(ev tailEvent) {
+	t.heard(ev)
 	for _, m := range ev.messages {
 		t.takeMessage(ev.ingester, m)
 	}
@@ -322,10 +302,7 @@ func (t *tail) take(ev tailEvent) {
 }
 
 func (t *tail) takeMessage(ingester string, m *ingestv1.FollowResponse) {
-	if m.GetLost() {
-		t.dropped = append(t.dropped, &tailv1.Dropped{Reason: "ingester " + ingester + " no longer knows the position of the cursor; entries that only it held may be missing"})
-	}
-	t.cursor.Positions[ingester] = position{m.GetIncarnation(), m.GetPosition()}
+	t.cursor.Positions[ingester] = position{m.GetIncarnation(), m.GetPosition(), m.GetLast()}
 	rows := m.GetRows()
 	lines := model.Strings{Ends: rows.GetLineEnds(), Slab: rows.GetSlab()}
 	for i, tm := range rows.GetTimes() {
@@ -335,7 +312,7 @@ func (t *tail) takeMessage(ingester string, m *ingestv1.FollowResponse) {
 			continue
 		}
 		labels, meta, parsed := fromPairs(ls.GetLabels()), fromPairs(ls.GetMetadata()), fromPairs(ls.GetParsed())
-		if t.seen.wasShown(contentKey(tm, labels, meta, parsed, lines.At(i))) {
+		if len(t.seen.history) > 0 && t.seen.wasShown(contentKey(tm, labels, meta, parsed, lines.At(i))) {
 			continue
 		}
 		e := entry(tm, lines.At(i))
@@ -372,14 +349,14 @@ func (t *tail) send() error {
 		p := t.pages[0]
 		since = append(since, p.hashes...)
 		all := slices.Concat(since, t.pending)
-		resp := &tailv1.TailResponse{Streams: p.streams, Dropped: t.dropped, Cursor: encodeCursor(t.query, t.sent, all[:min(len(all), maxPending)])}
+		resp := &tailv1.TailResponse{Streams: p.streams, Dropped: t.dropped, Cursor: t.cursorAt(all[:min(len(all), maxPending)])}
 		t.pages, t.dropped = t.pages[1:], nil
 		if err := t.stream.Send(resp); err != nil {
 			return err
 		}
 	}
 	t.sent, t.pending = maps.Clone(t.cursor.Positions), t.seen.pending()
-	resp := &tailv1.TailResponse{Dropped: t.dropped, Cursor: encodeCursor(t.query, t.sent, t.pending)}
+	resp := &tailv1.TailResponse{Dropped: t.dropped, Cursor: t.cursorAt(t.pending)}
 	if len(t.pages) > 0 {
 		resp.Streams = t.pages[0].streams
 	}
@@ -393,95 +370,4 @@ func fromPairs(in []*ingestv1.Pair) model.Labels {
 		out[i] = model.Label{Name: p.GetName(), Value: string(p.GetValue())}
 	}
 	return out
-}
-
-// ingester returns the client of a member by its name.
-func (s *Service) ingester(name string) (ingestv1.IngestServiceClient, error) {
-	for _, m := range s.deps.Ring.View().Ingesters() {
-		if m.Name == name {
-			return s.deps.Ingesters.Ingester(m)
-		}
-	}
-	return nil, rpcerr.New(rpcerr.Unavailable, "ingester %s is not a member", name)
-}
-
-// follower follows one ingester, and calls it again when the connection is lost.
-type follower struct {
-	name    string
-	client  func() (ingestv1.IngestServiceClient, error) // asked for each call: a member may come back at another address
-	query   string
-	at      position
-	events  chan<- tailEvent
-	started func() // called once, when the ingester has answered
-}
-
-func (f *follower) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := f.follow(ctx)
-		if err != nil && lasting(err) {
-			f.tell(ctx, tailEvent{ingester: f.name, err: err})
-			return
-		}
-		select {
-		case <-time.After(refollow):
-		case <-ctx.Done():
-		}
-	}
-}
-
-func (f *follower) follow(ctx context.Context) error {
-	c, err := f.client()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	began := time.Now() // not later than by the ingester
-	stream, err := c.Follow(ctx, &ingestv1.FollowRequest{Query: f.query, Incarnation: f.at.Incarnation, Position: f.at.Position})
-	if err != nil {
-		return err
-	}
-	var pieces []*ingestv1.FollowResponse
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		at := position{m.GetIncarnation(), m.GetPosition()}
-		pieces = append(pieces, m)
-		if at == f.at && len(m.GetRows().GetTimes()) > 0 {
-			continue // of something that is too large for one message, and comes again if its end does not come
-		}
-		f.at = at
-		ev := tailEvent{ingester: f.name, messages: pieces}
-		if n := m.GetCompleteNanos(); n > 0 {
-			ev.complete = began.Add(time.Duration(n))
-		}
-		if !f.tell(ctx, ev) {
-			return ctx.Err()
-		}
-		pieces = nil
-		if f.started != nil {
-			f.started()
-			f.started = nil
-		}
-	}
-}
-
-func (f *follower) tell(ctx context.Context, ev tailEvent) bool {
-	select {
-	case f.events <- ev:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// lasting reports whether calling again would not help.
-func lasting(err error) bool {
-	switch rpcerr.ReasonOf(err) {
-	case rpcerr.InvalidArgument, rpcerr.ParseError, rpcerr.LimitExceeded, rpcerr.PermissionDenied, rpcerr.Unauthenticated:
-		return true
-	}
-	return false
 }

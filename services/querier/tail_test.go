@@ -33,6 +33,8 @@ type ingesters struct {
 	view   *ring.View
 	rf     int
 	gaps   []string                                                                                                     // members that have lost something
+	down   map[string]bool                                                                                              // members that are not healthy
+	left   map[string]bool                                                                                              // members that have left
 	follow map[string]func(ctx context.Context, req *ingestv1.FollowRequest, send func(*ingestv1.FollowResponse)) error // by address
 }
 
@@ -48,10 +50,14 @@ func (c *ingesters) members(t *testing.T, at map[string]string) {
 	var table ring.Table
 	healthy := map[string]bool{}
 	for name, addr := range at {
-		healthy[name] = true
+		healthy[name] = !c.down[name]
+		state := ring.Active
+		if c.left[name] {
+			state = ring.Left
+		}
 		var err error
 		table, _, err = table.Put(ring.Member{
-			Name: name, Incarnation: name, Roles: ring.Ingester, GRPCAddr: addr + ":1", State: ring.Active,
+			Name: name, Incarnation: name, Roles: ring.Ingester, GRPCAddr: addr + ":1", State: state,
 			MinVersion: 1, MaxVersion: 1, Version: 1,
 		})
 		if err != nil {
@@ -97,6 +103,11 @@ func (c *client) Follow(ctx context.Context, req *ingestv1.FollowRequest, _ ...g
 		})
 	}()
 	return s, nil
+}
+
+// Clock tells the time of all of them.
+func (c *client) Clock(context.Context, *ingestv1.ClockRequest, ...grpc.CallOption) (*ingestv1.ClockResponse, error) {
+	return &ingestv1.ClockResponse{Clock: &ingestv1.ProcessClock{Id: 1, Nanos: time.Now().UnixNano()}}, nil
 }
 
 type followStream struct {

@@ -17,11 +17,15 @@ const (
 	leaveSpread = 2 * time.Second
 	// leaveAgain is how long after one attempt to have all flush the next follows.
 	leaveAgain = 2 * time.Second
+	// leaveTails is how long live tails may take for what they have not been sent yet, and
+	// leaveLook how often it is looked whether they have.
+	leaveTails = 30 * time.Second
+	leaveLook  = 100 * time.Millisecond
 )
 
 // leaver takes this process' ingester out of the cluster: it takes no more writes, all
-// that it has goes into the store, and when every querier is sure to find it there it gives
-// up its place.
+// that it has goes into the store, and when every querier is sure to find it there, and live
+// tails have taken it, it gives up its place.
 type leaver struct {
 	log        *slog.Logger
 	self       func() ring.Member
@@ -29,6 +33,7 @@ type leaver struct {
 	setState   func(ring.State) error
 	stopWrites func()
 	flush      func(ctx context.Context, m *ring.Member) error
+	tails      func() int // live tails that have not been sent all
 	leave      func(ctx context.Context) error
 	// listed is how old a querier's listing of the store may be.
 	listed time.Duration
@@ -47,7 +52,7 @@ func (p *Process) leave(ctx context.Context) error {
 		return rpcerr.New(rpcerr.Conflict, "this process is alone: there is nobody to hand over to")
 	}
 	l := &leaver{
-		log: p.tel.Log, self: (*m).Self, view: (*m).View, setState: (*m).SetState, stopWrites: p.ingester.StopWrites,
+		log: p.tel.Log, self: (*m).Self, view: (*m).View, setState: (*m).SetState, stopWrites: p.ingester.StopWrites, tails: p.ingester.TailsBehind,
 		flush: p.flushMember, leave: (*m).Leave, listed: catalog.DefaultMaxAge + time.Minute, wait: wait,
 	}
 	return l.run(ctx)
@@ -92,10 +97,28 @@ func (l *leaver) run(ctx context.Context) error {
 	if err := l.handOver(ctx, self.Name); err != nil {
 		return err
 	}
+	if err := l.awaitTails(ctx); err != nil {
+		return err
+	}
 	if err := l.leave(ctx); err != nil {
 		return err
 	}
 	l.log.Info("left the cluster")
+	return nil
+}
+
+// awaitTails returns when live tails have been sent all that the ingester has. Those whose
+// clients do not take it in time are told by their queriers that it is missing.
+func (l *leaver) awaitTails(ctx context.Context) error {
+	for range leaveTails / leaveLook {
+		if l.tails() == 0 {
+			return nil
+		}
+		if err := l.wait(ctx, leaveLook); err != nil {
+			return err
+		}
+	}
+	l.log.Warn("live tails have not taken all that the ingester has", "tails", l.tails())
 	return nil
 }
 

@@ -22,17 +22,19 @@ func TestLeave(t *testing.T) {
 		refuses string // who cannot flush
 		recover bool   // but can when it is asked again
 		ended   bool   // the caller goes while it waits
+		tails   int    // how often a live tail is found behind
 		want    rpcerr.Reason
 		steps   string
 	}{
-		{"all flush", 3, "abcd", "", "", false, false, "", "leaving wait:2s stop flush:a flushes left"},
-		{"one flushes later", 3, "abcd", "", "bc", true, false, "", "leaving wait:2s stop flush:a flushes wait:2s flushes left"},
-		{"two do not flush", 3, "abcd", "", "bc", false, true, rpcerr.Unavailable, "leaving wait:2s stop flush:a flushes wait:2s"},
-		{"one is away", 3, "abcd", "d", "", false, true, rpcerr.Unavailable, "leaving wait:2s stop flush:a flushes wait:2s"},
-		{"it cannot flush itself", 3, "abcd", "", "a", false, false, rpcerr.Unavailable, "leaving wait:2s stop flush:a"},
-		{"nobody else has a copy", 1, "ab", "", "", false, false, "", "leaving wait:2s stop flush:a wait:11m0s left"},
-		{"too few would be left", 3, "ab", "", "", false, false, rpcerr.Conflict, ""},
-		{"too few of the others are healthy", 3, "abc", "b", "", false, false, rpcerr.Conflict, ""},
+		{"all flush", 3, "abcd", "", "", false, false, 0, "", "leaving wait:2s stop flush:a flushes left"},
+		{"one flushes later", 3, "abcd", "", "bc", true, false, 0, "", "leaving wait:2s stop flush:a flushes wait:2s flushes left"},
+		{"two do not flush", 3, "abcd", "", "bc", false, true, 0, rpcerr.Unavailable, "leaving wait:2s stop flush:a flushes wait:2s"},
+		{"one is away", 3, "abcd", "d", "", false, true, 0, rpcerr.Unavailable, "leaving wait:2s stop flush:a flushes wait:2s"},
+		{"it cannot flush itself", 3, "abcd", "", "a", false, false, 0, rpcerr.Unavailable, "leaving wait:2s stop flush:a"},
+		{"nobody else has a copy", 1, "ab", "", "", false, false, 0, "", "leaving wait:2s stop flush:a wait:11m0s left"},
+		{"tails are behind", 3, "abcd", "", "", false, false, 2, "", "leaving wait:2s stop flush:a flushes wait:100ms wait:100ms left"},
+		{"too few would be left", 3, "ab", "", "", false, false, 0, rpcerr.Conflict, ""},
+		{"too few of the others are healthy", 3, "abc", "b", "", false, false, 0, rpcerr.Conflict, ""},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			s := newSick(t, "a", c.rf, c.names, "")
@@ -58,6 +60,7 @@ func TestLeave(t *testing.T) {
 					return err
 				},
 				stopWrites: func() { step("stop") },
+				tails:      func() int { c.tails--; return max(c.tails+1, 0) },
 				leave:      func(context.Context) error { step("left"); return nil },
 				wait: func(_ context.Context, d time.Duration) error {
 					step("wait:%s", d)

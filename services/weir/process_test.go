@@ -236,6 +236,85 @@ func TestTailHistoryLiveAndResume(t *testing.T) {
 	}
 }
 
+// TestTailComesBackWithinHistory ends a tail behind each of its first responses, while others
+// push, among them what is older than history that was sent: whoever goes on by the cursor has
+// each entry once.
+func TestTailComesBackWithinHistory(t *testing.T) {
+	p := startProcess(t, t.TempDir(), nil)
+	at := time.Now().Add(-time.Minute)
+	const pages, page = 4, 500
+	for k := range pages {
+		lines := make([]string, page)
+		for i := range lines {
+			lines[i] = fmt.Sprint("line ", k*page+i)
+		}
+		p.push(t, fmt.Sprint("app ", 1-k%2), at.Add(time.Duration(k)*time.Second), lines...)
+	}
+	pushed := 0
+	for cut := 1; cut <= pages+2; cut++ {
+		got := map[string]int{}
+		req := &tailv1.TailRequest{Query: `{app=~"app.*"}`, Start: timestamppb.New(at.Add(-time.Hour)), Limit: pages * page}
+		// Reads responses until enough says so, each cut behind its first cut ones.
+		take := func(most int, enough func() bool) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			s, err := tailv1.NewTailServiceClient(p.conn).Tail(ctx, req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range most {
+				m, err := s.Recv()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, st := range m.GetStreams() {
+					for _, e := range st.GetEntries() {
+						got[e.GetText()]++
+					}
+				}
+				for _, d := range m.GetDropped() {
+					t.Errorf("cut behind %d: %s", cut, d.GetReason())
+				}
+				if m.GetCursor() == "" {
+					t.Fatalf("cut behind %d: a response has no cursor", cut)
+				}
+				if req.Cursor, req.Start = m.GetCursor(), nil; enough() {
+					return
+				}
+			}
+		}
+		before := pushed
+		push := func() {
+			pushed++
+			p.push(t, "app 0", time.Now(), fmt.Sprint("new ", pushed))
+			pushed++
+			p.push(t, "app 0", at.Add(time.Duration(cut)*time.Millisecond), fmt.Sprint("new ", pushed))
+		}
+		first := true
+		take(cut, func() bool {
+			if first {
+				push()
+			}
+			first = false
+			return false
+		})
+		push()
+		want := pages*page + pushed - before
+		take(1000, func() bool { return len(got) >= want })
+		for line, n := range got {
+			if n > 1 {
+				t.Errorf("cut behind %d: %q came %d times", cut, line, n)
+			}
+		}
+		for i := before; i < pushed; i++ {
+			if got[fmt.Sprint("new ", i+1)] != 1 {
+				t.Errorf("cut behind %d: new %d is missing", cut, i+1)
+			}
+		}
+		t.Logf("cut behind %d: %d entries", cut, len(got))
+	}
+}
+
 // TestTooManyTailsIsLoad: the limit is answered as what passes, is counted, and
 // the place of a tail that ends is free again.
 func TestTooManyTailsIsLoad(t *testing.T) {

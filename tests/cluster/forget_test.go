@@ -55,6 +55,7 @@ func (s *scenario) forget(n *harness.Node) {
 func TestForgetOne(t *testing.T) {
 	t.Parallel()
 	s := start(t)
+	tail := harness.StartTail(t, s.client, s.load.History)
 	n := s.Ingesters[2]
 	if code, body := s.postRing("forget", n.Name); code != http.StatusConflict {
 		t.Fatalf("it is alive, and forgetting it answers %d %s", code, body)
@@ -65,6 +66,7 @@ func TestForgetOne(t *testing.T) {
 	s.readUnderLoad()
 	v := s.check()
 	t.Logf("one forgotten: %s", v)
+	tail.Check(t)
 	n.Start()
 	if code := n.AwaitExit(); code == 0 {
 		t.Error("it ended as if all were well")

@@ -17,12 +17,13 @@ import (
 
 // TestLeave takes one of four ingesters out under load and with queries: every answer is
 // complete at every moment, and nothing is lost when the directory of the one that left is
-// not there any more.
+// not there any more. A tail lacks nothing, either.
 func TestLeave(t *testing.T) {
 	t.Parallel()
 	s := &scenario{Cluster: harness.NewCluster(t, 4), t: t}
 	s.Start()
 	s.begin(&checker.Load{Seed: rand.Uint64(), Batch: 20, Pause: 20 * time.Millisecond})
+	tail := harness.StartTail(t, s.client, s.load.History)
 	stop := s.reading()
 	gone := s.Ingesters[1]
 	harness.Until(t, func() error {
@@ -39,6 +40,7 @@ func TestLeave(t *testing.T) {
 	reads := stop()
 	p := s.load.Pushes()
 	t.Logf("one of four left, %d requests stored, %d failed, %d times read meanwhile: %s", p.Stored, p.Failed, reads, s.check())
+	tail.Check(t)
 }
 
 // TestTailComesBackForWhatIsInBlocks ends a tail, has all that came behind it put into

@@ -2685,8 +2685,12 @@ type FollowRequest struct {
 	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
 	// The incarnation that `position` belongs to.
 	Incarnation string `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// Send what was appended behind this position. 0: only what comes from now on.
-	Position      uint64 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
+	// Send what was appended behind this position. 0: what `since` says.
+	Position uint64 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
+	// Without a position: send what began to be appended at this time of the ingester's
+	// clock or later, and up to 100 ms of what was before. Absent: only what comes from
+	// now on.
+	Since         *ProcessClock `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2742,6 +2746,13 @@ func (x *FollowRequest) GetPosition() uint64 {
 	return 0
 }
 
+func (x *FollowRequest) GetSince() *ProcessClock {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 // FollowResponse is entries in append order.
 type FollowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2754,12 +2765,15 @@ type FollowResponse struct {
 	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	// The ingester's incarnation.
 	Incarnation string `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// The position of the request is not known to this incarnation: what it held
-	// behind that position may be missing.
+	// The position of the request, or what was appended since its time, is not known to
+	// this incarnation: what it held behind that may be missing.
 	Lost bool `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
 	// Above 0: all that was appended in so many nanoseconds from the beginning of the
 	// call on was sent with this.
 	CompleteNanos int64 `protobuf:"fixed64,5,opt,name=complete_nanos,json=completeNanos,proto3" json:"complete_nanos,omitempty"`
+	// Nothing will come behind the position: this process, which is leaving, has stored
+	// its last entry.
+	Last          bool `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2827,6 +2841,13 @@ func (x *FollowResponse) GetCompleteNanos() int64 {
 		return x.CompleteNanos
 	}
 	return 0
+}
+
+func (x *FollowResponse) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
 }
 
 // KnownRequest asks for streams.
@@ -3268,17 +3289,19 @@ const file_weir_ingest_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"bytes_read\x18\x02 \x01(\x04R\tbytesRead\x12.\n" +
 	"\x13metadata_bytes_read\x18\x03 \x01(\x04R\x11metadataBytesRead\x12#\n" +
-	"\rrows_filtered\x18\x04 \x01(\x04R\frowsFiltered\"c\n" +
+	"\rrows_filtered\x18\x04 \x01(\x04R\frowsFiltered\"\x97\x01\n" +
 	"\rFollowRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x1a\n" +
-	"\bposition\x18\x03 \x01(\x04R\bposition\"\xb3\x01\n" +
+	"\bposition\x18\x03 \x01(\x04R\bposition\x122\n" +
+	"\x05since\x18\x04 \x01(\v2\x1c.weir.ingest.v1.ProcessClockR\x05since\"\xc7\x01\n" +
 	"\x0eFollowResponse\x12(\n" +
 	"\x04rows\x18\x01 \x01(\v2\x14.weir.ingest.v1.RowsR\x04rows\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x12\n" +
 	"\x04lost\x18\x04 \x01(\bR\x04lost\x12%\n" +
-	"\x0ecomplete_nanos\x18\x05 \x01(\x10R\rcompleteNanos\"&\n" +
+	"\x0ecomplete_nanos\x18\x05 \x01(\x10R\rcompleteNanos\x12\x12\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\"&\n" +
 	"\fKnownRequest\x12\x16\n" +
 	"\x06tokens\x18\x01 \x03(\x06R\x06tokens\"%\n" +
 	"\rKnownResponse\x12\x14\n" +
@@ -3390,30 +3413,31 @@ var file_weir_ingest_v1_ingest_proto_depIdxs = []int32{
 	29, // 29: weir.ingest.v1.Partials.series:type_name -> weir.ingest.v1.PartialSeries
 	27, // 30: weir.ingest.v1.PartialSeries.labels:type_name -> weir.ingest.v1.Pair
 	31, // 31: weir.ingest.v1.PatternCounts.patterns:type_name -> weir.ingest.v1.PatternCount
-	25, // 32: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
-	2,  // 33: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
-	7,  // 34: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
-	9,  // 35: weir.ingest.v1.IngestService.Clock:input_type -> weir.ingest.v1.ClockRequest
-	12, // 36: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
-	33, // 37: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
-	35, // 38: weir.ingest.v1.IngestService.Known:input_type -> weir.ingest.v1.KnownRequest
-	37, // 39: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
-	39, // 40: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
-	0,  // 41: weir.ingest.v1.BlockService.ReadBlocks:input_type -> weir.ingest.v1.ReadBlocksRequest
-	3,  // 42: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
-	11, // 43: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
-	10, // 44: weir.ingest.v1.IngestService.Clock:output_type -> weir.ingest.v1.ClockResponse
-	21, // 45: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
-	34, // 46: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
-	36, // 47: weir.ingest.v1.IngestService.Known:output_type -> weir.ingest.v1.KnownResponse
-	38, // 48: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
-	40, // 49: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
-	1,  // 50: weir.ingest.v1.BlockService.ReadBlocks:output_type -> weir.ingest.v1.ReadBlocksResponse
-	42, // [42:51] is the sub-list for method output_type
-	33, // [33:42] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	8,  // 32: weir.ingest.v1.FollowRequest.since:type_name -> weir.ingest.v1.ProcessClock
+	25, // 33: weir.ingest.v1.FollowResponse.rows:type_name -> weir.ingest.v1.Rows
+	2,  // 34: weir.ingest.v1.WriteService.Write:input_type -> weir.ingest.v1.WriteRequest
+	7,  // 35: weir.ingest.v1.IngestService.Ingest:input_type -> weir.ingest.v1.IngestRequest
+	9,  // 36: weir.ingest.v1.IngestService.Clock:input_type -> weir.ingest.v1.ClockRequest
+	12, // 37: weir.ingest.v1.IngestService.Read:input_type -> weir.ingest.v1.ReadRequest
+	33, // 38: weir.ingest.v1.IngestService.Follow:input_type -> weir.ingest.v1.FollowRequest
+	35, // 39: weir.ingest.v1.IngestService.Known:input_type -> weir.ingest.v1.KnownRequest
+	37, // 40: weir.ingest.v1.IngestService.Flush:input_type -> weir.ingest.v1.FlushRequest
+	39, // 41: weir.ingest.v1.IngestService.Compact:input_type -> weir.ingest.v1.CompactRequest
+	0,  // 42: weir.ingest.v1.BlockService.ReadBlocks:input_type -> weir.ingest.v1.ReadBlocksRequest
+	3,  // 43: weir.ingest.v1.WriteService.Write:output_type -> weir.ingest.v1.WriteResponse
+	11, // 44: weir.ingest.v1.IngestService.Ingest:output_type -> weir.ingest.v1.IngestResponse
+	10, // 45: weir.ingest.v1.IngestService.Clock:output_type -> weir.ingest.v1.ClockResponse
+	21, // 46: weir.ingest.v1.IngestService.Read:output_type -> weir.ingest.v1.ReadResponse
+	34, // 47: weir.ingest.v1.IngestService.Follow:output_type -> weir.ingest.v1.FollowResponse
+	36, // 48: weir.ingest.v1.IngestService.Known:output_type -> weir.ingest.v1.KnownResponse
+	38, // 49: weir.ingest.v1.IngestService.Flush:output_type -> weir.ingest.v1.FlushResponse
+	40, // 50: weir.ingest.v1.IngestService.Compact:output_type -> weir.ingest.v1.CompactResponse
+	1,  // 51: weir.ingest.v1.BlockService.ReadBlocks:output_type -> weir.ingest.v1.ReadBlocksResponse
+	43, // [43:52] is the sub-list for method output_type
+	34, // [34:43] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_weir_ingest_v1_ingest_proto_init() }

@@ -109,9 +109,10 @@ type TailResponse struct {
 	// The entries. Absent in a response that only moves the cursor; one comes at
 	// least every 10 seconds.
 	Streams []*v1.LogStream `protobuf:"bytes,1,rep,name=streams,proto3" json:"streams,omitempty"`
-	// Entries that were left out before these.
+	// Entries that were left out before these, or that may be missing.
 	Dropped []*Dropped `protobuf:"bytes,2,rep,name=dropped,proto3" json:"dropped,omitempty"`
-	// Where a later call can go on, for at least 15 minutes.
+	// Where a later call can go on, for at least 15 minutes. Within history, too, the rest
+	// of which comes first then.
 	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -168,7 +169,7 @@ func (x *TailResponse) GetCursor() string {
 	return ""
 }
 
-// Dropped is entries that a tail left out.
+// Dropped is entries that a tail left out, or that may be missing from it.
 type Dropped struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many; 0 if not known.

@@ -43,7 +43,10 @@ type TailServiceClient interface {
 	// is not said: it may have been stored before, whenever it is acknowledged.
 	//
 	// An entry that is pushed again later may be sent again. Where entries had to
-	// be left out, a response says so in `dropped`: never silently.
+	// be left out, or may be missing, a response says so in `dropped`: never silently. So
+	// it is when as many ingesters as may hold the only copies of an entry have gone
+	// before they had sent all, or have not been heard of for a minute; what these have
+	// comes once they are back.
 	//
 	// The call ends with INVALID_ARGUMENT (PARSE_ERROR; CURSOR_EXPIRED: the cursor
 	// names something that is no longer known), RESOURCE_EXHAUSTED (OVERLOADED: too
@@ -95,7 +98,10 @@ type TailServiceServer interface {
 	// is not said: it may have been stored before, whenever it is acknowledged.
 	//
 	// An entry that is pushed again later may be sent again. Where entries had to
-	// be left out, a response says so in `dropped`: never silently.
+	// be left out, or may be missing, a response says so in `dropped`: never silently. So
+	// it is when as many ingesters as may hold the only copies of an entry have gone
+	// before they had sent all, or have not been heard of for a minute; what these have
+	// comes once they are back.
 	//
 	// The call ends with INVALID_ARGUMENT (PARSE_ERROR; CURSOR_EXPIRED: the cursor
 	// names something that is no longer known), RESOURCE_EXHAUSTED (OVERLOADED: too
