@@ -46,7 +46,11 @@ func (s *selected) CountFields(part int, f *engine.Fields, c engine.FieldCounts)
 		return 0, 0, s.named(group, err)
 	}
 	w := fieldCounter{body: body, counts: c, plan: plan, fields: f, group: group, least: least, greatest: greatest}
+	w.room = rooms.Get().(*fieldRoom)
+	w.results, w.of, w.counted = w.room.results[:0], w.room.of[:0], w.room.counted[:0]
 	defer func() {
+		w.room.results, w.room.of, w.room.counted, w.room.used = w.results, w.of, w.counted, 0
+		rooms.Put(w.room)
 		m := s.store.cache.metrics
 		m.byColumns.Add(float64(w.rows - w.run))
 		m.byPipeline.Add(float64(w.run))
@@ -97,8 +101,8 @@ type fieldCounter struct {
 	times   []int64
 	tids    []uint16
 	values  []slotValues // of the plan's columns
-	cursors []int // of each, its next value
-	next    int   // the row that the cursors are at
+	cursors []int        // of each, its next value
+	next    int          // the row that the cursors are at
 	shapes  []shapeState
 	texts   []valueState
 	direct  []int32 // by template: as in shapeState, if all its rows have one result
@@ -121,6 +125,7 @@ type fieldCounter struct {
 	of      []int32 // by series, from -1 on: as in shapeState
 
 	cells int // of tables
+	room  *fieldRoom
 
 	// What is not counted yet.
 	counted []int32 // results with rows
@@ -133,43 +138,6 @@ type fieldCounter struct {
 
 	rows, run uint64 // that were seen; that were run through the pipeline
 }
-
-// fieldResult is a series and how many rows of it are to be counted.
-type fieldResult struct {
-	series int // -1: rows do not count
-	rows   int
-}
-
-// shapeState is the results of rows of a shape, by their code. It is one more than the
-// number of the result; up to the first of the stream it is not known.
-type shapeState struct {
-	one   int32
-	table []int32
-	many  map[uint64]int32
-	quick []quickSlot // once it was asked for
-}
-
-// valueState is the values of rows, by their code.
-type valueState struct {
-	values []float64
-	known  []valueKnown
-}
-
-type valueKnown uint8
-
-const (
-	unknown valueKnown = iota
-	aValue
-	noValue
-)
-
-// heap is rows of a result by the code of their value.
-type heap struct {
-	value int32 // number of the valueState
-	rows  []uint32
-}
-
-type heaped struct{ heap, code int32 }
 
 func (w *fieldCounter) prepare() error {
 	var err error
@@ -416,7 +384,7 @@ func (w *fieldCounter) resultOf(t *templatePlan, n int32, row int) (int32, error
 		return w.runShape(t, shape, row)
 	case state.table != nil || w.fits(shape.codes):
 		if state.table == nil {
-			state.table = make([]int32, shape.codes)
+			state.table = w.room.table(int(shape.codes))
 		}
 		return w.keep(&state.table[code], t, shape, row)
 	}

@@ -249,14 +249,26 @@ func (b *Body) join(p *pages) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The head and each part are copied, and of no use then.
+	bufs := [2]*[]byte{scratch.Get().(*[]byte), scratch.Get().(*[]byte)}
+	defer scratch.Put(bufs[0])
+	defer scratch.Put(bufs[1])
+	keep := func(buf *[]byte, read []byte) {
+		if !within(all, read) && cap(read) <= maxScratch {
+			*buf = read[:0]
+		}
+	}
 	part := func(i int) ([]byte, error) {
-		return column.ReadPage(all[p.at[i]-from:p.at[i+1]-from], p.parts[i])
+		x, err := column.ReadPageIn(*bufs[1], all[p.at[i]-from:p.at[i+1]-from], p.parts[i])
+		keep(bufs[1], x)
+		return x, err
 	}
 	var head []byte
 	if p.head > 0 {
-		if head, err = column.ReadFrame(all[:p.head], b.frameLimit(p.number)); err != nil {
+		if head, err = column.ReadFrameIn(*bufs[0], all[:p.head], b.frameLimit(p.number)); err != nil {
 			return nil, err
 		}
+		keep(bufs[0], head)
 	}
 	if p.ofRows != nil {
 		return b.joinRows(p, head, part)
