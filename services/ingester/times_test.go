@@ -176,4 +176,12 @@ func TestFollowersAreToldTheLast(t *testing.T) {
 	for n.svc.TailsBehind() != 0 { // it is counted when the message is sent
 		time.Sleep(time.Millisecond)
 	}
+	// A message in the middle does not say it.
+	f := &follower{service: n.svc, stream: &sent{}, newest: 2, ended: true, last: true}
+	for position, last := range map[uint64]bool{1: false, 2: true} {
+		f.position = position
+		if err := f.send(&ingestv1.FollowResponse{}); err != nil || f.stream.(*sent).last.GetLast() != last {
+			t.Errorf("at %d: %v, %v", position, err, f.stream.(*sent).last)
+		}
+	}
 }

@@ -48,6 +48,30 @@ func TestPendingEntries(t *testing.T) {
 	}
 }
 
+// What was sent as history is remembered until no replica can send it any more.
+func TestHistoryIsRemembered(t *testing.T) {
+	now := time.Unix(1000, 0)
+	all := []string{"one", "two"}
+	for _, told := range []bool{false, true} { // two has told all
+		s := newSeen(nil, now)
+		s.shown(7)
+		s.since = now
+		s.complete("one", now.Add(time.Minute))
+		s.complete("two", now.Add(writePeriod-1))
+		if s.age(now.Add(time.Minute), all); !s.wasShown(7) {
+			t.Error("forgotten though one may send it")
+		}
+		end := now.Add(rememberFor)
+		if told {
+			end = now.Add(time.Minute)
+			s.complete("two", now.Add(writePeriod))
+		}
+		if s.age(end, all); s.wasShown(7) {
+			t.Errorf("told %v: remembered at %s", told, end)
+		}
+	}
+}
+
 // An ingester that is stopped is waited for, and nobody else: what it has yet to send is
 // remembered, the oldest of it in the cursor, up to a bound.
 func TestWhoIsStoppedIsWaitedFor(t *testing.T) {
