@@ -45,8 +45,9 @@ func pushCommand(env *Env) *command {
 		name: "push", nargs: [2]int{0, 0}, flags: fs,
 		short: "store lines from standard input",
 		long: `Store the lines of standard input as entries of one stream, with the time at
-which they are read. A batch that cannot be stored for now is sent again until
---timeout. The exit code is 0 only if every line is stored.`,
+which they are read. A batch that cannot be stored for now (no server, a full disk)
+is sent again until --timeout; standard error says why, and when. The exit code is
+0 only if every line is stored.`,
 		examples: []string{
 			"One line\npush --label app=backup --label host=db-1 <<< 'backup done'",
 			"What a program says\npush -l app=build -m commit=4f2a91c < <(make 2>&1)",

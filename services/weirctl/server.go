@@ -156,8 +156,8 @@ func dialError(message string) string {
 	return message
 }
 
-// tellRetry says on standard error that a batch will be pushed again, once a
-// second at most.
+// tellRetry says on standard error that a batch will be pushed again, and until when, once
+// a second at most.
 func (s *server) tellRetry(err *client.Error, wait time.Duration) {
 	s.mu.Lock()
 	now := s.env.Now()
@@ -169,7 +169,11 @@ func (s *server) tellRetry(err *client.Error, wait time.Duration) {
 	if quiet {
 		return
 	}
-	warn(s.env.Stderr, []string{fmt.Sprintf("%s; trying again in %s", dialError(err.Message), wait.Round(time.Millisecond))})
+	until := "until it is interrupted"
+	if s.timeout > 0 {
+		until = fmt.Sprintf("for %s in all (--timeout)", s.timeout.String())
+	}
+	warn(s.env.Stderr, []string{fmt.Sprintf("%s; trying again in %s, %s", dialError(err.Message), wait.Round(time.Millisecond), until)})
 }
 
 var positionText = regexp.MustCompile(`line (\d+), col (\d+)`)

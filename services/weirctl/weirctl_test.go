@@ -335,7 +335,7 @@ func TestPushStoresEachLineOnce(t *testing.T) {
 	f := startFake(t)
 	f.failing = 1
 	got := invocation{args: []string{"push", "--label", "app=x,env=test", "--metadata", "run=7", "--batch-lines", "2"}, stdin: "same\nsame\n\ncaf\xe9\nlast", env: map[string]string{"WEIR_ADDR": f.addr}}.run(t.Context())
-	if got.code != ExitOK || !strings.Contains(got.stderr, "1 of 3 ingesters answered, 2 are needed; trying again in") {
+	if got.code != ExitOK || !strings.Contains(got.stderr, "1 of 3 ingesters answered, 2 are needed; trying again in") || !strings.Contains(got.stderr, "s, for 1m in all (--timeout)\n") {
 		t.Fatalf("%+v", got)
 	}
 	var lines []string
@@ -384,7 +384,7 @@ func TestPushGivesUpAfterTheTimeout(t *testing.T) {
 	f := startFake(t)
 	f.failing = 1 << 30
 	got := invocation{args: []string{"push", "-l", "app=x", "--timeout", "50ms"}, stdin: "one\n", env: map[string]string{"WEIR_ADDR": f.addr}}.run(t.Context())
-	if got.code != ExitError || !strings.Contains(got.stderr, "0 lines stored") {
+	if got.code != ExitError || !strings.Contains(got.stderr, ", for 50ms in all (--timeout)\n") || !strings.Contains(got.stderr, "0 lines stored") {
 		t.Errorf("%+v", got)
 	}
 }
