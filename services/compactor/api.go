@@ -32,6 +32,8 @@ func failure(err error) error {
 		return err
 	case errors.Is(err, objstore.ErrUnavailable), errors.Is(err, catalog.ErrStale):
 		return rpcerr.Wrap(err, rpcerr.Unavailable, "the object store does not answer: %v", err).WithRetry(time.Second)
+	case errors.Is(err, tombstone.ErrDamaged):
+		return rpcerr.Wrap(err, rpcerr.DataLoss, "%v", err)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package compactor
 import (
 	"context"
 	"errors"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -315,6 +316,27 @@ func TestListBlocks(t *testing.T) {
 	if l := r.GetBlocks(); len(l) != 1 || l[0].GetId() != string(b.ID) {
 		t.Errorf("%v", r)
 	}
+}
+
+// TestDamagedDeleteIsNamed: whoever asks about deletes, or for merges, is told which object
+// is in the way, and nothing is decided about it; without it all goes on.
+func TestDamagedDeleteIsNamed(t *testing.T) {
+	e := start(t)
+	e.put(day, some("x", 0, 10)...)
+	key := catalog.DeletesPrefix("t") + e.create(`{app="x"}`).GetId()
+	e.must(objstore.PutBytes(t.Context(), e.bucket, key, []byte("garbage")))
+	e.service, e.loader, e.reg = e.compactor() // knows nothing of before
+	_, err := e.service.ListDeletes(e.tenant(), &storagev1.ListDeletesRequest{})
+	for what, err := range map[string]error{"list": err, "cancel": e.cancel(path.Base(key)), "compact": e.service.Compact(t.Context())} {
+		if !rpcerr.Is(err, rpcerr.DataLoss) || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	e.must(e.bucket.Delete(t.Context(), key))
+	if l := e.list(); len(l) != 0 {
+		t.Errorf("without it: %v", l)
+	}
+	e.must(e.service.Compact(t.Context()))
 }
 
 // TestCancelledAreListed: those that were cancelled are in the list for a day, among the

@@ -2,6 +2,7 @@ package querier
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/weir-logs/weir/libs/catalog/tombstone"
@@ -30,6 +31,9 @@ func (s *Service) excluded(ctx context.Context, sc scope) (*engine.Excluded, err
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
+			}
+			if errors.Is(err, tombstone.ErrDamaged) { // to try again will not help
+				return nil, rpcerr.Wrap(err, rpcerr.DataLoss, "which entries were deleted cannot be told: %v", err)
 			}
 			return nil, rpcerr.Wrap(err, rpcerr.Unavailable, "which entries were deleted cannot be told now: %v", err).WithRetry(5 * time.Second)
 		}

@@ -56,6 +56,11 @@ func TestR23SetOfDeletes(t *testing.T) {
 	if _, err := service.excluded(t.Context(), sc()); !rpcerr.Is(err, rpcerr.Unavailable) {
 		t.Errorf("the store is away: %v", err)
 	}
+	s.bucket.Before, s.bucket.Flip = nil, func(key string) bool { return strings.HasSuffix(key, x.ID) }
+	service.deps.Deletes = tombstone.NewStore(s.bucket, now, 0)
+	if _, err := service.excluded(t.Context(), sc()); !rpcerr.Is(err, rpcerr.DataLoss) || !strings.Contains(err.Error(), x.ID) {
+		t.Errorf("a damaged delete: %v", err)
+	}
 }
 
 // A delete that a block's footer lists is not applied to it again: its rows are counted from

@@ -278,7 +278,7 @@ func (s *Store) Start(ctx context.Context, tenant, id, by string) error {
 }
 
 // Cancel takes the delete back. It is ErrStarted if rewriting has started, objstore.ErrNotFound if
-// there is no such delete.
+// there is no such delete, ErrDamaged if its object cannot be read.
 func (s *Store) Cancel(ctx context.Context, tenant, id, by string) error {
 	return s.decide(ctx, tenant, id, Decision{State: Cancelled, By: by})
 }
@@ -294,7 +294,8 @@ func (s *Store) decide(ctx context.Context, tenant, id string, d Decision) error
 		return err
 	}
 	return s.locked(ctx, tenant, func(t *tenantTombstones) error {
-		if _, err := s.bucket.Stat(ctx, key(tenant, id)); err != nil {
+		// Nothing is decided about what cannot be read: it stays in the way, whatever is said of it.
+		if _, err := s.tombstone(ctx, tenant, id); err != nil {
 			return fmt.Errorf("delete %s: %w", id, err)
 		}
 		err := s.bucket.PutNew(ctx, key(tenant, id)+decisionSuffix, body)

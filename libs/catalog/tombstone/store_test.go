@@ -236,7 +236,9 @@ func TestDamagedTombstone(t *testing.T) {
 	w.bucket.Flip = func(string) bool { return true }
 	_, err := w.store().Current(t.Context(), "t")
 	w.check("flipped", err, ErrDamaged)
+	w.check("cancel", w.store().Cancel(t.Context(), "t", x.ID, "me"), ErrDamaged)
 	w.bucket.Flip = nil
+	w.inForce(w.store(), x) // nothing was decided
 	body, err := x.Encode()
 	if err != nil {
 		t.Fatal(err)
