@@ -76,11 +76,14 @@ func (s *localSession) Close() error {
 }
 
 // list makes the list of streams, which what reads stream by stream needs. It is whole also
-// if that is more than the query may hold, which then ends.
+// if that is more than the query may hold, which then ends. What is not Indexed lists what it
+// holds in memory, which has a bound of its own.
 func (s *localSession) list() []Stream {
 	if !s.listed {
 		s.streams, s.listed = s.snap.Streams(), true
-		s.held.claim(listSize(s.streams))
+		if _, made := s.snap.(Indexed); made {
+			s.held.claim(listSize(s.streams))
+		}
 	}
 	return s.streams
 }

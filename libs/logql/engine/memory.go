@@ -10,7 +10,8 @@ import (
 type Memory struct {
 	limit      int64
 	used, peak atomic.Int64
-	refused    atomic.Bool // a Claim was
+	claimed    atomic.Int64 // by plans, besides used
+	refused    atomic.Bool  // a Claim was
 }
 
 // NewMemory returns a meter that refuses more than limit bytes; 0: no limit.
@@ -27,10 +28,16 @@ func (m *Memory) Reserve(n int) error {
 		m.used.Add(int64(-n))
 		return m.err()
 	}
+	m.top(used + m.claimed.Load())
+	return nil
+}
+
+// top notes how much is held.
+func (m *Memory) top(held int64) {
 	for {
 		peak := m.peak.Load()
-		if used <= peak || m.peak.CompareAndSwap(peak, used) {
-			return nil
+		if held <= peak || m.peak.CompareAndSwap(peak, held) {
+			return
 		}
 	}
 }
@@ -39,14 +46,32 @@ func (m *Memory) err() error {
 	return Errorf(ErrLimit, "the query would need more memory than its limit of %d bytes; consider adding more specific stream selectors, reducing the time range, or aggregating over fewer labels", m.limit)
 }
 
-// Claim is Reserve for what has no error to return, such as a list of streams. That it was
-// refused is kept: from then on Err says so, and whoever can ends the query with that.
+// claims is how many times its limit a query's plans may take, besides what it holds of rows
+// and results: they are the same however little is asked, and not there for long.
+const claims = 2
+
+// Claim is Reserve for plans and lists of streams, which have no error to return, and may take
+// twice the limit besides. That it was refused is kept: from then on Err says so, and whoever
+// can ends the query with that.
 func (m *Memory) Claim(n int) bool {
-	err := m.Reserve(n)
-	if err != nil {
-		m.refused.Store(true)
+	if m == nil {
+		return true
 	}
-	return err == nil
+	claimed := m.claimed.Add(int64(n))
+	if m.limit > 0 && claimed > claims*m.limit {
+		m.claimed.Add(int64(-n))
+		m.refused.Store(true)
+		return false
+	}
+	m.top(claimed + m.used.Load())
+	return true
+}
+
+// Unclaim gives back n bytes that were claimed.
+func (m *Memory) Unclaim(n int) {
+	if m != nil {
+		m.claimed.Add(int64(-n))
+	}
 }
 
 // Err returns why a Claim was refused; nil: none was.
@@ -69,7 +94,7 @@ func (m *Memory) Held() int64 {
 	if m == nil {
 		return 0
 	}
-	return m.used.Load()
+	return m.used.Load() + m.claimed.Load()
 }
 
 // Peak is the most that was held at once.
@@ -87,10 +112,6 @@ func WithMemory(ctx context.Context, m *Memory) context.Context {
 	return context.WithValue(ctx, memoryKey{}, m)
 }
 
-// MemoryOf returns what sources that run under ctx are to meter what they hold by; nil:
-// they need not.
-func MemoryOf(ctx context.Context) *Memory { return memoryOf(ctx) }
-
 // memoryOf returns the meter of a context, or nil.
 func memoryOf(ctx context.Context) *Memory {
 	m, _ := ctx.Value(memoryKey{}).(*Memory)
@@ -99,8 +120,9 @@ func memoryOf(ctx context.Context) *Memory {
 
 // holder is memory that is held until the end. It is used by one goroutine.
 type holder struct {
-	mem  *Memory
-	held int
+	mem     *Memory
+	held    int
+	claimed int
 }
 
 func (h *holder) reserve(n int) error {
@@ -115,7 +137,7 @@ func (h *holder) reserve(n int) error {
 func (h *holder) claim(n int) bool {
 	ok := h.mem.Claim(n)
 	if ok {
-		h.held += n
+		h.claimed += n
 	}
 	return ok
 }
@@ -128,5 +150,6 @@ func (h *holder) give(n int) {
 
 func (h *holder) release() {
 	h.mem.Release(h.held)
-	h.held = 0
+	h.mem.Unclaim(h.claimed)
+	h.held, h.claimed = 0, 0
 }

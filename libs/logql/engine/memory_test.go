@@ -24,14 +24,15 @@ func TestMemory(t *testing.T) {
 	if err := m.Reserve(41); !errors.Is(err, engine.ErrLimit) || m.Held() != 60 || m.Err() != nil {
 		t.Errorf("%v, %d held, %v: a refused reservation is its caller's business", err, m.Held(), m.Err())
 	}
-	if !m.Claim(40) || m.Err() != nil {
+	if !m.Claim(200) || m.Err() != nil {
 		t.Errorf("a claim of all is refused: %v", m.Err())
 	}
-	if m.Claim(1) || m.Held() != 100 || !errors.Is(m.Err(), engine.ErrLimit) {
+	if m.Claim(1) || m.Held() != 260 || !errors.Is(m.Err(), engine.ErrLimit) {
 		t.Errorf("%d held, %v", m.Held(), m.Err())
 	}
-	m.Release(100)
-	if m.Held() != 0 || m.Peak() != 100 || !errors.Is(m.Err(), engine.ErrLimit) {
+	m.Release(60)
+	m.Unclaim(200)
+	if m.Held() != 0 || m.Peak() != 260 || !errors.Is(m.Err(), engine.ErrLimit) {
 		t.Errorf("%d held, %d at most, %v: a refused claim is kept", m.Held(), m.Peak(), m.Err())
 	}
 	var none *engine.Memory

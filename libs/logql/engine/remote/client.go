@@ -38,7 +38,7 @@ func (s *source) Name() string { return s.name }
 
 func (s *source) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	ses := &session{ctx: ctx, cancel: cancel, memory: engine.MemoryOf(ctx)}
+	ses := &session{ctx: ctx, cancel: cancel}
 	err := ses.patiently(func() (err error) {
 		ses.call, err = s.client.Read(ctx, s.opts...)
 		return err
@@ -66,8 +66,6 @@ type session struct {
 	ctx     context.Context // of the call
 	cancel  context.CancelCauseFunc
 	streams []engine.Stream
-	memory  *engine.Memory
-	held    int // for streams
 	opened  *ingestv1.Opened
 	broken  error // the call ended
 }
@@ -101,7 +99,6 @@ func (s *session) addStreams(m *ingestv1.StreamRuns) error {
 	if len(m.GetRunCounts()) != len(m.GetLabels()) {
 		return fmt.Errorf("%d counts of runs for %d streams", len(m.GetRunCounts()), len(m.GetLabels()))
 	}
-	first := len(s.streams)
 	for i, text := range m.GetLabels() {
 		labels, err := parseLabels(text)
 		if err != nil {
@@ -124,17 +121,6 @@ func (s *session) addStreams(m *ingestv1.StreamRuns) error {
 		runs = runs[n:]
 		s.streams = append(s.streams, st)
 	}
-	size := 0
-	for _, st := range s.streams[first:] {
-		size += 48 + 40*len(st.Runs)
-		for _, l := range st.Labels {
-			size += 32 + len(l.Name) + len(l.Value)
-		}
-	}
-	if err := s.memory.Reserve(size); err != nil {
-		return err
-	}
-	s.held += size
 	return nil
 }
 
@@ -148,8 +134,6 @@ func (s *session) Gaps() []string           { return s.opened.GetGaps() }
 // Close ends the call.
 func (s *session) Close() error {
 	s.cancel(nil)
-	s.memory.Release(s.held)
-	s.held = 0
 	return nil
 }
 
