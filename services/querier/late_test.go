@@ -27,7 +27,6 @@ type troupe struct {
 	all  map[string]*actor
 	from map[string]*ingestv1.FollowRequest // the last of each
 
-	stop    func()
 	got     []int64
 	dropped []string
 	cursor  string
