@@ -96,7 +96,7 @@ const seenRows = 1 << 15
 // whose first copy the log still has are left out.
 func (f *follower) behind(ctx context.Context) (bool, error) {
 	s := f.service
-	if err := f.takeReader(ctx); err != nil {
+	if err := f.awaitReader(ctx); err != nil {
 		return false, err
 	}
 	defer f.giveReader()
@@ -121,6 +121,11 @@ func (f *follower) behind(ctx context.Context) (bool, error) {
 	reached := uint64(0)
 	read := func(lsn uint64, typ byte, payload []byte) error {
 		reached = lsn
+		if !w.pieces && time.Since(f.sent) >= followIdle {
+			if err := w.flush(max(w.position, lsn-1)); err != nil {
+				return err
+			}
+		}
 		if typ != recordIngest {
 			return fmt.Errorf("record %d is of type %d", lsn, typ)
 		}
@@ -167,6 +172,22 @@ func (f *follower) behind(ctx context.Context) (bool, error) {
 		// What is gone may be of what only tells which rows are copies.
 	}
 	return false, nil
+}
+
+// awaitReader is takeReader for when all that was read was sent: whoever follows is told
+// meanwhile that this is not over.
+func (f *follower) awaitReader(ctx context.Context) error {
+	for {
+		turn, cancel := context.WithTimeout(ctx, followIdle)
+		err := f.takeReader(turn)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if err := f.send(&ingestv1.FollowResponse{}); err != nil {
+			return err
+		}
+	}
 }
 
 // takeReader waits until the follower may read from the log.

@@ -192,6 +192,7 @@ func (f *follower) send(m *ingestv1.FollowResponse) error {
 		m.CompleteNanos = int64(f.settled.Sub(f.called))
 	}
 	m.Last = f.ended && f.position >= f.newest
+	piece := f.told == f.position && len(m.GetRows().GetTimes()) > 0
 	f.told, f.sent = f.position, time.Now()
 	reads := f.reads
 	f.giveReader()
@@ -202,8 +203,11 @@ func (f *follower) send(m *ingestv1.FollowResponse) error {
 		f.last = true
 		f.service.owing.Add(-1)
 	}
-	if reads {
-		return f.takeReader(f.stream.Context())
+	switch {
+	case reads && piece:
+		return f.takeReader(f.stream.Context()) // the next message belongs to this one
+	case reads:
+		return f.awaitReader(f.stream.Context())
 	}
 	return nil
 }
@@ -270,9 +274,9 @@ func (w *followWriter) add(a *head.Appended) error {
 	return nil
 }
 
-// finish sends the rest.
+// finish sends the rest, and the position if nothing was sent for long.
 func (w *followWriter) finish(upto uint64) error {
-	if !w.pieces && len(w.out.rows.GetTimes()) == 0 {
+	if !w.pieces && len(w.out.rows.GetTimes()) == 0 && time.Since(w.sent) < followIdle {
 		w.position = upto
 		return nil
 	}

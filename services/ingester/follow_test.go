@@ -2,10 +2,12 @@ package ingester
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
@@ -187,10 +189,18 @@ func TestFollowSaysWhatIsGone(t *testing.T) {
 // sent keeps the last message.
 type sent struct {
 	ingestv1.IngestService_FollowServer
-	last *ingestv1.FollowResponse
+	last    *ingestv1.FollowResponse
+	sending func() // if any, called by Send
 }
 
-func (s *sent) Send(m *ingestv1.FollowResponse) error { s.last = m; return nil }
+func (s *sent) Context() context.Context { return context.Background() }
+
+func (s *sent) Send(m *ingestv1.FollowResponse) error {
+	if s.last = m; s.sending != nil {
+		s.sending()
+	}
+	return nil
+}
 
 // A tail that comes back finds what is in blocks only, in order and without the copies
 // that came between, after a restart too.
@@ -277,6 +287,75 @@ func TestFollowReadsTheLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		lost = m.GetLost()
+	}
+}
+
+// A tail that finds nothing for long hears where its ingester is, wherever that reads, and
+// one that waits for its turn to read hears that it waits.
+func TestFollowIsNeverSilentForLong(t *testing.T) {
+	n := startWith(t, t.TempDir(), 1<<20, func(c *Config, _ *Deps) { c.TailLog = 64 << 20 }, nil)
+	const pushes = 3
+	for i := range int64(pushes) {
+		if _, err := n.ingest(i+1, "a", []int64{i}, "line"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, in := range []string{"memory", "the log"} {
+		told := uint64(pushes)
+		if in == "the log" {
+			if err := n.flush(); err != nil {
+				t.Fatal(err)
+			}
+			n.svc.gens.forget(time.Now(), 0)
+			told = 1 // where it began
+		}
+		for _, quiet := range []time.Duration{0, followIdle} {
+			stream := &sent{}
+			f := &follower{service: n.svc, tenant: "t", match: func(model.Labels) bool { return false }, stream: stream, position: 1, sent: time.Now().Add(-quiet)}
+			if err := f.step(t.Context(), pushes); err != nil || f.position != pushes {
+				t.Fatalf("%s: position %d, %v", in, f.position, err)
+			}
+			if said := stream.last != nil; said != (quiet > 0) || said && (stream.last.GetLost() || stream.last.GetPosition() != told+1) {
+				t.Errorf("%s, quiet for %s: sent %v", in, quiet, stream.last)
+			}
+		}
+	}
+	for what, position := range map[string]uint64{"begins": 0, "goes on": 7, "is in the middle of an append": 6} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &Service{logReaders: make(chan struct{}, 1), incarnation: "i"}
+			s.logReaders <- struct{}{}
+			stream := &sent{}
+			f := &follower{service: s, stream: stream, position: position, told: 6, newest: 9, reads: position > 0}
+			stream.sending = func() { // another takes the turn of one that sends
+				if stream.sending = nil; position > 0 {
+					s.logReaders <- struct{}{}
+				}
+			}
+			done := make(chan error)
+			go func() {
+				if position == 0 {
+					done <- f.awaitReader(t.Context())
+					return
+				}
+				done <- f.send(&ingestv1.FollowResponse{Rows: &ingestv1.Rows{Times: []int64{1}}})
+			}()
+			time.Sleep(2*followIdle + time.Second)
+			synctest.Wait()
+			heard := stream.last.GetPosition() == position+1 && stream.last.GetRows() == nil && time.Since(f.sent) <= followIdle
+			if heard != (position != 6) {
+				t.Errorf("one that %s: sent %v, %s ago", what, stream.last, time.Since(f.sent))
+			}
+			<-s.logReaders
+			if err := <-done; err != nil || !f.reads {
+				t.Errorf("one that %s: %v, reads %v", what, err, f.reads)
+			}
+		})
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	f := &follower{service: &Service{logReaders: make(chan struct{})}, stream: &sent{}}
+	if err := f.awaitReader(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended: %v", err)
 	}
 }
 

@@ -42,7 +42,7 @@ type actor struct {
 
 func newTroupe(t *testing.T, rf int, names ...string) *troupe {
 	tr := &troupe{t: t, all: map[string]*actor{}, from: map[string]*ingestv1.FollowRequest{}}
-	tr.ingesters = &ingesters{rf: rf, down: map[string]bool{}, left: map[string]bool{}, follow: map[string]func(context.Context, *ingestv1.FollowRequest, func(*ingestv1.FollowResponse)) error{}}
+	tr.ingesters = &ingesters{rf: rf, down: map[string]bool{}, left: map[string]bool{}, anew: map[string]string{}, follow: map[string]func(context.Context, *ingestv1.FollowRequest, func(*ingestv1.FollowResponse)) error{}}
 	for _, name := range names {
 		tr.all[name] = &actor{}
 		tr.follow[name] = func(ctx context.Context, req *ingestv1.FollowRequest, send func(*ingestv1.FollowResponse)) error {
@@ -73,12 +73,17 @@ func (tr *troupe) play(ctx context.Context, name string, req *ingestv1.FollowReq
 			return status.Error(codes.Unavailable, "down")
 		}
 		n := uint64(len(a.appended)) + 1
+		incarnation := tr.incarnation(name)
 		var m *ingestv1.FollowResponse
 		switch {
 		case a.holds:
 		case first:
 			tr.from[name] = req
 			switch at = req.GetPosition(); {
+			case at > 0 && req.GetIncarnation() != incarnation: // all is of this process
+				at = 1
+				m = message(at, 1)
+				m.Lost = true
 			case a.lost && (at > 0 || req.GetSince() != nil):
 				at = n
 				m = message(at, 1)
@@ -100,6 +105,7 @@ func (tr *troupe) play(ctx context.Context, name string, req *ingestv1.FollowReq
 		}
 		tr.mu.Unlock()
 		if m != nil {
+			m.Incarnation = incarnation
 			send(m)
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -289,9 +295,10 @@ func TestTailSaysWhoIsAway(t *testing.T) {
 			tr.change("b", away(true))
 			tr.tailFor(responses, 5*time.Minute)
 			tr.expect("again", nil, "b")
-			tr.leave("b", true, "a", "b") // it was said that it lacks all of that
+			tr.append(101, "b")
+			tr.leave("b", true, "a", "b") // it was said that this comes
 			tr.tailFor(responses, time.Minute)
-			tr.expect("left", nil)
+			tr.expect("left", nil, "b")
 			stop()
 			time.Sleep(time.Second)
 		})

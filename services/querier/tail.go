@@ -226,9 +226,13 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 		if view.Healthy(m.Name) {
 			waiting[m.Name] = true
 		}
+		at := t.cursor.Positions[m.Name]
+		if at.Done && at.Incarnation != m.Incarnation {
+			at = position{} // made anew under its name: nothing is owed of what it was
+		}
 		f := &follower{
 			name: m.Name, client: func() (ingestv1.IngestServiceClient, error) { return t.service.ingester(m.Name) },
-			query: t.query.String(), at: t.cursor.Positions[m.Name].place(),
+			query: t.query.String(), at: at.place(),
 			events: t.events, started: func() { started <- m.Name },
 		}
 		if f.at.Position == 0 && (t.resumed || !first) {

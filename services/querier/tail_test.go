@@ -1,6 +1,7 @@
 package querier
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ type ingesters struct {
 	rf     int
 	gaps   []string                                                                                                     // members that have lost something
 	down   map[string]bool                                                                                              // members that are not healthy
+	anew   map[string]string                                                                                            // incarnations of members that have another than their name
 	left   map[string]bool                                                                                              // members that have left
 	follow map[string]func(ctx context.Context, req *ingestv1.FollowRequest, send func(*ingestv1.FollowResponse)) error // by address
 }
@@ -43,6 +45,8 @@ func (c *ingesters) View() *ring.View {
 	defer c.mu.Unlock()
 	return c.view
 }
+
+func (c *ingesters) incarnation(name string) string { return cmp.Or(c.anew[name], name) }
 
 // members sets the members, name to address.
 func (c *ingesters) members(t *testing.T, at map[string]string) {
@@ -57,7 +61,7 @@ func (c *ingesters) members(t *testing.T, at map[string]string) {
 		}
 		var err error
 		table, _, err = table.Put(ring.Member{
-			Name: name, Incarnation: name, Roles: ring.Ingester, GRPCAddr: addr + ":1", State: state,
+			Name: name, Incarnation: c.incarnation(name), Roles: ring.Ingester, GRPCAddr: addr + ":1", State: state,
 			MinVersion: 1, MaxVersion: 1, Version: 1,
 		})
 		if err != nil {

@@ -41,10 +41,11 @@ func (s *missed) lacks(name string, now miss) {
 	s.members[name] = &now
 }
 
-// lost notes that what an ingester had appended by a time is missing for good.
+// lost notes that what an ingester had appended by a time is missing for good. That is said
+// even of one of which something else was.
 func (s *missed) lost(name string, now miss, at time.Time) {
 	if x := s.members[name]; x != nil && (x.open || !x.told) {
-		now.from, now.told = x.from, x.told
+		now.from, now.told = x.from, x.told && x.reason == now.reason
 	}
 	now.hole = at
 	s.members[name] = &now

@@ -1,0 +1,60 @@
+package querier
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
+)
+
+// An ingester that had said that it has no more, has left and is made anew under its name has
+// lost nothing: what it takes comes, and nothing is said to be missing.
+func TestTailOfOneThatIsMadeAnew(t *testing.T) {
+	for _, resumed := range []bool{false, true} {
+		for _, last := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTroupe(t, 1, "a", "b")
+				responses, stop := tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`})
+				tr.tailFor(responses, time.Second)
+				tr.append(100, "b")
+				tr.change("b", func(a *actor) { a.last = last })
+				tr.tailFor(responses, time.Second)
+				tr.leave("b", true, "a", "b")
+				tr.tailFor(responses, time.Second)
+				tr.know("a")
+				tr.tailFor(responses, 2*time.Minute)
+				if resumed {
+					stop()
+				}
+				var missing []string
+				if !last {
+					missing = []string{"b"}
+				}
+				tr.expect("left", []int64{100}, missing...)
+				tr.change("b", func(a *actor) { *a, tr.anew["b"] = actor{}, "b2" })
+				tr.append(101, "b")
+				tr.left["b"] = false
+				tr.know("a", "b")
+				if resumed {
+					responses, stop = tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`, Cursor: tr.cursor})
+				}
+				tr.tailFor(responses, 2*time.Minute)
+				tr.expect(fmt.Sprintf("made anew, resumed %v, last %v", resumed, last), []int64{101})
+				tr.change("b", func(a *actor) { a.down = true })
+				tr.tailFor(responses, time.Second)
+				tr.change("b", func(a *actor) { *a, tr.anew["b"] = actor{}, "b3" })
+				tr.know("a", "b")
+				if resumed {
+					stop()
+					responses, stop = tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`, Cursor: tr.cursor})
+				}
+				tr.tailFor(responses, time.Minute)
+				tr.expect("a new directory without a word", nil, "b")
+				stop()
+				time.Sleep(time.Second)
+			})
+		}
+	}
+}
