@@ -407,6 +407,28 @@ func TestTailOfOneThatWasDownAsItBegan(t *testing.T) {
 	}
 }
 
+// One that was down as a tail began, of which something was said to be missing since another
+// was away, too, is not told of again when it is followed.
+func TestTailOfOneThatWasDownIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := []string{"a", "b", "c"}
+		tr := newTroupe(t, 3, all...)
+		tr.down["c"] = true
+		tr.know(all...)
+		tr.change("c", func(a *actor) { a.down = true })
+		responses, stop := tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`})
+		tr.tailFor(responses, 2*time.Minute)
+		tr.change("b", func(a *actor) { a.holds = true })
+		tr.tailFor(responses, 2*awayFor)
+		tr.expect("two are away", nil, "b", "c")
+		tr.change("c", func(a *actor) { a.down = false })
+		tr.tailFor(responses, time.Minute)
+		tr.expect("one is back", nil)
+		stop()
+		time.Sleep(time.Second)
+	})
+}
+
 // Of ingesters that a querier with three replicas learns of at once so many are asked for
 // all since the tail began that no entry is on the others alone.
 func TestTailLearnsOfManyIngesters(t *testing.T) {
