@@ -43,7 +43,7 @@ func (fw *Follower) meet(path string, group *Group, id positions.ID) positions.I
 	}
 	last, seen := fw.lastSeen(path)
 	// What bore the path before may have been renamed since, even a moment ago.
-	fw.reopen(path, group, nil)
+	fw.reopen(path, group, nil, lists{})
 	if l, ok := fw.lastSeen(path); seen && (!ok || l.Gen < last.Gen) {
 		last.ID = positions.ID{} // its file is another one now
 	} else if ok {
@@ -432,10 +432,11 @@ func (g *File) prefixOf(f *File) bool {
 
 // reopen follows again the known files that have borne a path and have another
 // name now, if there is more to read in them or there may be. byID says where to look
-// where they are not beside the path; nil: it is not the start. Who bears the path is
-// looked at here: the one that bore it when the patterns were matched may have been
-// renamed since, and its rest comes before what is in the file that took its place.
-func (fw *Follower) reopen(path string, group *Group, byID map[positions.ID]string) {
+// where they are not beside the path; nil: it is not the start. has: folders that were
+// listed a moment ago. Who bears the path is looked at here: the one that bore it when the
+// patterns were matched may have been renamed since, and its rest comes before what is in
+// the file that took its place.
+func (fw *Follower) reopen(path string, group *Group, byID map[positions.ID]string, has lists) {
 	var all []positions.Position
 	for _, k := range fw.known {
 		if k.Path == path {
@@ -446,27 +447,30 @@ func (fw *Follower) reopen(path string, group *Group, byID map[positions.ID]stri
 		return
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Gen < all[j].Gen })
-	names := fw.elsewhere(path)
+	name := fw.elsewhere(path, has)
 	for _, k := range all {
 		if fw.lack != nil {
 			return // the younger ones wait for it
 		}
 		var f *File
 		for range maxLooks {
-			name := names[k.ID]
-			if name == "" && byID[k.ID] != path {
-				name = byID[k.ID]
+			at := name(k.ID)
+			if at == "" && byID[k.ID] != path {
+				at = byID[k.ID]
 			}
-			if name == "" {
+			if at == "" {
 				break
 			}
-			if f = fw.open(name, path, group); f != nil && f.pos.ID == k.ID {
+			if f = fw.open(at, path, group); f != nil && f.pos.ID == k.ID {
 				break
 			} else if f != nil {
 				fw.shut(f.f)
 				f = nil
+			} else if fw.lack != nil {
+				return
 			}
-			names = fw.elsewhere(path) // it was renamed a moment ago
+			clear(has) // it was renamed a moment ago
+			name = fw.elsewhere(path, has)
 		}
 		if f == nil {
 			continue

@@ -340,7 +340,7 @@ func TestWhoRests(t *testing.T) {
 		}
 		f := c.at(c.all[0].path)
 		change(f)
-		if got, want := c.relieve(9, now.Add(time.Second)), map[string]int{"": 1, "grows, opened long": 1}[name]; got != want {
+		if got, want := c.relieve(9, time.Now().Add(time.Second)), map[string]int{"": 1, "grows, opened long": 1}[name]; got != want {
 			t.Errorf("%q: %d rest", name, got)
 		}
 	}

@@ -243,9 +243,13 @@ func (fw *Follower) findKnown(matches map[string]*match) {
 	for _, k := range fw.known {
 		paths[k.Path] = true
 	}
+	has := lists{} // once for all paths: there may be many, and many looks until all are open
 	for path := range paths {
+		if fw.lack != nil {
+			return
+		}
 		if group := fw.groupOf(path); group != nil {
-			fw.reopen(path, group, byID)
+			fw.reopen(path, group, byID, has)
 		}
 	}
 }

@@ -39,17 +39,36 @@ func (d *disk) siblings(path string) (out []sibling) {
 	return out
 }
 
-// elsewhere gives the names of the files beside a path that do not bear it, by what
-// they are.
-func (d *disk) elsewhere(path string) map[positions.ID]string {
-	out := map[positions.ID]string{}
-	for _, s := range d.siblings(path) {
-		out[s.id] = s.path
+// lists are names of files, by folder and by what they are.
+type lists map[string]map[positions.ID]string
+
+// elsewhere gives the name of a file beside a path that does not bear it, by what it is. What
+// has of the folders is not listed again; the others are added.
+func (d *disk) elsewhere(path string, has lists) func(positions.ID) string {
+	var dirs []string
+	for _, p := range places(path) {
+		dir := filepath.Dir(p)
+		dirs = append(dirs, dir)
+		if has[dir] != nil {
+			continue
+		}
+		has[dir] = map[positions.ID]string{}
+		for _, s := range d.listFolder(dir) {
+			has[dir][s.id] = s.path
+		}
 	}
+	var bearer positions.ID
 	if st, err := os.Stat(path); err == nil {
-		delete(out, idOf(st))
+		bearer = idOf(st)
 	}
-	return out
+	return func(id positions.ID) (name string) {
+		for _, dir := range dirs {
+			if n := has[dir][id]; n != "" && id != bearer {
+				name = n
+			}
+		}
+		return name
+	}
 }
 
 // look lists the regular file that bears a path and the generations of it. Where
