@@ -198,7 +198,11 @@ func whyNot(e *pflag.InvalidValueError) string {
 	return e.Unwrap().Error()
 }
 
-func writeOverview(w io.Writer, cmds []*command) {
+// writeOverview writes all at once, as writeHelp does: a reader that has seen enough, such as
+// head, may be gone before a second write, which would end the process by a signal.
+func writeOverview(out io.Writer, cmds []*command) {
+	w := new(strings.Builder)
+	defer func() { _, _ = io.WriteString(out, w.String()) }()
 	fmt.Fprint(w, "weirctl talks to a Weir server over gRPC.\n\nUsage:\n  weirctl COMMAND [FLAGS] [ARGUMENTS]\n\nCommands:\n")
 	for _, c := range cmds {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.short)
@@ -216,7 +220,9 @@ Exit codes: 0 done, 1 failed (or a part did), 2 the command line makes no sense.
 `, defaultAddr)
 }
 
-func (c *command) writeHelp(w io.Writer) {
+func (c *command) writeHelp(out io.Writer) {
+	w := new(strings.Builder)
+	defer func() { _, _ = io.WriteString(out, w.String()) }()
 	fmt.Fprintf(w, "%s\n\nUsage:\n  weirctl %s", c.long, c.name)
 	if c.args != "" {
 		fmt.Fprintf(w, " %s", c.args)

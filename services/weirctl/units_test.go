@@ -9,6 +9,28 @@ import (
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 )
 
+// writes counts what is written to it at a time.
+type writes int
+
+func (w *writes) Write(b []byte) (int, error) {
+	*w++
+	return len(b), nil
+}
+
+// Help is written at once, so that a reader that needs no more than a line of it may go.
+func TestHelpIsOneWrite(t *testing.T) {
+	all := [][]string{{"--help"}, {"help"}}
+	for _, c := range commands(&Env{Getenv: func(string) string { return "" }, Now: time.Now}) {
+		all = append(all, []string{c.name, "--help"})
+	}
+	for _, args := range all {
+		var n writes
+		if code := Run(t.Context(), &Env{Args: args, Stdout: &n, Stderr: &n, Getenv: func(string) string { return "" }, Now: time.Now}); code != ExitOK || n != 1 {
+			t.Errorf("%v: code %d, %d writes", args, code, n)
+		}
+	}
+}
+
 func TestAppendSafe(t *testing.T) {
 	tests := map[string]string{
 		"plain text\twith a tab": "plain text\twith a tab",
