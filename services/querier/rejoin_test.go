@@ -58,3 +58,26 @@ func TestTailOfOneThatIsMadeAnew(t *testing.T) {
 		}
 	}
 }
+
+// A querier that has just started may know an ingester of a cursor only later: that one is
+// no gap, and is followed from where the tail was.
+func TestTailWaitsForWhoIsNotKnownYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTroupe(t, 1, "a", "b")
+		responses, stop := tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`})
+		tr.tailFor(responses, time.Second)
+		tr.append(100, "b")
+		tr.tailFor(responses, time.Second)
+		stop()
+		tr.append(101, "b")
+		tr.know("a")
+		responses, stop = tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`, Cursor: tr.cursor})
+		tr.tailFor(responses, awayFor/2)
+		tr.expect("not known yet", []int64{100})
+		tr.know("a", "b")
+		tr.tailFor(responses, 2*awayFor)
+		tr.expect("known", []int64{101})
+		stop()
+		time.Sleep(time.Second)
+	})
+}
