@@ -116,3 +116,35 @@ func TestKnownAreLookedForTogether(t *testing.T) {
 	c.before = nil
 	c.settle()
 }
+
+// Files that were renamed before a start and have a rest are renamed again while they are looked
+// for, after their folder was listed: their rest comes first all the same.
+func TestRenamedSinceListed(t *testing.T) {
+	c := newCrowd(t, 6, 0)
+	c.settle()
+	for _, r := range c.all {
+		r.write(1)
+		r.rotate()
+		r.write(1)
+	}
+	c.restart()
+	renamed := false
+	c.before = func(name string) error {
+		if name == filepath.Dir(c.path) || renamed {
+			return nil
+		}
+		renamed = true
+		for _, r := range c.all {
+			r.rotate()
+			r.write(1)
+		}
+		return nil
+	}
+	c.findKnown(c.match())
+	for _, r := range c.all {
+		if f := c.at(r.path); f == nil || f.f.Name() != r.path+".2" {
+			t.Errorf("the rest of %s is not found", filepath.Base(r.path))
+		}
+	}
+	c.settle()
+}
