@@ -160,3 +160,40 @@ func TestWhatIsReserved(t *testing.T) {
 		t.Errorf("a scan of 40000 rows holds %d bytes", m.Peak())
 	}
 }
+
+// Where the series of all stretches of a block have no room, those of one may have.
+func TestSeriesOfOneStretch(t *testing.T) {
+	var entries []enginetest.Entry
+	for i := range 20_000 {
+		entries = append(entries, enginetest.Entry{Labels: podLabels(1), Time: int64(i), BatchTime: 1, Position: uint32(i), Line: fmt.Sprintf(`{"user":"user number %d","n":%d}`, i*7%2000, i)})
+	}
+	o := &object{b: copyOf(t, enginetest.NewStore(entries...), block.Options{RowGroupBytes: 16 << 10})}
+	src := engine.Local(blockstore.NewStore(openBlock(t, o), blockstore.NewCache(1<<24, nil)), "block")
+	for _, text := range []string{
+		`sum by (user) (sum_over_time({app=~".+"} | json user="user", n="n" | unwrap n [1h]))`,
+		`quantile_over_time(0.5, {app=~".+"} | json user="user", n="n" | unwrap n [1h]) by (user)`,
+	} {
+		expr, err := syntax.ParseExpr(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := func(limit int64) (string, int64, error) {
+			q := engine.Query{Expr: expr, Sources: []engine.Source{src}, Limits: engine.Limits{MaxMemory: limit}}
+			res, err := engine.New(engine.Options{}).Instant(context.Background(), q, 3600*sec)
+			if err != nil {
+				return "", 0, err
+			}
+			return fmt.Sprint(res.Vector), res.Statistics.PeakMemory, nil
+		}
+		want, peak, err := run(0)
+		if err != nil || peak == 0 {
+			t.Fatal(err, peak)
+		}
+		if got, _, err := run(peak * 5 / 8); err != nil || got != want {
+			t.Errorf("%s with %d of %d bytes: %v\n got %.200s\nwant %.200s", text, peak*5/8, peak, err, got, want)
+		}
+		if _, _, err := run(peak / 50); !errors.Is(err, engine.ErrLimit) {
+			t.Errorf("%s with %d of %d bytes: %v", text, peak/50, peak, err)
+		}
+	}
+}

@@ -37,17 +37,13 @@ func (s *localSession) Aggregate(ctx context.Context, req AggregateRequest) ([]P
 			}
 		}
 		if c != nil {
-			aggs, stats, err := s.countAll(ctx, c, fields, sel, f, &req, &g)
-			for _, a := range aggs {
-				defer a.release()
-			}
-			if err == nil {
-				var out []PartialSeries
+			var out []PartialSeries
+			stats, err := s.counted(ctx, c, fields, sel, f, &req, &g, func(aggs []*aggregator) (err error) {
 				out, err = finish(aggs, f, &g, req.MaxSeries)
-				return out, stats, err
-			}
+				return err
+			})
 			if !errors.Is(err, ErrFields) {
-				return nil, stats, err
+				return out, stats, err
 			}
 		}
 	}

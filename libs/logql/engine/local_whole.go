@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"sync"
 
 	"github.com/weir-logs/weir/libs/model"
@@ -64,14 +65,33 @@ func (s *localSession) counterOf(ctx context.Context, p *plan) Counter {
 	return c
 }
 
-// countAll folds all rows where the store counts, by fields if there are some. The
-// aggregators are to be released, even if it fails.
-func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, sel *selection, f fold, req *AggregateRequest, g *grid) ([]*aggregator, ScanStats, error) {
+// counted gives put the aggregators of all rows, which the store counts; they are released when
+// it returns. Each stretch of rows has series of its own: where there is no room for these, all
+// are counted again in one.
+func (s *localSession) counted(ctx context.Context, c Counter, fields *Fields, sel *selection, f fold, req *AggregateRequest, g *grid, put func([]*aggregator) error) (stats ScanStats, err error) {
+	for _, stretches := range []int{4 * s.workers, 1} {
+		var aggs []*aggregator
+		if aggs, stats, err = s.countAll(ctx, c, fields, sel, f, req, g, stretches); err == nil {
+			err = put(aggs)
+		}
+		for _, a := range aggs {
+			a.release()
+		}
+		if !errors.Is(err, errMemory) {
+			break
+		}
+	}
+	return stats, err
+}
+
+// countAll folds all rows where the store counts, by fields if there are some, in no more than
+// a number of stretches. The aggregators are to be released, even if it fails.
+func (s *localSession) countAll(ctx context.Context, c Counter, fields *Fields, sel *selection, f fold, req *AggregateRequest, g *grid, stretches int) ([]*aggregator, ScanStats, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	parts := c.Parts()
-	n := max(1, min(parts, 4*s.workers)) // stretches
-	again := fields != nil && f == foldCount
+	n := max(1, min(parts, stretches))
+	again := fields != nil && f == foldCount && stretches > 1
 	if again {
 		// Whoever is free takes the next part, and goes on with what it has found out of
 		// fields: whole numbers add up to the same in any order.

@@ -43,7 +43,7 @@ func (m *Memory) top(held int64) {
 }
 
 func (m *Memory) err() error {
-	return Errorf(ErrLimit, "the query would need more memory than its limit of %d bytes; consider adding more specific stream selectors, reducing the time range, or aggregating over fewer labels", m.limit)
+	return Errorf(errMemory, "the query would need more memory than its limit of %d bytes; consider adding more specific stream selectors, reducing the time range, or aggregating over fewer labels", m.limit)
 }
 
 // claims is how many times its limit a query's plans may take, besides what it holds of rows

@@ -53,26 +53,25 @@ func (s *localSession) Collect(ctx context.Context, req AggregateRequest) (_ []V
 		return nil, stats, false, nil
 	}
 	g := newGrid(req.Start, req.End, req.Step, int64(plan.prog.agg.Range.Interval))
-	aggs, stats, err := s.countAll(ctx, c, plan.fields, s.selection(plan, false), foldValues, &req, &g)
-	for _, a := range aggs {
-		defer a.release()
-	}
+	var all valueTable
+	stats, err = s.counted(ctx, c, plan.fields, s.selection(plan, false), foldValues, &req, &g, func(aggs []*aggregator) error {
+		for _, a := range aggs {
+			for id, sets := range a.sets {
+				to := all.seriesOf(a.series.sets[id])
+				for i := range sets {
+					for _, v := range sets[i].list {
+						all.add(to, sets[i].bucket, v.value, v.n)
+					}
+				}
+			}
+		}
+		return nil
+	})
 	if errors.Is(err, ErrFields) {
 		return nil, ScanStats{}, false, nil
 	}
 	if err != nil {
 		return nil, stats, false, err
-	}
-	var all valueTable
-	for _, a := range aggs {
-		for id, sets := range a.sets {
-			to := all.seriesOf(a.series.sets[id])
-			for i := range sets {
-				for _, v := range sets[i].list {
-					all.add(to, sets[i].bucket, v.value, v.n)
-				}
-			}
-		}
 	}
 	return all.series(), stats, true, nil
 }
