@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -90,15 +91,18 @@ type tended struct {
 	told  *tales
 }
 
-// tales is what became of the sessions of a query.
+// tales is what became of the sessions of a query, which may open several at once.
 type tales struct {
 	t          *testing.T
+	mu         sync.Mutex // of what sessions note, too
 	open, made int
 }
 
 func (s *tended) Unwrap() engine.Session { return s.Session }
 
 func (s *tended) part(p engine.Session) *tended {
+	s.told.mu.Lock()
+	defer s.told.mu.Unlock()
 	s.parts++
 	s.told.open++
 	s.told.made++
@@ -126,6 +130,8 @@ func (s *tended) Touching(ctx context.Context, other engine.Session, copies bool
 }
 
 func (s *tended) Close() error {
+	s.told.mu.Lock()
+	defer s.told.mu.Unlock()
 	if s.ended || s.parts > 0 {
 		s.told.t.Errorf("a session is closed, with %d parts open; twice: %v", s.parts, s.ended)
 	}
@@ -147,6 +153,8 @@ func (s tendedSource) Open(ctx context.Context, matchers []*syntax.Matcher, star
 	if err != nil {
 		return nil, err
 	}
+	s.told.mu.Lock()
+	defer s.told.mu.Unlock()
 	s.told.open++
 	return &tended{Session: of, told: s.told}, nil
 }
