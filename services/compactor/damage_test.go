@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,9 +100,12 @@ func TestDamageThatIsGone(t *testing.T) {
 	}
 	list := logged("x", -24*3600, 900)
 	for which := 1; ; which++ {
+		var mu sync.Mutex // guards what follows
 		armed := false
 		e := start(t, func(_ *Config, d *Deps) {
 			d.Step = func(name string) error {
+				mu.Lock()
+				defer mu.Unlock()
 				armed = armed || name == "write"
 				return nil
 			}
@@ -116,6 +120,8 @@ func TestDamageThatIsGone(t *testing.T) {
 		var inverted *catalog.Block
 		e.bucket.set(func() {
 			e.bucket.before = func(op, key string) error {
+				mu.Lock()
+				defer mu.Unlock()
 				b, ok := sources[key]
 				if op != "get" || !ok || !armed {
 					return nil

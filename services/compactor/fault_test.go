@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -487,8 +488,11 @@ func TestPanicInABlock(t *testing.T) {
 	e.put(day.Add(24*time.Hour), young...)
 	e.pass(30 * 24 * time.Hour)
 	e.bucket.set(func() {
+		var mu sync.Mutex // blocks are read at once
 		reads := map[string]int{}
 		e.bucket.before = func(op, key string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if reads[key]++; op == "get" && key == catalog.Key(bad) && reads[key] > 1 { // the first lists it
 				panic("in a read")
 			}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,10 +112,13 @@ func TestCompactGoesOn(t *testing.T) {
 		e.put(day.Add(24*time.Hour), some("y", 24*60+10*i, 10)...)
 	}
 	e.pass(72 * time.Hour)
+	var mu sync.Mutex
 	reads := 0
 	e.bucket.set(func() {
 		e.bucket.before = func(op, key string) error {
 			if op == "get" && key == bad {
+				mu.Lock()
+				defer mu.Unlock()
 				if reads++; reads > 1 { // the first lists it
 					return errors.New("no such luck")
 				}
