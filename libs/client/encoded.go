@@ -53,9 +53,7 @@ func (p *Pusher) PushEncoded(ctx context.Context, body []byte) (resp *pushv1.Pus
 			slow = true
 			continue
 		}
-		wait := p.o.Backoff.Wait(attempt, e.RetryAfter)
-		p.o.OnRetry(e, wait)
-		if sleep(ctx, wait) != nil {
+		if !p.pause(ctx, attempt, e) {
 			return &pushv1.PushResponse{}, nil, e
 		}
 	}

@@ -76,8 +76,9 @@ func (c *Client) NewPusher(o PusherOptions) *Pusher {
 // is halved until the entries at fault stand alone; they are reported as
 // rejections and the rest is stored.
 //
-// Temporary failures are retried for ever. Push returns an error when ctx ends,
-// or at once for failures that no retry and no other batch will cure
+// Temporary failures are retried for ever. Push returns an error when ctx ends, or
+// before, if the server asks for a longer wait than that, or at once for failures that
+// no retry and no other batch will cure
 // (UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, INVALID_TENANT, …). Parts
 // before it may then be stored, as the response, which is never nil, says;
 // sending the whole request again, with the same batch time, does no harm.
@@ -139,12 +140,21 @@ func (p *Pusher) part(ctx context.Context, req *pushv1.PushRequest, pt part, bat
 			}
 			return p.part(ctx, req, b, batchTime, total)
 		}
-		wait := p.o.Backoff.Wait(attempt, e.RetryAfter)
-		p.o.OnRetry(e, wait)
-		if err := sleep(ctx, wait); err != nil {
+		if !p.pause(ctx, attempt, e) {
 			return e
 		}
 	}
+}
+
+// pause waits until it is time for the next attempt, and reports whether there is one. Where the
+// server asks for longer than ctx lasts there is none, and nothing is waited for.
+func (p *Pusher) pause(ctx context.Context, attempt int, e *Error) bool {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < min(e.RetryAfter, maxRetryAfter) {
+		return false
+	}
+	wait := p.o.Backoff.Wait(attempt, e.RetryAfter)
+	p.o.OnRetry(e, wait)
+	return sleep(ctx, wait) == nil
 }
 
 func (p *Pusher) attempt(ctx context.Context, msg *pushv1.PushRequest) (*pushv1.PushResponse, error) {

@@ -88,6 +88,36 @@ func TestPusherEndsWithContext(t *testing.T) {
 	}
 }
 
+// Where the server asks for a longer wait than there is time for, nothing is waited for.
+func TestPusherHasNoTimeForTheServersWait(t *testing.T) {
+	f := &fake{fail: func(*pushv1.PushRequest) error {
+		return statusErr(codes.ResourceExhausted, "RATE_LIMITED", "slow down", 2*time.Hour)
+	}}
+	p := start(t, f).NewPusher(client.PusherOptions{OnRetry: func(_ *client.Error, wait time.Duration) {
+		t.Errorf("it will be tried again in %v", wait)
+	}})
+	req := request(1)
+	req.BatchTimeUnixNano = 1
+	body, err := proto.Marshal(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, push := range map[string]func(context.Context) error{
+		"push":    func(ctx context.Context) error { _, err := p.Push(ctx, req); return err },
+		"encoded": func(ctx context.Context) error { _, _, err := p.PushEncoded(ctx, body); return err },
+	} {
+		// Longer than the test may take, shorter than the longest wait that is granted.
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+		if err := push(ctx); client.AsError(err).RetryAfter != 2*time.Hour || ctx.Err() != nil {
+			t.Errorf("%s: %v, %v", what, err, ctx.Err())
+		}
+		cancel()
+	}
+	if len(f.requests) != 2 {
+		t.Errorf("%d requests", len(f.requests))
+	}
+}
+
 func TestPusherIsolates(t *testing.T) {
 	bad := map[string]bool{"line 3 of 0": true, "line 0 of 2": true}
 	for name, fault := range map[string]error{

@@ -23,6 +23,12 @@ func HealthCheck(ctx context.Context, args []string) error {
 	case err != nil:
 		return err
 	}
+	switch {
+	case fs.NArg() > 0:
+		return fmt.Errorf("healthcheck: unexpected argument %q", fs.Arg(0))
+	case *timeout <= 0:
+		return fmt.Errorf("healthcheck: --timeout %s: must be more than 0", *timeout)
+	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, *url, nil)

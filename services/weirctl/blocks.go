@@ -58,6 +58,9 @@ rebuild-index  write the index object anew from the blocks' footers, if all can
 }
 
 func (o *blocksOptions) run(ctx context.Context, args []string) error {
+	if o.top < 0 {
+		return usagef("--streams must be at least 0")
+	}
 	if err := o.out.open(o.env); err != nil {
 		return err
 	}
@@ -233,7 +236,7 @@ func (o *blocksOptions) inspect(ctx context.Context, bucket objstore.Bucket, arg
 		}
 	}
 	slices.SortStableFunc(streams, func(a, b streamLine) int { return int(min(max(int64(b.Bytes)-int64(a.Bytes), -1), 1)) })
-	shown := streams[:min(max(o.top, 0), len(streams))]
+	shown := streams[:min(o.top, len(streams))]
 	info := r.Info()
 	if o.out.format == "json" {
 		err := o.out.json(struct {

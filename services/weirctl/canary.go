@@ -66,7 +66,7 @@ one before.`,
 
 func (o *canaryOptions) check() error {
 	switch {
-	case o.rate < 1 || o.rate > 10_000:
+	case !(o.rate >= 1 && o.rate <= 10_000): // NaN is neither
 		return usagef("--rate must be between 1 and 10000")
 	case o.streams < 1 || o.streams > 1000:
 		return usagef("--streams must be between 1 and 1000")

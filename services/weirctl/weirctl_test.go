@@ -141,6 +141,8 @@ func TestTranscripts(t *testing.T) {
 		"bad-label":              {args: []string{"push", "-l", "app"}},
 		"bad-batch-lines":        {args: []string{"push", "-l", "app=a", "--batch-lines", "many"}},
 		"bad-rate":               {args: []string{"generate", "--push", "--rate", "fast"}},
+		"bad-canary-rate":        {args: []string{"canary", "--rate", "NaN"}},
+		"bad-streams":            {args: []string{"blocks", "inspect", "--streams", "-1", "a"}},
 		"bad-switch":             {args: []string{"query", selector, "--tls=maybe"}},
 		"all-backward":           {args: []string{"query", selector, "--limit", "0"}},
 		"query":                  {args: []string{"query", selector, "--utc"}},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"math"
 	"net"
 	"net/url"
 	"slices"
@@ -436,8 +437,8 @@ func (k *checker) values() {
 	if c.Watch.MaxPoll < c.Watch.MinPoll {
 		k.bad(0, "global.file_watch_config", "max_poll_frequency is less than min_poll_frequency")
 	}
-	if c.Limits.ReadRateDeclared && (c.Limits.ReadRate <= 0 || c.Limits.ReadBurst <= 0) {
-		k.bad(0, "limits_config", "readline_rate and readline_burst must be more than 0")
+	if r := c.Limits.ReadRate; c.Limits.ReadRateDeclared && (!(r > 0) || math.IsInf(r, 0) || c.Limits.ReadBurst <= 0) {
+		k.bad(0, "limits_config", "readline_rate and readline_burst must be numbers of more than 0")
 	}
 	if c.Limits.MaxStreams < 0 {
 		k.bad(0, "limits_config.max_streams", "must not be less than 0")

@@ -69,6 +69,15 @@ limits_config: {max_line_size: huge}
 	}
 }
 
+func TestReadRateIsANumber(t *testing.T) {
+	for rate, good := range map[string]bool{"0.5": true, "1e6": true, "0": false, "-1": false, ".nan": false, ".inf": false, "-.inf": false} {
+		_, ps := Load([]byte("server: {address: \"x:1\"}\npositions: {file: x}\nfiles: [{paths: [/x]}]\nlimits_config: {readline_rate_enabled: true, readline_rate: "+rate+", readline_burst: 1}\n"), Options{})
+		if err := ps.Err(); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "limits_config") {
+			t.Errorf("%s: %v", rate, err)
+		}
+	}
+}
+
 func TestPromtailDefaults(t *testing.T) {
 	c, ps := Load([]byte(`
 clients: [{url: http://x/loki/api/v1/push}]

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -9,6 +10,15 @@ import (
 	"github.com/weir-logs/weir/services/agent/config"
 	"github.com/weir-logs/weir/services/agent/config/node"
 )
+
+// parseBool reads what a switch is set to.
+func parseBool(v string) (bool, error) {
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, errors.New("neither true nor false")
+	}
+	return b, nil
+}
 
 // configFlags defines the flags that stand for one key of the configuration, over
 // which they win.
@@ -21,14 +31,16 @@ func configFlags(on, onBool func(name, about string, set func(c *config.Config, 
 	}
 	yes := func(name, about string, at func(c *config.Config) *bool) {
 		onBool(name, about, func(c *config.Config, v string) (err error) {
-			*at(c), err = strconv.ParseBool(v)
+			*at(c), err = parseBool(v)
 			return err
 		})
 	}
 	number := func(name, about string, at func(c *config.Config) *int) {
 		on(name, about, func(c *config.Config, v string) (err error) {
-			*at(c), err = strconv.Atoi(v)
-			return err
+			if *at(c), err = strconv.Atoi(v); err != nil {
+				return errors.New("not a whole number")
+			}
+			return nil
 		})
 	}
 	listen := func(isPort bool) func(c *config.Config, v string) error {
@@ -52,7 +64,7 @@ func configFlags(on, onBool func(name, about string, set func(c *config.Config, 
 	on("server.http-listen-address", "listen on `HOST`", listen(false))
 	on("server.http-listen-port", "listen on `PORT`", listen(true))
 	onBool("server.disable", "no listener", func(c *config.Config, v string) error {
-		off, err := strconv.ParseBool(v)
+		off, err := parseBool(v)
 		if off {
 			c.Server.Listen = ""
 		}
@@ -79,7 +91,7 @@ func configFlags(on, onBool func(name, about string, set func(c *config.Config, 
 	duration("file-watch.min-poll-frequency", "how often a growing file is looked at, a `DURATION`", func(c *config.Config) *time.Duration { return &c.Watch.MinPoll })
 	duration("file-watch.max-poll-frequency", "how often an idle file is looked at, a `DURATION`", func(c *config.Config) *time.Duration { return &c.Watch.MaxPoll })
 	onBool("limit.readline-rate-enabled", "bound the rate of lines", func(c *config.Config, v string) error {
-		yes, err := strconv.ParseBool(v)
+		yes, err := parseBool(v)
 		if c.Limits.ReadRateDeclared = yes; !yes {
 			c.Limits.ReadRate = 0
 		} else if c.Limits.ReadRate == 0 {
@@ -88,8 +100,10 @@ func configFlags(on, onBool func(name, about string, set func(c *config.Config, 
 		return err
 	})
 	on("limit.readline-rate", "`LINES` a second", func(c *config.Config, v string) (err error) {
-		c.Limits.ReadRate, err = strconv.ParseFloat(v, 64)
-		return err
+		if c.Limits.ReadRate, err = strconv.ParseFloat(v, 64); err != nil {
+			return errors.New("not a number")
+		}
+		return nil
 	})
 	number("limit.readline-burst", "`LINES` at once", func(c *config.Config) *int { return &c.Limits.ReadBurst })
 	yes("limit.readline-rate-drop", "drop what is beyond the rate", func(c *config.Config) *bool { return &c.Limits.ReadRateDrop })
