@@ -358,8 +358,14 @@ func TestBudgetIsShared(t *testing.T) {
 			h.want("b.log", "1")
 		}
 	}
-	if n := testutil.ToFloat64(m.active); n != 3 || testutil.ToFloat64(m.most) != 3 {
-		t.Errorf("%v files are open of %v", n, testutil.ToFloat64(m.most))
+	// One may just have been given up for the other follower, which does not have it yet.
+	for deadline := time.Now().Add(patience); testutil.ToFloat64(m.active) != 3; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%v files are open of %v", testutil.ToFloat64(m.active), testutil.ToFloat64(m.most))
+		}
+	}
+	if n := testutil.ToFloat64(m.most); n != 3 {
+		t.Errorf("%v files may be open", n)
 	}
 	for _, stop := range stops {
 		stop()
