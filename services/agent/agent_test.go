@@ -255,7 +255,7 @@ func TestRefused(t *testing.T) {
 	}
 	a, stop := running(t, quickConfig(s, dir, "app.log"))
 	s.await(t, 50)
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if metric(t, a, "weir_agent_sent_entries_total") >= 50 && metric(t, a, "weir_agent_refused_entries_total") >= 10 {
 			break
 		}
@@ -370,7 +370,7 @@ func TestHTTP(t *testing.T) {
 		a.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, nil))
 		return w.Code, w.Body.String()
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for a.Ready() != nil && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}

@@ -80,11 +80,11 @@ func TestKilled(t *testing.T) {
 			// Once the agent knows the file, it may be killed, and the file renamed.
 			appendTo(t, filepath.Join(dir, "app.log"), "")
 			first := startChild(t, config)
-			for i := 0; ; i++ {
+			for deadline := time.Now().Add(patience); ; {
 				if b, err := os.ReadFile(cfg.Positions.File); err == nil && bytes.Contains(b, []byte("app.log")) {
 					break
 				}
-				if i == 10_000 {
+				if time.Now().After(deadline) {
 					t.Fatal("no positions are saved:", first.out.String())
 				}
 				time.Sleep(time.Millisecond)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +29,9 @@ import (
 // childEnv makes the test binary an agent with the configuration in the file that
 // it names, so that a test can kill it.
 const childEnv = "WEIR_AGENT_TEST_CONFIG"
+
+// patience is how long tests wait for what is to come: long on a machine that has other work.
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	if file := os.Getenv(childEnv); file != "" {
@@ -91,6 +96,9 @@ func newServer(t *testing.T) *server {
 func (s *server) serve(t *testing.T, addr string) (stop func()) {
 	t.Helper()
 	lis, err := net.Listen("tcp", addr)
+	for deadline := time.Now().Add(patience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		lis, err = net.Listen("tcp", addr) // some client was given the port of a server that is away
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,8 +214,8 @@ func (s *server) await(t *testing.T, n int) {
 		if c != last {
 			last, since = c, time.Now()
 		}
-		if time.Since(since) > 15*time.Second {
-			t.Fatalf("%d entries, want %d; nothing has come for 15 s", c, n)
+		if time.Since(since) > patience {
+			t.Fatalf("%d entries, want %d; nothing has come for %s", c, n, patience)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

@@ -68,7 +68,7 @@ func (j *joiner) awaitRead(a *Agent, size int64) {
 		if len(ts) > 0 && ts[len(ts)-1].Read == size {
 			return
 		}
-		if time.Since(start) > 20*time.Second {
+		if time.Since(start) > patience {
 			j.t.Fatalf("not read: %+v", ts)
 		}
 	}

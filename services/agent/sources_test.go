@@ -68,11 +68,10 @@ func (s *server) wantAll(t *testing.T, want ...string) {
 // dial tries until the listener is there.
 func dial(t *testing.T, network, addr string) net.Conn {
 	t.Helper()
-	for range 500 {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if c, err := net.Dial(network, addr); err == nil {
 			return c
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatal("nothing listens at", addr)
 	return nil
@@ -107,9 +106,8 @@ func TestSyslogUDP(t *testing.T) {
 	addr := freeAddr(t)
 	runningFull(t, jobConfig(s, dir, config.Job{Syslog: &config.Syslog{Listen: addr, Protocol: "udp", Labels: map[string]string{"job": "u"}}}))
 	c := dial(t, "udp", addr)
-	for i := 0; s.count() == 0 && i < 500; i++ { // it may not listen yet
-		_, _ = c.Write([]byte("<11>1 - - other - - - text\n"))
-		time.Sleep(10 * time.Millisecond)
+	for deadline := time.Now().Add(patience); s.count() == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		_, _ = c.Write([]byte("<11>1 - - other - - - text\n")) // it may not listen yet
 	}
 	if got := s.all(); len(got) == 0 || got[0] != "[job:u] text" {
 		t.Errorf("%q", got)
