@@ -145,11 +145,23 @@ func put(d *Delivery, set *entry.Set, tenant string, lines ...string) {
 
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("never: ", what)
 		}
 	}
+}
+
+// landed waits until the answers to all that a client has sent are taken, which may be later than
+// its server has it.
+func landed(t *testing.T, d *Delivery, client int) {
+	t.Helper()
+	await(t, "all answers", func() bool {
+		s := d.senders[client]
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.flights) == 0
+	})
 }
 
 var app = entry.SetOf(map[string]string{"app": "a"})
@@ -180,6 +192,7 @@ func TestLoki(t *testing.T) {
 	if got, want := l.get("own[app:a env:test]"), []string{"one", "two", "three", `meta {k="v"}`}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
+	landed(t, d, 0)
 	stop()
 	b, err := os.ReadFile(filepath.Join(dir, "positions.refused", "loki.jsonl"))
 	var e asideEntry
@@ -212,6 +225,7 @@ func TestTwoClients(t *testing.T) {
 		}
 	}
 	await(t, "the good one has all", func() bool { return slices.Equal(good.get("[app:a]"), want) })
+	landed(t, d, 0)
 	stop()
 	if n := len(bad.get("[app:a to:bad]")); n != 0 {
 		t.Errorf("%d lines at a server that is away", n)
