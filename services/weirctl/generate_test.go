@@ -149,7 +149,7 @@ func TestGeneratePush(t *testing.T) {
 func TestGeneratePushTellsAFailure(t *testing.T) {
 	f := startFake(t)
 	f.failing = 1 << 30
-	got := invocation{args: []string{"generate", "--push", "--for", "1h", "--since", "1s", "--timeout", "30ms"}, env: map[string]string{"WEIR_ADDR": f.addr}, now: time.Now}.run(t.Context())
+	got, _ := invocation{args: []string{"generate", "--push", "--for", "1h", "--since", "1s"}, env: map[string]string{"WEIR_ADDR": f.addr}, now: time.Now}.failing(t.Context())
 	if got.code != ExitError || !strings.Contains(got.stderr, "trying again in") {
 		t.Errorf("%+v", got)
 	}
