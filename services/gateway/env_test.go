@@ -233,7 +233,7 @@ func start(t *testing.T, change ...func(*limits.Limits, *gateway.Config)) *env {
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
 		_ = client.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := srv.Drain(ctx); err != nil {
 			t.Error(err)

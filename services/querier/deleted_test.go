@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,10 +185,10 @@ func TestR24SourcesBringNothingBack(t *testing.T) {
 	force := engine.Tombstone{ID: x.ID, Selector: x.Selector(), Start: x.Start, End: x.End}
 	other := force
 	other.ID = "another"
-	lists := 0
+	var lists atomic.Int64
 	s.bucket.Before = func(_ context.Context, op, _ string) error {
 		if op == "list" {
-			lists++
+			lists.Add(1)
 		}
 		return nil
 	}
@@ -195,8 +196,8 @@ func TestR24SourcesBringNothingBack(t *testing.T) {
 		got, err := ask(deletes...)
 		s.must(err)
 		s.same("in force", got, textOf(left))
-		if want := i / 2; lists != want { // the other one may have retired, and the source is there
-			t.Errorf("query %d: %d listings, want %d", i, lists, want)
+		if want := int64(i / 2); lists.Load() != want { // the other one may have retired, and the source is there
+			t.Errorf("query %d: %d listings, want %d", i, lists.Load(), want)
 		}
 	}
 	s.now = s.now.Add(time.Minute)

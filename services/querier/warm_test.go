@@ -113,9 +113,8 @@ func TestWarmFails(t *testing.T) {
 	}
 	s.reopen(1 << 20)
 	s.refresh()
-	asked := 0
-	s.bucket.Before = func(_ context.Context, op, key string) error {
-		if asked++; key == catalog.Key(blocks[3]) {
+	s.bucket.Before = func(_ context.Context, _, key string) error {
+		if key == catalog.Key(blocks[3]) {
 			return objstore.ErrUnavailable
 		}
 		return nil
