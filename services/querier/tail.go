@@ -62,7 +62,7 @@ func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailSe
 	defer cancel()
 	t := &tail{
 		service: s, sc: sc, query: sel, stream: stream, ctx: ctx,
-		events: make(chan tailEvent), following: map[string]bool{},
+		events: make(chan tailEvent), begun: make(chan struct{}), following: map[string]bool{},
 		cursor: cursor, seen: newSeen(cursor.Pending, time.Now()), sent: maps.Clone(cursor.Positions), pending: cursor.Pending,
 		began: time.Now(), views: map[string]*ring.View{}, missed: missed{sc.limits.IngestionShardSize > 0, map[string]*miss{}},
 	}
@@ -103,6 +103,7 @@ type tail struct {
 	ctx     context.Context
 
 	events    chan tailEvent
+	begun     chan struct{}   // closed when history has been sent
 	following map[string]bool // ingesters with a follower
 	cursor    *tailCursor
 	seen      *seen
@@ -113,7 +114,7 @@ type tail struct {
 	views     map[string]*ring.View // the last that an ingester was in
 	missed    missed
 
-	early   []tailEvent // came before history was read
+	early   []tailEvent // the first of each follower, which came before history was read
 	pages   []*tailPage // gathered and not sent
 	dropped []*tailv1.Dropped
 
@@ -137,12 +138,14 @@ func (t *tail) run(req *tailv1.TailRequest) error {
 		return err
 	}
 	// From here on everything that comes is noticed, so that history may be read
-	// without a gap behind it. What is in both is left out by its hash.
+	// without a gap behind it: it waits at the ingesters, as it does for a slow client.
+	// What is in both is left out by its hash.
 	if h := t.historyOf(req); h != nil {
 		if err := t.history(h); err != nil {
 			return err
 		}
 	}
+	close(t.begun)
 	for _, ev := range t.early {
 		t.take(ev)
 	}
@@ -233,7 +236,7 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 		f := &follower{
 			name: m.Name, client: func() (ingestv1.IngestServiceClient, error) { return t.service.ingester(m.Name) },
 			query: t.query.String(), at: at.place(),
-			events: t.events, started: func() { started <- m.Name },
+			events: t.events, started: func() { started <- m.Name }, begun: t.begun,
 		}
 		if f.at.Position == 0 && (t.resumed || !first) {
 			t.join(f, view)

@@ -15,11 +15,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	ingestv1 "github.com/weir-logs/weir/gen/go/weir/ingest/v1"
 	tailv1 "github.com/weir-logs/weir/gen/go/weir/tail/v1"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/engine/enginetest"
+	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/ring"
 	"github.com/weir-logs/weir/libs/rpcerr"
@@ -37,6 +40,7 @@ type ingesters struct {
 	down   map[string]bool                                                                                              // members that are not healthy
 	anew   map[string]string                                                                                            // incarnations of members that have another than their name
 	left   map[string]bool                                                                                              // members that have left
+	stored map[string][]enginetest.Entry                                                                                // what queries find, by address
 	follow map[string]func(ctx context.Context, req *ingestv1.FollowRequest, send func(*ingestv1.FollowResponse)) error // by address
 }
 
@@ -113,6 +117,77 @@ func (c *client) Follow(ctx context.Context, req *ingestv1.FollowRequest, _ ...g
 func (c *client) Clock(context.Context, *ingestv1.ClockRequest, ...grpc.CallOption) (*ingestv1.ClockResponse, error) {
 	return &ingestv1.ClockResponse{Clock: &ingestv1.ProcessClock{Id: 1, Nanos: time.Now().UnixNano()}}, nil
 }
+
+// Read serves a query, in this process.
+func (c *client) Read(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[ingestv1.ReadRequest, ingestv1.ReadResponse], error) {
+	c.c.mu.Lock()
+	store := enginetest.NewStore(c.c.stored[c.addr]...)
+	c.c.mu.Unlock()
+	s := &readStream{ctx: ctx, asked: make(chan *ingestv1.ReadRequest), answers: make(chan *ingestv1.ReadResponse)}
+	go func() {
+		defer close(s.answers)
+		s.err = remote.Serve(servedRead{readStream: s}, engine.Local(store, c.addr), remote.Options{Incarnation: c.addr})
+	}()
+	return s, nil
+}
+
+// readStream is both ends of a call of Read.
+type readStream struct {
+	grpc.ClientStream
+	ctx     context.Context
+	asked   chan *ingestv1.ReadRequest
+	answers chan *ingestv1.ReadResponse
+	err     error
+}
+
+func (s *readStream) Send(m *ingestv1.ReadRequest) error {
+	select {
+	case s.asked <- m:
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+}
+
+func (s *readStream) CloseSend() error { close(s.asked); return nil }
+
+func (s *readStream) Recv() (*ingestv1.ReadResponse, error) {
+	if m, ok := <-s.answers; ok {
+		return m, nil
+	}
+	return nil, cmp.Or(s.err, io.EOF)
+}
+
+type servedRead struct {
+	grpc.ServerStream
+	*readStream
+}
+
+func (s servedRead) Context() context.Context { return s.ctx }
+
+func (s servedRead) Recv() (*ingestv1.ReadRequest, error) {
+	select {
+	case m, ok := <-s.asked:
+		if !ok {
+			return nil, io.EOF
+		}
+		return m, nil
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+}
+
+func (s servedRead) Send(m *ingestv1.ReadResponse) error {
+	select {
+	case s.answers <- proto.CloneOf(m):
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+}
+
+func (s servedRead) RecvMsg(any) error { panic("not called") }
+func (s servedRead) SendMsg(any) error { panic("not called") }
 
 type followStream struct {
 	grpc.ClientStream

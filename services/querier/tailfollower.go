@@ -49,8 +49,9 @@ type follower struct {
 	at      position
 	since   time.Time // without a position: follow from here on; zero: from now on
 	events  chan<- tailEvent
-	started func() // called once, when the ingester has answered
-	heard   func() // ends the wait that tells that it is away
+	started func()          // called once, when the ingester has answered
+	begun   <-chan struct{} // closed when more than its first message is asked for
+	heard   func()          // ends the wait that tells that it is away
 }
 
 func (f *follower) run(ctx context.Context) {
@@ -127,11 +128,16 @@ func (f *follower) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 		pieces = nil
-		f.listen(outer)
 		if f.started != nil {
 			f.started()
 			f.started = nil
 		}
+		select {
+		case <-f.begun:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		f.listen(outer)
 	}
 }
 
