@@ -30,6 +30,7 @@ type troupe struct {
 	got     []int64
 	dropped []string
 	cursor  string
+	pace    time.Duration // in which they send
 }
 
 type actor struct {
@@ -41,7 +42,7 @@ type actor struct {
 }
 
 func newTroupe(t *testing.T, rf int, names ...string) *troupe {
-	tr := &troupe{t: t, all: map[string]*actor{}, from: map[string]*ingestv1.FollowRequest{}}
+	tr := &troupe{t: t, pace: 100 * time.Millisecond, all: map[string]*actor{}, from: map[string]*ingestv1.FollowRequest{}}
 	tr.ingesters = &ingesters{rf: rf, down: map[string]bool{}, left: map[string]bool{}, anew: map[string]string{}, follow: map[string]func(context.Context, *ingestv1.FollowRequest, func(*ingestv1.FollowResponse)) error{}}
 	for _, name := range names {
 		tr.all[name] = &actor{}
@@ -108,7 +109,7 @@ func (tr *troupe) play(ctx context.Context, name string, req *ingestv1.FollowReq
 			m.Incarnation = incarnation
 			send(m)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(tr.pace)
 	}
 	return ctx.Err()
 }

@@ -81,3 +81,32 @@ func TestTailWaitsForWhoIsNotKnownYet(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// An ingester that has left and comes back with what it had is followed from where it was,
+// for as long as a cursor names it.
+func TestTailOfOneThatComesBackAsItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTroupe(t, 1, "a", "b")
+		tr.pace = time.Second
+		responses, stop := tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`})
+		tr.tailFor(responses, 2*time.Second)
+		tr.append(100, "b")
+		tr.change("b", func(a *actor) { a.last = true })
+		tr.tailFor(responses, 2*time.Second)
+		tr.leave("b", true, "a", "b")
+		tr.tailFor(responses, doneFor/2)
+		stop()
+		tr.append(101, "b")
+		tr.change("b", func(a *actor) { a.last, a.down = false, false })
+		tr.left["b"] = false
+		tr.know("a", "b")
+		responses, stop = tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`, Cursor: tr.cursor})
+		tr.tailFor(responses, 2*time.Minute)
+		if r := tr.from["b"]; r.GetPosition() != 2 || r.GetIncarnation() != "b" {
+			t.Errorf("b was followed from %v", r)
+		}
+		tr.expect("back", []int64{100, 101})
+		stop()
+		time.Sleep(time.Second)
+	})
+}

@@ -61,7 +61,7 @@ func (s *Service) Tail(req *tailv1.TailRequest, stream tailv1.TailService_TailSe
 		rpcerr.New(rpcerr.Timeout, "reached tail max duration limit"))
 	defer cancel()
 	t := &tail{
-		service: s, sc: sc, query: sel, stream: stream, ctx: ctx,
+		service: s, sc: sc, query: sel, hash: queryHash(sel), stream: stream, ctx: ctx,
 		events: make(chan tailEvent), begun: make(chan struct{}), following: map[string]bool{},
 		cursor: cursor, seen: newSeen(cursor.Pending, time.Now()), sent: maps.Clone(cursor.Positions), pending: cursor.Pending,
 		began: time.Now(), views: map[string]*ring.View{}, missed: missed{sc.limits.IngestionShardSize > 0, map[string]*miss{}},
@@ -99,6 +99,7 @@ type tail struct {
 	service *Service
 	sc      scope
 	query   *syntax.LogSelector
+	hash    uint64 // of it
 	stream  tailv1.TailService_TailServer
 	ctx     context.Context
 
@@ -175,6 +176,7 @@ func (t *tail) run(req *tailv1.TailRequest) error {
 			for _, name := range t.missed.settle(t.seen.toldBy(time.Now(), sources)) {
 				t.done(name)
 			}
+			t.forget(time.Now())
 			if len(t.dropped) == 0 {
 				continue
 			}
@@ -230,7 +232,7 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 			waiting[m.Name] = true
 		}
 		at := t.cursor.Positions[m.Name]
-		if at.Done && at.Incarnation != m.Incarnation {
+		if at.Done != 0 && at.Incarnation != m.Incarnation {
 			at = position{} // made anew under its name: nothing is owed of what it was
 		}
 		f := &follower{
@@ -309,7 +311,11 @@ func (t *tail) take(ev tailEvent) {
 }
 
 func (t *tail) takeMessage(ingester string, m *ingestv1.FollowResponse) {
-	t.cursor.Positions[ingester] = position{m.GetIncarnation(), m.GetPosition(), m.GetLast()}
+	at := position{Incarnation: m.GetIncarnation(), Position: m.GetPosition()}
+	if m.GetLast() {
+		at.Done = time.Now().Unix()
+	}
+	t.cursor.Positions[ingester] = at
 	rows := m.GetRows()
 	lines := model.Strings{Ends: rows.GetLineEnds(), Slab: rows.GetSlab()}
 	for i, tm := range rows.GetTimes() {

@@ -1,7 +1,6 @@
 package querier
 
 import (
-	"encoding/binary"
 	"slices"
 	"time"
 
@@ -18,19 +17,18 @@ const maxShown = 6000
 
 // tailHistory is history that a tail sends first, and what it has sent of it.
 type tailHistory struct {
-	Start int64  `json:"s"`
-	End   int64  `json:"e"`
-	Limit uint32 `json:"l"`
-	Done  bool   `json:"d,omitempty"` // all was sent; what was may come again from ingesters
-	Shown []byte `json:"k,omitempty"` // contentKeys of what was sent, 8 bytes each
+	Start, End int64
+	Limit      uint32
+	Done       bool     // all was sent; what was may come again from ingesters
+	Shown      []uint64 // contentKeys of what was sent
 }
 
 // historyOf returns what is still to be sent of a request's history, or nil. What is
 // appended while it is read is noticed by now.
 func (t *tail) historyOf(req *tailv1.TailRequest) *tailHistory {
 	if h := t.cursor.History; h != nil {
-		for keys := range slices.Chunk(h.Shown, 8) {
-			t.seen.shown(binary.LittleEndian.Uint64(keys))
+		for _, key := range h.Shown {
+			t.seen.shown(key)
 		}
 		if h.Done {
 			return nil
@@ -97,11 +95,11 @@ func (t *tail) history(h *tailHistory) error {
 			for k := range page[i].Entries {
 				key := shownKey(&page[i], &page[i].Entries[k])
 				t.seen.shown(key)
-				h.Shown = binary.LittleEndian.AppendUint64(h.Shown, key)
+				h.Shown = append(h.Shown, key)
 				left--
 			}
 		}
-		h.Shown = h.Shown[max(0, len(h.Shown)-8*maxShown):]
+		h.Shown = h.Shown[max(0, len(h.Shown)-maxShown):]
 		h.Done = left == 0
 		resp := &tailv1.TailResponse{Streams: streams(page).GetStreams(), Dropped: t.dropped, Cursor: t.cursorAt(t.pending)}
 		t.dropped = nil
@@ -123,5 +121,5 @@ func (t *tail) cursorAt(pending []uint64) string {
 	if h := c.History; h != nil && h.Done && len(t.seen.history) == 0 {
 		c.History = nil // nothing of it comes again
 	}
-	return encodeCursor(t.query, c)
+	return encodeCursor(t.hash, c)
 }

@@ -46,7 +46,7 @@ func (t *tail) miss(name, reason string) miss {
 // leavers notes the ingesters that the cursor names and that are no members any more.
 func (t *tail) leavers(view *ring.View) {
 	for name, at := range t.cursor.Positions {
-		if at.Done || t.following[name] || t.missed.members[name] != nil {
+		if at.Done != 0 || t.following[name] || t.missed.members[name] != nil {
 			continue
 		}
 		// One that is not known at all may be known soon.
@@ -58,7 +58,7 @@ func (t *tail) leavers(view *ring.View) {
 
 // left notes that an ingester is no member any more.
 func (t *tail) left(name string) {
-	if t.cursor.Positions[name].Done {
+	if t.cursor.Positions[name].Done != 0 {
 		t.missed.back(name) // it said itself that it had no more
 		return
 	}
@@ -71,8 +71,19 @@ func (t *tail) left(name string) {
 // done notes that nothing is owed of what an ingester had that has left.
 func (t *tail) done(name string) {
 	if at, ok := t.cursor.Positions[name]; ok && !t.following[name] {
-		at.Done = true
+		at.Done = time.Now().Unix()
 		t.cursor.Positions[name] = at
+	}
+}
+
+// forget forgets the ingesters that have left so long ago that nobody comes back who has
+// what they had.
+func (t *tail) forget(now time.Time) {
+	for name, at := range t.cursor.Positions {
+		if at.Done != 0 && !t.following[name] && t.missed.members[name] == nil && now.Sub(time.Unix(at.Done, 0)) > doneFor {
+			delete(t.cursor.Positions, name)
+			delete(t.views, name)
+		}
 	}
 }
 
