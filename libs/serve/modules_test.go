@@ -49,7 +49,7 @@ func (j *journal) module(name string, deps ...string) Module {
 
 func stopped(t *testing.T, m *Modules) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return m.Stop(ctx)
 }

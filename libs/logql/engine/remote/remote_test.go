@@ -226,7 +226,7 @@ func TestCancel(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); st.OpenSnapshots() != 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); st.OpenSnapshots() != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("snapshot left open")
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weir-logs/weir/libs/logql/engine"
@@ -59,35 +60,38 @@ func logs(t *testing.T, complete func([]string) error, sources ...engine.Source)
 
 // A server that hangs is given up, and the others answer if that is enough.
 func TestHangingServerIsGivenUp(t *testing.T) {
-	t.Cleanup(remote.Hurry(100*time.Millisecond, time.Hour))
-	never := make(chan struct{})
-	hangs, _ := dial(t, slow{engine.Local(store("one", "two"), "hangs"), never})
-	// The rows differ, so that both have to be read.
-	works, _ := dial(t, engine.Local(store("one", "two", "three"), "works"))
-	for _, enough := range []bool{true, false} {
-		res, err := logs(t, func(missing []string) error {
-			if enough && len(missing) == 1 && missing[0] == "hangs" {
-				return nil
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(remote.Hurry(100*time.Millisecond, time.Hour))
+		never := make(chan struct{})
+		hangs, _ := dial(t, slow{engine.Local(store("one", "two"), "hangs"), never})
+		// The rows differ, so that both have to be read.
+		works, _ := dial(t, engine.Local(store("one", "two", "three"), "works"))
+		for _, enough := range []bool{true, false} {
+			res, err := logs(t, func(missing []string) error {
+				if enough && len(missing) == 1 && missing[0] == "hangs" {
+					return nil
+				}
+				return errors.New("not enough")
+			}, hangs, works)
+			switch {
+			case enough && (err != nil || len(res.Streams) != 1 || len(res.Streams[0].Entries) != 3):
+				t.Errorf("with enough others: %v, %v", res, err)
+			case !enough && !errors.Is(err, engine.ErrIncomplete):
+				t.Errorf("without: %v", err)
 			}
-			return errors.New("not enough")
-		}, hangs, works)
-		switch {
-		case enough && (err != nil || len(res.Streams) != 1 || len(res.Streams[0].Entries) != 3):
-			t.Errorf("with enough others: %v, %v", res, err)
-		case !enough && !errors.Is(err, engine.ErrIncomplete):
-			t.Errorf("without: %v", err)
 		}
-	}
+	})
 }
 
 // A server that works for long without a result is not.
 func TestSilentWorkIsWaitedFor(t *testing.T) {
-	t.Cleanup(remote.Hurry(2*time.Second, 10*time.Millisecond))
-	proceed := make(chan struct{})
-	works, _ := dial(t, slow{engine.Local(store("one"), "works"), proceed})
-	time.AfterFunc(3*time.Second, func() { close(proceed) })
-	res, err := logs(t, nil, works)
-	if err != nil || len(res.Streams) != 1 {
-		t.Errorf("%v, %v", res, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		proceed := make(chan struct{})
+		works, _ := dial(t, slow{engine.Local(store("one"), "works"), proceed})
+		time.AfterFunc(time.Minute, func() { close(proceed) })
+		res, err := logs(t, nil, works)
+		if err != nil || len(res.Streams) != 1 {
+			t.Errorf("%v, %v", res, err)
+		}
+	})
 }
