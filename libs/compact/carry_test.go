@@ -382,7 +382,6 @@ func asAnew(t *rapid.T, ws writers, blocks [][]byte, lines []string, fix bool, c
 // answers of one that writes their lines anew.
 func TestCarriedIsWrittenAnew(t *testing.T) {
 	carried, ws := uint64(0), writers{}
-	mixed = 0
 	rapid.Check(t, func(t *rapid.T) {
 		blocks, lines := drawBlocks(t, ws, rapid.IntRange(1, 5).Draw(t, "streams"))
 		fix := rapid.Bool().Draw(t, "fix")
@@ -393,8 +392,8 @@ func TestCarriedIsWrittenAnew(t *testing.T) {
 		}
 		carried += asAnew(t, ws, blocks, lines, fix, cuts, o)
 	})
-	if carried == 0 || mixed == 0 {
-		t.Fatalf("%d rows were merged, of %d streams some", carried, mixed)
+	if carried == 0 {
+		t.Fatal("no rows were merged")
 	}
 }
 

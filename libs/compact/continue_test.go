@@ -12,8 +12,9 @@ import (
 // So it is where sections have so many services that each goes on where the last one ended,
 // of blocks that were merged before, too.
 func TestSectionsThatGoOnAreWrittenAnew(t *testing.T) {
-	carried, sections, ws := uint64(0), 0, writers{}
+	carried, sections, draws, ws := uint64(0), 0, 0, writers{}
 	rapid.Check(t, func(t *rapid.T) {
+		draws++
 		blocks, lines := drawBlocks(t, ws, rapid.IntRange(34, 60).Draw(t, "streams"))
 		o := block.Options{RowGroupBytes: rapid.SampledFrom([]int{700, 5000}).Draw(t, "group"), SectionBytes: rapid.SampledFrom([]int64{1500, 9000}).Draw(t, "section"), Level: column.LevelFastest}
 		if o.Pages = rapid.Bool().Draw(t, "pages"); o.Pages {
@@ -26,7 +27,7 @@ func TestSectionsThatGoOnAreWrittenAnew(t *testing.T) {
 		}
 		carried += asAnew(t, ws, blocks, lines, rapid.Bool().Draw(t, "fix"), nil, o)
 	})
-	if carried == 0 || sections < 3 {
+	if draws >= 100 && (carried == 0 || sections < 3) { // else it was run for less
 		t.Fatalf("%d rows were merged, sources have %d sections at most", carried, sections)
 	}
 }

@@ -191,8 +191,9 @@ func testSparseBodiesWithPages(t *testing.T, build func(fataler, column.Level, [
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := 0
+	parts, draws := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
+		draws++
 		i := rapid.IntRange(0, len(blocks)-1).Draw(t, "block")
 		want := &blocks[i]
 		b := data[s.Blocks[i].Offset:][:s.Blocks[i].Size]
@@ -286,7 +287,7 @@ func testSparseBodiesWithPages(t *testing.T, build func(fataler, column.Level, [
 			t.Fatal("memory of less than nothing")
 		}
 	})
-	if parts == 0 && !t.Failed() {
+	if draws >= 100 && parts == 0 && !t.Failed() { // else it was run for less
 		t.Error("all bodies were read wholly")
 	}
 }

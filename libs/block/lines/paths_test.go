@@ -143,8 +143,9 @@ func testPagesSayWhatColumnsSay(t *testing.T, buildPaged func(fataler, column.Le
 	pagedData := buildPaged(t, column.LevelFastest, blocks)
 	paged := open(pagedData)
 	failure := errors.New("the disk is away")
-	failed := 0
+	failed, draws := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
+		draws++
 		i := rapid.IntRange(0, len(blocks)-1).Draw(t, "block")
 		ref, err := s.Body(i, data[s.Blocks[i].Offset:][:s.Blocks[i].Size])
 		if err != nil {
@@ -219,7 +220,7 @@ func testPagesSayWhatColumnsSay(t *testing.T, buildPaged func(fataler, column.Le
 			t.Fatalf("%v, or other rows", err)
 		}
 	})
-	if failed == 0 && !t.Failed() {
+	if draws >= 100 && failed == 0 && !t.Failed() { // else it was run for less
 		t.Error("no read failed")
 	}
 }

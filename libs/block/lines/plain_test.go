@@ -13,8 +13,9 @@ import (
 
 // What a section's footer says that columns are plain for is what all their values are.
 func TestPlain(t *testing.T) {
-	seen := map[column.Plain]int{}
+	seen, draws := map[column.Plain]int{}, 0
 	rapid.Check(t, func(t *rapid.T) {
+		draws++
 		blocks := make([]block, rapid.IntRange(1, 3).Draw(t, "blocks"))
 		texts := rapid.SliceOfN(rapid.SampledFrom([]string{"a-b", "/c/d", `say"9`, `C:\9`, "x=9", "é7", "\t8", "10.0.0.1", "00c04fd4-30c8-11d1-80b4-00c04fd430c8", "7", "ff00ff00ff"}), 1, 4).Draw(t, "texts")
 		for i := range blocks {
@@ -66,7 +67,7 @@ func TestPlain(t *testing.T) {
 			}
 		}
 	})
-	if len(seen) < 4 {
+	if draws >= 100 && len(seen) < 4 { // else it was run for less
 		t.Errorf("columns %v", seen)
 	}
 }

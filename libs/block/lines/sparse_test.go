@@ -46,8 +46,9 @@ func TestSparseBodies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	few, all := 0, 0
+	few, all, draws := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
+		draws++
 		i := rapid.IntRange(0, len(blocks)-1).Draw(t, "block")
 		b := data[s.Blocks[i].Offset:][:s.Blocks[i].Size]
 		whole, err := s.Body(i, b)
@@ -145,7 +146,7 @@ func TestSparseBodies(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	if few == 0 || all == 0 {
+	if draws >= 100 && (few == 0 || all == 0) { // else it was run for less
 		t.Errorf("%d bodies were read in parts, %d wholly in the end", few, all)
 	}
 	if _, err := s.SparseBody(0, nil, nil); err == nil {
