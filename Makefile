@@ -67,7 +67,7 @@ test: build ## Run all tests.
 
 .PHONY: race
 race: ## Run the tests with the race detector (needs a C compiler), but those of whole programs; WEIR_RACE_FULL=1 repeats as often as test does.
-	WEIR_FEWER=$(if $(WEIR_RACE_FULL),,1) CGO_ENABLED=1 go test -race -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(or $(TEST_PACKAGES),./gen/... ./libs/... ./libs/client/... ./services/... ./services/agent/...)
+	WEIR_FEWER=$(if $(WEIR_RACE_FULL),,1) RAPID_CHECKS=$(if $(WEIR_RACE_FULL),100,25) CGO_ENABLED=1 go test -race -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) $(or $(TEST_PACKAGES),./gen/... ./libs/... ./libs/client/... ./services/... ./services/agent/...)
 
 .PHONY: lint
 lint: $(TOOLS)/.built ## Check format, vet, staticcheck, protos.
