@@ -294,6 +294,17 @@ func TestJSONAgainstStdlib(t *testing.T) {
 	})
 }
 
+// Of a name that comes twice the last value counts alone.
+func TestJSONNamesThatComeTwice(t *testing.T) {
+	for _, doc := range []string{
+		`{"a":"x","a":"y"}`, `{"a":"x","a":null}`, `{"b":{"a":"x","a":{"b":1}}}`,
+		`{"b":{"a":"x","b":[1,"y"]},"b":5}`, `{"b":{"a":"x","b":[1,"y"]},"b":null}`, `{"b":{"a":"x","b":[1,"y"]},"b":{"c":1}}`,
+		`{"b":[{"a":1.5}],"b":{"a":"x"}}`, `{"b":{"a":"x"},"b":[{"a":1.5}]}`, `{"b":[{"a":1.5}],"b":[{}]}`, `{"b":{"b":[1,"y"],"b":[1]}}`,
+	} {
+		checkJSON(t, []byte(doc))
+	}
+}
+
 type fataler interface {
 	Fatalf(format string, args ...any)
 	Helper()
@@ -389,7 +400,7 @@ func TestTimeAgainstStdlib(t *testing.T) {
 }
 
 func FuzzJSON(f *testing.F) {
-	for _, s := range []string{`{"a":1,"b":{"a":"x","b":[1,2]}}`, `{"a":"\ud83d\ude00"}`, `{"a":"\ud83d"}`, `[[[`, `{"é":null}`, `{"b":[{"a":true}]}`} {
+	for _, s := range []string{`{"a":1,"b":{"a":"x","b":[1,2]}}`, `{"a":"\ud83d\ude00"}`, `{"a":"\ud83d"}`, `[[[`, `{"é":null}`, `{"b":[{"a":true}]}`, `{"b":{"a":"x"},"b":5}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) { checkJSON(t, b) })

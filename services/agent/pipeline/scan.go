@@ -133,8 +133,7 @@ type jsonScan struct {
 	scratch []byte // decoded keys
 }
 
-// object reads b, which must be one object. Results of what is not there stay as
-// they are.
+// object reads b, which must be one object. Results of what is not there are zero.
 func (p *jsonScan) object(n *jsonNode) error {
 	i := skipSpace(p.b, 0)
 	if i == len(p.b) || p.b[i] != '{' {
@@ -157,10 +156,14 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// value reads the value at i and gives the index behind it.
+// value reads the value at i and gives the index behind it. Of a name that comes twice the last
+// value counts, with nothing of what lay below the one before.
 func (p *jsonScan) value(i int, n *jsonNode) (next int, k kind, escaped bool, err error) {
 	if i >= len(p.b) {
 		return 0, 0, false, errJSON
+	}
+	if n != nil {
+		p.forget(n)
 	}
 	switch c := p.b[i]; {
 	case c == '"':
@@ -190,6 +193,22 @@ func (p *jsonScan) value(i int, n *jsonNode) (next int, k kind, escaped bool, er
 		}
 	}
 	return next, k, escaped, err
+}
+
+// forget takes back the results of what lies below n.
+func (p *jsonScan) forget(n *jsonNode) {
+	below := func(c *jsonNode) {
+		for _, out := range c.outs {
+			p.results[out] = jsonValue{}
+		}
+		p.forget(c)
+	}
+	for _, f := range n.fields {
+		below(f.node)
+	}
+	for _, e := range n.elems {
+		below(e.node)
+	}
 }
 
 // str passes over the string at i.
