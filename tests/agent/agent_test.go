@@ -84,6 +84,12 @@ func (r *rig) started() {
 		r.t.Fatal(err)
 	}
 	r.start()
+	r.known()
+}
+
+// known waits until the agent has saved that it knows the file.
+func (r *rig) known() {
+	r.t.Helper()
 	harness.Until(r.t, func() error {
 		b, err := os.ReadFile(r.positions())
 		if err == nil && !strings.Contains(string(b), "app.log") {

@@ -207,6 +207,7 @@ func TestPositionsTorn(t *testing.T) {
 	w.during(t, func() {
 		for _, damage := range damages {
 			time.Sleep(800 * time.Millisecond)
+			r.known() // there is something to damage
 			r.agent.Kill()
 			if err := damage(r.positions()); err != nil {
 				t.Fatal(err)
