@@ -2,7 +2,9 @@ package blockstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -57,15 +59,34 @@ func TestChainEqualsMemory(t *testing.T) {
 			}
 			e := engine.New(engine.Options{})
 			m := engine.MetaQuery{Start: -sec, End: 400 * sec, Sources: sources}
-			values, _, err := e.LabelValues(context.Background(), m, "pod")
-			if err != nil {
-				t.Fatal(err)
+			var answers []any
+			for _, ask := range []func() (any, error){
+				func() (any, error) { names, _, err := e.Labels(context.Background(), m); return names, err },
+				func() (any, error) {
+					values, _, err := e.LabelValues(context.Background(), m, "pod")
+					return values, err
+				},
+				func() (any, error) { series, _, err := e.Series(context.Background(), m); return series, err },
+				func() (any, error) { values, _, err := e.Cardinality(context.Background(), m); return values, err },
+			} {
+				m.Memory = engine.NewMemory(0)
+				answer, err := ask()
+				if err != nil {
+					t.Fatal(err)
+				}
+				answers = append(answers, answer)
+				peak := m.Memory.Peak()
+				for _, limit := range []int64{(peak + 1) / 2, (peak - 1) / 2} { // there is twice the limit for lists
+					if m.Memory = engine.NewMemory(limit); limit <= 0 {
+						continue
+					}
+					again, err := ask()
+					if ok := 2*limit >= peak; ok && (err != nil || !reflect.DeepEqual(again, answer)) || !ok && !errors.Is(err, engine.ErrMemory) {
+						t.Fatalf("within %d bytes of %d: %v, %v, want %v", limit, peak, again, err, answer)
+					}
+				}
 			}
-			series, _, err := e.Series(context.Background(), m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return out + fmt.Sprint(values, series)
+			return out + fmt.Sprint(answers...)
 		}
 		want := run(memory)
 		if got := run(sources...); got != want {

@@ -12,6 +12,7 @@ type metrics struct {
 	duplicates prometheus.Counter
 	refused    prometheus.Counter
 	late       prometheus.Counter
+	noMemory   prometheus.Counter
 
 	followers     prometheus.Gauge
 	tooMany       prometheus.Counter
@@ -74,6 +75,7 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		duplicates: counter("weir_ingester_duplicate_entries_total", "Entries that were in memory before."),
 		refused:    counter("weir_ingester_refused_requests_total", "Requests refused because the head was full."),
 		late:       counter("weir_ingester_late_requests_total", "Requests not stored because their deadline was over, as after the process was stopped for a while."),
+		noMemory:   counter("weir_ingester_memory_refusals_total", "Reads ended as they would have needed more memory than each may use."),
 
 		followers:     f.NewGauge(prometheus.GaugeOpts{Name: "weir_ingester_followers", Help: "Live tails being served."}),
 		tooMany:       counter("weir_ingester_refused_followers_total", "Live tails refused because as many as may be were being served."),

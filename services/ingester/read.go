@@ -26,7 +26,7 @@ func (s *Service) Read(stream ingestv1.IngestService_ReadServer) error {
 		return err
 	}
 	return remote.Serve(stream, source{s, id}, remote.Options{
-		Incarnation: s.incarnation, TableVersion: s.deps.TableVersion(), Memory: s.deps.ReadMemory,
+		Incarnation: s.incarnation, TableVersion: s.deps.TableVersion(), Memory: s.deps.ReadMemory, Refused: s.metrics.noMemory.Inc,
 	})
 }
 

@@ -76,13 +76,15 @@ func (s *Service) detect(ctx context.Context, req asksFields) (*detected, error)
 	if lines == 0 {
 		lines = defaultLimit
 	}
+	memory := engine.NewMemory(s.memory)
 	res, place, err := s.runRange(ctx, &queryv1.QueryRangeRequest{
 		Query: req.GetQuery(), Start: req.GetStart(), End: req.GetEnd(), Limit: lines, Partial: req.GetPartial(),
 	}, nil, func(found []engine.LogStream) error {
 		for i := range found {
+			before := f.size
 			f.stream(&found[i])
-			if s.memory > 0 && f.size > s.memory {
-				return rpcerr.New(rpcerr.LimitExceeded, "the values of the fields need more than %d bytes of memory; lower line_limit", s.memory)
+			if err := memory.Reserve(f.size - before); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -136,7 +138,7 @@ type finder struct {
 	given        []string // parsers of the query
 	json, logfmt *pipeline.Pipeline
 	fields       map[string]*field
-	size         int64 // about what fields takes in memory
+	size         int // about what fields takes in memory
 	parsed       []model.Label
 }
 
@@ -212,7 +214,7 @@ func (f *finder) add(name, value string, parsers []string) *field {
 		name = strings.Clone(name)
 		fd = &field{values: map[string]struct{}{}}
 		f.fields[name] = fd
-		f.size += int64(len(name)) + fieldSize
+		f.size += len(name) + fieldSize
 	}
 	for _, p := range parsers {
 		if !slices.Contains(fd.parsers, p) {
@@ -222,7 +224,7 @@ func (f *finder) add(name, value string, parsers []string) *field {
 	fd.kind = kindOf(value)
 	if _, known := fd.values[value]; !known {
 		fd.values[strings.Clone(value)] = struct{}{}
-		f.size += int64(len(value)) + valueSize
+		f.size += len(value) + valueSize
 	}
 	return fd
 }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
-	"github.com/weir-logs/weir/libs/logql/engine/remote"
 )
 
 // DetectedLabels implements queryv1.QueryServiceServer.
@@ -25,18 +24,9 @@ func (s *Service) DetectedLabels(ctx context.Context, req *queryv1.DetectedLabel
 	if q.Excluded, err = s.excluded(ctx, sc); err != nil {
 		return nil, err
 	}
-	series, warnings, err := s.engine.Series(ctx, q)
+	values, warnings, err := s.engine.Cardinality(ctx, q)
 	if err != nil {
-		return nil, remote.ToError(err)
-	}
-	values := map[string]map[string]struct{}{}
-	for _, ls := range series {
-		for _, l := range ls {
-			if values[l.Name] == nil {
-				values[l.Name] = map[string]struct{}{}
-			}
-			values[l.Name][l.Value] = struct{}{}
-		}
+		return nil, s.toError(err)
 	}
 	out := &queryv1.DetectedLabelsResponse{Warnings: warnings}
 	for _, name := range slices.Sorted(maps.Keys(values)) {

@@ -3,13 +3,14 @@ package querier
 import (
 	"context"
 	"unicode/utf8"
+	"unsafe"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	"github.com/weir-logs/weir/libs/logql/engine"
-	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/logql/syntax"
+	"github.com/weir-logs/weir/libs/model"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
 
@@ -43,6 +44,7 @@ func (s *Service) metaQuery(sc scope, matchers [][]*syntax.Matcher, start, end *
 	sources, complete := s.sources(sc, partial)
 	return engine.MetaQuery{
 		Selectors: matchers, Start: nanos(from), End: nanos(to), Sources: sources, Complete: complete, Partial: partial,
+		Memory: engine.NewMemory(s.memory),
 	}, nil
 }
 
@@ -61,7 +63,7 @@ func (s *Service) Labels(ctx context.Context, req *queryv1.LabelsRequest) (*quer
 		return nil, err
 	}
 	names, warnings, err := s.engine.Labels(ctx, q)
-	return &queryv1.LabelsResponse{Names: names, Warnings: warnings}, remote.ToError(err)
+	return &queryv1.LabelsResponse{Names: names, Warnings: warnings}, s.toError(err)
 }
 
 // LabelValues implements queryv1.QueryServiceServer.
@@ -82,7 +84,7 @@ func (s *Service) LabelValues(ctx context.Context, req *queryv1.LabelValuesReque
 		return nil, err
 	}
 	values, warnings, err := s.engine.LabelValues(ctx, q, req.GetName())
-	return &queryv1.LabelValuesResponse{Values: values, Warnings: warnings}, remote.ToError(err)
+	return &queryv1.LabelValuesResponse{Values: values, Warnings: warnings}, s.toError(err)
 }
 
 // Stats implements queryv1.QueryServiceServer.
@@ -100,7 +102,7 @@ func (s *Service) Stats(ctx context.Context, req *queryv1.StatsRequest) (*queryv
 		return nil, err
 	}
 	st, warnings, err := s.engine.Stats(ctx, q)
-	return &queryv1.StatsResponse{Streams: st.Streams, Runs: st.Runs, Entries: st.Entries, Bytes: st.Bytes, Warnings: warnings}, remote.ToError(err)
+	return &queryv1.StatsResponse{Streams: st.Streams, Runs: st.Runs, Entries: st.Entries, Bytes: st.Bytes, Warnings: warnings}, s.toError(err)
 }
 
 // selecting is what requests with one selector have in common.
@@ -158,13 +160,28 @@ func (s *Service) Series(ctx context.Context, req *queryv1.SeriesRequest) (*quer
 	}
 	series, warnings, err := s.engine.Series(ctx, q)
 	if err != nil {
-		return nil, remote.ToError(err)
+		return nil, s.toError(err)
 	}
 	resp := &queryv1.SeriesResponse{Warnings: warnings, Series: make([]*queryv1.LabelSet, len(series))}
 	for i, ls := range series {
+		// What was found goes as the answer grows; the texts are those of both.
+		if !q.Memory.Claim(labelSetSize(ls)) {
+			return nil, s.toError(q.Memory.Err())
+		}
 		resp.Series[i] = &queryv1.LabelSet{Labels: labelMap(ls)}
+		series[i] = nil
+		q.Memory.Unclaim(labelsSize * len(ls))
 	}
 	return resp, nil
+}
+
+// labelsSize is the bytes of a label in a list besides its text.
+const labelsSize = int(unsafe.Sizeof(model.Label{}))
+
+// labelSetSize is about the bytes of a stream in an answer besides the texts: a message, and a
+// map with room for eight labels at least.
+func labelSetSize(ls model.Labels) int {
+	return 128 + 40*max(8, len(ls))
 }
 
 // Explain implements queryv1.QueryServiceServer.
@@ -192,7 +209,7 @@ func (s *Service) Explain(ctx context.Context, req *queryv1.ExplainRequest) (*qu
 	cost, _, blocks := s.cost(ctx, sc, w)
 	e, err := s.engine.Explain(ctx, q)
 	if err != nil {
-		return nil, remote.ToError(err)
+		return nil, s.toError(err)
 	}
 	return &queryv1.ExplainResponse{
 		Plan: planNode(e.Root), Streams: e.Streams, Entries: e.Entries, Bytes: e.Bytes, Sources: uint32(e.Sources),

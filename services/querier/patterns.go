@@ -9,7 +9,6 @@ import (
 
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	"github.com/weir-logs/weir/libs/logql/engine"
-	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/patterns"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
@@ -60,7 +59,7 @@ func (s *Service) Patterns(ctx context.Context, req *queryv1.PatternsRequest) (*
 		return err
 	})
 	if err != nil {
-		return nil, remote.ToError(err)
+		return nil, s.toError(err)
 	}
 	out := &queryv1.PatternsResponse{Statistics: statistics(res, place), Warnings: res.Warnings}
 	for _, p := range res.Patterns {

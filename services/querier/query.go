@@ -17,7 +17,6 @@ import (
 	queryv1 "github.com/weir-logs/weir/gen/go/weir/query/v1"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
-	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/rpcerr"
 )
@@ -141,7 +140,7 @@ func (s *Service) Query(ctx context.Context, req *queryv1.QueryRequest) (*queryv
 		return err
 	})
 	if err != nil {
-		return nil, remote.ToError(err)
+		return nil, s.toError(err)
 	}
 	out := &queryv1.QueryResponse{Statistics: statistics(res, place), Warnings: res.Warnings}
 	if res.Type == engine.TypeScalar {
@@ -233,7 +232,7 @@ func (s *Service) runRange(ctx context.Context, req *queryv1.QueryRangeRequest, 
 		res, err = s.engine.Range(ctx, q)
 		return err
 	})
-	return res, place, remote.ToError(err)
+	return res, place, s.toError(err)
 }
 
 // QueryStream implements queryv1.QueryServiceServer.

@@ -24,6 +24,7 @@ import (
 	"github.com/weir-logs/weir/libs/conf"
 	"github.com/weir-logs/weir/libs/limits"
 	"github.com/weir-logs/weir/libs/logql/engine"
+	"github.com/weir-logs/weir/libs/logql/engine/remote"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/ring"
 	"github.com/weir-logs/weir/libs/rpcerr"
@@ -136,6 +137,7 @@ type Service struct {
 	open    prometheus.Gauge
 	tooMany prometheus.Counter
 
+	noMemory   prometheus.Counter
 	tailMemory *tailMemory
 }
 
@@ -160,6 +162,8 @@ func New(cfg Config, d Deps) *Service {
 			Name: "weir_querier_tails", Help: "Live tails being served."}),
 		tooMany: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_querier_refused_tails_total", Help: "Live tails refused because the tenant had as many as it may, or all tails together remembered as much as they may."}),
+		noMemory: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_querier_memory_refusals_total", Help: "Queries, and questions about streams, that were ended as they would have needed more memory than each may use, and calls of other queriers."}),
 		tailMemory: newTailMemory(d.Tails, f),
 	}
 	s.hedger = newHedger(d.Reg)
@@ -226,6 +230,14 @@ func (s *Service) sources(sc scope, partial bool) ([]engine.Source, func(missing
 		}
 		return complete(missing)
 	}
+}
+
+// toError is remote.ToError of a query's error, which it counts if it is that of its memory.
+func (s *Service) toError(err error) error {
+	if errors.Is(err, engine.ErrMemory) {
+		s.noMemory.Inc()
+	}
+	return remote.ToError(err)
 }
 
 // unreachable is a source that cannot be opened.

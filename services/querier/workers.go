@@ -327,7 +327,7 @@ func (s *Service) ReadBlocks(stream ingestv1.BlockService_ReadBlocksServer) erro
 		}
 		list[i] = b
 	}
-	return remote.Serve(&serverCall{stream, stream, first.GetRead()}, some{s.blocks, list}, remote.Options{Memory: w.memory})
+	return remote.Serve(&serverCall{stream, stream, first.GetRead()}, some{s.blocks, list}, remote.Options{Memory: w.memory, Refused: s.noMemory.Inc})
 }
 
 type serverCall struct {

@@ -19,8 +19,8 @@ var (
 	ErrUnsupported = errors.New("not supported yet")
 	// ErrLimit is a query beyond a limit.
 	ErrLimit = errors.New("query limit exceeded")
-	// errMemory is an ErrLimit: a query that would hold more memory than it may.
-	errMemory = fmt.Errorf("%w: memory", ErrLimit)
+	// ErrMemory is an ErrLimit: a query that would hold more memory than it may.
+	ErrMemory = fmt.Errorf("%w: memory", ErrLimit)
 	// ErrPipeline is a sample whose line could not be processed.
 	ErrPipeline = errors.New("pipeline error")
 	// ErrIncomplete is data that the answer needs and no source can give.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/logql/pipeline"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -266,7 +267,7 @@ func (s *localSession) exclude(set *exclusions, due []bool) error {
 		s.excluded = append(s.excluded, ex)
 	}
 	s.streams = streams
-	s.held.claim(16 * len(streams))
+	s.held.claim((16 + int(unsafe.Sizeof(Stream{}))) * len(streams))
 	return s.held.mem.Err()
 }
 

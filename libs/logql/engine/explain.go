@@ -30,7 +30,7 @@ func (e *Engine) Explain(ctx context.Context, in RangeQuery) (*Plan, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	q := &query{Query: in.Query, engine: e, live: &live{}}
+	q := &query{Query: in.Query, engine: e, mem: NewMemory(in.Limits.MaxMemory), live: &live{}}
 	q.start, q.end = in.Start, in.End
 	if syntax.IsMetric(in.Expr) {
 		q.start, q.end, q.step = alignSteps(in.Start, in.End, int64(in.Step))
@@ -40,7 +40,10 @@ func (e *Engine) Explain(ctx context.Context, in RangeQuery) (*Plan, error) {
 	}
 	p := &Plan{Sources: len(in.Sources)}
 	var err error
-	p.Root, err = q.plan(WithExcluded(ctx, in.Excluded), in.Expr, p)
+	p.Root, err = q.plan(WithExcluded(WithMemory(ctx, q.mem), in.Excluded), in.Expr, p)
+	if refused := q.mem.Err(); refused != nil {
+		err = refused
+	}
 	p.Warnings = q.warnings
 	return p, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
@@ -60,13 +61,13 @@ func (l labelled) open(ctx context.Context, matchers []*syntax.Matcher, open fun
 	if err != nil {
 		return nil, err
 	}
-	s := &labelledSession{Session: inner, label: l.label, queries: map[syntax.Expr]*labelledQuery{}}
+	s := &labelledSession{Session: inner, label: l.label, queries: map[syntax.Expr]*labelledQuery{}, held: holder{mem: memoryOf(ctx)}}
 	err = s.list()
-	if refused := memoryOf(ctx).Err(); refused != nil {
+	if refused := s.held.mem.Err(); refused != nil {
 		err = refused
 	}
 	if err != nil {
-		inner.Close()
+		s.Close()
 		return nil, err
 	}
 	return s, nil
@@ -112,13 +113,28 @@ type labelledSession struct {
 	label   model.Label
 	streams []Stream
 	queries map[syntax.Expr]*labelledQuery
+	held    holder // for the list
+}
+
+// Close implements Session.
+func (s *labelledSession) Close() error {
+	s.held.release()
+	return s.Session.Close()
 }
 
 // list makes the list of streams, which is in the order of the session's.
 func (s *labelledSession) list() error {
 	in := s.Session.Streams()
 	s.streams = make([]Stream, len(in))
+	size := int(unsafe.Sizeof(Stream{})) * len(in)
 	for i, st := range in {
+		if i%slabSize == 0 {
+			if !s.held.claim(size) {
+				return s.held.mem.Err()
+			}
+			size = 0
+		}
+		size += labelsSize(st.Labels) + int(unsafe.Sizeof(s.label))
 		if _, has := st.Labels.Lookup(s.label.Name); has {
 			return Errorf(ErrUser, "stream %s has a label %s of its own, which this query adds to all streams", st.Labels, s.label.Name)
 		}
@@ -127,6 +143,7 @@ func (s *labelledSession) list() error {
 		}
 		s.streams[i] = Stream{Labels: s.with(st.Labels), Runs: st.Runs}
 	}
+	s.held.claim(size) // whoever opens it asks whether that was refused
 	return nil
 }
 

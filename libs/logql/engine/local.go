@@ -76,8 +76,8 @@ func (s *localSession) Close() error {
 }
 
 // list makes the list of streams, which what reads stream by stream needs. It is whole also
-// if that is more than the query may hold, which then ends. What is not Indexed lists what it
-// holds in memory, which has a bound of its own.
+// if that is more than the query may hold, which then ends. What is not Indexed has a list,
+// and has counted it when it was opened.
 func (s *localSession) list() []Stream {
 	if !s.listed {
 		s.streams, s.listed = s.snap.Streams(), true

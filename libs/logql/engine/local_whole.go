@@ -77,7 +77,7 @@ func (s *localSession) counted(ctx context.Context, c Counter, fields *Fields, s
 		for _, a := range aggs {
 			a.release()
 		}
-		if !errors.Is(err, errMemory) {
+		if !errors.Is(err, ErrMemory) {
 			break
 		}
 	}

@@ -5,16 +5,17 @@ import (
 	"sync/atomic"
 )
 
-// Memory meters what one query holds. It is safe for concurrent use; nil is
-// without limit.
+// Memory meters what one query holds, or one question about streams. It is safe for
+// concurrent use; nil is without limit.
 type Memory struct {
 	limit      int64
 	used, peak atomic.Int64
-	claimed    atomic.Int64 // by plans, besides used
+	claimed    atomic.Int64 // by plans and lists, besides used
 	refused    atomic.Bool  // a Claim was
 }
 
-// NewMemory returns a meter that refuses more than limit bytes; 0: no limit.
+// NewMemory returns a meter that refuses more than limit bytes, see Claim for what may be
+// held besides; 0: no limit.
 func NewMemory(limit int64) *Memory { return &Memory{limit: limit} }
 
 // Reserve takes n bytes, or fails with ErrLimit and takes none. A failed
@@ -24,11 +25,12 @@ func (m *Memory) Reserve(n int) error {
 		return nil
 	}
 	used := m.used.Add(int64(n))
-	if m.limit > 0 && used > m.limit {
+	held := used + m.claimed.Load()
+	if m.limit > 0 && (used > m.limit || held > timesLimit*m.limit) {
 		m.used.Add(int64(-n))
 		return m.err()
 	}
-	m.top(used + m.claimed.Load())
+	m.top(held)
 	return nil
 }
 
@@ -43,27 +45,28 @@ func (m *Memory) top(held int64) {
 }
 
 func (m *Memory) err() error {
-	return Errorf(errMemory, "the query would need more memory than its limit of %d bytes; consider adding more specific stream selectors, reducing the time range, or aggregating over fewer labels", m.limit)
+	return Errorf(ErrMemory, "the query would need more memory than its limit of %d bytes; consider adding more specific stream selectors, reducing the time range, or aggregating over fewer labels; the server's memory.limit and querier.max_concurrent say what a query may use", m.limit)
 }
 
-// claims is how many times its limit a query's plans may take, besides what it holds of rows
-// and results: they are the same however little is asked, and not there for long.
-const claims = 2
+// timesLimit is how many times its limit a query may hold of everything: its plans and lists of
+// streams are the same however little is asked, and so may be as much again as its rows and
+// results, or what these leave.
+const timesLimit = 2
 
-// Claim is Reserve for plans and lists of streams, which have no error to return, and may take
-// twice the limit besides. That it was refused is kept: from then on Err says so, and whoever
-// can ends the query with that.
+// Claim is Reserve for plans and lists of streams, which have no error to return. They may take
+// what is left of twice the limit. That it was refused is kept: from then on Err says so, and
+// whoever can ends the query with that.
 func (m *Memory) Claim(n int) bool {
 	if m == nil {
 		return true
 	}
-	claimed := m.claimed.Add(int64(n))
-	if m.limit > 0 && claimed > claims*m.limit {
+	held := m.claimed.Add(int64(n)) + m.used.Load()
+	if m.limit > 0 && held > timesLimit*m.limit {
 		m.claimed.Add(int64(-n))
 		m.refused.Store(true)
 		return false
 	}
-	m.top(claimed + m.used.Load())
+	m.top(held)
 	return true
 }
 
@@ -112,7 +115,9 @@ func WithMemory(ctx context.Context, m *Memory) context.Context {
 	return context.WithValue(ctx, memoryKey{}, m)
 }
 
-// memoryOf returns the meter of a context, or nil.
+// MemoryOf returns the meter of a context; nil: there is none.
+func MemoryOf(ctx context.Context) *Memory { return memoryOf(ctx) }
+
 func memoryOf(ctx context.Context) *Memory {
 	m, _ := ctx.Value(memoryKey{}).(*Memory)
 	return m

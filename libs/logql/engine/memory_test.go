@@ -24,15 +24,18 @@ func TestMemory(t *testing.T) {
 	if err := m.Reserve(41); !errors.Is(err, engine.ErrLimit) || m.Held() != 60 || m.Err() != nil {
 		t.Errorf("%v, %d held, %v: a refused reservation is its caller's business", err, m.Held(), m.Err())
 	}
-	if !m.Claim(200) || m.Err() != nil {
-		t.Errorf("a claim of all is refused: %v", m.Err())
+	if !m.Claim(140) || m.Err() != nil {
+		t.Errorf("a claim of all that is left of twice the limit is refused: %v", m.Err())
 	}
-	if m.Claim(1) || m.Held() != 260 || !errors.Is(m.Err(), engine.ErrLimit) {
+	if m.Claim(1) || m.Held() != 200 || !errors.Is(m.Err(), engine.ErrMemory) || !errors.Is(m.Err(), engine.ErrLimit) {
 		t.Errorf("%d held, %v", m.Held(), m.Err())
 	}
+	if err := m.Reserve(1); !errors.Is(err, engine.ErrMemory) || m.Held() != 200 {
+		t.Errorf("%d held, %v: twice the limit is for all together", m.Held(), err)
+	}
 	m.Release(60)
-	m.Unclaim(200)
-	if m.Held() != 0 || m.Peak() != 260 || !errors.Is(m.Err(), engine.ErrLimit) {
+	m.Unclaim(140)
+	if m.Held() != 0 || m.Peak() != 200 || !errors.Is(m.Err(), engine.ErrMemory) {
 		t.Errorf("%d held, %d at most, %v: a refused claim is kept", m.Held(), m.Peak(), m.Err())
 	}
 	var none *engine.Memory

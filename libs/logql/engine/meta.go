@@ -22,6 +22,10 @@ type MetaQuery struct {
 	Complete func(missing []string) error
 	Partial  bool
 	Excluded *Excluded
+	// Memory meters what the question holds, with ErrMemory as the error if that is too much:
+	// lists of streams, what is found of them, and the answer, which stays claimed. nil: there
+	// is no limit.
+	Memory *Memory
 }
 
 // StreamStats is how much streams hold. Copies count once as far as digests tell.
@@ -29,8 +33,8 @@ type StreamStats struct {
 	Streams, Runs, Entries, Bytes uint64
 }
 
-// meta calls f with each stream, once for each selector that matches it.
-func (e *Engine) meta(ctx context.Context, in MetaQuery, f func(*unionStream)) (warnings []string, err error) {
+// over calls f while the sources are open, once for each selector.
+func (e *Engine) over(ctx context.Context, in MetaQuery, f func(*opened) error) (warnings []string, err error) {
 	if in.Start < minTime || in.End > maxTime {
 		return nil, Errorf(ErrUser, "start or end are too far from the present")
 	}
@@ -38,15 +42,13 @@ func (e *Engine) meta(ctx context.Context, in MetaQuery, f func(*unionStream)) (
 	if len(selectors) == 0 {
 		selectors = [][]*syntax.Matcher{nil}
 	}
-	q := &query{Query: Query{Sources: in.Sources, Complete: in.Complete, Partial: in.Partial}, engine: e, live: &live{}}
-	ctx = WithExcluded(ctx, in.Excluded)
+	q := &query{Query: Query{Sources: in.Sources, Complete: in.Complete, Partial: in.Partial}, engine: e, mem: in.Memory, live: &live{}}
+	ctx = WithExcluded(WithMemory(ctx, in.Memory), in.Excluded)
 	for _, s := range selectors {
-		err := q.during(ctx, s, in, func(o *opened) {
-			o.planStreams(in.Start, in.End)
-			for i := range o.union {
-				f(&o.union[i])
-			}
-		})
+		err := q.during(ctx, s, in, f)
+		if refused := in.Memory.Err(); refused != nil {
+			err = refused // lists may not be whole
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -55,154 +57,175 @@ func (e *Engine) meta(ctx context.Context, in MetaQuery, f func(*unionStream)) (
 }
 
 // during calls f while the sources are open, and closes them, also if it panics.
-func (q *query) during(ctx context.Context, matchers []*syntax.Matcher, in MetaQuery, f func(*opened)) error {
+func (q *query) during(ctx context.Context, matchers []*syntax.Matcher, in MetaQuery, f func(*opened) error) error {
 	o, err := q.openSessions(ctx, matchers, in.Start, in.End)
 	if err != nil {
 		return err
 	}
 	defer o.close()
-	f(o)
-	return nil
+	return f(o)
 }
 
 // each calls one of two functions with each session, once for each selector: listed
 // with the streams of a session, or indexed. Streams that several sessions have come
 // several times.
-func (e *Engine) each(ctx context.Context, in MetaQuery, indexed func(Indexed), listed func([]Stream)) (warnings []string, err error) {
-	if in.Start < minTime || in.End > maxTime {
-		return nil, Errorf(ErrUser, "start or end are too far from the present")
-	}
-	selectors := in.Selectors
-	if len(selectors) == 0 {
-		selectors = [][]*syntax.Matcher{nil}
-	}
-	q := &query{Query: Query{Sources: in.Sources, Complete: in.Complete, Partial: in.Partial}, engine: e, live: &live{}}
-	ctx = WithSpans(WithExcluded(ctx, in.Excluded))
-	for _, s := range selectors {
-		err := q.during(ctx, s, in, func(o *opened) {
-			for _, s := range o.sessions {
-				leaves(s, func(s Session) {
-					if l, ok := wholeOf(s).(*localSession); ok && l.indexed != nil {
-						indexed(l.indexed)
-					} else {
-						listed(s.Streams())
-					}
-				})
-			}
-		})
-		if err != nil {
-			return nil, err
+func (e *Engine) each(ctx context.Context, in MetaQuery, indexed func(Indexed) error, listed func([]Stream) error) (warnings []string, err error) {
+	return e.over(WithSpans(ctx), in, func(o *opened) (err error) {
+		for _, s := range o.sessions {
+			leaves(s, func(s Session) {
+				if err != nil {
+					return
+				}
+				if l, ok := wholeOf(s).(*localSession); ok && l.indexed != nil {
+					err = indexed(l.indexed)
+				} else {
+					err = listed(s.Streams())
+				}
+			})
 		}
-	}
-	return q.warnings, nil
+		return err
+	})
 }
+
+// eachLabels calls f with the labels of each stream of each session, which are valid during
+// the call; their texts stay.
+func (e *Engine) eachLabels(ctx context.Context, in MetaQuery, f func(model.Labels) error) (warnings []string, err error) {
+	var buf model.Labels
+	return e.each(ctx, in, func(x Indexed) error {
+		for i := range x.Extent().Streams {
+			buf = x.AppendLabels(buf[:0], i)
+			if err := f(buf); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(streams []Stream) error {
+		for i := range streams {
+			if err := f(streams[i].Labels); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// entrySize is about what a map takes for a string, in bytes, besides its text.
+const entrySize = 48
 
 // Labels returns the names of labels, sorted.
 func (e *Engine) Labels(ctx context.Context, in MetaQuery) (names, warnings []string, err error) {
 	seen := map[string]bool{}
-	warnings, err = e.meta(WithSpans(ctx), in, func(u *unionStream) {
-		for _, l := range u.labels {
-			seen[l.Name] = true
+	warnings, err = e.eachLabels(ctx, in, func(ls model.Labels) error {
+		for _, l := range ls {
+			if !seen[l.Name] {
+				if !in.Memory.Claim(entrySize + len(l.Name)) {
+					return in.Memory.Err()
+				}
+				seen[l.Name] = true
+			}
 		}
+		return nil
 	})
 	return sortedKeys(seen), warnings, err
 }
 
 // LabelValues returns the values of a label, sorted.
 func (e *Engine) LabelValues(ctx context.Context, in MetaQuery, name string) (values, warnings []string, err error) {
-	add := func(of []string) {
-		if !slices.IsSorted(of) { // those of streams in order mostly are
-			slices.Sort(of)
-		}
-		values = mergeSorted(values, slices.Compact(of), strings.Compare)
-	}
-	warnings, err = e.each(ctx, in, func(x Indexed) {
+	g := gathered[string]{mem: in.Memory, compare: strings.Compare, size: func(v string) int { return stringSize + len(v) }}
+	warnings, err = e.each(ctx, in, func(x Indexed) error {
 		all, at := x.Values(name)
 		used := make([]bool, len(all)+1)
-		var of []string
 		for i := range x.Extent().Streams {
 			if n := at(i); n > 0 && !used[n] {
 				used[n] = true
-				of = append(of, all[n-1])
+				if err := g.add(all[n-1]); err != nil {
+					return err
+				}
 			}
 		}
-		add(of)
-	}, func(streams []Stream) {
-		var of []string
+		return g.merge()
+	}, func(streams []Stream) error {
 		for i := range streams {
-			if v, ok := streams[i].Labels.Lookup(name); ok && (len(of) == 0 || of[len(of)-1] != v) {
-				of = append(of, v)
+			v, ok := streams[i].Labels.Lookup(name)
+			if ok && (len(g.more) == 0 || g.more[len(g.more)-1] != v) {
+				if err := g.add(v); err != nil {
+					return err
+				}
 			}
 		}
-		add(of)
+		return g.merge()
 	})
-	return values, warnings, err
+	return g.all, warnings, err
 }
 
 // Series returns the streams, ascending by labels.
 func (e *Engine) Series(ctx context.Context, in MetaQuery) (series []model.Labels, warnings []string, err error) {
-	var all []model.Labels
-	add := func(n int, labels func(i int) model.Labels) {
-		if n == 0 {
-			return
+	g := gathered[model.Labels]{mem: in.Memory, compare: model.Labels.Compare, size: SeriesSize}
+	warnings, err = e.each(ctx, in, func(x Indexed) error {
+		for i := range x.Extent().Streams {
+			if err := g.add(x.Labels(i)); err != nil {
+				return err
+			}
 		}
-		of := make([]model.Labels, n)
-		for i := range of {
-			of[i] = labels(i)
+		return g.merge()
+	}, func(streams []Stream) error {
+		for i := range streams {
+			if err := g.add(streams[i].Labels); err != nil {
+				return err
+			}
 		}
-		if !slices.IsSortedFunc(of, model.Labels.Compare) {
-			slices.SortFunc(of, model.Labels.Compare)
-		}
-		all = mergeSorted(all, of, model.Labels.Compare)
-	}
-	warnings, err = e.each(ctx, in, func(x Indexed) {
-		add(x.Extent().Streams, x.Labels)
-	}, func(streams []Stream) {
-		add(len(streams), func(i int) model.Labels { return streams[i].Labels })
+		return g.merge()
 	})
-	return all, warnings, err
+	return g.all, warnings, err
 }
 
-// mergeSorted merges ascending lists in which nothing is twice; what is in both is there
-// once. The result may be one of them.
-func mergeSorted[T any](a, b []T, compare func(a, b T) int) []T {
-	if len(a) == 0 {
-		return b
-	}
-	if len(b) == 0 {
-		return a
-	}
-	out := make([]T, 0, max(len(a), len(b)))
-	for len(a) > 0 && len(b) > 0 {
-		c := compare(a[0], b[0])
-		if c <= 0 {
-			out, a = append(out, a[0]), a[1:]
-		} else {
-			out, b = append(out, b[0]), b[1:]
+// Cardinality returns the names of labels with the values of each.
+func (e *Engine) Cardinality(ctx context.Context, in MetaQuery) (values map[string]map[string]struct{}, warnings []string, err error) {
+	values = map[string]map[string]struct{}{}
+	warnings, err = e.eachLabels(ctx, in, func(ls model.Labels) error {
+		for _, l := range ls {
+			of := values[l.Name]
+			if _, known := of[l.Value]; known {
+				continue
+			}
+			if !in.Memory.Claim(entrySize + len(l.Value)) {
+				return in.Memory.Err()
+			}
+			if of == nil {
+				of = map[string]struct{}{}
+				values[l.Name] = of
+			}
+			of[l.Value] = struct{}{}
 		}
-		if c == 0 {
-			b = b[1:]
-		}
-	}
-	return append(append(out, a...), b...)
+		return nil
+	})
+	return values, warnings, err
 }
 
 // Stats returns how much the streams hold. A stream that several selectors match
 // counts once.
 func (e *Engine) Stats(ctx context.Context, in MetaQuery) (stats StreamStats, warnings []string, err error) {
 	seen := map[string]bool{}
-	warnings, err = e.meta(ctx, in, func(u *unionStream) {
-		if len(in.Selectors) > 1 {
-			k := u.labels.String()
-			if seen[k] {
-				return
+	warnings, err = e.over(ctx, in, func(o *opened) error {
+		o.planStreams(in.Start, in.End)
+		for i := range o.union {
+			u := &o.union[i]
+			if len(in.Selectors) > 1 {
+				k := u.labels.String()
+				if seen[k] {
+					continue
+				}
+				if !in.Memory.Claim(entrySize + len(k)) {
+					return in.Memory.Err()
+				}
+				seen[k] = true
 			}
-			seen[k] = true
+			stats.Streams++
+			stats.Runs += uint64(u.runs)
+			stats.Entries += u.rows
+			stats.Bytes += u.bytes
 		}
-		stats.Streams++
-		stats.Runs += uint64(u.runs)
-		stats.Entries += u.rows
-		stats.Bytes += u.bytes
+		return nil
 	})
 	return stats, warnings, err
 }

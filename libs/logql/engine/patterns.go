@@ -140,7 +140,10 @@ func (u *united) patternsOnce(ctx context.Context, spec *patternSpec) (_ *patter
 		mu.Lock()
 		defer mu.Unlock()
 		stats.Add(st)
-		if results[i] = found; err == nil || failure != nil {
+		if results[i] = found; err == nil {
+			err = held.reserve(patternsSize(found))
+		}
+		if err == nil || failure != nil {
 			return
 		}
 		if failure = err; !IsQueryError(err) {
@@ -178,21 +181,26 @@ func (u *united) patternsOnce(ctx context.Context, spec *patternSpec) (_ *patter
 	return set, failed, stats, err
 }
 
+// patternsSize is about the bytes that patterns take.
+func patternsSize(found []PatternCount) (n int) {
+	for i := range found {
+		n += 128 + len(found[i].Text) + 16*len(found[i].Buckets)
+	}
+	return n
+}
+
 // countsOf returns what a set has found, in a fixed order.
 func countsOf(ctx context.Context, set *patterns.Set) ([]PatternCount, error) {
 	var out []PatternCount
-	size := 0
 	set.Each(func(service string, p patterns.Pattern) {
 		c := PatternCount{Service: service, Text: p.Text, Level: p.Level}
 		for at, n := range p.Samples {
 			c.Buckets, c.Lines = append(c.Buckets, at), append(c.Lines, n)
 		}
-		size += 128 + len(p.Text) + 16*len(c.Buckets)
 		out = append(out, c)
 	})
-	// The query's memory bounds what it holds at once; this is held for as long as it
-	// takes to unite it.
-	mem := memoryOf(ctx)
+	// Whoever unites it holds it: here it is asked only whether there is room.
+	mem, size := memoryOf(ctx), patternsSize(out)
 	if err := mem.Reserve(size); err != nil {
 		return nil, err
 	}

@@ -125,9 +125,6 @@ func unite(names []string, lists []listing, start, end int64, h *holder) (out []
 	}
 	slices.SortFunc(order, func(a, b int32) int { return all.sets[a].Compare(all.sets[b]) })
 	w := uniter{ranking: newRanking(names), copies: findCopies(lists, places), read: make([]bool, len(lists))}
-	if !slices.ContainsFunc(lists, func(l listing) bool { return l.len() > 0 && !l.makes() }) {
-		w.runSize = runSize
-	}
 	number := make([]int32, len(holders))
 	out = make([]unionStream, 0, len(order))
 	var runs []placedRun

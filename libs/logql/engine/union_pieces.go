@@ -27,7 +27,6 @@ type uniter struct {
 	ranking
 	copies  copies
 	size    int    // bytes of what was made and is not claimed
-	runSize int    // bytes of a run; 0: they are not more than what lists have, which are not counted
 	read    []bool // of sessions: that its place of the stream is read
 	sums    []placedRun
 	groups  []group
@@ -82,7 +81,7 @@ func (w *uniter) stream(labels model.Labels, runs []placedRun, start, end int64)
 			u.known[i] = r.Run
 		}
 		u.runs = len(runs)
-		w.size += aloneSize + w.runSize*len(runs)
+		w.size += aloneSize + runSize*len(runs)
 		u.pieces = []piece{{start: max(runs[0].MinTime, start), end: min(runs[len(runs)-1].MaxTime+1, end), classes: w.classesOf([]place{only})}}
 		return u
 	}
@@ -120,7 +119,7 @@ func (w *uniter) stream(labels model.Labels, runs []placedRun, start, end int64)
 		}
 	}
 	w.known, w.pieces = u.known, u.pieces
-	w.size += w.runSize*len(u.known) + pieceSize*len(kept)
+	w.size += runSize*len(u.known) + pieceSize*len(kept)
 	for i := range kept {
 		w.size += classSize * len(kept[i].classes)
 	}

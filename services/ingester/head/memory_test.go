@@ -5,12 +5,14 @@
 package head
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
 
+	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
 	"github.com/weir-logs/weir/libs/model"
 )
@@ -142,5 +144,46 @@ func TestSizeOfManyTenants(t *testing.T) {
 			t.Error("too little is counted")
 		}
 		runtime.KeepAlive(h)
+	}
+}
+
+// What a snapshot counts towards the memory of a query is about what it takes.
+func TestSizeOfSnapshotsIsWhatTheyTake(t *testing.T) {
+	for kind, n := range map[string]int{"many streams": 3_000, "few rows each": 20_000, "many labels": 1_000, "many metadata names": 200} {
+		h := New()
+		request := load(kind, n)
+		for i := range n {
+			h.Append("t", request(i), 1, uint64(i+1))
+		}
+		open := func(m *engine.Memory) (engine.Snapshot, error) {
+			return h.Store("t").Open(engine.WithMemory(t.Context(), m), nil, 0, int64(n+1))
+		}
+		if sn, err := open(nil); err != nil { // sorts the streams
+			t.Fatal(err)
+		} else {
+			sn.Close()
+		}
+		m := engine.NewMemory(0)
+		before := heapBytes()
+		sn, err := open(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := heapBytes() - before
+		t.Logf("%s: counted %d KiB, taken %d KiB: %.2f", kind, m.Held()>>10, taken>>10, float64(m.Held())/float64(taken))
+		if slack := int64(16 << 10); m.Held() < taken*4/5-slack || m.Held() > taken*5/4+slack {
+			t.Errorf("%s: %d bytes are counted, %d taken", kind, m.Held(), taken)
+		}
+		peak := m.Peak()
+		runtime.KeepAlive(h)
+		sn.Close()
+		sn.Close()
+		if m.Held() != 0 {
+			t.Errorf("%s: %d bytes are held once it is closed", kind, m.Held())
+		}
+		m = engine.NewMemory((peak - 1) / 2) // lists may take twice that
+		if _, err := open(m); !errors.Is(err, engine.ErrMemory) || m.Held() != 0 {
+			t.Errorf("%s: %v within %d bytes of %d, %d held", kind, err, (peak-1)/2, peak, m.Held())
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"unsafe"
 
 	"github.com/weir-logs/weir/libs/logql/engine"
 	"github.com/weir-logs/weir/libs/logql/syntax"
@@ -22,25 +23,63 @@ type tenantStore struct {
 	id   string
 }
 
-// Open implements engine.Store. The snapshot costs a few hundred bytes for each
-// chunk in the range; no row is copied.
-func (ts tenantStore) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Snapshot, error) {
-	sn := &snapshot{}
+// Open implements engine.Store. The snapshot costs a few hundred bytes for each stream and
+// chunk in the range, which the memory of the query counts; no row is copied.
+func (ts tenantStore) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (_ engine.Snapshot, err error) {
+	sn := &snapshot{memory: engine.MemoryOf(ctx)}
+	defer func() {
+		if err != nil {
+			sn.Close()
+		}
+	}()
 	t := ts.head.tenant(ts.id, false)
 	if t == nil || !t.overlaps(start, end) {
 		return sn, nil // without a look at each stream
 	}
 	spans := engine.Spans(ctx)
-	for i, s := range t.match(matchers) {
-		if i&0x3ff == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+	matched := t.match(matchers)
+	size := 8 * len(matched)
+	for i, s := range matched {
+		if i%1024 == 0 {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if err := sn.claim(size); err != nil {
+				return nil, err
+			}
+			size = 0
 		}
 		if v, runs, touched := s.snapshot(start, end); len(runs) > 0 || (touched && spans) {
 			sn.streams = append(sn.streams, engine.Stream{Labels: s.labels, Runs: runs})
 			sn.views = append(sn.views, v)
+			size += streamSize + v.size() + int(unsafe.Sizeof(engine.Run{}))*cap(runs)
 		}
 	}
-	return sn, nil
+	return sn, sn.claim(size)
+}
+
+// streamSize is what a snapshot takes of a stream, in bytes, lists that grew included: a
+// quarter of them is room.
+const streamSize = int(unsafe.Sizeof(engine.Stream{})+unsafe.Sizeof(&view{}))*5/4 + int(unsafe.Sizeof(view{}))
+
+// size is the bytes of the lists of a view and of what is in them.
+func (v *view) size() (n int) {
+	for _, chunks := range [][]*model.Rows{v.sorted, v.late} {
+		n += 8 * cap(chunks)
+		for _, c := range chunks {
+			n += int(unsafe.Sizeof(model.Rows{})) + int(unsafe.Sizeof(model.Column{}))*(len(c.Metadata)+len(c.Derived))
+		}
+	}
+	return n
+}
+
+// claim takes memory until the snapshot is closed.
+func (sn *snapshot) claim(n int) error {
+	if !sn.memory.Claim(n) {
+		return sn.memory.Err()
+	}
+	sn.claimed += n
+	return nil
 }
 
 // cover widens the bounds for rows that are about to be added.
@@ -64,6 +103,8 @@ func (t *tenant) overlaps(start, end int64) bool {
 type snapshot struct {
 	streams []engine.Stream
 	views   []*view
+	memory  *engine.Memory // of the query; may be nil
+	claimed int            // of it
 }
 
 // view is the rows of one stream in a range of time, as they were.
@@ -77,7 +118,10 @@ type view struct {
 
 func (sn *snapshot) Streams() []engine.Stream { return sn.streams }
 
-func (sn *snapshot) Close() {}
+func (sn *snapshot) Close() {
+	sn.memory.Unclaim(sn.claimed)
+	sn.claimed = 0
+}
 
 // Rows implements engine.Snapshot.
 func (sn *snapshot) Rows(stream int, start, end int64, backward bool) engine.RowReader {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"google.golang.org/grpc"
 
@@ -38,7 +39,7 @@ func (s *source) Name() string { return s.name }
 
 func (s *source) Open(ctx context.Context, matchers []*syntax.Matcher, start, end int64) (engine.Session, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	ses := &session{ctx: ctx, cancel: cancel}
+	ses := &session{ctx: ctx, cancel: cancel, memory: engine.MemoryOf(ctx)}
 	err := ses.patiently(func() (err error) {
 		ses.call, err = s.client.Read(ctx, s.opts...)
 		return err
@@ -66,6 +67,8 @@ type session struct {
 	ctx     context.Context // of the call
 	cancel  context.CancelCauseFunc
 	streams []engine.Stream
+	memory  *engine.Memory // of the query; may be nil
+	claimed int            // of it, for streams
 	opened  *ingestv1.Opened
 	broken  error // the call ended
 }
@@ -82,7 +85,11 @@ func (s *session) open(open *ingestv1.Open) error {
 		}
 		switch piece := msg.GetPiece().(type) {
 		case *ingestv1.ReadResponse_Streams:
-			if err := s.addStreams(piece.Streams); err != nil {
+			err := s.addStreams(piece.Streams)
+			if err == nil {
+				err = s.claim(piece.Streams)
+			}
+			if err != nil {
 				return s.fail(err)
 			}
 		case *ingestv1.ReadResponse_Opened:
@@ -93,6 +100,26 @@ func (s *session) open(open *ingestv1.Open) error {
 		}
 	}
 }
+
+// claim counts the streams of a message towards the query's memory.
+func (s *session) claim(m *ingestv1.StreamRuns) error {
+	size := int(unsafe.Sizeof(engine.Run{})) * len(m.GetRuns())
+	for _, st := range s.streams[len(s.streams)-len(m.GetLabels()):] {
+		size += streamSize
+		for _, l := range st.Labels {
+			size += int(unsafe.Sizeof(l)) + len(l.Name) + len(l.Value)
+		}
+	}
+	if !s.memory.Claim(size) {
+		return s.memory.Err()
+	}
+	s.claimed += size
+	return nil
+}
+
+// streamSize is the bytes of a stream in a list that has grown to hold it: a quarter of that
+// is room.
+const streamSize = int(unsafe.Sizeof(engine.Stream{})) * 5 / 4
 
 func (s *session) addStreams(m *ingestv1.StreamRuns) error {
 	runs := m.GetRuns()
@@ -134,6 +161,8 @@ func (s *session) Gaps() []string           { return s.opened.GetGaps() }
 // Close ends the call.
 func (s *session) Close() error {
 	s.cancel(nil)
+	s.memory.Unclaim(s.claimed)
+	s.claimed = 0
 	return nil
 }
 

@@ -31,12 +31,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type server struct {
 	ingestv1.UnimplementedIngestServiceServer
-	src    engine.Source
-	memory int64 // 0: 64 MiB
+	src     engine.Source
+	memory  int64 // 0: 64 MiB
+	refused func()
 }
 
 func (s *server) Read(stream ingestv1.IngestService_ReadServer) error {
-	return remote.Serve(stream, s.src, remote.Options{Incarnation: "i1", TableVersion: 7, Memory: cmp.Or(s.memory, 64<<20)})
+	return remote.Serve(stream, s.src, remote.Options{Incarnation: "i1", TableVersion: 7, Memory: cmp.Or(s.memory, 64<<20), Refused: s.refused})
 }
 
 // dial serves a source in memory and returns a source that reaches it.

@@ -24,6 +24,8 @@ type Options struct {
 	TableVersion uint64
 	// Memory is the most bytes that one call may hold at once; 0: no limit.
 	Memory int64
+	// Refused, if not nil, is called when a call ended as it would have held more.
+	Refused func()
 }
 
 // Uploader is a session that knows which blocks its source has uploaded lately.
@@ -93,7 +95,11 @@ var (
 // Serve answers a Read call from a source, which is the caller's tenant's. Its
 // error is a *rpcerr.Error.
 func Serve(stream ingestv1.IngestService_ReadServer, src engine.Source, opts Options) error {
-	return ToError(serve(&answers{IngestService_ReadServer: stream}, src, opts))
+	err := serve(&answers{IngestService_ReadServer: stream}, src, opts)
+	if errors.Is(err, engine.ErrMemory) && opts.Refused != nil {
+		opts.Refused()
+	}
+	return ToError(err)
 }
 
 func serve(stream *answers, src engine.Source, opts Options) error {
