@@ -89,9 +89,9 @@ func (s *Set) Add(stream, level string, time int64, line string) {
 	}
 	t := s.trees[key]
 	if t == nil {
-		t = &tree{cut: tokenizer(line), roots: map[int]*node{}}
+		t = &tree{roots: map[int]*node{}}
 	}
-	tokens, ok := t.cut(s.tokens[:0], line)
+	tokens, ok := cutLine(s.tokens[:0], line)
 	s.tokens = tokens
 	if !ok || len(tokens) < minTokens || len(tokens) > maxTokens {
 		s.learn(k, nil, s.words)
@@ -123,7 +123,7 @@ func (s *Set) AddPattern(stream, level string, bucket int64, text string, n uint
 	}
 	t := s.trees[key]
 	if t == nil {
-		t = &tree{cut: tokenizer(text), roots: map[int]*node{}}
+		t = &tree{roots: map[int]*node{}}
 	}
 	s.last = lastPattern{key, text, s.add(key, t, tokens, bucket, n)}
 }
@@ -238,7 +238,6 @@ func (s *Set) Patterns(atLeast uint64, most int) []Pattern {
 
 // tree is the clusters of one stream and level.
 type tree struct {
-	cut   func(dst []token, line string) ([]token, bool)
 	roots map[int]*node // by number of tokens
 	all   []*cluster
 }

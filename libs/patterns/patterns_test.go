@@ -64,6 +64,26 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
+// A stream may have lines of all kinds, in any order: those of each have the patterns that they
+// have alone.
+func TestKindsOfLines(t *testing.T) {
+	kinds := []string{
+		"user u%d logged in, it took %dms", `level=info code=20%d msg="done %d"`, `{"msg":"request %d of %d done","n":1}`,
+		`{"a":%d,"b":%d}`, "  at shop.Cart.add(Cart.java:%d) id=%d", `level=info code=%d and more =%d`,
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		mixed, alone := New(10), New(10)
+		for i, kind := range rapid.SliceOfN(rapid.IntRange(0, len(kinds)-1), 1, 100).Draw(t, "kinds") {
+			line := fmt.Sprintf(kinds[kind], rapid.IntRange(0, 3).Draw(t, "a"), i)
+			mixed.Add("s", "info", int64(i), line)
+			alone.Add(fmt.Sprint(kind), "info", int64(i), line)
+		}
+		if got, want := mixed.Patterns(1, 100), alone.Patterns(1, 100); !reflect.DeepEqual(got, want) {
+			t.Fatalf("got  %+v\nwant %+v", got, want)
+		}
+	})
+}
+
 func TestStreamsAndLevels(t *testing.T) {
 	s := New(10)
 	for i := range 20 {

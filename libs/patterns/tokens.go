@@ -16,16 +16,16 @@ var messageKeys = [...]string{"log", "message", "msg", "msg_", "_msg", "content"
 // timeKeys are the logfmt pairs that never have anything in common.
 var timeKeys = [...]string{"ts", "t", "time", "timestamp", "traceID"}
 
-// tokenizer returns what cuts lines like this one. It appends a line's tokens, or says
-// that the line is none of its kind.
-func tokenizer(line string) func([]token, string) ([]token, bool) {
+// cutLine cuts a line, by what it is itself: a stream may have lines of all kinds. It appends the
+// line's tokens to dst, which is empty, or says that it has none that are worth to be compared.
+func cutLine(dst []token, line string) ([]token, bool) {
 	if text := strings.TrimSpace(line); strings.HasPrefix(text, "{") && json.Valid([]byte(text)) {
-		return cutJSON
+		return cutJSON(dst, line)
 	}
-	if _, ok := cutLogfmt(nil, line); ok {
-		return cutLogfmt
+	if tokens, ok := cutLogfmt(dst, line); ok {
+		return tokens, true
 	}
-	return cutWords
+	return cutWords(dst, line)
 }
 
 // cutWords cuts at blanks and punctuation. Punctuation and = are tokens themselves, but
