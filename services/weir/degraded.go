@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/weir-logs/weir/libs/catalog/tombstone"
 	"github.com/weir-logs/weir/libs/ring"
 )
 
@@ -38,6 +39,16 @@ func (st *storage) away() string {
 		return "the object store does not answer: " + what + "; the log says why"
 	}
 	return ""
+}
+
+// damagedDeletes tells of tenants of which nothing is answered and nothing merged, since nobody can
+// say what was deleted.
+func (st *storage) damagedDeletes() string {
+	keys := st.deletes.Damaged()
+	if len(keys) == 0 {
+		return ""
+	}
+	return "what was deleted cannot be told, so queries of these tenants fail: damaged are " + tombstone.Names(keys)
 }
 
 // unheard tells of a process that hears nobody, though there are others: it goes by the

@@ -65,6 +65,7 @@ func (p *Process) initStorage() (serve.Service, error) {
 	}
 	p.storage = st
 	p.server.AddCondition("store", st.away)
+	p.server.AddCondition("deletes", st.damagedDeletes)
 	probed := false // a store that cannot be listed cannot be probed
 	look := func(ctx context.Context) {
 		err := st.refresh(ctx)
@@ -75,6 +76,7 @@ func (p *Process) initStorage() (serve.Service, error) {
 			probed = true
 			p.probe(ctx, bucket)
 		}
+		st.deletes.Recheck(ctx)
 	}
 	start := func(ctx context.Context) error {
 		// A store that is away does not keep the process from starting: ingesters write

@@ -75,6 +75,48 @@ func TestDeletesInEveryAnswer(t *testing.T) {
 	check("cancelled", all, "bank|shop", 6, 3)
 }
 
+// A delete whose object is damaged is told of by the process that meets it, until it is mended.
+func TestDamagedDeleteIsTold(t *testing.T) {
+	dir := t.TempDir()
+	p := startProcess(t, dir, nil)
+	d, err := storagev1.NewStorageServiceClient(p.conn).CreateDelete(t.Context(), &storagev1.CreateDeleteRequest{Query: `{app="bank"}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	key := "fake/deletes/" + d.GetDelete().GetId()
+	path := filepath.Join(dir, "objects", filepath.FromSlash(key))
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace := func(body []byte) {
+		if err := errors.Join(os.Remove(path), os.WriteFile(path, body, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(whole[:len(whole)/2])
+	p = startProcess(t, dir, nil)
+	degraded := func() string {
+		r, err := adminv1.NewAdminServiceClient(p.conn).Services(t.Context(), &adminv1.ServicesRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(r.GetDegraded(), "\n")
+	}
+	if _, err := queryv1.NewQueryServiceClient(p.conn).QueryRange(t.Context(), &queryv1.QueryRangeRequest{Query: `{app="shop"}`}); status.Code(err) != codes.DataLoss || !strings.Contains(err.Error(), key) {
+		t.Errorf("a query: %v", err)
+	}
+	if got := degraded(); !strings.HasPrefix(got, "deletes: ") || !strings.Contains(got, key) {
+		t.Errorf("told is %q", got)
+	}
+	replace(whole)
+	p.storage.deletes.Recheck(t.Context())
+	if got := degraded(); got != "" {
+		t.Errorf("told is %q of what was mended", got)
+	}
+}
+
 // Retention by streams and levels holds at read before anything is removed, however old
 // what is stored is.
 func TestRetentionAtRead(t *testing.T) {

@@ -1,6 +1,7 @@
 package weirctl
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -14,6 +15,7 @@ import (
 	storagev1 "github.com/weir-logs/weir/gen/go/weir/storage/v1"
 	"github.com/weir-logs/weir/libs/block"
 	"github.com/weir-logs/weir/libs/catalog"
+	"github.com/weir-logs/weir/libs/catalog/tombstone"
 	"github.com/weir-logs/weir/libs/client"
 	"github.com/weir-logs/weir/libs/objstore"
 )
@@ -42,8 +44,9 @@ func blocksCommand(env *Env) *command {
 
 list           the live blocks, from a server or, with --store, from the store
 inspect BLOCK  what a block says about itself, and its largest streams
-verify         read blocks whole, or all live ones, and check every checksum,
-               digest and count; the exit code is 0 only if all are whole
+verify         read blocks whole, or all live ones and what says what was
+               deleted, and check every checksum, digest and count; the exit
+               code is 0 only if all are whole
 rebuild-index  write the index object anew from the blocks' footers, if all can
                be read. What it knew of blocks that are lost is forgotten, these
                are named`,
@@ -317,15 +320,35 @@ func (o *blocksOptions) verify(ctx context.Context, bucket objstore.Bucket, args
 		}
 	}
 	all := len(blocks)
+	var deletes error
 	if len(args) == 0 {
 		n := o.store.tellProblems(snap, math.MinInt64, math.MaxInt64)
 		bad, all = bad+n, all+n
+		deletes = o.verifyDeletes(ctx, bucket)
 	}
 	if bad > 0 {
 		fmt.Fprintf(o.env.Stderr, "weirctl: %d of %d blocks are damaged or lost\n", bad, all)
+		return cmp.Or(deletes, errReported)
+	}
+	return deletes
+}
+
+// verifyDeletes checks the objects of the tenant's deletes: without them nobody can tell which
+// entries of whole blocks are answers.
+func (o *blocksOptions) verifyDeletes(ctx context.Context, bucket objstore.Bucket) error {
+	n, damaged, err := tombstone.NewStore(bucket, o.env.Now, 0).Verify(ctx, o.store.tenant())
+	if err != nil || n == 0 {
+		return err
+	}
+	for _, err := range damaged {
+		warn(o.env.Stderr, []string{err.Error()})
+	}
+	if len(damaged) > 0 {
+		fmt.Fprintf(o.env.Stderr, "weirctl: %d of %d objects of deletes are damaged\n", len(damaged), n)
 		return errReported
 	}
-	return nil
+	fmt.Fprintf(o.out.w, "%d objects of deletes are whole\n", n)
+	return o.out.flush()
 }
 
 // without hides an object of a bucket from those who read.

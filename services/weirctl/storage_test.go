@@ -440,3 +440,29 @@ func FuzzParseExported(f *testing.F) {
 		}
 	})
 }
+
+// Whoever asks whether all is whole is told of deletes as well.
+func TestVerifyDeletes(t *testing.T) {
+	s := newTestStore(t)
+	s.put(0, 5, nil, "a")
+	x, err := tombstone.New(noon, s.rand, "fake", `{app="a"}`, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deletes := tombstone.NewStore(s.bucket, func() time.Time { return noon }, 0)
+	if err := errors.Join(deletes.Create(t.Context(), x), deletes.Cancel(t.Context(), "fake", x.ID, "me")); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.run(ExitOK, "blocks", "verify"); !strings.Contains(out.stdout, "2 objects of deletes are whole") {
+		t.Error(out.stdout)
+	}
+	key := catalog.DeletesPrefix("fake") + x.ID
+	if err := objstore.PutBytes(t.Context(), s.bucket, key, []byte("?")); err != nil {
+		t.Fatal(err)
+	}
+	out := s.run(ExitError, "blocks", "verify")
+	if !strings.Contains(out.stderr, "object "+key+": damaged delete") || !strings.Contains(out.stderr, "1 of 2 objects of deletes are damaged") || strings.Count(out.stdout, "is whole") != 1 {
+		t.Errorf("%s%s", out.stdout, out.stderr)
+	}
+	s.run(ExitOK, "blocks", "verify", string(s.ids[0])) // which is whole
+}

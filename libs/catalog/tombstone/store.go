@@ -47,8 +47,9 @@ type Store struct {
 	now    func() time.Time
 	maxAge time.Duration
 
-	mu      sync.Mutex // guards tenants
+	mu      sync.Mutex // guards what follows
 	tenants map[string]*tenantTombstones
+	damaged map[string][]string // keys that the last listing of a tenant found, if any
 }
 
 // tenantTombstones is what is known of a tenant.
@@ -67,7 +68,7 @@ func NewStore(b objstore.Bucket, now func() time.Time, maxAge time.Duration) *St
 	if maxAge == 0 {
 		maxAge = DefaultMaxAge
 	}
-	return &Store{bucket: b, now: now, maxAge: maxAge, tenants: map[string]*tenantTombstones{}}
+	return &Store{bucket: b, now: now, maxAge: maxAge, tenants: map[string]*tenantTombstones{}, damaged: map[string][]string{}}
 }
 
 func key(tenant, id string) string { return catalog.DeletesPrefix(tenant) + id }
@@ -122,11 +123,15 @@ func (s *Store) load(ctx context.Context, tenant string, t *tenantTombstones, ag
 		return fmt.Errorf("list deletes: %w", err)
 	}
 	all, decisions := map[string]*Tombstone{}, map[string]Decision{}
+	var bad damage
 	for id := range decided {
 		d, ok := t.decisions[id]
 		if !ok {
 			if d, err = s.decision(ctx, tenant, id); errors.Is(err, objstore.ErrNotFound) {
 				continue // swept since
+			} else if errors.Is(err, ErrDamaged) {
+				bad.add(key(tenant, id)+decisionSuffix, err)
+				continue
 			} else if err != nil {
 				return err
 			}
@@ -138,11 +143,18 @@ func (s *Store) load(ctx context.Context, tenant string, t *tenantTombstones, ag
 		if x == nil {
 			if x, err = s.tombstone(ctx, tenant, id); errors.Is(err, objstore.ErrNotFound) {
 				continue // retired since
+			} else if errors.Is(err, ErrDamaged) {
+				bad.add(key(tenant, id), err)
+				continue
 			} else if err != nil {
 				return err
 			}
 		}
 		all[id] = x
+	}
+	s.note(tenant, bad.keys)
+	if err := bad.err(); err != nil {
+		return err
 	}
 	t.all, t.decisions, t.removals, t.taken = all, decisions, removals, now
 	clear(t.named)
@@ -150,7 +162,7 @@ func (s *Store) load(ctx context.Context, tenant string, t *tenantTombstones, ag
 }
 
 func (s *Store) tombstone(ctx context.Context, tenant, id string) (*Tombstone, error) {
-	b, err := objstore.ReadAll(ctx, s.bucket, key(tenant, id), maxObject)
+	b, err := s.read(ctx, key(tenant, id))
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +178,7 @@ func (s *Store) tombstone(ctx context.Context, tenant, id string) (*Tombstone, e
 
 func (s *Store) decision(ctx context.Context, tenant, id string) (Decision, error) {
 	k := key(tenant, id) + decisionSuffix
-	b, err := objstore.ReadAll(ctx, s.bucket, k, maxObject)
+	b, err := s.read(ctx, k)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -361,13 +373,9 @@ func (s *Store) Removals(ctx context.Context, st Status, limit int) ([]Removal, 
 	slices.Reverse(blocks)
 	for _, block := range blocks[:min(limit, len(blocks))] {
 		k := key(st.Tenant, st.ID) + removalInfix + string(block)
-		b, err := objstore.ReadAll(ctx, s.bucket, k, maxObject)
+		r, err := s.removal(ctx, k)
 		if err != nil {
 			return nil, err
-		}
-		r, err := decodeRemoval(b)
-		if err != nil {
-			return nil, fmt.Errorf("object %s: %w", k, err)
 		}
 		out = append(out, r)
 	}
