@@ -141,7 +141,11 @@ func (tr *troupe) tailFor(responses <-chan *tailv1.TailResponse, d time.Duration
 				if f, to := x.GetFrom().AsTime(), x.GetThrough().AsTime(); !f.Before(to) || to.After(time.Now()) {
 					tr.t.Errorf("%s: from %s through %s", x.GetReason(), f, to)
 				}
-				tr.dropped = append(tr.dropped, strings.Fields(x.GetReason())[1])
+				name := strings.Fields(x.GetReason())[1]
+				if x.GetAwaited() {
+					name = "awaited " + name
+				}
+				tr.dropped = append(tr.dropped, name)
 			}
 			tr.cursor = m.GetCursor()
 		case <-end:
@@ -289,13 +293,13 @@ func TestTailSaysWhoIsAway(t *testing.T) {
 			tr.tailFor(responses, awayFor/2)
 			tr.expect("not for long", nil)
 			tr.tailFor(responses, 5*time.Minute)
-			tr.expect("away", nil, "b")
+			tr.expect("away", nil, "awaited b")
 			tr.change("b", away(false))
 			tr.tailFor(responses, time.Minute)
 			tr.expect("back", []int64{100})
 			tr.change("b", away(true))
 			tr.tailFor(responses, 5*time.Minute)
-			tr.expect("again", nil, "b")
+			tr.expect("again", nil, "awaited b")
 			tr.append(101, "b")
 			tr.leave("b", true, "a", "b") // it was said that this comes
 			tr.tailFor(responses, time.Minute)
@@ -314,7 +318,7 @@ func TestTailSaysWhoIsAway(t *testing.T) {
 			tr.change("c", away(true))
 			tr.append(101, "b", "c")
 			tr.tailFor(responses, 5*time.Minute)
-			tr.expect("two of three", nil, "b", "c")
+			tr.expect("two of three", nil, "awaited b", "awaited c")
 			tr.change("b", away(false))
 			tr.change("c", away(false))
 			tr.tailFor(responses, 2*time.Minute)
@@ -421,7 +425,7 @@ func TestTailOfOneThatWasDownIsToldOnce(t *testing.T) {
 		tr.tailFor(responses, 2*time.Minute)
 		tr.change("b", func(a *actor) { a.holds = true })
 		tr.tailFor(responses, 2*awayFor)
-		tr.expect("two are away", nil, "b", "c")
+		tr.expect("two are away", nil, "awaited b", "c")
 		tr.change("c", func(a *actor) { a.down = false })
 		tr.tailFor(responses, time.Minute)
 		tr.expect("one is back", nil)
@@ -454,6 +458,28 @@ func TestTailLearnsOfManyIngesters(t *testing.T) {
 		if now != 1 {
 			t.Errorf("%d are followed from now on", now)
 		}
+		stop()
+		time.Sleep(time.Second)
+	})
+}
+
+// Of one that had lost something before it went away not all comes when it is back.
+func TestTailAwaitsNothingOfAHole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := []string{"a", "b", "c"}
+		tr := newTroupe(t, 3, all...)
+		responses, stop := tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`})
+		tr.tailFor(responses, time.Second)
+		tr.change("b", func(a *actor) { a.down, a.lost = true, true })
+		tr.tailFor(responses, time.Second)
+		tr.change("b", func(a *actor) { a.down = false })
+		tr.tailFor(responses, time.Second)
+		tr.change("b", func(a *actor) { a.holds = true })
+		tr.tailFor(responses, 2*awayFor)
+		tr.expect("one of three", nil)
+		tr.change("c", func(a *actor) { a.holds = true })
+		tr.tailFor(responses, 2*awayFor)
+		tr.expect("two of three", nil, "awaited c", "b")
 		stop()
 		time.Sleep(time.Second)
 	})

@@ -40,7 +40,7 @@ func (t *tail) miss(name, reason string) miss {
 	if at := t.seen.told[name]; at.After(from) {
 		from = at
 	}
-	return miss{view: t.views[name], reason: reason, from: from}
+	return miss{view: t.views[name], reason: reason, from: from, awaits: reason == awayText}
 }
 
 // leavers notes the ingesters that the cursor names and that are no members any more.
@@ -121,7 +121,7 @@ func (t *tail) tellMissed(view *ring.View) {
 			t.done(name)
 		}
 		t.dropped = append(t.dropped, &tailv1.Dropped{
-			From: timestamppb.New(x.from), Through: timestamppb.New(through), Reason: "ingester " + name + " " + x.reason,
+			From: timestamppb.New(x.from), Through: timestamppb.New(through), Reason: "ingester " + name + " " + x.reason, Awaited: x.awaits,
 		})
 	}
 }

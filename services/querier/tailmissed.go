@@ -24,6 +24,7 @@ type miss struct {
 	open   bool      // what it appends now is missing as long as it is not heard of
 	hole   time.Time // what it appended before is missing for good; zero: nothing
 	told   bool      // that was said
+	awaits bool      // there is no more to say than that what is missing comes when it is back
 }
 
 // lacks notes that an ingester is not heard of any more.
@@ -35,7 +36,7 @@ func (s *missed) lacks(name string, now miss) {
 	if now.open = true; x != nil {
 		now.hole = x.hole
 		if !x.told {
-			now.from = x.from
+			now.from, now.awaits = x.from, false
 		}
 	}
 	s.members[name] = &now

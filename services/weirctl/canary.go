@@ -182,6 +182,7 @@ func serveCanary(addr string, latest *atomic.Pointer[checker.Report]) (stop func
 	}
 	count("weir_canary_checked_entries_total", "Acknowledged entries that were looked for.", "", "", func(r *checker.Report) float64 { return float64(r.Acked) })
 	count("weir_canary_tailed_entries_total", "Acknowledged entries that a tail had to deliver.", "", "", func(r *checker.Report) float64 { return float64(r.Tailed) })
+	count("weir_canary_tail_away_total", "Times that a tail said that an ingester is away that may have entries, which come when it is back.", "", "", func(r *checker.Report) float64 { return float64(r.TailAway) })
 	count("weir_canary_pushes_total", "Requests.", "result", "stored", func(r *checker.Report) float64 { return float64(r.StoredRequests) })
 	count("weir_canary_pushes_total", "Requests.", "result", "failed", func(r *checker.Report) float64 { return float64(r.FailedRequests) })
 	count("weir_canary_reads_total", "Ranges of time that were looked at.", "result", "read", func(r *checker.Report) float64 { return float64(r.Reads) })

@@ -151,6 +151,49 @@ func TestCanaryKnowsWhatATailOwes(t *testing.T) {
 	heard(6, 2)
 }
 
+// That an ingester is away that may have what is missing is no broken promise; that
+// something is missing for good is, and so is what is missing without a word.
+func TestCanaryKnowsWhoIsAway(t *testing.T) {
+	s, c := startTails(t)
+	n := uint32(0)
+	send := func() {
+		e := Entry{ID{0, n}, 1, int64(n + 1)}
+		n++
+		c.History.Sent([]Entry{e})
+		c.History.Acked(e)
+	}
+	responses := <-s.begun
+	responses <- delivers()
+	c.awaits(t, "it follows", func() bool { return c.follows })
+	for i, x := range []struct {
+		told      *tailv1.Dropped
+		away, gap int
+	}{
+		{&tailv1.Dropped{Reason: "away", Awaited: true}, 1, 0},
+		{nil, 1, 1},
+		{&tailv1.Dropped{Reason: "away", Awaited: true}, 2, 1},
+		{&tailv1.Dropped{Reason: "gone"}, 2, 2},
+	} {
+		send()
+		if x.told != nil {
+			responses <- &tailv1.TailResponse{Cursor: "c", Dropped: []*tailv1.Dropped{x.told}}
+			c.awaits(t, "it was told", func() bool {
+				c.tail.mu.Lock()
+				defer c.tail.mu.Unlock()
+				return c.tail.away+c.tail.dropped > 0
+			})
+		}
+		// What was told is judged with what it may explain.
+		c.mu.Lock()
+		c.due = c.History.Mark()
+		c.mu.Unlock()
+		c.heard(t.Context())
+		if r := c.report; r.TailAway != x.away || r.TailGap != x.gap || r.Broken() != x.gap || r.Tailed != i+1 {
+			t.Errorf("look %d: away %d, gaps %d, of %d; want %d, %d: %q", i, r.TailAway, r.TailGap, r.Tailed, x.away, x.gap, r.Examples)
+		}
+	}
+}
+
 // What a canary was waiting for when it was interrupted is looked at in the end.
 func TestInterruptedCanaryLooksAgain(t *testing.T) {
 	s, c := startTails(t)

@@ -86,6 +86,10 @@ type Verdict struct {
 	TailGap   int `json:"tail_gap"`   // acknowledged while a tail followed and not delivered, or left out
 	TailTwice int `json:"tail_twice"` // sent once and delivered more than once
 
+	// How often a tail said that an ingester is away that may have entries, which come when
+	// it is back: no promise is broken by that.
+	TailAway int `json:"tail_away"`
+
 	// Without a known outcome: both are right.
 	UnknownPresent int `json:"unknown_present"`
 	UnknownAbsent  int `json:"unknown_absent"`
@@ -113,7 +117,7 @@ func (v Verdict) String() string {
 	for _, x := range []struct {
 		name string
 		n    int
-	}{{"stale", v.Stale}, {"short", v.Short}, {"tail gap", v.TailGap}, {"tail twice", v.TailTwice}} {
+	}{{"stale", v.Stale}, {"short", v.Short}, {"tail gap", v.TailGap}, {"tail twice", v.TailTwice}, {"tail away", v.TailAway}} {
 		if x.n > 0 {
 			s += fmt.Sprintf(", %s %d", x.name, x.n)
 		}
@@ -135,6 +139,7 @@ func (v *Verdict) Add(o Verdict) {
 	v.Short += o.Short
 	v.TailGap += o.TailGap
 	v.TailTwice += o.TailTwice
+	v.TailAway += o.TailAway
 	v.UnknownPresent += o.UnknownPresent
 	v.UnknownAbsent += o.UnknownAbsent
 	v.Examples = append(v.Examples, o.Examples[:min(len(o.Examples), max(0, 30-len(v.Examples)))]...)

@@ -18,6 +18,7 @@ type Tail struct {
 	got     map[ID]int // how often
 	wrong   []string
 	dropped int
+	away    int    // how often it said that an ingester is away that may have entries
 	reason  string // of the last that was dropped
 }
 
@@ -42,8 +43,12 @@ func (t *Tail) take(resp *tailv1.TailResponse) {
 		t.got = map[ID]int{}
 	}
 	for _, d := range resp.GetDropped() {
-		t.dropped += int(max(1, d.GetEntries()))
 		t.reason = d.GetReason()
+		if d.GetAwaited() {
+			t.away++
+			continue
+		}
+		t.dropped += int(max(1, d.GetEntries()))
 	}
 	for s, e := range client.Entries(resp) {
 		x, err := ParseLine(client.Line(e))
@@ -80,22 +85,23 @@ func (t *Tail) Missing(ids []ID) error {
 	if missing == 0 {
 		return nil
 	}
-	return &missingError{missing, len(ids), example, t.dropped, t.reason}
+	return &missingError{missing, len(ids), example, t.dropped + t.away, t.reason}
 }
 
 type missingError struct {
 	missing, of int
 	example     ID
-	dropped     int
+	dropped     int // as it said, or awaited
 	reason      string
 }
 
 func (e *missingError) Error() string {
-	return fmt.Sprintf("the tail misses %d of %d entries, such as %+v; %d were left out %q", e.missing, e.of, e.example, e.dropped, e.reason)
+	return fmt.Sprintf("the tail misses %d of %d entries, such as %+v; %d were left out or are awaited %q", e.missing, e.of, e.example, e.dropped, e.reason)
 }
 
 // Judge counts into v what the tail did wrong since the last call: entries that it
-// delivered more than once although they were sent once, left out, or changed.
+// delivered more than once although they were sent once, left out, or changed; and how
+// often it said that it awaits some.
 func (t *Tail) Judge(v *Verdict, h *History) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -111,7 +117,8 @@ func (t *Tail) Judge(v *Verdict, h *History) {
 	for range t.dropped {
 		v.broken(&v.TailGap, "the tail left out entries: %s", t.reason)
 	}
-	t.wrong, t.dropped = nil, 0
+	v.TailAway += t.away
+	t.wrong, t.dropped, t.away = nil, 0, 0
 }
 
 // Forget forgets the entries that the history has forgotten, and no others: an entry that

@@ -179,7 +179,10 @@ type Dropped struct {
 	// The end of that time.
 	Through *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=through,proto3" json:"through,omitempty"`
 	// Why, for people.
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Nothing is known to be lost: an ingester has not been heard of that may have entries.
+	// They come when it is back; should they not, another Dropped says so.
+	Awaited       bool `protobuf:"varint,5,opt,name=awaited,proto3" json:"awaited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +245,13 @@ func (x *Dropped) GetReason() string {
 	return ""
 }
 
+func (x *Dropped) GetAwaited() bool {
+	if x != nil {
+		return x.Awaited
+	}
+	return false
+}
+
 var File_weir_tail_v1_tail_proto protoreflect.FileDescriptor
 
 const file_weir_tail_v1_tail_proto_rawDesc = "" +
@@ -255,12 +265,13 @@ const file_weir_tail_v1_tail_proto_rawDesc = "" +
 	"\fTailResponse\x122\n" +
 	"\astreams\x18\x01 \x03(\v2\x18.weir.query.v1.LogStreamR\astreams\x12/\n" +
 	"\adropped\x18\x02 \x03(\v2\x15.weir.tail.v1.DroppedR\adropped\x12\x16\n" +
-	"\x06cursor\x18\x03 \x01(\tR\x06cursor\"\xa1\x01\n" +
+	"\x06cursor\x18\x03 \x01(\tR\x06cursor\"\xbb\x01\n" +
 	"\aDropped\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x04R\aentries\x12.\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x124\n" +
 	"\athrough\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\athrough\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason2w\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\aawaited\x18\x05 \x01(\bR\aawaited2w\n" +
 	"\vTailService\x12h\n" +
 	"\x04Tail\x12\x19.weir.tail.v1.TailRequest\x1a\x1a.weir.tail.v1.TailResponse\"'\x82\xd3\xe4\x93\x02!Z\x11:\x01*\"\f/api/v1/tail\x12\f/api/v1/tail0\x01B6Z4github.com/weir-logs/weir/gen/go/weir/tail/v1;tailv1b\x06proto3"
 
