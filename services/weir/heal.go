@@ -84,7 +84,19 @@ func (h *healer) begin() {
 	h.giveUp(h.view())
 }
 
+// known reports whether the record of this process' name is its own. While it joins it may be
+// that of the data directory before, and its own one of the past, as of something lost: then
+// it heals nothing, or it would give itself up.
+func (h *healer) known(v *ring.View) bool {
+	self := h.self()
+	m, ok := v.Table().Get(self.Name)
+	return ok && m.Incarnation == self.Incarnation
+}
+
 func (h *healer) noteOwn() {
+	if !h.known(h.view()) {
+		return
+	}
 	for _, what := range h.own() {
 		if err := h.note(what); err != nil {
 			h.log.Error("a gap cannot be noted in the member table", "gap", what, "err", err)
@@ -143,7 +155,7 @@ func (h *healer) standIn(ctx context.Context) {
 func (h *healer) leads(v *ring.View) bool {
 	for _, m := range v.Ingesters() {
 		if m.State == ring.Active && v.Healthy(m.Name) {
-			return m.Name == h.self().Name
+			return m.Name == h.self().Name && h.known(v)
 		}
 	}
 	return false
@@ -152,7 +164,7 @@ func (h *healer) leads(v *ring.View) bool {
 // giveUp records the loss of what cannot heal, and reports whether there was any.
 func (h *healer) giveUp(v *ring.View) bool {
 	gaps := v.Gaps()
-	if len(gaps) == 0 {
+	if len(gaps) == 0 || !h.known(v) {
 		return false
 	}
 	if _, hopeless := v.Healed(func(*ring.Member) bool { return true }); !hopeless {

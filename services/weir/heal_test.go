@@ -103,6 +103,31 @@ func TestRule20OnlyOneHeals(t *testing.T) {
 	}
 }
 
+// Of one that joins in the place of another data directory the table may tell as of the past, and
+// of that as if it were there: it gives up neither.
+func TestRule20WhoJoinsDoesNotHeal(t *testing.T) {
+	for _, rf := range []int{1, 3} {
+		s := newSick(t, "a", rf, "abc", "")
+		self := ring.Member{Name: "a", Incarnation: "second-a", Roles: ring.Ingester, GRPCAddr: "h:1", State: ring.Joining, Version: 1}
+		for _, m := range []ring.Member{self, {Name: "a", Incarnation: "first-a", Roles: ring.Ingester, GRPCAddr: "h:1", State: ring.Active, Version: 5}} {
+			var err error
+			if s.table, _, err = s.table.Put(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.self = func() ring.Member { return self }
+		s.missing = []string{"records 3 to 5"}
+		if len(s.View().Gaps()) != 1 {
+			t.Fatalf("gaps %v", s.View().Gaps())
+		}
+		s.begin()
+		s.pass(t.Context())
+		if first, second := s.state("a", "first-a"), s.state("a", "second-a"); first != ring.Active || second != ring.Joining || len(s.View().Gaps()) != 1 || s.flushes.Load() != 0 {
+			t.Errorf("factor %d: %s, %s, gaps %v, %d flushes", rf, first, second, s.View().Gaps(), s.flushes.Load())
+		}
+	}
+}
+
 // What too few still have is a recorded loss at once, so that the rest is served.
 func TestRule20LossIsRecorded(t *testing.T) {
 	for _, c := range []struct {
