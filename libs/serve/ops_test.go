@@ -2,9 +2,9 @@ package serve
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -82,13 +82,9 @@ func TestOperatorToken(t *testing.T) {
 }
 
 func TestDebugPort(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
-	open(t, func(c *Config, _ *Options) { c.DebugListen = address })
+	f := open(t, func(c *Config, _ *Options) { c.DebugListen = "127.0.0.1:0" })
+	_, said, _ := strings.Cut(f.logs.String(), "profiling port open")
+	address := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(said)
 	resp, err := http.Get("http://" + address + "/debug/pprof/goroutine?debug=1")
 	if err != nil {
 		t.Fatal(err)

@@ -172,7 +172,10 @@ func TestThreeNodes(t *testing.T) {
 
 // A peer that the join addresses name may come up long after.
 func TestJoinIsTriedAgain(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.3:0") // where nobody else is given the port meanwhile
+	if err != nil {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
