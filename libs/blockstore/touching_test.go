@@ -360,7 +360,10 @@ func TestScanGoesOnWithCopies(t *testing.T) {
 			all = append(all, enginetest.Entry{Labels: l, Time: int64(i) * sec, BatchTime: 1, Position: uint32(k), Line: fmt.Sprintf("line %d of %d", i, k)})
 		}
 	}
-	parts := [3][]enginetest.Entry{all, all, all[:20*60]}
+	var blocks [][]byte
+	for _, part := range [][]enginetest.Entry{all, all, all[:20*60]} {
+		blocks = append(blocks, copyOf(t, enginetest.NewStore(part...), block.Options{RowGroupBytes: 2000}))
+	}
 	for _, backward := range []bool{false, true} {
 		q := engine.RangeQuery{End: 60 * sec, Limit: 3000, Backward: backward}
 		q.Expr = parse(t, `{pod=~".+"}`)
@@ -369,8 +372,8 @@ func TestScanGoesOnWithCopies(t *testing.T) {
 			for after := range 12 {
 				cache := blockstore.NewCache(1<<20, nil)
 				var sources []engine.Source
-				for i, part := range parts {
-					o := &object{b: copyOf(t, enginetest.NewStore(part...), block.Options{RowGroupBytes: 2000})}
+				for i, b := range blocks {
+					o := &object{b: b}
 					sources = append(sources, engine.Local(blockstore.NewStore(openBlock(t, o), cache), fmt.Sprint("b", i)))
 					if o.reads = nil; i == failing {
 						o.fail, o.after = errors.New("boom"), after
