@@ -318,34 +318,52 @@ func (t *tail) takeMessage(ingester string, m *ingestv1.FollowResponse) {
 	t.cursor.Positions[ingester] = at
 	rows := m.GetRows()
 	lines := model.Strings{Ends: rows.GetLineEnds(), Slab: rows.GetSlab()}
+	sets := make([]*rowLabels, len(rows.GetNewLabels()))
 	for i, tm := range rows.GetTimes() {
-		ls := rows.GetNewLabels()[rows.GetLabels()[i]]
 		hash := rows.GetHashes()[i]
 		if !t.seen.first(hash, ingester, t.holders, time.Now()) {
 			continue
 		}
-		labels, meta, parsed := fromPairs(ls.GetLabels()), fromPairs(ls.GetMetadata()), fromPairs(ls.GetParsed())
-		if len(t.seen.history) > 0 && t.seen.wasShown(contentKey(tm, labels, meta, parsed, lines.At(i))) {
+		n := rows.GetLabels()[i]
+		ls := sets[n]
+		if ls == nil {
+			ls = newRowLabels(rows.GetNewLabels()[n])
+			sets[n] = ls
+		}
+		if len(t.seen.history) > 0 && t.seen.wasShown(contentKey(tm, ls.labels, ls.meta, ls.parsed, lines.At(i))) {
 			continue
 		}
 		e := entry(tm, lines.At(i))
-		e.StructuredMetadata, e.Parsed = labelMap(meta), labelMap(parsed)
-		t.add(hash, labels, e, entryBytes(len(lines.At(i)), meta, parsed))
+		e.StructuredMetadata, e.Parsed = ls.metaMap, ls.parsedMap
+		t.add(hash, ls, e, entryBytes(len(lines.At(i)), ls.meta, ls.parsed))
 	}
 }
 
-func (t *tail) add(hash uint64, labels model.Labels, e *queryv1.LogEntry, size int) {
+// rowLabels is what rows of a message have in common. Their entries share the maps, which
+// nobody changes.
+type rowLabels struct {
+	labels, meta, parsed model.Labels
+	metaMap, parsedMap   map[string]string
+	name                 string // of labels
+}
+
+func newRowLabels(m *ingestv1.RowLabels) *rowLabels {
+	ls := &rowLabels{labels: fromPairs(m.GetLabels()), meta: fromPairs(m.GetMetadata()), parsed: fromPairs(m.GetParsed())}
+	ls.metaMap, ls.parsedMap, ls.name = labelMap(ls.meta), labelMap(ls.parsed), ls.labels.String()
+	return ls
+}
+
+func (t *tail) add(hash uint64, ls *rowLabels, e *queryv1.LogEntry, size int) {
 	if n := len(t.pages); n == 0 || t.pages[n-1].full() {
 		t.pages = append(t.pages, &tailPage{byName: map[string]*queryv1.LogStream{}})
 	}
 	p := t.pages[len(t.pages)-1]
-	name := labels.String()
-	st := p.byName[name]
+	st := p.byName[ls.name]
 	if st == nil {
-		st = &queryv1.LogStream{Labels: labelMap(labels)}
-		p.byName[name] = st
+		st = &queryv1.LogStream{Labels: labelMap(ls.labels)}
+		p.byName[ls.name] = st
 		p.streams = append(p.streams, st)
-		p.bytes += entryBytes(0, labels)
+		p.bytes += entryBytes(0, ls.labels)
 	}
 	st.Entries = append(st.Entries, e)
 	p.hashes = append(p.hashes, hash)
