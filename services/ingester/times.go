@@ -25,6 +25,7 @@ type records struct {
 // note is called in the order of the records. The number of one that failed may be given
 // to another.
 func (t *times) note(lsn uint64, at time.Time) {
+	t.before = min(t.before, lsn-1) // it may have failed long after it was begun
 	for n := len(t.bursts); n > 0 && t.bursts[n-1].last >= lsn; n-- {
 		if b := &t.bursts[n-1]; b.first < lsn {
 			b.last = lsn - 1

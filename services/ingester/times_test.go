@@ -61,6 +61,21 @@ func TestTimesOfRecords(t *testing.T) {
 	})
 }
 
+// The number of a record that failed long after it was begun is given to another, which is not
+// missed: it is behind the position that is told.
+func TestTimesOfARecordThatFailsLate(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	ts := times{from: at}
+	ts.note(1, at)
+	ts.note(2, at)
+	at = at.Add(2 * tailMemory)
+	ts.note(3, at)
+	ts.note(2, at) // 2 and 3 have failed
+	if position, known := ts.since(at); position != 1 || !known {
+		t.Errorf("position %d, known %v", position, known)
+	}
+}
+
 // followed calls Follow and returns the first message, and the lines of the rows up to a
 // position.
 func (n *node) followed(req *ingestv1.FollowRequest, upto uint64) (first *ingestv1.FollowResponse, rows int) {
