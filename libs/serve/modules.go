@@ -229,16 +229,23 @@ func (m *Modules) listener(name string) services.Listener {
 	)
 }
 
-// failure returns why a module failed, nil if it has not. One that fails as soon as it runs may be
-// said not to be running by the wait around it: its own failure is what tells. The caller holds mu.
+// failure returns why a module failed, nil if it has not. What waits around it has words of its own
+// for that, or says only that it does not run: its own failure is what tells. The caller holds mu.
 func (m *Modules) failure(name string) error {
 	err := m.services[name].FailureCase()
 	if s := m.built[name]; err != nil && s != nil {
-		if own := s.FailureCase(); own != nil && !errors.Is(err, own) {
+		if own := s.FailureCase(); own != nil {
 			return own
 		}
 	}
 	return err
+}
+
+// follows reports whether a module failed because of another.
+func (m *Modules) follows(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dependencyFailed(name)
 }
 
 // Start starts all modules and returns when every one is running, or with the failure that keeps

@@ -14,8 +14,9 @@ import (
 // It returns nil after a stop that was asked for and went well, else all that went wrong.
 func Run(ctx context.Context, s *Server, m *Modules) error {
 	m.Listen(func(c Change) {
-		if c.Err != nil && !errors.Is(c.Err, ErrStop) {
-			s.log.Error("module failed", "module", c.Module, "err", c.Err)
+		// One that was stopped while it started, or failed because of another, says nothing new.
+		if c.Err != nil && !errors.Is(c.Err, ErrStop) && !errors.Is(c.Err, context.Canceled) && !m.follows(c.Module) {
+			s.log.Error("module failed", "module", c.Module, "err", c.Err.Error())
 		}
 	})
 	s.handleServices(m)

@@ -92,19 +92,22 @@ func TestRunEnds(t *testing.T) {
 		start, run error
 		want       string
 	}{
-		"start": {start: errBroken, want: "module a: "},
-		"run":   {run: errBroken, want: "module a: "},
+		"start": {start: errBroken, want: "module a: broken"},
+		"run":   {run: errBroken, want: "module a: broken"},
 		"asked": {run: ErrStop},
 	} {
 		f := build(t, nil)
 		m := NewModules(quiet)
-		m.Add(failing("a", c.start, c.run, nil))
-		if err := m.Init("a"); err != nil {
+		m.Add(failing("a", c.start, c.run, nil), failing("b", nil, nil, nil, "a"))
+		if err := m.Init("b"); err != nil {
 			t.Fatal(err)
 		}
 		err := <-running(t, t.Context(), f, m)
-		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, errBroken) || !strings.HasPrefix(err.Error(), c.want)) {
+		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, errBroken) || err.Error() != c.want) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if text := f.logs.String(); strings.Contains(text, "module=b err") || strings.Contains(text, ".go:") {
+			t.Errorf("%s: the log has more than the cause:\n%s", name, text)
 		}
 	}
 }
