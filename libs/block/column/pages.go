@@ -125,7 +125,6 @@ type Joiner struct {
 	planes []byte
 	rest   []byte // of the payload, behind the planes, where the next part goes
 	next   int    // value
-	whole  bool
 }
 
 // NewJoiner begins a payload, which is made in out, of c.Size bytes.
@@ -141,11 +140,8 @@ func NewJoiner(c *Info, head, out []byte) (Joiner, error) {
 		return Joiner{}, Corrupt("%v column of %d values in %d bytes", c.Kind, c.N, len(out))
 	}
 	out = out[copy(out, head):]
-	return Joiner{info: c, planes: out[:planes*c.N], rest: out[planes*c.N:], whole: len(out) == 0}, nil
+	return Joiner{info: c, planes: out[:planes*c.N], rest: out[planes*c.N:]}, nil
 }
-
-// Whole reports whether the head was all of the payload.
-func (j *Joiner) Whole() bool { return j.whole }
 
 // Add adds the part of the next n values.
 func (j *Joiner) Add(n int, part []byte) error {

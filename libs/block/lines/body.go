@@ -34,8 +34,9 @@ type Body struct {
 
 	mu      sync.Mutex
 	frames  [][]byte
-	opened  []*column.Values // nil: none
-	views   []*column.View   // of columns that few values are read of
+	alone   map[*column.Info][]byte // payloads of columns that were taken out of pages of rows
+	opened  []*column.Values        // nil: none
+	views   []*column.View          // of columns that few values are read of
 	tids    []uint16
 	packed  packedTemplates // likewise, for who looks at few rows; no rows: not known
 	times   []int64
@@ -101,9 +102,7 @@ func (b *Body) open(directory []byte) error {
 	if err != nil {
 		return err
 	}
-	if !within(directory, d) && cap(d) <= maxScratch {
-		*buf = d[:0]
-	}
+	keepScratch(buf, directory, d)
 	if len(d) == 0 {
 		return column.Corrupt("directory without a version")
 	}
@@ -247,7 +246,7 @@ func (b *Body) frame(n uint32) ([]byte, error) {
 	}
 	if b.frames[n] == nil {
 		if p := b.paged[n]; p != nil {
-			all, err := b.join(p)
+			all, err := b.join(p, nil)
 			if err != nil {
 				return nil, err
 			}
@@ -413,6 +412,9 @@ func (b *Body) column(c *column.Info) (*column.Values, error) {
 func (b *Body) payload(c *column.Info) ([]byte, error) {
 	if c.Size == 0 {
 		return nil, nil
+	}
+	if p := b.alone[c]; p != nil {
+		return p, nil
 	}
 	p, err := b.frame(c.Frame)
 	if err != nil {

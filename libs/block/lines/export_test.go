@@ -179,12 +179,24 @@ func (b *Body) Held() int {
 	for _, p := range b.stored {
 		n += len(p)
 	}
+	for _, p := range b.alone {
+		n += len(p)
+	}
 	for _, p := range b.frames {
 		if !within(b.data, p) {
 			n += len(p)
 		}
 	}
 	return n
+}
+
+// HeldTemplates returns how many bytes of frames the body keeps of the templates of its rows,
+// once these were read.
+func (b *Body) HeldTemplates() int {
+	if _, err := b.RowTemplates(); err != nil || int(b.tid.Frame) >= len(b.frames) {
+		return 0
+	}
+	return len(b.frames[b.tid.Frame])
 }
 
 // FewPages is likewise for bodies with pages.

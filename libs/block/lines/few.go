@@ -272,7 +272,7 @@ func (w *fewWriter) viewOf(f *fewColumn, i int) (viewed, error) {
 	if view := b.views[n]; view != nil {
 		return viewed{view, 0, uint32(c.N)}, nil
 	}
-	if p := b.paged[c.Frame]; p != nil && c.Size > 0 && b.frames[c.Frame] == nil {
+	if p := b.paged[c.Frame]; p != nil && c.Size > 0 && b.frames[c.Frame] == nil && b.alone[c] == nil {
 		if p.ofRows != nil {
 			x, err := b.rowView(p, w.row, n)
 			if err == nil && uint32(i)-x.from >= x.n {

@@ -242,8 +242,9 @@ func (b *Body) part(p *pages, i int) ([]byte, error) {
 	return p.opened[i], nil
 }
 
-// join returns the payload of all pages together, which are not of times.
-func (b *Body) join(p *pages) ([]byte, error) {
+// join returns the payload of all pages together, which are not of times; of pages of rows only
+// that of some columns, if there are any.
+func (b *Body) join(p *pages, some []int32) ([]byte, error) {
 	from, to := p.at[0]-p.head, p.at[len(p.parts)]
 	all, _, err := b.span(p.number, from, to)
 	if err != nil {
@@ -253,14 +254,9 @@ func (b *Body) join(p *pages) ([]byte, error) {
 	bufs := [2]*[]byte{scratch.Get().(*[]byte), scratch.Get().(*[]byte)}
 	defer scratch.Put(bufs[0])
 	defer scratch.Put(bufs[1])
-	keep := func(buf *[]byte, read []byte) {
-		if !within(all, read) && cap(read) <= maxScratch {
-			*buf = read[:0]
-		}
-	}
 	part := func(i int) ([]byte, error) {
 		x, err := column.ReadPageIn(*bufs[1], all[p.at[i]-from:p.at[i+1]-from], p.parts[i])
-		keep(bufs[1], x)
+		keepScratch(bufs[1], all, x)
 		return x, err
 	}
 	var head []byte
@@ -268,10 +264,10 @@ func (b *Body) join(p *pages) ([]byte, error) {
 		if head, err = column.ReadFrameIn(*bufs[0], all[:p.head], b.frameLimit(p.number)); err != nil {
 			return nil, err
 		}
-		keep(bufs[0], head)
+		keepScratch(bufs[0], all, head)
 	}
 	if p.ofRows != nil {
-		return b.joinRows(p, head, part)
+		return b.joinRows(p, some, head, part)
 	}
 	return column.JoinPages(p.column, head, p.count, part)
 }

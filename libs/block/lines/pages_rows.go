@@ -92,8 +92,9 @@ func (b *Body) rowsOf(p *pages, k int) (from, to int) {
 	return k * p.count, min((k+1)*p.count, b.info.Rows)
 }
 
-// joinRows returns the payload of the frame that pages of rows are in the place of.
-func (b *Body) joinRows(p *pages, head []byte, part func(i int) ([]byte, error)) ([]byte, error) {
+// joinRows returns the payload of the frame that pages of rows are in the place of, or, end to
+// end, those of some of their columns, which ascend and are numbers among these; nil: all.
+func (b *Body) joinRows(p *pages, some []int32, head []byte, part func(i int) ([]byte, error)) ([]byte, error) {
 	all, err := b.rowTemplates()
 	if err != nil {
 		return nil, err
@@ -103,15 +104,28 @@ func (b *Body) joinRows(p *pages, head []byte, part func(i int) ([]byte, error))
 	if len(head) != r.head {
 		return nil, column.Corrupt("head of %d bytes, not %d", len(head), r.head)
 	}
-	out := make([]byte, r.size)
-	joiners := make([]column.Joiner, len(r.columns))
-	for x, i := range r.columns {
-		c := &b.columns[i]
-		n := c.HeadSize()
-		if joiners[x], err = column.NewJoiner(c, head[:n], out[c.Offset:][:c.Size]); err != nil {
+	last := len(r.columns) - 1
+	size := r.size
+	if some == nil {
+		some = make([]int32, len(r.columns))
+		for x := range some {
+			some[x] = int32(x)
+		}
+	} else {
+		last, size = int(some[len(some)-1]), 0
+		for _, x := range some {
+			size += int(b.columns[r.columns[x]].Size)
+		}
+	}
+	out := make([]byte, size)
+	joiners := make([]column.Joiner, len(some))
+	rest := out
+	for k, x := range some {
+		c := &b.columns[r.columns[x]]
+		if joiners[k], err = column.NewJoiner(c, head[r.headAt[x]:][:c.HeadSize()], rest[:c.Size]); err != nil {
 			return nil, err
 		}
-		head = head[n:]
+		rest = rest[c.Size:]
 	}
 	templates, counts := make([]uint32, len(b.info.Templates)), make([]uint32, len(b.columns))
 	for k := range p.parts {
@@ -123,32 +137,74 @@ func (b *Body) joinRows(p *pages, head []byte, part func(i int) ([]byte, error))
 		tids.tally(templates, from, to)
 		b.addValues(counts, templates)
 		clear(templates)
-		for x, i := range r.columns {
-			n := int(counts[i])
-			if n == 0 || joiners[x].Whole() {
+		next := 0 // of some
+		for x, i := range r.columns[:last+1] {
+			wanted := int(some[next]) == x
+			if wanted {
+				next++
+			}
+			n, c := int(counts[i]), &b.columns[i]
+			if n == 0 || c.HeadSize() == int(c.Size) {
 				continue
 			}
-			size, err := b.columns[i].PartSize(n, rest)
+			size, err := c.PartSize(n, rest)
 			if err != nil {
 				return nil, err
 			}
-			if err := joiners[x].Add(n, rest[:size]); err != nil {
-				return nil, err
+			if wanted {
+				if err := joiners[next-1].Add(n, rest[:size]); err != nil {
+					return nil, err
+				}
 			}
 			rest = rest[size:]
 		}
-		if len(rest) > 0 {
+		if len(rest) > 0 && last == len(r.columns)-1 {
 			return nil, column.Corrupt("%d bytes behind the values of a page of rows", len(rest))
 		}
 		clear(counts)
 	}
-	for x := range joiners {
-		if err := joiners[x].Close(); err != nil {
+	for k := range joiners {
+		if err := joiners[k].Close(); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
+
+// Take prepares for all values of some columns being asked for, by their places among Columns,
+// and not all of what they lie with: of pages of rows only what is theirs is kept.
+func (b *Body) Take(columns []int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	wanted := map[*pages][]int32{}
+	for _, i := range columns {
+		c := &b.columns[i]
+		if p := b.paged[c.Frame]; c.Size > 0 && p != nil && p.ofRows != nil && b.frames[c.Frame] == nil && b.alone[c] == nil {
+			wanted[p] = append(wanted[p], b.within[i])
+		}
+	}
+	for p, some := range wanted {
+		slices.Sort(some)
+		some = slices.Compact(some)
+		out, err := b.join(p, some)
+		if err != nil {
+			return at(b.block, err)
+		}
+		if b.alone == nil {
+			b.alone = map[*column.Info][]byte{}
+		}
+		for _, x := range some {
+			c := &b.columns[p.ofRows.columns[x]]
+			b.alone[c] = out[:c.Size:c.Size]
+			out = out[c.Size:]
+			b.memory += int(c.Size) + aloneSize
+		}
+	}
+	return nil
+}
+
+// aloneSize is about what a payload takes that is kept alone, besides its bytes.
+const aloneSize = 48
 
 // rowPage opens a page of rows.
 func (b *Body) rowPage(p *pages, k int) (*rowPage, error) {
@@ -282,7 +338,7 @@ func (w *fewWriter) rowParts(first, last int) (parts [][2]int) {
 	for i := range w.columns {
 		c := w.columns[i].info
 		p := b.paged[c.Frame]
-		if c.Size == 0 || p == nil || p.ofRows == nil || b.frames[p.number] != nil || w.columns[i].values != nil {
+		if c.Size == 0 || p == nil || p.ofRows == nil || b.frames[p.number] != nil || b.alone[c] != nil || w.columns[i].values != nil {
 			continue
 		}
 		x := slices.IndexFunc(readers, func(r rowReader) bool { return r.pages == p })

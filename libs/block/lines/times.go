@@ -118,9 +118,7 @@ func (b *Body) decodeTimes() ([]int64, error) {
 			if part, err = column.ReadPageIn(*buf, all[p.at[i]-from:p.at[i+1]-from], p.parts[i]); err != nil {
 				return nil, err
 			}
-			if !within(all, part) && cap(part) <= maxScratch {
-				*buf = part[:0]
-			}
+			keepScratch(buf, all, part)
 		}
 		if times, err = p.times.Decode(times, i, part); err != nil {
 			return nil, err

@@ -26,7 +26,7 @@ func (b *Body) Here(i int) bool {
 	c := &b.columns[i]
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return c.Size == 0 || b.openedAt(i) != nil || int(c.Frame) < len(b.frames) && b.frames[c.Frame] != nil
+	return c.Size == 0 || b.openedAt(i) != nil || b.alone[c] != nil || int(c.Frame) < len(b.frames) && b.frames[c.Frame] != nil
 }
 
 func (l *learned) memorySize() int {
