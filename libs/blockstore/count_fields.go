@@ -45,11 +45,12 @@ func (s *selected) CountFields(part int, f *engine.Fields, c engine.FieldCounts)
 	if err != nil {
 		return 0, 0, s.named(group, err)
 	}
-	w := fieldCounter{body: body, counts: c, plan: plan, fields: f, group: group, least: least, greatest: greatest}
+	w := fieldCounter{body: body, lonely: lonely{of: p}, counts: c, plan: plan, fields: f, group: group, least: least, greatest: greatest}
 	w.room = rooms.Get().(*fieldRoom)
 	w.results, w.of, w.counted = w.room.results[:0], w.room.of[:0], w.room.counted[:0]
 	defer func() {
 		w.room.results, w.room.of, w.room.counted, w.room.used = w.results, w.of, w.counted, 0
+		clear(w.quicks) // which hold on to the row group
 		rooms.Put(w.room)
 		m := s.store.cache.metrics
 		m.byColumns.Add(float64(w.rows - w.run))
@@ -108,6 +109,7 @@ type fieldCounter struct {
 	direct  []int32 // by template: as in shapeState, if all its rows have one result
 	quicks  []quickTemplate
 
+	lonely  lonely
 	printer *lines.Printer
 	line    []byte
 	key     []byte
@@ -153,6 +155,9 @@ func (w *fieldCounter) prepare() error {
 	}
 	n := len(w.plan.used)
 	w.values, w.cursors = make([]slotValues, n), make([]int, n)
+	if err = w.body.Take(w.plan.used); err != nil {
+		return err
+	}
 	for i, c := range w.plan.used {
 		if w.values[i], err = valuesOf(w.body, c); err != nil {
 			return err
@@ -440,34 +445,4 @@ func (w *fieldCounter) result(series int) int32 {
 		w.of[at] = int32(len(w.results))
 	}
 	return w.of[at] - 1
-}
-
-// alone runs the pipeline on a row of which nothing is known.
-func (w *fieldCounter) alone(row int) error {
-	w.at = row
-	w.run++
-	series, err := w.counts.Series(w.timeOf(row), nil, w.print)
-	if err != nil || series < 0 || w.bucket < 0 {
-		return err
-	}
-	return w.counts.Add(series, w.bucket, 1)
-}
-
-// readLine returns the line of the row that is run.
-func (w *fieldCounter) readLine() ([]byte, error) {
-	var err error
-	if w.printer == nil {
-		if w.printer, err = w.body.Printer(); err != nil {
-			return nil, err
-		}
-	}
-	w.line, err = w.printer.Append(w.line[:0], w.at)
-	return w.line, err
-}
-
-// renderLine returns a line with the fields of the row that is run that matter.
-func (w *fieldCounter) renderLine() ([]byte, error) {
-	var err error
-	w.line, err = w.append(w.line[:0], w.shape)
-	return w.line, err
 }

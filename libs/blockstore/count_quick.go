@@ -78,7 +78,7 @@ func notAfter(times []int64, last int64) int {
 // span counts rows [from, to), which are one stream's, as row does one by one.
 func (w *fieldCounter) span(from, to int) error {
 	if w.quicks == nil {
-		w.quicks = make([]quickTemplate, len(w.plan.templates))
+		w.quicks = w.room.quicksOf(len(w.plan.templates))
 		for i := range w.quicks {
 			t := &w.plan.templates[i]
 			w.quicks[i].steps = w.plan.steps[t.from:t.to]

@@ -37,6 +37,7 @@ type fieldRoom struct {
 	of, counted []int32
 	cells       []int32 // of tables, those before used are taken
 	used        int
+	quicks      []quickTemplate // cleared
 }
 
 var rooms = sync.Pool{New: func() any { return &fieldRoom{} }}
@@ -56,6 +57,20 @@ func (r *fieldRoom) table(codes int) []int32 {
 	r.used += codes
 	clear(t)
 	return t
+}
+
+// mostQuicks is how many quick templates are kept for the next row group.
+const mostQuicks = 1 << 12
+
+// quicksOf returns quick templates, of which nothing is known.
+func (r *fieldRoom) quicksOf(n int) []quickTemplate {
+	if n > mostQuicks {
+		return make([]quickTemplate, n)
+	}
+	if n > len(r.quicks) {
+		r.quicks = make([]quickTemplate, min(mostQuicks, n+n/4))
+	}
+	return r.quicks[:n:n]
 }
 
 // heap is rows of a result by the code of their value.
