@@ -169,15 +169,19 @@ func finish(aggs []*aggregator, f fold, g *grid, limit int) ([]PartialSeries, er
 // series folds the buckets of series into windows, ascending by labels. Series
 // without a window are left out.
 func (f fold) series(g *grid, labels []model.Labels, buckets []cells) []PartialSeries {
-	var out []PartialSeries
-	for id, c := range buckets {
+	order := make([]int32, len(buckets)) // which is less to move than series
+	for id := range order {
+		order[id] = int32(id)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return labels[a].Compare(labels[b]) })
+	out := make([]PartialSeries, 0, len(buckets))
+	for _, id := range order {
 		ps := PartialSeries{Labels: labels[id]}
-		f.windows(g, c, &ps)
+		f.windows(g, buckets[id], &ps)
 		if len(ps.Steps) > 0 {
 			out = append(out, ps)
 		}
 	}
-	slices.SortFunc(out, func(a, b PartialSeries) int { return a.Labels.Compare(b.Labels) })
 	return out
 }
 
