@@ -449,6 +449,10 @@ func (b *Body) sharedTimes() ([]int64, error) {
 	b.memory += 8 * len(times)
 	if p := b.paged[b.timesAt]; p != nil {
 		b.drop(p)
+		if b.stored != nil { // not before they are known to be right: they are asked for again
+			b.memory -= len(b.stored[p.number])
+			b.stored[p.number] = nil
+		}
 	}
 	return times, nil
 }

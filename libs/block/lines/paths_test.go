@@ -305,3 +305,46 @@ func testDamagedPagesStayDamaged(t *testing.T, build func(fataler, column.Level,
 		}
 	}
 }
+
+// Times that are not as they should be are that whenever they are asked for, also once all of
+// the block was read.
+func TestChangedTimesAreAskedForAgain(t *testing.T) {
+	section := pagedSection(t)
+	whole, err := lines.Open(section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := whole.Body(0, section[:whole.Blocks[0].Size])
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := lines.Edit(section, func(n int, b []byte) []byte {
+		if n == 33 { // the directory
+			b = slices.Delete(slices.Clone(b), 2, 3)
+		}
+		return b
+	})
+	s, err := lines.Open(edited)
+	if err != nil {
+		t.Fatal(err)
+	}
+	off, n := s.Directory(0)
+	body, err := s.SparseBody(0, edited[off:][:n], func(from, n int) ([]byte, error) { return edited[from : from+n : from+n], nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 0x39))
+	for range 12 {
+		seed := r.Uint64()
+		for range 2 {
+			if _, err := ask(body, ref, rand.New(rand.NewPCG(seed, 0))); err != nil && !errors.Is(err, column.ErrCorrupt) {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 2 {
+		if _, err := body.SharedTimes(); !errors.Is(err, column.ErrCorrupt) {
+			t.Error(err)
+		}
+	}
+}

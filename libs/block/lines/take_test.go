@@ -141,6 +141,13 @@ func TestTakenColumnsLeaveTheOthers(t *testing.T) {
 				continue
 			}
 			taken++
+			memory := one.MemorySize()
+			if err := one.Take([]int{i, i}); err != nil || one.MemorySize() != memory {
+				t.Fatalf("%d bytes of memory, %d once it is taken again, %v", memory, one.MemorySize(), err)
+			}
+			if _, err := one.View(i); err != nil {
+				t.Fatal(err)
+			}
 			if !one.Here(i) || one.Held() != int(c.Size)+all.HeldTemplates() {
 				t.Errorf("column %d of block %d: %d bytes of %d are held, of a frame of %d", i, k, one.Held(), c.Size, len(frame))
 			}

@@ -124,10 +124,6 @@ func (b *Body) decodeTimes() ([]int64, error) {
 			return nil, err
 		}
 	}
-	if b.stored != nil {
-		b.memory -= len(b.stored[p.number])
-		b.stored[p.number] = nil
-	}
 	return times, nil
 }
 
