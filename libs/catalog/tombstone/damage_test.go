@@ -102,6 +102,38 @@ func TestDamageIsToldUntilItIsMended(t *testing.T) {
 	w.inForce(s, x, y)
 }
 
+// As long as something is damaged each question lists the deletes anew; those that are whole are
+// not read anew for that, of which there may be thousands.
+func TestDamageDoesNotHaveAllReadAnew(t *testing.T) {
+	w := newWorld(t)
+	s := w.store()
+	x := w.create(s, `{app="x"}`)
+	for range 20 {
+		if err := s.Start(t.Context(), "t", w.create(s, `{app="y"}`).ID, "c"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := objstore.PutBytes(t.Context(), w.bucket, key("t", x.ID), []byte("?")); err != nil {
+		t.Fatal(err)
+	}
+	s = w.store()
+	read := map[string]bool{}
+	w.bucket.Before = func(_ context.Context, op, key string) error {
+		if op != "list" {
+			read[key] = true
+		}
+		return nil
+	}
+	for i, want := range []int{41, 1, 1} {
+		clear(read)
+		_, err := s.Current(t.Context(), "t")
+		w.check("damaged", err, ErrDamaged)
+		if len(read) != want {
+			t.Errorf("time %d: %d objects were read, want %d", i, len(read), want)
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	for n, want := range map[int]string{1: "k", 2: "k, k", 10: strings.Repeat("k, ", 9) + "k", 13: strings.Repeat("k, ", 9) + "k and 3 more"} {
 		if got := Names(slices.Repeat([]string{"k"}, n)); got != want {

@@ -1,6 +1,7 @@
 package tombstone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ type tenantTombstones struct {
 	// lock is a mutex that can be waited for with a context; it guards what follows.
 	lock      chan struct{}
 	all       map[string]*Tombstone
-	named     map[string]*Tombstone // fetched for others' sets since the last listing
+	named     map[string]*Tombstone // fetched since the last listing that was whole
 	decisions map[string]Decision
 	removals  map[string][]catalog.ID // blocks, by tombstone
 	taken     time.Time               // when the last listing began
@@ -123,6 +124,7 @@ func (s *Store) load(ctx context.Context, tenant string, t *tenantTombstones, ag
 		return fmt.Errorf("list deletes: %w", err)
 	}
 	all, decisions := map[string]*Tombstone{}, map[string]Decision{}
+	// What is whole is read once, though nothing is known of all as long as something is damaged.
 	var bad damage
 	for id := range decided {
 		d, ok := t.decisions[id]
@@ -135,11 +137,12 @@ func (s *Store) load(ctx context.Context, tenant string, t *tenantTombstones, ag
 			} else if err != nil {
 				return err
 			}
+			t.decisions[id] = d
 		}
 		decisions[id] = d
 	}
 	for id := range there {
-		x := t.all[id]
+		x := cmp.Or(t.all[id], t.named[id])
 		if x == nil {
 			if x, err = s.tombstone(ctx, tenant, id); errors.Is(err, objstore.ErrNotFound) {
 				continue // retired since
@@ -149,6 +152,7 @@ func (s *Store) load(ctx context.Context, tenant string, t *tenantTombstones, ag
 			} else if err != nil {
 				return err
 			}
+			t.named[id] = x
 		}
 		all[id] = x
 	}
