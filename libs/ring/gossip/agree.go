@@ -58,15 +58,14 @@ func (n *Node) Agree(ctx context.Context, name string) (votes, needed int) {
 	began := n.now()
 	var wg sync.WaitGroup
 	var voters []string
-	all := 0
-	for _, m := range n.View().Ingesters() {
-		all++
-		if m.Name != name && m.Name != n.cfg.Self.Name {
-			voters = append(voters, m.Name)
-			wg.Go(func() { n.Sync(ctx, m.Name) })
+	for _, voter := range n.ingesters() {
+		if voter != name && voter != n.cfg.Self.Name {
+			voters = append(voters, voter)
+			wg.Go(func() { n.Sync(ctx, voter) })
 		}
 	}
 	wg.Wait()
+	all := len(n.ingesters()) // those too of whom the voters told
 	n.mu.Lock()
 	_, alive := n.alive[name]
 	if n.self.Stores() && !alive && n.self.Name != name {

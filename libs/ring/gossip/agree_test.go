@@ -80,3 +80,42 @@ func TestRule21JoinIsConfirmed(t *testing.T) {
 	start(t, joining("b", a.GossipAddr())) // its directory is new, its name is known
 	await(t, a, "d", shows("d", ring.Active, true))
 }
+
+// unstarted returns an ingester that is joining and hears others by its delegate alone: no
+// goroutine makes a view of what it heard.
+func unstarted(t *testing.T) (*Node, *delegate) {
+	t.Helper()
+	c := config("d", "127.0.0.1:1")
+	c.Self.State = ring.Joining
+	n, err := New(c, Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.open(); err != nil {
+		t.Fatal(err)
+	}
+	return n, &delegate{n}
+}
+
+// Most of the ingesters are most of those that were just heard of, too.
+func TestForgettingCountsTheTable(t *testing.T) {
+	d, hears := unstarted(t)
+	hears.MergeRemoteState(state{sender: "a", table: tableOf(t, member("a"), member("b"), member("c"))}.encode(), true)
+	if votes, needed := d.Agree(t.Context(), "c"); votes != 1 || needed != 3 {
+		t.Fatalf("%d votes of %d", votes, needed)
+	}
+}
+
+// R 21: most of the ingesters are most of those that it has heard of, in its view or not yet.
+func TestRule21ConfirmedByMostOfTheTable(t *testing.T) {
+	d, hears := unstarted(t)
+	table := tableOf(t, member("a"), member("b"), member("c"), d.Self())
+	hears.MergeRemoteState(state{sender: "a", table: table}.encode(), true)
+	if have, all := d.confirmations(); !d.sure() || len(have) != 2 || all != 4 || d.confirmed(t.Context()) {
+		t.Fatalf("%v of %d", have, all)
+	}
+	hears.MergeRemoteState(state{sender: "b", table: table}.encode(), true)
+	if !d.confirmed(t.Context()) {
+		t.Fatal("a, b and d are most of four")
+	}
+}

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/weir-logs/weir/libs/ring"
@@ -49,9 +50,9 @@ func (n *Node) confirmed(ctx context.Context) bool {
 	if 2*len(have) > all {
 		return true
 	}
-	for _, m := range n.View().Ingesters() {
-		if m.Name != n.cfg.Self.Name && !have[m.Name] {
-			n.Sync(ctx, m.Name)
+	for _, name := range n.ingesters() {
+		if name != n.cfg.Self.Name && !have[name] {
+			n.Sync(ctx, name)
 		}
 	}
 	have, all = n.confirmations()
@@ -62,16 +63,17 @@ func (n *Node) confirmed(ctx context.Context) bool {
 // there are.
 func (n *Node) confirmations() (have map[string]bool, all int) {
 	have = map[string]bool{n.cfg.Self.Name: true}
-	v := n.View()
 	n.joinMu.Lock()
-	defer n.joinMu.Unlock()
-	for _, m := range v.Ingesters() {
-		all++
-		if n.words[m.Name].knows {
-			have[m.Name] = true
+	words := maps.Clone(n.words)
+	n.joinMu.Unlock()
+	// Later than the words, so that it has all the ingesters of whom those told.
+	names := n.ingesters()
+	for _, name := range names {
+		if words[name].knows {
+			have[name] = true
 		}
 	}
-	return have, all
+	return have, len(names)
 }
 
 // pending says what a joining ingester waits for, or nil.

@@ -449,6 +449,20 @@ func (c *core) sweep() {
 	}
 }
 
+// ingesters returns who View().Ingesters() are once View shows the present table, behind
+// which it may be: who counts them must not miss those that were just heard of.
+func (c *core) ingesters() (names []string) {
+	c.mu.Lock()
+	table := c.table
+	c.mu.Unlock()
+	for m := range table.All() {
+		if m.Stores() && !m.State.Gone() {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
 // peers returns a copy of alive.
 func (c *core) peers() map[string]peer {
 	c.mu.Lock()
