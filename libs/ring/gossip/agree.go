@@ -13,7 +13,9 @@ type word struct {
 	peers map[string]string
 	table uint64 // digest of its table
 	knows bool   // this member's record was in it
-	at    time.Time
+	// merged is whether the own table has all that was in it: false where that was full.
+	merged bool
+	at     time.Time
 }
 
 // Sync exchanges tables with another member, and reports whether that succeeded

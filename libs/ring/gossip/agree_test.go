@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/weir-logs/weir/libs/ring"
@@ -117,5 +118,59 @@ func TestRule21ConfirmedByMostOfTheTable(t *testing.T) {
 	hears.MergeRemoteState(state{sender: "b", table: table}.encode(), true)
 	if !d.confirmed(t.Context()) {
 		t.Fatal("a, b and d are most of four")
+	}
+}
+
+// R 21: a table that has no room here is not one that was learnt.
+func TestRule21RefusedTable(t *testing.T) {
+	d, hears := unstarted(t)
+	if err := d.Merge(tableOf(t, member("x"))); err != nil {
+		t.Fatal(err)
+	}
+	full, _, err := crowd(t, 0, ring.MaxMembers-1).Put(d.Self())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hears.MergeRemoteState(state{sender: "x", table: full}.encode(), true)
+	if d.sure() || d.met() || d.Learn(t.Context(), "x", full.Digest()) {
+		t.Fatal("it takes itself for one who knows")
+	}
+	if have, all := d.confirmations(); len(have) != 1 || all != 2 {
+		t.Fatalf("%v of %d", have, all)
+	}
+}
+
+// Who is found at an address that is its own in another guise has nobody to meet there.
+func TestMeetingItself(t *testing.T) {
+	d, hears := unstarted(t)
+	d.yields = true // as one that was started
+	hears.MergeRemoteState(hears.LocalState(true), true)
+	if have, all := d.confirmations(); !d.sure() || len(have) != 1 || all != 1 {
+		t.Fatalf("%v of %d", have, all)
+	}
+}
+
+// crowd returns a table of the members called from to to-1. (One by one they would take long.)
+func crowd(t *testing.T, from, to int) ring.Table {
+	if to-from == 1 {
+		return tableOf(t, member(strconv.Itoa(from)))
+	}
+	mid := (from + to) / 2
+	both, _, err := crowd(t, from, mid).Merge(crowd(t, mid, to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return both
+}
+
+// R 21: who learnt of a table judges by it, though the view of it was not made yet.
+func TestRule21LearntIsViewed(t *testing.T) {
+	d, hears := unstarted(t)
+	other := member("q")
+	other.Roles, other.State = ring.Querier, ring.Left // which is not taken over: the tables stay different
+	s := state{sender: "a", table: tableOf(t, member("a"), member("b"), other)}
+	hears.MergeRemoteState(s.encode(), true)
+	if !d.Learn(t.Context(), "a", s.table.Digest()) || len(d.View().Ingesters()) != 3 {
+		t.Fatal(d.View().Table())
 	}
 }

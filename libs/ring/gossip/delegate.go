@@ -82,20 +82,22 @@ func (d *delegate) MergeRemoteState(b []byte, _ bool) {
 	}
 	news, err := d.n.merge(s.table)
 	d.count("table", news, err)
-	d.n.heard(s)
+	d.n.heard(s, err == nil)
 }
 
-// heard notes whether the sender has us alive, at our present address.
-func (n *Node) heard(s state) {
+// heard notes whether the sender has us alive, at our present address. A sender whose table
+// was not merged has not been met: of whom it told is not known.
+func (n *Node) heard(s state, merged bool) {
 	n.joinMu.Lock()
 	defer n.joinMu.Unlock()
 	self, knows := s.table.Incarnation(n.cfg.Self.Name, n.cfg.Self.Incarnation)
 	if s.sender == n.cfg.Self.Name {
 		n.namesake(s)
+		n.joined = n.joined || merged // this process, at another address
 		return
 	}
-	n.words[s.sender] = word{s.peers, s.table.Digest(), knows && !self.State.Gone(), n.now()}
-	n.joined = true // having been found is as good as having found
+	n.words[s.sender] = word{s.peers, s.table.Digest(), merged && knows && !self.State.Gone(), merged, n.now()}
+	n.joined = n.joined || merged // having been found is as good as having found
 	if n.selfAddr != "" && s.peers[n.cfg.Self.Name] == n.selfAddr {
 		n.knownAt[s.sender] = true
 	} else {

@@ -74,7 +74,7 @@ type Node struct {
 	knownAt  map[string]bool
 	words    map[string]word // what peers said last
 	stopping bool
-	joined   bool
+	joined   bool         // some table was merged, or there is nobody to have one from
 	doubts   int          // looks at such addresses that go on
 	refused  bool         // Taken has said so
 	doubted  string       // address that had the own name when this member was new
@@ -196,7 +196,7 @@ func (n *Node) Ready() error {
 	case n.GossipAddr() == "":
 		return ErrNotRunning
 	case !n.met():
-		return fmt.Errorf("gossip: no join address could be reached yet: %v", n.cfg.Join)
+		return fmt.Errorf("gossip: no member table of a join address could be merged yet: %v", n.cfg.Join)
 	}
 	return n.pending()
 }
@@ -366,11 +366,6 @@ func (n *Node) join(ctx context.Context) {
 	n.tries = tries
 	if onlySelf && len(tries) > 0 {
 		n.joined = true
-	}
-	for _, t := range tries {
-		if t.Result == "joined" || t.Result == "member" {
-			n.joined = true
-		}
 	}
 }
 
