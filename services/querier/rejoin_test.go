@@ -110,3 +110,28 @@ func TestTailOfOneThatComesBackAsItWas(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// What one has that is away as a tail goes on comes when it is back, if the cursor names it.
+func TestTailThatGoesOnAwaitsWhoIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := []string{"a", "b", "c"}
+		tr := newTroupe(t, 3, all...)
+		responses, stop := tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`})
+		tr.tailFor(responses, time.Minute)
+		stop()
+		tr.append(100, "b", "c")
+		tr.change("c", func(a *actor) { a.down = true })
+		responses, stop = tr.tail(t, &tailv1.TailRequest{Query: `{a="b"}`, Cursor: tr.cursor})
+		tr.tailFor(responses, 10*time.Second)
+		tr.expect("it goes on", []int64{100})
+		tr.change("b", func(a *actor) { a.holds = true })
+		tr.append(101, "b", "c")
+		tr.tailFor(responses, 2*awayFor)
+		tr.expect("two are away", nil, "awaited b", "awaited c")
+		tr.change("c", func(a *actor) { a.down = false })
+		tr.tailFor(responses, time.Minute)
+		tr.expect("one is back", []int64{101})
+		stop()
+		time.Sleep(time.Second)
+	})
+}

@@ -221,7 +221,7 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 	t.holders = min(slices.Max(view.Factors().Slice()), len(view.Ingesters()))
 	t.missed.seen(view)
 	started := make(chan string, len(view.Ingesters()))
-	waiting := map[string]bool{}
+	waiting, awaited := map[string]bool{}, map[string]bool{}
 	for _, m := range view.Ingesters() {
 		t.views[m.Name] = view
 		if t.following[m.Name] {
@@ -243,6 +243,7 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 		if f.at.Position == 0 && (t.resumed || !first) {
 			t.join(f, view)
 		}
+		awaited[m.Name] = f.at.Position != 0 || !f.since.IsZero()
 		go f.run(ctx)
 	}
 	t.leavers(view)
@@ -273,7 +274,11 @@ func (t *tail) follow(ctx context.Context, first bool) error {
 	for _, m := range view.Ingesters() {
 		if !answered[m.Name] {
 			missing = append(missing, m.Name)
-			t.missed.lacks(m.Name, t.miss(m.Name, downText))
+			reason := downText
+			if awaited[m.Name] {
+				reason = awaitedText
+			}
+			t.missed.lacks(m.Name, t.miss(m.Name, reason))
 		}
 	}
 	// What an ingester has lost before is not a tail's business, but a querier that has

@@ -13,11 +13,12 @@ import (
 
 // What is said of an ingester of which entries may be missing.
 const (
-	newText  = "was not known as the tail began: what only it had taken by now is missing"
-	downText = "was not heard of as the tail began: what only it had taken by now is missing"
-	awayText = "has not been heard of for a minute: what only it has comes when it is back"
-	leftText = "has left before all was sent that it had: what only it had is missing"
-	lostText = "no longer knows all that came behind what it had sent: what only it had of that is missing"
+	newText     = "was not known as the tail began: what only it had taken by now is missing"
+	downText    = "was not heard of as the tail began: what only it had taken by now is missing"
+	awaitedText = "was not heard of as the tail went on: what only it has comes when it is back"
+	awayText    = "has not been heard of for a minute: what only it has comes when it is back"
+	leftText    = "has left before all was sent that it had: what only it had is missing"
+	lostText    = "no longer knows all that came behind what it had sent: what only it had of that is missing"
 )
 
 // clocksApart is how far the clock of a querier may be behind that of the one where a tail
@@ -40,7 +41,7 @@ func (t *tail) miss(name, reason string) miss {
 	if at := t.seen.told[name]; at.After(from) {
 		from = at
 	}
-	return miss{view: t.views[name], reason: reason, from: from, awaits: reason == awayText}
+	return miss{view: t.views[name], reason: reason, from: from, awaits: reason == awayText || reason == awaitedText}
 }
 
 // leavers notes the ingesters that the cursor names and that are no members any more.
