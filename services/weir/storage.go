@@ -76,7 +76,6 @@ func (p *Process) initStorage() (serve.Service, error) {
 			probed = true
 			p.probe(ctx, bucket)
 		}
-		st.deletes.Recheck(ctx)
 	}
 	start := func(ctx context.Context) error {
 		// A store that is away does not keep the process from starting: ingesters write
@@ -110,6 +109,7 @@ func (p *Process) initStorage() (serve.Service, error) {
 
 func (st *storage) refresh(ctx context.Context) error {
 	err := st.loader.Refresh(ctx)
+	st.deletes.Recheck(ctx)
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -111,7 +111,9 @@ func TestDamagedDeleteIsTold(t *testing.T) {
 		t.Errorf("told is %q", got)
 	}
 	replace(whole)
-	p.storage.deletes.Recheck(t.Context())
+	if err := p.storage.refresh(t.Context()); err != nil { // as each half minute
+		t.Fatal(err)
+	}
 	if got := degraded(); got != "" {
 		t.Errorf("told is %q of what was mended", got)
 	}
