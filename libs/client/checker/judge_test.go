@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -252,5 +253,20 @@ func TestLoad(t *testing.T) {
 				t.Errorf("%s; %+v; %v", v, l.Pushes(), l.Err())
 			}
 		})
+	}
+}
+
+// All that is counted is counted together, too.
+func TestVerdictsAreAdded(t *testing.T) {
+	var one, sum Verdict
+	v := reflect.ValueOf(&one).Elem()
+	for i := range v.NumField() {
+		if v.Field(i).CanInt() {
+			v.Field(i).SetInt(int64(i + 1))
+		}
+	}
+	sum.Add(one)
+	if !reflect.DeepEqual(sum, one) {
+		t.Errorf("%+v", sum)
 	}
 }
