@@ -1,6 +1,7 @@
 package lines
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -265,6 +266,41 @@ func SharedIn(literal string, values []string) func(gram []byte) bool {
 		return ok && shares(filter, g)
 	}
 }
+
+// TakenWrong takes every third column of a block, and returns one that is not as in its frame,
+// or that there is an error though the frames are right; else -1.
+func (s *Section) TakenWrong(i int) (wrong int, err error) {
+	k := &s.Blocks[i]
+	data := s.data[k.Offset : k.Offset+k.Size]
+	taken, err := s.Body(i, data)
+	if err != nil {
+		return -1, err
+	}
+	whole, err := s.Body(i, data)
+	if err != nil {
+		return -1, err
+	}
+	var columns []int
+	for n := i % 3; n < len(whole.columns); n += 3 {
+		columns = append(columns, n)
+	}
+	err = taken.Take(columns)
+	right := true
+	for _, n := range columns {
+		want, failure := whole.payload(&whole.columns[n])
+		right = right && failure == nil
+		if p := taken.alone[&taken.columns[n]]; p != nil && failure == nil && !bytes.Equal(p, want) {
+			return n, err
+		}
+	}
+	if err != nil && right {
+		return 0, err
+	}
+	return -1, err
+}
+
+// Alone returns the payload of a column that was taken; nil: it was not.
+func (b *Body) Alone(i int) []byte { return b.alone[&b.columns[i]] }
 
 // Ahead returns how many pieces of the block are kept that were read before they are needed.
 func (b *Body) Ahead() int { return len(b.ahead) }

@@ -122,6 +122,9 @@ func decodeAll(t *testing.T, b []byte) {
 				t.Fatalf("%v does not say that it is damage", err)
 			}
 		}
+		if wrong, err := s.TakenWrong(i); wrong >= 0 || err != nil && !errors.Is(err, column.ErrCorrupt) {
+			t.Fatalf("column %d is not as in its frame, or %v does not say that it is damage", wrong, err)
+		}
 		var rows model.Rows
 		if err := s.Decode(i, &rows); err != nil {
 			if !errors.Is(err, column.ErrCorrupt) {

@@ -142,6 +142,9 @@ func TestTakenColumnsLeaveTheOthers(t *testing.T) {
 			}
 			taken++
 			memory := one.MemorySize()
+			if none := open(); none.HeldTemplates() < 0 || memory-none.MemorySize() < int(c.Size) {
+				t.Fatalf("%d bytes of memory, %d without the %d of a column", memory, none.MemorySize(), c.Size)
+			}
 			if err := one.Take([]int{i, i}); err != nil || one.MemorySize() != memory {
 				t.Fatalf("%d bytes of memory, %d once it is taken again, %v", memory, one.MemorySize(), err)
 			}
@@ -155,5 +158,51 @@ func TestTakenColumnsLeaveTheOthers(t *testing.T) {
 	}
 	if taken == 0 {
 		t.Error("no column lies with others in pages of rows")
+	}
+}
+
+// Columns of which there is less or more than the directory says are damage.
+func TestTakenColumnsAreWhole(t *testing.T) {
+	plain := buildRows(t, column.LevelFastest, []block{pagedBlock()})
+	take := func(section []byte, i int) (in bool, err error) {
+		s, err := lines.Open(section)
+		if err != nil {
+			return true, err
+		}
+		b, err := s.Body(0, section[s.Blocks[0].Offset:][:s.Blocks[0].Size])
+		if err != nil {
+			return true, err
+		}
+		err = b.Take([]int{i})
+		return b.Alone(i) != nil, err
+	}
+	s, err := lines.Open(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.Body(0, plain[s.Blocks[0].Offset:][:s.Blocks[0].Size])
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := 0
+	for i, c := range b.Columns() {
+		if in, err := take(plain, i); err != nil {
+			t.Fatal(err)
+		} else if !in || c.HeadSize() == int(c.Size) {
+			continue
+		}
+		taken++
+		for name, edit := range map[string]func(c *column.Info){
+			"a value more": func(c *column.Info) { c.N++ }, "a value less": func(c *column.Info) { c.N-- },
+			"a byte more": func(c *column.Info) { c.Size++ }, "a byte less": func(c *column.Info) { c.Size-- },
+		} {
+			section := lines.EditColumns(plain, func(infos []column.Info) { edit(&infos[i]) })
+			if _, err := take(section, i); !errors.Is(err, column.ErrCorrupt) {
+				t.Errorf("%v column %d, %s: %v", c.Kind, i, name, err)
+			}
+		}
+	}
+	if taken == 0 {
+		t.Error("no column is in pages of rows")
 	}
 }
